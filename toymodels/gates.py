@@ -1,0 +1,82 @@
+"""Two-input boolean gates and their algebra (theory: every gate is α + β·x_k + γ·x_l + δ·x_k·x_l)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toymodels.errors import InputError
+
+CASES = ((0, 0), (0, 1), (1, 0), (1, 1))
+"""The four input cases (x_k, x_l) in the order in which every table of four is written: case = 2·x_k + x_l."""
+
+CASE_NAMES = ("00", "01", "10", "11")
+
+_NAMES = {
+    "false": "0000",
+    "and": "0001",
+    "first_and_not_second": "0010",
+    "first": "0011",
+    "second_and_not_first": "0100",
+    "second": "0101",
+    "xor": "0110",
+    "or": "0111",
+    "nor": "1000",
+    "xnor": "1001",
+    "not_second": "1010",
+    "second_implies_first": "1011",
+    "not_first": "1100",
+    "first_implies_second": "1101",
+    "nand": "1110",
+    "true": "1111",
+}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A boolean function of two bits, given by its truth table over the cases 00, 01, 10, 11."""
+
+    truth: tuple[int, int, int, int]
+
+    def __post_init__(self) -> None:
+        if len(self.truth) != 4 or any(value not in (0, 1) for value in self.truth):
+            raise InputError(f"a gate's truth table has four values 0 or 1, for the cases 00, 01, 10, 11; got {self.truth!r}")
+
+    @classmethod
+    def parse(cls, text: str) -> Gate:
+        """A gate by name ("and", "xor", "U-AND", …) or truth table over 00, 01, 10, 11 ("0001", "0110", …)."""
+        key = text.lower().replace("-", "_").removeprefix("u_")
+        table = _NAMES.get(key, key)
+        if len(table) != 4 or set(table) - {"0", "1"}:
+            raise InputError(
+                f"unknown gate or task {text!r}: give one of {', '.join(_NAMES)}, "
+                "or a truth table of four digits for the cases 00, 01, 10, 11, such as 0001 for AND"
+            )
+        a, b, c, d = (int(digit) for digit in table)
+        return cls((a, b, c, d))
+
+    @property
+    def name(self) -> str:
+        """The gate's name, as `parse` takes it."""
+        table = "".join(map(str, self.truth))
+        return next(name for name, digits in _NAMES.items() if digits == table)
+
+    @property
+    def coefficients(self) -> tuple[int, int, int, int]:
+        """(α, β, γ, δ) of gate(x_k, x_l) = α + β·x_k + γ·x_l + δ·x_k·x_l."""
+        f00, f01, f10, f11 = self.truth
+        return f00, f10 - f00, f01 - f00, f11 - f10 - f01 + f00
+
+    @property
+    def affine_floor(self) -> float:
+        """|δ|/4: the smallest worst-case error of any affine function of (x_k, x_l) over all four cases.
+
+        Chebyshev approximation on four points: the alternating signed measure (1, −1, −1, 1)/4 annihilates
+        1, x_k and x_l and gives δ/4 on the gate.
+        """
+        return abs(self.coefficients[3]) / 4
+
+
+def bilinear(values: tuple[float, ...]) -> tuple[float, float, float, float]:
+    """Coefficients (α, β, γ, δ) of the bilinear function of (x_k, x_l) with these values in the cases 00, 01, 10, 11."""
+    v00, v01, v10, v11 = values
+    return v00, v10 - v00, v01 - v00, v11 - v10 - v01 + v00

@@ -1,0 +1,1 @@
+"""Readoffs: how outputs are read from activations."""
