@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from toymodels.errors import InputError
@@ -29,6 +30,12 @@ _NAMES = {
     "nand": "1110",
     "true": "1111",
 }
+
+
+def bilinear(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """Coefficients (α, β, γ, δ) of the bilinear function of (x_k, x_l) with these values in the cases 00, 01, 10, 11."""
+    v00, v01, v10, v11 = values
+    return v00, v10 - v00, v01 - v00, v11 - v10 - v01 + v00
 
 
 @dataclass(frozen=True)
@@ -61,10 +68,10 @@ class Gate:
         return next(name for name, digits in _NAMES.items() if digits == table)
 
     @property
-    def coefficients(self) -> tuple[int, int, int, int]:
+    def coefficients(self) -> tuple[float, float, float, float]:
         """(α, β, γ, δ) of gate(x_k, x_l) = α + β·x_k + γ·x_l + δ·x_k·x_l."""
+        return bilinear(self.truth)
         f00, f01, f10, f11 = self.truth
-        return f00, f10 - f00, f01 - f00, f11 - f10 - f01 + f00
 
     @property
     def affine_floor(self) -> float:
@@ -74,9 +81,3 @@ class Gate:
         1, x_k and x_l and gives δ/4 on the gate.
         """
         return abs(self.coefficients[3]) / 4
-
-
-def bilinear(values: tuple[float, ...]) -> tuple[float, float, float, float]:
-    """Coefficients (α, β, γ, δ) of the bilinear function of (x_k, x_l) with these values in the cases 00, 01, 10, 11."""
-    v00, v01, v10, v11 = values
-    return v00, v10 - v00, v01 - v00, v11 - v10 - v01 + v00
