@@ -46,7 +46,9 @@ class Gate:
 
     def __post_init__(self) -> None:
         if len(self.truth) != 4 or any(value not in (0, 1) for value in self.truth):
-            raise InputError(f"a gate's truth table has four values 0 or 1, for the cases 00, 01, 10, 11; got {self.truth!r}")
+            raise InputError(
+                f"a gate's truth table has four values 0 or 1, for the cases 00, 01, 10, 11; got {self.truth!r}"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Gate:
@@ -71,7 +73,6 @@ class Gate:
     def coefficients(self) -> tuple[float, float, float, float]:
         """(α, β, γ, δ) of gate(x_k, x_l) = α + β·x_k + γ·x_l + δ·x_k·x_l."""
         return bilinear(self.truth)
-        f00, f01, f10, f11 = self.truth
 
     @property
     def affine_floor(self) -> float:

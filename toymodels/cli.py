@@ -1,0 +1,92 @@
+"""The command line, made from the configuration dataclasses."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Union
+
+# Idle OpenMP threads that spin would take the core from the process beside them; read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import tyro  # noqa: E402
+
+from toymodels.errors import InputError  # noqa: E402
+from toymodels.experiments import show  # noqa: E402
+from toymodels.experiments.compare import CompareConfig, run_compare  # noqa: E402
+from toymodels.experiments.train import TrainConfig, run_train  # noqa: E402
+
+
+DESCRIPTION = "Computation in superposition: train, freeze, read off and measure toy networks on U-AND and U-XOR."
+
+
+@dataclass(frozen=True)
+class ShowConfig:
+    """Print a run from its record."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run."""
+    evaluate: bool = False
+    """Rebuild every network of the run from the record alone, repeat its evaluation, and print both figures."""
+
+
+Command = Union[  # noqa: UP007
+    Annotated[CompareConfig, tyro.conf.subcommand("compare")],
+    Annotated[TrainConfig, tyro.conf.subcommand("train")],
+    Annotated[ShowConfig, tyro.conf.subcommand("show")],
+]
+
+
+def parse(arguments: Sequence[str] | None) -> CompareConfig | TrainConfig | ShowConfig:
+    """The configuration that the arguments ask for. Raises InputError, in one sentence, for arguments that make none."""
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            return tyro.cli(Command, args=arguments, prog="toymodels", description=DESCRIPTION)  # type: ignore[arg-type]
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        cause: BaseException | None = stop
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__context__
+        raise cause or InputError(_sentence(shown.getvalue())) from None
+
+
+def _sentence(box: str) -> str:
+    """What tyro says in the first part of its box, in one line."""
+    first = box.split("\n│ ─")[0].split("\n├")[0]
+    lines = [line.strip("│ ") for line in first.splitlines() if line.startswith("│")]
+    return " ".join(line for line in lines if line) + " (see --help)"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of `toymodels` and `python -m toymodels`; returns the exit status.
+
+    0: done; 2: a wrong input, in one sentence; 1: a run that failed; 130: stopped by Ctrl-C.
+    """
+    try:
+        config = parse(arguments)
+        if isinstance(config, ShowConfig):
+            print(show.describe(config.run, config.evaluate))
+            return 0
+        folder = run_compare(config) if isinstance(config, CompareConfig) else run_train(config)
+        print(f"{show.describe(folder)}\n\nrecord: {folder}")
+    except InputError as error:
+        print(f"toymodels: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(f"toymodels: {stop or 'stopped'}; the same command goes on from there", file=sys.stderr)
+        return 130
+    except (ArithmeticError, OSError) as error:
+        print(f"toymodels: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

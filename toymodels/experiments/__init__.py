@@ -1,0 +1,1 @@
+"""Experiments: a configuration goes in, a record on disk comes out."""

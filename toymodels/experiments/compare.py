@@ -1,0 +1,289 @@
+"""The genericity experiment: trained, frozen random and no first layer, each through every readoff, in one table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from toymodels.config import check_device, check_layer, cover, derive_seed
+from toymodels.errors import InputError
+from toymodels.evaluation import evaluate
+from toymodels.experiments.settings import NetworkSettings
+from toymodels.experiments.train import first_layer, headline, train_network
+from toymodels.features import Inputs
+from toymodels.gates import Gate
+from toymodels.jobs import run_jobs
+from toymodels.layers import make_layer
+from toymodels.network import Network
+from toymodels.readoffs.analytic import analytic
+from toymodels.readoffs.least_squares import balanced, least_squares
+from toymodels.readoffs.linear import LinearReadoff
+from toymodels.readoffs.minimax import Minimax, check_minimax, minimax
+from toymodels.plots import draw_comparison
+from toymodels.record import open_record, read_metrics, save_network
+from toymodels.statistics import mean_interval
+from toymodels.storage import read_json, write_json
+from toymodels.tasks import PairTask
+from toymodels.tracking import Mirror
+
+READOFFS = ("constant", "analytic", "least_squares", "balanced", "trained", "minimax")
+
+
+@dataclass(frozen=True)
+class CompareConfig(NetworkSettings):
+    """The genericity experiment: are the gates as readable from a random first layer as from a trained one?
+
+    For each task and seed: predict a constant; the affine readoff of the inputs; a frozen random layer with analytic,
+    least-squares, L_p-trained and minimax readoffs; a trained layer with its own readoff and with the minimax readoff.
+    """
+
+    task: tuple[str, ...] = ("and", "xor")
+    """Gates on every pair, each with a table and a figure of its own."""
+    readoffs: tuple[str, ...] = READOFFS
+    """Which readoffs to compare: constant analytic least_squares balanced trained minimax."""
+    minimax_pairs: int = 100
+    """Minimax readoffs are found for a random sample of this many pairs (one linear program each), or all if fewer."""
+    frozen_layer: str = "gaussian"
+    """The random first layer that stays frozen: gaussian, kaiming, or one of your own."""
+    json: Path | None = None
+    """Also write every number of the table to this file."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.task:
+            raise InputError("task is empty: name at least one gate")
+        names = [Gate.parse(task).name for task in self.task]
+        if len(set(names)) < len(names):
+            raise InputError(f"task names a gate twice ({', '.join(self.task)}): name each once")
+        check_layer(self.frozen_layer)
+        unknown = [name for name in self.readoffs if name not in READOFFS]
+        if unknown or not self.readoffs:
+            raise InputError(f"unknown readoff {', '.join(unknown) or '(none)'}: choose from {', '.join(READOFFS)}")
+        if self.minimax_pairs < 1:
+            raise InputError(f"minimax_pairs = {self.minimax_pairs}: it must be at least 1")
+        if "minimax" in self.readoffs:
+            check_minimax(self.features())
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """One task and seed of a comparison: what its rows share."""
+
+    config: CompareConfig
+    task: PairTask
+    sample: PairTask
+    """The pairs that minimax readoffs are found for."""
+    seed: int
+    folder: Path
+    position: int
+
+    def inputs(self, task: PairTask) -> Inputs:
+        config = self.config
+        return cover(config.features(), task, config.eval_inputs, self.seed, config.device)
+
+    def row(
+        self, layer: str, readoff: str, make: Callable[[], tuple[Network, PairTask, dict[str, Any]]]
+    ) -> dict[str, Any]:
+        """One row of the table: made and measured now, or read from the record. `make` may state its own seconds."""
+        path = self.folder / f"{layer}-{readoff}.json"
+        if path.exists():
+            return read_json(path)
+        started = time.perf_counter()
+        network, task, extra = make()
+        seconds = extra.pop("seconds", None) or time.perf_counter() - started
+        tensors = {key: extra.pop(key) for key in list(extra) if isinstance(extra[key], Tensor)}
+        evaluation = evaluate(network, task, self.inputs(task)).to_dict()
+        save_network(path.with_suffix(".safetensors"), network, task, tensors)
+        row = {
+            "task": self.task.name,
+            "layer": layer,
+            "readoff": readoff,
+            "seed": self.seed,
+            **headline(evaluation),
+            "all_pairs": self.task.n_outputs,
+            "seconds": seconds,
+            **extra,
+            "evaluation": evaluation,
+        }
+        write_json(path, row)
+        return row
+
+    def minimax_row(self, layer_name: str, layer: nn.Module) -> dict[str, Any]:
+        def make() -> tuple[Network, PairTask, dict[str, Any]]:
+            inputs = self.config.features().enumerate(device=self.config.device)
+
+            def progress(outputs: Iterable[int]) -> Iterable[int]:
+                label = f"{self.task.name} seed {self.seed} {layer_name} minimax"
+                return tqdm(outputs, desc=label, unit="pair", position=self.position, leave=False)
+
+            fitted = minimax(layer, self.sample, inputs, progress)
+            return Network(layer, fitted.readoff), self.sample, {"proved": fitted.proved, **certificate_tensors(fitted)}
+
+        return self.row(layer_name, "minimax", make)
+
+    def trained_rows(self, name: str, layer: nn.Module) -> list[dict[str, Any]]:
+        """A layer with the readoff that is trained with it (or on it, if it is frozen), and with the minimax readoff."""
+        rows, wanted = [], self.config.readoffs
+        learns = any(parameter.requires_grad for parameter in layer.parameters())
+        if learns or "trained" in wanted:
+            label = f"{self.task.name} seed {self.seed} {name}"
+            where = self.folder / f"{name}-training"
+            network, seconds = train_network(self.config, self.task, layer, self.seed, where, label, self.position)
+            layer = network.layer
+            if "trained" in wanted:
+                rows.append(self.row(name, "trained", lambda: (network, self.task, {"seconds": seconds})))
+        if "minimax" in wanted:
+            rows.append(self.minimax_row(name, layer))
+        return rows
+
+
+def certificate_tensors(fitted: Minimax) -> dict[str, Tensor]:
+    """Certificates as flat tensors: output i owns the entries offsets[i] … offsets[i+1] of rows and multipliers.
+
+    `rows` number the inputs in the order of `SparseFeatures.enumerate`.
+    """
+    sizes = torch.tensor([0] + [len(c.rows) for c in fitted.certificates])
+    return {
+        "certificate_offsets": sizes.cumsum(0),
+        "certificate_rows": torch.cat([torch.from_numpy(c.rows) for c in fitted.certificates]),
+        "certificate_multipliers": torch.cat([torch.from_numpy(c.multipliers) for c in fitted.certificates]),
+        "lower_bounds": torch.tensor([c.lower_bound for c in fitted.certificates], dtype=torch.float64),
+    }
+
+
+def compare_one(config: CompareConfig, gate: str, seed: int, folder: Path, position: int = 0) -> list[dict[str, Any]]:
+    """All rows of one task and one seed."""
+    task = config.make_task(gate)
+    generator = torch.Generator().manual_seed(derive_seed(seed, "pairs"))
+    chosen = torch.randperm(task.n_outputs, generator=generator)[: config.minimax_pairs].sort().values
+    bench = _Bench(config, task, task.subset(chosen), seed, folder / f"{task.name}-seed-{seed}", position)
+    wanted = config.readoffs
+    rows = []
+    identity = make_layer("identity", config.m, config.d, seed)
+    if "constant" in wanted:
+        half = LinearReadoff.constant(task.n_outputs, config.m, 0.5).to(config.device)
+        rows.append(bench.row("identity", "constant", lambda: (Network(identity, half), task, {})))
+    if "minimax" in wanted:
+        rows.append(bench.minimax_row("identity", identity))
+    frozen = first_layer(config, config.frozen_layer, seed, trainable=False).to(config.device)
+    fits: dict[str, Callable[[], LinearReadoff]] = {
+        "analytic": lambda: analytic(frozen, task, analytic_sparsity(config)),
+        "least_squares": lambda: least_squares(frozen, task, bench.inputs(task)),
+        "balanced": lambda: balanced(frozen, task, config.features(), bench.inputs(task), config.weight),
+    }
+    if not analytic_applies(config):
+        fits.pop("analytic")
+    for name, fit in fits.items():
+        if name in wanted:
+            rows.append(bench.row(config.frozen_layer, name, lambda fit=fit: (Network(frozen, fit()), task, {})))
+    rows += bench.trained_rows(config.frozen_layer, frozen)
+    rows += bench.trained_rows("trained", first_layer(config, config.layer, seed, trainable=True))
+    return rows
+
+
+def analytic_sparsity(config: CompareConfig) -> int:
+    """The number of active features that the analytic readoff is made for: s, and 2 at least (a pair)."""
+    return max(2, round(config.s))
+
+
+def analytic_applies(config: CompareConfig) -> bool:
+    """The analytic readoff holds for a Gaussian ReLU layer without bias and at least 2 active features."""
+    return config.frozen_layer == "gaussian" and config.activation == "relu"
+
+
+def aggregate(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per (task, layer, readoff): means over seeds, with the half-width of their 95 % t interval and each seed's figures.
+
+    `proved` says whether the certificates of every seed hold; `seconds` is the mean.
+    """
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["task"], row["layer"], row["readoff"]), []).append(row)
+    table = []
+    for members in groups.values():
+        first = {key: value for key, value in members[0].items() if key not in ("seed", "evaluation", *FIGURES)}
+        for key in FIGURES:
+            first[key], first[f"{key}_interval"] = mean_interval([row[key] for row in members])
+        if "proved" in first:
+            first["proved"] = all(row["proved"] for row in members)
+        first["seeds"] = [row["seed"] for row in members]
+        first["by_seed"] = [{key: row[key] for key in ("seed", *FIGURES)} for row in members]
+        table.append(first)
+    return table
+
+
+FIGURES = ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros", "within_quarter", "seconds")
+"""The numbers of a row."""
+
+
+def genericity(rows: Sequence[dict[str, Any]], frozen_layer: str) -> dict[str, Any]:
+    """For each task, worst errors of the frozen layer over those of the trained one, both by minimax readoffs.
+
+    Per seed the ratio of the two worst errors over all sampled pairs, and the ratios pair by pair (the same pairs).
+    """
+    answer = {}
+    for task in dict.fromkeys(row["task"] for row in rows):
+        worst = {
+            (row["layer"], row["seed"]): np.array(row["evaluation"]["output_worst"])
+            for row in rows
+            if row["task"] == task and row["readoff"] == "minimax"
+        }
+        seeds = [seed for layer, seed in worst if layer == "trained"]
+        if not seeds or (frozen_layer, seeds[0]) not in worst:
+            continue
+        frozen, trained = ([worst[layer, seed] for seed in seeds] for layer in (frozen_layer, "trained"))
+        ratios = [float(f.max() / t.max()) for f, t in zip(frozen, trained, strict=True)]
+        by_pair = np.concatenate([f / t for f, t in zip(frozen, trained, strict=True)])
+        mean, interval = mean_interval(ratios)
+        answer[task] = {
+            "ratio": mean,
+            "ratio_interval": interval,
+            "ratio_by_seed": ratios,
+            "pair_ratio_mean": float(by_pair.mean()),
+            "pair_ratio_min": float(by_pair.min()),
+            "pair_ratio_max": float(by_pair.max()),
+            "pair_ratio_quartiles": np.quantile(by_pair, [0.25, 0.75]).tolist(),
+            "frozen_mean": float(np.mean(frozen)),
+            "frozen_worst": float(np.max(frozen)),
+            "trained_mean": float(np.mean(trained)),
+            "trained_worst": float(np.max(trained)),
+            "pairs": len(trained[0]),
+            "seeds": seeds,
+        }
+    return answer
+
+
+def run_compare(config: CompareConfig) -> Path:
+    """Do the comparison, or go on with it; returns the folder of its record.
+
+    Raises InputError for a device that is not there, a readoff that cannot be found on these inputs or a folder that
+    holds another run, each before anything is written; Interrupted on Ctrl-C.
+    """
+    check_device(config.device)
+    for gate in config.task:
+        if config.resolve(config.features(), config.make_task(gate)) == "lbfgs":
+            config.features().check_enumerable()
+    folder = open_record("compare", config, config.out)
+    with Mirror(config, "compare", folder) as mirror:
+        jobs = [(config, gate, seed, folder) for seed in config.seeds for gate in config.task]
+        rows = [row for rows in run_jobs(compare_one, jobs, config.threads) for row in rows]
+        rows.sort(key=lambda row: [Gate.parse(gate).name for gate in config.task].index(row["task"]))
+        result = {"rows": aggregate(rows), "genericity": genericity(rows, config.frozen_layer)}
+        figures = draw_comparison(rows, config, folder)
+        write_json(folder / "results.json", result)
+        if config.json is not None:
+            write_json(config.json, result)
+        for path in sorted(folder.glob("*-seed-*/*-training/metrics.jsonl")):
+            mirror.history(f"{path.parent.parent.name}/{path.parent.name}", read_metrics(path))
+        mirror.table([{key: row[key] for key in ("task", "layer", "readoff", *FIGURES)} for row in result["rows"]])
+        for figure in figures:
+            mirror.figure(figure)
+    return folder

@@ -1,0 +1,86 @@
+"""A run in words, from its record alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from toymodels import tables
+from toymodels.config import cover, from_dict
+from toymodels.errors import InputError
+from toymodels.evaluation import evaluate
+from toymodels.experiments.compare import CompareConfig
+from toymodels.experiments.train import TrainConfig, headline
+from toymodels.record import load_config, load_network, read_metrics
+from toymodels.storage import read_json
+
+
+def describe(folder: Path, again: bool = False) -> str:
+    """The run's tables, or how far it got; with `again`, every network rebuilt and evaluated anew beside its record.
+
+    Raises InputError for a folder that is no run, a damaged record or one of another version.
+    """
+    saved = load_config(folder)
+    kinds: dict[str, tuple[type[Any], Callable[[Any], str]]] = {
+        "compare": (CompareConfig, tables.comparison),
+        "train": (TrainConfig, _training),
+    }
+    if saved["kind"] not in kinds:
+        raise InputError(
+            f"{folder} holds a run of unknown kind {saved['kind']!r}: this version knows {', '.join(kinds)}"
+        )
+    cls, render = kinds[saved["kind"]]
+    config = from_dict(cls, saved["config"])
+    title = f"{saved['kind']}: m = {config.m}, d = {config.d}, {config.features().name} active, {config.activation}"
+    if not (folder / "results.json").exists():
+        return f"{title}\nnot finished\n{_so_far(folder)}\nthe same command with --out {folder} goes on from there"
+    text = f"{title}\n\n{render(read_json(folder / 'results.json'))}"
+    return text + ("\n\n" + _again(folder, config) if again else "")
+
+
+def _training(result: dict[str, Any]) -> str:
+    rows = []
+    for seed in result["seeds"]:
+        figures = headline(seed["evaluation"])
+        numbers = [
+            f"{figures[k]:.4f}" for k in ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros", "within_quarter")
+        ]
+        rows.append(
+            (str(seed["seed"]), *numbers, figures["inputs"], f"{figures['pairs']:,}", f"{seed['training_seconds']:.1f}")
+        )
+    header = (
+        "seed", "worst error", "mean over pairs", "RMS at ones", "RMS at zeros", "within 1/4", "inputs", "pairs",
+        "training seconds",
+    )  # fmt: skip
+    return tables.render(header, rows, right=range(1, len(header)))
+
+
+def _so_far(folder: Path) -> str:
+    lines = []
+    for path in sorted(folder.rglob("metrics.jsonl")):
+        last = list(read_metrics(path))[-1:]
+        if last:
+            m = last[0]
+            lines.append(
+                f"{path.parent.relative_to(folder)}: step {m['step']}, p = {m['p']:g}, loss {m['loss']:.4f}, "
+                f"worst error {m['worst_error']:.4f}"
+            )
+    return "\n".join(lines) or "no step recorded yet"
+
+
+def _again(folder: Path, config: CompareConfig | TrainConfig) -> str:
+    """Each stored network's worst error, as recorded and as measured now from its file."""
+    rows = []
+    for path in sorted(folder.rglob("*.safetensors")):
+        record = path.parent / "result.json" if path.name == "network.safetensors" else path.with_suffix(".json")
+        if not record.exists():
+            continue  # a network on its way to a row of its own
+        recorded = read_json(record)
+        network, task, _ = load_network(path)
+        inputs = cover(config.features(), task, config.eval_inputs, recorded["seed"], config.device)
+        measured = evaluate(network, task, inputs)
+        old = recorded["evaluation"]["worst_error"]
+        same = "identical" if old == measured.worst_error else f"differs by {abs(old - measured.worst_error):.1e}"
+        rows.append((str(path.relative_to(folder)), f"{old:.9f}", f"{measured.worst_error:.9f}", same))
+    return tables.render(("network", "recorded worst error", "measured again", ""), rows, right=(1, 2))

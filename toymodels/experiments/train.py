@@ -1,0 +1,159 @@
+"""Train one network per seed and measure it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from toymodels.config import check_device, cover, derive_seed
+from toymodels.evaluation import evaluate
+from toymodels.experiments.settings import NetworkSettings
+from toymodels.tracking import Mirror
+from toymodels.gates import Gate
+from toymodels.jobs import run_jobs
+from toymodels.layers import FirstLayer, make_layer
+from toymodels.network import Network
+from toymodels.readoffs.linear import LinearReadoff
+from toymodels.record import Metrics, load_network, open_record, read_metrics, save_network
+from toymodels.storage import read_json, write_json
+from toymodels.tasks import PairTask
+from toymodels.training import Progress, Trainer, train
+
+
+@dataclass(frozen=True)
+class TrainConfig(NetworkSettings):
+    """Train a network on one task, for each seed, and measure its errors.
+
+    The same command again goes on where a stopped or killed run left off, or shows a finished one.
+    """
+
+    task: str = "and"
+    """Gate on every pair: and, xor, or, nand, … by name, or a truth table for the cases 00, 01, 10, 11 (0001 is AND)."""
+    train_first: bool = True
+    """Train the first layer; else it stays frozen as drawn and only the readoff learns."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Gate.parse(self.task)
+
+
+def train_network(
+    config: NetworkSettings,
+    task: PairTask,
+    layer: nn.Module,
+    seed: int,
+    folder: Path,
+    label: str,
+    position: int = 0,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> tuple[Network, float]:
+    """(network, training seconds): trained now, continued from the folder's checkpoint, or read from a finished record.
+
+    `layer` is where the first layer starts; if its parameters do not require gradients it stays as it is, and only
+    the readoff learns. Writes metrics.jsonl, checkpoint.pt (gone when finished) and network.safetensors into the folder.
+    """
+    done = folder / "network.safetensors"
+    if done.exists():
+        network, _, extra = load_network(done)
+        return network.to(config.device), float(extra["seconds"])
+    network = Network(layer, LinearReadoff.constant(task.n_outputs, layer_width(layer, config.m)))
+    trainer = Trainer(network, task, config.features(), config, derive_seed(seed, "batches"), config.device)
+    metrics = Metrics(folder / "metrics.jsonl")
+    with tqdm(total=trainer.steps, desc=label, unit="step", position=position, leave=False) as bar:
+
+        def show(progress: Progress) -> None:
+            metrics.add(progress)
+            shown = {"p": progress.p, "loss": progress.loss, "worst error": progress.worst_error}
+            bar.set_postfix({key: f"{value:.4g}" for key, value in shown.items()}, refresh=False)
+            bar.update(progress.step - bar.n)
+            report(progress)
+
+        def restore(kept: dict[str, Any]) -> None:
+            metrics.restore(kept)
+            bar.update(trainer.step)
+
+        train(trainer, folder / "checkpoint.pt", report=show, before_checkpoint=metrics.flush, on_restore=restore)
+    metrics.flush()
+    if isinstance(layer, FirstLayer) and layer.weight.requires_grad:
+        layer.law = "trained"
+    save_network(done, network, task, {"seconds": torch.tensor(trainer.seconds, dtype=torch.float64)})
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return network, trainer.seconds
+
+
+def first_layer(config: NetworkSettings, name: str, seed: int, trainable: bool) -> nn.Module:
+    """A fresh first layer; frozen ones are drawn from a stream of their own, so none is the start of a trained one."""
+    stream = derive_seed(seed, "trained layer" if trainable else "frozen layer")
+    return make_layer(name, config.m, config.d, stream, config.activation).requires_grad_(trainable)
+
+
+@torch.no_grad()
+def layer_width(layer: nn.Module, m: int) -> int:
+    """Number of activations a layer returns."""
+    return int(copy.deepcopy(layer).cpu()(torch.zeros(1, m)).shape[1])
+
+
+def train_seed(
+    config: TrainConfig,
+    seed: int,
+    folder: Path,
+    report: Callable[[Progress], None] = lambda progress: None,
+    position: int = 0,
+) -> dict[str, Any]:
+    """Train and measure one seed; returns its result, from the record if it is finished."""
+    where = folder / f"seed-{seed}"
+    if (where / "result.json").exists():
+        return read_json(where / "result.json")
+    task = config.make_task(config.task)
+    label = f"{task.name} seed {seed}"
+    layer = first_layer(config, config.layer, seed, config.train_first)
+    network, seconds = train_network(config, task, layer, seed, where, label, position, report)
+    inputs = cover(config.features(), task, config.eval_inputs, seed, config.device)
+    result = {"seed": seed, "training_seconds": seconds, "evaluation": evaluate(network, task, inputs).to_dict()}
+    write_json(where / "result.json", result)
+    return result
+
+
+def run_train(config: TrainConfig) -> Path:
+    """Do the run, or go on with it; returns the folder of its record.
+
+    Raises InputError for a device that is not there, L-BFGS on inputs too many to enumerate, or a folder that holds
+    another run, each before anything is written; Interrupted on Ctrl-C.
+    """
+    check_device(config.device)
+    if config.resolve(config.features(), config.make_task(config.task)) == "lbfgs":
+        config.features().check_enumerable()
+    folder = open_record("train", config, config.out)
+    with Mirror(config, "train", folder) as mirror:
+        if len(config.seeds) == 1:
+            live = mirror.progress
+            results = run_jobs(train_seed, [(config, config.seeds[0], folder, live)], config.threads)
+        else:
+            results = run_jobs(train_seed, [(config, seed, folder) for seed in config.seeds], config.threads)
+            for seed in config.seeds:
+                mirror.history(f"seed-{seed}", read_metrics(folder / f"seed-{seed}" / "metrics.jsonl"))
+        write_json(folder / "results.json", {"seeds": results})
+        rows = [{"seed": r["seed"], **headline(r["evaluation"]), "seconds": r["training_seconds"]} for r in results]
+        mirror.table(rows)
+    return folder
+
+
+def headline(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """The figures of an evaluation that a table shows."""
+    worst = evaluation["output_worst"]
+    return {
+        "worst_error": evaluation["worst_error"],
+        "mean_worst_error": sum(worst) / len(worst),
+        "rms_ones": evaluation["ones"]["rms"],
+        "rms_zeros": evaluation["zeros"]["rms"],
+        "within_quarter": evaluation["within"]["0.25"],
+        "inputs": evaluation["inputs"],
+        "pairs": evaluation["n_outputs"],
+    }

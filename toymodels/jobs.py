@@ -1,0 +1,56 @@
+"""Independent jobs, side by side in one-thread processes where there are several, here where there is one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, TypeVar
+
+import torch
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_jobs(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], threads: int | None = None) -> list[T]:
+    """[function(*job) for job in jobs], in processes of `threads` threads each (default: 1; all cores for a lone job).
+
+    `function` must be importable, and takes a keyword `position`: the line its progress bar may use. The first job
+    that raises ends the rest, and its exception is raised here. If this process is killed, so are the workers.
+    """
+    workers = min(len(jobs), max(1, cores() // (threads or 1)))
+    if workers <= 1:
+        torch.set_num_threads(threads or cores())
+        return [function(*job, position=0) for job in jobs]
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    context = multiprocessing.get_context("spawn")
+    tqdm.set_lock(context.RLock())
+    start = (tqdm.get_lock(), threads or 1, os.getpid())
+    with ProcessPoolExecutor(workers, context, _start_worker, start) as pool:
+        futures = [pool.submit(function, *job, position=i) for i, job in enumerate(jobs)]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _start_worker(lock: Any, threads: int, parent: int) -> None:
+    tqdm.set_lock(lock)
+    torch.set_num_threads(threads)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)  # an orphan has nobody to work for; its checkpoint holds what it did
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,150 @@
+"""Weighted L_p losses of sparse targets.
+
+The loss of outputs o against targets f over inputs x with probabilities P(x) and outputs i is
+
+    together:  ( mean_i Σ_x P(x) w_c |o_i(x) − f_i(x)|^p )^(1/p)
+    apart:     Σ_v λ_v ( Σ_{x,i: f=v} P(x) w_c |…|^p / Σ_{x,i: f=v} P(x) w_c )^(1/p),   v = 0 and 1
+
+where w_c depends only on the case c of (x, i) (for a pair of features: 00, 01, 10, 11). Without `root` the power 1/p is
+left out. The gradient with respect to the outputs is written out by hand, so that no table of intermediate values is
+kept, and errors are divided by the largest one before they are raised to p, so that no p over- or underflows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from toymodels.errors import InputError
+
+
+def case_weights(weight: str | float, truth: Sequence[int], probabilities: Sequence[float]) -> tuple[float, ...]:
+    """The weight of each case, scaled so that the mean weight Σ_c P(c) w_c is 1.
+
+    * a number λ: the ones weigh λ times as much as the zeros;
+    * "value": ones and zeros weigh the same in total, each half;
+    * "case": every case that occurs weighs the same in total.
+
+    `truth` is the target in each case, `probabilities` the cases' probabilities. A case that never occurs weighs 0.
+    Raises InputError for a number that is not positive and finite or for an unknown word.
+    """
+    if isinstance(weight, str):
+        if weight == "value":
+            share = [sum(p for p, t in zip(probabilities, truth, strict=True) if t == value) for value in (0, 1)]
+            raw = [1 / share[t] if p > 0 else 0.0 for p, t in zip(probabilities, truth, strict=True)]
+        elif weight == "case":
+            raw = [1 / p if p > 0 else 0.0 for p in probabilities]
+        else:
+            raise InputError(f"unknown weight {weight!r}: give a positive number for the ones, or 'value' or 'case'")
+    else:
+        if not 0 < weight < float("inf"):
+            raise InputError(f"the weight on the ones is {weight:g}: it must be a positive number")
+        raw = [(weight if t else 1.0) if p > 0 else 0.0 for p, t in zip(probabilities, truth, strict=True)]
+    mean = sum(p * w for p, w in zip(probabilities, raw, strict=True))
+    return tuple(w / mean for w in raw)
+
+
+def check_exponent(p: float) -> None:
+    """Raises InputError unless p is a finite number ≥ 1 (below 1 the loss is not convex in the readoff)."""
+    if not 1 <= p < float("inf"):
+        raise InputError(f"p = {p:g}: the exponent of the loss must be a finite number of at least 1")
+
+
+@dataclass(frozen=True)
+class LpLoss:
+    """One weighted L_p loss; the exponent may differ from step to step, the weights do not."""
+
+    p: float
+    """Exponent, any real number ≥ 1."""
+    root: bool = True
+    """Whether the p-th root of the mean is taken."""
+    apart: bool = False
+    """Whether ones and zeros are averaged apart."""
+    ones: float = 1.0
+    """λ_1, the weight on the ones' own average when averaged apart (λ_0 is 1)."""
+
+    def __post_init__(self) -> None:
+        check_exponent(self.p)
+
+    def sums(
+        self,
+        errors: Float[Tensor, "batch outputs"],
+        targets: Float[Tensor, "batch outputs"],
+        weights: Float[Tensor, "batch outputs"],
+    ) -> LossSums:
+        """The sums over one block of inputs from which the loss over all blocks is made. `weights` is P(x)·w_c."""
+        low, high = torch.aminmax(errors.detach())
+        largest = max(-float(low), float(high))
+        scaled = errors.detach().abs()
+        if largest > 0:
+            scaled = scaled.div_(largest)
+        powers = scaled.pow_(self.p).mul_(weights)
+        total = float(powers.sum(dtype=torch.float64))
+        if not self.apart:
+            return LossSums(largest, (total, 0.0), (targets.shape[1], 1.0))
+        ones = float((powers * targets).sum(dtype=torch.float64))
+        mass = float(weights.sum(dtype=torch.float64))
+        mass_ones = float((weights * targets).sum(dtype=torch.float64))
+        return LossSums(largest, (total - ones, ones), (mass - mass_ones, mass_ones))
+
+    def value(self, sums: LossSums) -> float:
+        """The loss, from the sums over all inputs."""
+        return sum(share * self._mean(sums, v) for v, share in self._shares(sums))
+
+    def gradient(
+        self,
+        errors: Float[Tensor, "batch outputs"],
+        targets: Float[Tensor, "batch outputs"],
+        weights: Float[Tensor, "batch outputs"],
+        sums: LossSums,
+    ) -> Float[Tensor, "batch outputs"]:
+        """Derivative of the loss with respect to one block's outputs, given the sums over all inputs."""
+        if sums.largest == 0:
+            return torch.zeros_like(errors)
+        # d/do of S_v^(1/p) = S_v^(1/p − 1) · P w |e|^(p−1) sign(e) / N_v; without the root, p · (…) / N_v.
+        factor = [0.0, 0.0]
+        for v, share in self._shares(sums):
+            mean = sums.powers[v] / sums.mass[v]
+            slope = mean ** (1 / self.p - 1) if self.root else self.p * sums.largest ** (self.p - 1)
+            factor[v] = share * slope / sums.mass[v]
+        gradient = errors.abs().div_(sums.largest).pow_(self.p - 1).mul_(weights)
+        gradient = torch.copysign(gradient, errors, out=gradient)
+        if self.apart:
+            return gradient.mul_(factor[0] + (factor[1] - factor[0]) * targets)
+        return gradient.mul_(factor[0])
+
+    def _shares(self, sums: LossSums) -> list[tuple[int, float]]:
+        shares = [(0, 1.0), (1, self.ones)] if self.apart else [(0, 1.0)]
+        return [(v, share) for v, share in shares if sums.mass[v] > 0 and sums.powers[v] > 0]
+
+    def _mean(self, sums: LossSums, v: int) -> float:
+        mean = sums.powers[v] / sums.mass[v]
+        return sums.largest * mean ** (1 / self.p) if self.root else sums.largest**self.p * mean
+
+
+@dataclass(frozen=True)
+class LossSums:
+    """Sums of weighted powers over a block of inputs; `join` makes those over two blocks."""
+
+    largest: float
+    """Largest |error|, by which errors were divided before the power was taken."""
+    powers: tuple[float, float]
+    """Σ P w (|e|/largest)^p, over zeros and over ones when averaged apart, else (all, 0)."""
+    mass: tuple[float, float]
+    """What the powers are divided by: Σ P w over zeros and over ones when apart, else (number of outputs, 1)."""
+
+    def join(self, other: LossSums, p: float, apart: bool) -> LossSums:
+        """The sums over both blocks, on the larger one's scale."""
+        largest = max(self.largest, other.largest)
+        mine = (self.largest / largest) ** p if largest else 1.0
+        its = (other.largest / largest) ** p if largest else 1.0
+        powers = (
+            self.powers[0] * mine + other.powers[0] * its,
+            self.powers[1] * mine + other.powers[1] * its,
+        )
+        mass = (self.mass[0] + other.mass[0], self.mass[1] + other.mass[1]) if apart else self.mass
+        return LossSums(largest, powers, mass)

@@ -1,0 +1,39 @@
+"""The analytic four-quadrant readoff of a frozen Gaussian layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from toymodels.errors import InputError
+from toymodels.layers import FirstLayer
+from toymodels.readoffs.linear import LinearReadoff
+from toymodels.tasks import PairTask, Task
+from toymodels.theory.quadrants import readoff_coefficients
+
+
+@torch.no_grad()
+def analytic(layer: nn.Module, task: Task, s: int) -> LinearReadoff:
+    """Readoff component i is η/d, with η fixed by the signs of neuron i's weights on the pair (theory, section 3).
+
+    Over the draw of the layer it is exactly unbiased, in all four cases, on inputs with exactly s active features; on
+    inputs with fewer active features it is biased (an AND comes out c_s/c_s' times too large).
+
+    Raises InputError unless the layer is Gaussian with zero bias and ReLU, the task is a gate on pairs, and s ≥ 2.
+    """
+    if not isinstance(task, PairTask):
+        raise InputError(f"the analytic readoff reads a gate on pairs of features; the task {task.name} is not one")
+    if not (isinstance(layer, FirstLayer) and layer.law == "gaussian" and layer.activation == "relu"):
+        raise InputError("the analytic readoff holds for a frozen Gaussian ReLU layer only: use a fitted readoff here")
+    if bool(layer.bias.any()):
+        raise InputError(
+            "the analytic readoff holds for zero bias only: draw the layer with bias 0 or use a fitted readoff"
+        )
+    eta = readoff_coefficients(task.gate, s)
+    positive: Tensor = (layer.weight > 0).T.double()
+    pairs = task.pairs.to(positive.device)
+    # η over the quadrants (−,−), (−,+), (+,−), (+,+) as the bilinear function of (u > 0, v > 0).
+    u, v = positive[pairs[:, 0]], positive[pairs[:, 1]]
+    weight = eta[0] + (eta[2] - eta[0]) * u + (eta[1] - eta[0]) * v + (eta[3] - eta[2] - eta[1] + eta[0]) * u * v
+    weight /= layer.width * layer.scale
+    return LinearReadoff(weight, torch.zeros(len(pairs), dtype=weight.dtype, device=weight.device))

@@ -1,0 +1,77 @@
+"""The mirror of a run in Weights & Biases. The record on disk is the truth; without a mirror nothing changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from toymodels.config import NOT_IN_IDENTITY, RunSettings, to_dict
+from toymodels.training import Progress
+
+
+def wandb_mode(chosen: str | None) -> str:
+    """The switch: what was chosen, else WANDB_MODE, else online under a sweep agent, else disabled."""
+    return chosen or os.environ.get("WANDB_MODE") or ("online" if "WANDB_SWEEP_ID" in os.environ else "disabled")
+
+
+class Mirror:
+    """Sends configuration, curves, final table and figures to W&B; does nothing where the switch says disabled."""
+
+    def __init__(self, config: RunSettings, kind: str, folder: Path):
+        self._config, self._kind, self._folder = config, kind, folder
+        self._run: Any = None
+
+    def __enter__(self) -> Mirror:
+        mode = wandb_mode(self._config.wandb)
+        if mode != "disabled":
+            import wandb  # heavy, and wanted only here
+
+            settings = {k: v for k, v in to_dict(self._config).items() if k not in NOT_IN_IDENTITY}
+            self._run = wandb.init(
+                project=os.environ.get("WANDB_PROJECT", "toymodels"),
+                job_type=self._kind,
+                name=self._folder.name,
+                config=settings,
+                mode=mode,  # type: ignore[arg-type]
+                dir=str(self._folder),
+            )
+        return self
+
+    def progress(self, progress: Progress) -> None:
+        """One line of metrics of a lone network, as it happens."""
+        if self._run is not None:
+            line = {"p": progress.p, "loss": progress.loss, "worst_error": progress.worst_error}
+            self._run.log(line, step=progress.step)
+
+    def history(self, name: str, lines: Iterable[dict[str, Any]]) -> None:
+        """The metrics of one network among several, after it is trained; each has a step of its own."""
+        if self._run is not None:
+            self._run.define_metric(f"{name}/*", step_metric=f"{name}/step")
+            for line in lines:
+                self._run.log({f"{name}/{key}": value for key, value in line.items()})
+
+    def table(self, rows: Sequence[dict[str, Any]]) -> None:
+        """The final table, and the last row's figures as the run's summary."""
+        if self._run is not None and rows:
+            import wandb
+
+            columns = list(rows[0])
+            self._run.log({"results": wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in rows])})
+            for key, value in rows[-1].items():
+                self._run.summary[key] = value
+
+    def figure(self, path: Path) -> None:
+        """A figure, from its PNG file."""
+        if self._run is not None:
+            import wandb
+
+            self._run.log({path.stem: wandb.Image(str(path))})
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._run is not None:
+            self._run.finish(exit_code=0 if error is None else 1)
