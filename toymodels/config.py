@@ -52,6 +52,8 @@ class ProblemSettings:
         if self.activation not in ACTIVATIONS:
             raise InputError(f"unknown activation {self.activation!r}: choose one of {', '.join(ACTIVATIONS)}")
         self.features()
+        if self.s == int(self.s):
+            object.__setattr__(self, "s", int(self.s))  # 2 and 2.0 are the same number and must give the same record
         if self.pairs is not None:
             PairTask(self.m, "and", self.pairs)
 

@@ -32,9 +32,9 @@ _NAMES = {
 }
 
 
-def bilinear(values: Sequence[float]) -> tuple[float, float, float, float]:
+def bilinear(values: Sequence[float] | Sequence[int]) -> tuple[float, float, float, float]:
     """Coefficients (α, β, γ, δ) of the bilinear function of (x_k, x_l) with these values in the cases 00, 01, 10, 11."""
-    v00, v01, v10, v11 = values
+    v00, v01, v10, v11 = map(float, values)
     return v00, v10 - v00, v01 - v00, v11 - v10 - v01 + v00
 
 

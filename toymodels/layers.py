@@ -34,7 +34,7 @@ class FirstLayer(nn.Module):
         bias: Float[Tensor, " neurons"],
         activation: str = "relu",
         law: str = "given",
-        scale: float = 1.0,
+        scale: float | int = 1.0,
     ):
         """`law` says how the weights came about ("gaussian", "kaiming", "trained", …), `scale` its standard deviation.
 
@@ -73,7 +73,9 @@ class IdentityLayer(nn.Module):
         return x
 
 
-def gaussian(m: int, d: int, seed: int, activation: str = "relu", scale: float = 1.0, bias: float = 0.0) -> FirstLayer:
+def gaussian(
+    m: int, d: int, seed: int, activation: str = "relu", scale: float | int = 1.0, bias: float | int = 0.0
+) -> FirstLayer:
     """W_ij ~ N(0, scale²) iid and every bias equal to `bias`. Raises InputError for d < 1 or a scale ≤ 0."""
     _check_width(d)
     if not scale > 0:

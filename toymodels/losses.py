@@ -22,7 +22,7 @@ from torch import Tensor
 from toymodels.errors import InputError
 
 
-def case_weights(weight: str | float, truth: Sequence[int], probabilities: Sequence[float]) -> tuple[float, ...]:
+def case_weights(weight: str | float | int, truth: Sequence[int], probabilities: Sequence[float]) -> tuple[float, ...]:
     """The weight of each case, scaled so that the mean weight Σ_c P(c) w_c is 1.
 
     * a number λ: the ones weigh λ times as much as the zeros;
@@ -48,7 +48,7 @@ def case_weights(weight: str | float, truth: Sequence[int], probabilities: Seque
     return tuple(w / mean for w in raw)
 
 
-def check_exponent(p: float) -> None:
+def check_exponent(p: float | int) -> None:
     """Raises InputError unless p is a finite number ≥ 1 (below 1 the loss is not convex in the readoff)."""
     if not 1 <= p < float("inf"):
         raise InputError(f"p = {p:g}: the exponent of the loss must be a finite number of at least 1")
@@ -58,13 +58,13 @@ def check_exponent(p: float) -> None:
 class LpLoss:
     """One weighted L_p loss; the exponent may differ from step to step, the weights do not."""
 
-    p: float
+    p: float | int
     """Exponent, any real number ≥ 1."""
     root: bool = True
     """Whether the p-th root of the mean is taken."""
     apart: bool = False
     """Whether ones and zeros are averaged apart."""
-    ones: float = 1.0
+    ones: float | int = 1.0
     """λ_1, the weight on the ones' own average when averaged apart (λ_0 is 1)."""
 
     def __post_init__(self) -> None:
@@ -78,14 +78,14 @@ class LpLoss:
     ) -> LossSums:
         """The sums over one block of inputs from which the loss over all blocks is made. `weights` is P(x)·w_c."""
         low, high = torch.aminmax(errors.detach())
-        largest = max(-float(low), float(high))
+        largest = max(-float(low), float(high), 0.0)
         scaled = errors.detach().abs()
         if largest > 0:
             scaled = scaled.div_(largest)
         powers = scaled.pow_(self.p).mul_(weights)
         total = float(powers.sum(dtype=torch.float64))
         if not self.apart:
-            return LossSums(largest, (total, 0.0), (targets.shape[1], 1.0))
+            return LossSums(largest, (total, 0.0), (float(targets.shape[1]), 1.0))
         ones = float((powers * targets).sum(dtype=torch.float64))
         mass = float(weights.sum(dtype=torch.float64))
         mass_ones = float((weights * targets).sum(dtype=torch.float64))
@@ -93,7 +93,7 @@ class LpLoss:
 
     def value(self, sums: LossSums) -> float:
         """The loss, from the sums over all inputs."""
-        return sum(share * self._mean(sums, v) for v, share in self._shares(sums))
+        return sum((share * self._mean(sums, v) for v, share in self._shares(sums)), 0.0)
 
     def gradient(
         self,
@@ -119,7 +119,7 @@ class LpLoss:
 
     def _shares(self, sums: LossSums) -> list[tuple[int, float]]:
         shares = [(0, 1.0), (1, self.ones)] if self.apart else [(0, 1.0)]
-        return [(v, share) for v, share in shares if sums.mass[v] > 0 and sums.powers[v] > 0]
+        return [(v, share) for v, share in shares if sums.mass[v] > 0 and sums.powers[v] != 0]
 
     def _mean(self, sums: LossSums, v: int) -> float:
         mean = sums.powers[v] / sums.mass[v]
@@ -137,7 +137,7 @@ class LossSums:
     mass: tuple[float, float]
     """What the powers are divided by: Σ P w over zeros and over ones when apart, else (number of outputs, 1)."""
 
-    def join(self, other: LossSums, p: float, apart: bool) -> LossSums:
+    def join(self, other: LossSums, p: float | int, apart: bool) -> LossSums:
         """The sums over both blocks, on the larger one's scale."""
         largest = max(self.largest, other.largest)
         mine = (self.largest / largest) ** p if largest else 1.0

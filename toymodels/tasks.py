@@ -37,7 +37,7 @@ class Task(ABC):
         """The case, 0 … len(truth) − 1, of each input and each output of a slice."""
 
     def by_case(
-        self, x: Float[Tensor, "batch m"], values: Sequence[float], outputs: slice = ALL
+        self, x: Float[Tensor, "batch m"], values: Sequence[float] | Sequence[int], outputs: slice = ALL
     ) -> Float[Tensor, "batch outputs"]:
         """values[case] for each input and each output of a slice, in x's dtype."""
         return torch.tensor(values, dtype=x.dtype, device=x.device)[self.cases(x, outputs)]
@@ -94,7 +94,7 @@ class PairTask(Task):
         return (2 * first + second).long()
 
     def by_case(
-        self, x: Float[Tensor, "batch m"], values: Sequence[float], outputs: slice = ALL
+        self, x: Float[Tensor, "batch m"], values: Sequence[float] | Sequence[int], outputs: slice = ALL
     ) -> Float[Tensor, "batch outputs"]:
         """values[case], as the bilinear function α + β·x_k + γ·x_l + δ·x_k·x_l (two gathers, no table of cases)."""
         alpha, beta, gamma, delta = bilinear(values)

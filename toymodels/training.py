@@ -45,9 +45,9 @@ class TrainingSettings:
     outputs are at most 2^25, else adam."""
     steps: int | None = None
     """Optimiser steps in all, shared evenly among the values of p. Default 1,500 (lbfgs) or 3,000 (adam, adamw)."""
-    p: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0, 32.0)
+    p: tuple[int | float, ...] = (2.0, 4.0, 8.0, 16.0, 32.0)
     """Exponents of the loss, each ≥ 1, one after the other; one number for a fixed p."""
-    weight: float | str = "case"
+    weight: int | float | str = "case"
     """Loss weights: 'case' (input cases 00, 01, 10, 11 weigh the same), 'value' (ones and zeros weigh the same), or a
     positive number on the ones (1: unweighted)."""
     root: bool = True
@@ -56,11 +56,11 @@ class TrainingSettings:
     """together, or apart: ones and zeros averaged apart, the two means added (the ones' times `weight` if a number)."""
     batch: int = 256
     """Inputs per step (adam, adamw)."""
-    lr: float = 1e-3
+    lr: int | float = 1e-3
     """Learning rate (adam, adamw)."""
     lr_schedule: str = "constant"
     """Learning rate over the steps: constant, or falling to 0 by a linear or cosine law (adam, adamw)."""
-    weight_decay: float = 0.0
+    weight_decay: int | float = 0.0
     """Decoupled weight decay per step (adamw) or L2 penalty (adam)."""
 
     def __post_init__(self) -> None:
@@ -71,6 +71,10 @@ class TrainingSettings:
             raise InputError("p is empty: give at least one exponent of the loss")
         for p in self.p:
             check_exponent(p)
+        # 2 and 2.0 are the same exponent and must give the same record.
+        object.__setattr__(self, "p", tuple(float(p) for p in self.p))
+        if not isinstance(self.weight, str):
+            object.__setattr__(self, "weight", float(self.weight))
         case_weights(self.weight, (0, 1), (0.5, 0.5))
         for name in ("steps", "batch"):
             value = getattr(self, name)
@@ -310,7 +314,7 @@ class Interrupted(KeyboardInterrupt):
 def train(
     trainer: Trainer,
     checkpoint: Path | None = None,
-    every_seconds: float = 20.0,
+    every_seconds: float | int = 20.0,
     report: Callable[[Progress], None] = lambda progress: None,
     before_checkpoint: Callable[[], dict[str, Any]] = dict,
     on_restore: Callable[[dict[str, Any]], None] = lambda extra: None,

@@ -47,7 +47,7 @@ def balanced(
     task: Task,
     features: SparseFeatures,
     inputs: Inputs,
-    weight: str | float = "case",
+    weight: str | float | int = "case",
 ) -> LinearReadoff:
     """Least squares with the weights of `losses.case_weights`: by default every input case weighs the same.
 

@@ -1,0 +1,68 @@
+import itertools
+
+import pytest
+import torch
+
+from toymodels.errors import InputError
+from toymodels.features import SparseFeatures
+from toymodels.gates import Gate
+from toymodels.tasks import PairTask, Task
+
+GATES = ["".join(digits) for digits in itertools.product("01", repeat=4)]
+PAIRS = [(0, 3), (3, 0), (2, 5), (0, 3), (4, 1)]  # ordered both ways, and one twice
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("pairs", [None, PAIRS])
+def test_targets_are_the_truth_table(gate, pairs):
+    task = PairTask(6, gate, pairs)
+    x = SparseFeatures.at_most(6, 3).enumerate().dense()
+    targets = task.targets(x)
+    truth = Gate.parse(gate).truth
+    for i, (k, l) in enumerate(task.pairs.tolist()):
+        expected = [truth[2 * int(row[k]) + int(row[l])] for row in x]
+        assert targets[:, i].tolist() == expected
+    assert torch.equal(task.targets(x, slice(1, 4)), targets[:, 1:4])
+    assert torch.equal(Task.by_case(task, x, task.truth), targets)
+
+
+@pytest.mark.parametrize("gate", [gate for gate in GATES if gate[0] == "0"])
+@pytest.mark.parametrize("pairs", [None, PAIRS])
+def test_sparse_ones_are_the_dense_ones(gate, pairs):
+    task = PairTask(6, gate, pairs)
+    inputs = SparseFeatures.at_most(6, 3).enumerate()
+    rows, outputs = task.ones(inputs.indices)
+    found = torch.zeros(len(inputs), task.n_outputs)
+    found.index_put_((rows, outputs), torch.ones(len(rows)), accumulate=True)
+    assert torch.equal(found, task.targets(inputs.dense()))
+
+
+def test_dense_gates_have_no_sparse_ones():
+    with pytest.raises(InputError, match="not sparse"):
+        PairTask(4, "nand").ones(torch.tensor([[0, 1]]))
+
+
+def test_all_pairs_in_order():
+    assert PairTask(4, "and").pairs.tolist() == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
+    assert PairTask(4, "and").subset(torch.tensor([1, 5])).pairs.tolist() == [[0, 2], [2, 3]]
+
+
+def test_case_probabilities_exact_and_counted_agree():
+    task = PairTask(8, "xor")
+    law = SparseFeatures.at_most(8, 3)
+    assert Task.case_probabilities(task, law) == pytest.approx(task.case_probabilities(law), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("m", "pairs", "words"),
+    [
+        (1, None, "at least 2"),
+        (5, [(0, 5)], "out of range"),
+        (5, [(-1, 2)], "out of range"),
+        (5, [(2, 2)], "k = l"),
+        (5, [], "empty"),
+    ],
+)
+def test_wrong_pairs_are_refused(m, pairs, words):
+    with pytest.raises(InputError, match=words):
+        PairTask(m, "and", pairs)
