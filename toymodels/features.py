@@ -74,8 +74,7 @@ class SparseFeatures:
     """For tables, such as "at most 2 of 50"."""
 
     def __post_init__(self) -> None:
-        if self.m < 2:
-            raise InputError(f"m = {self.m} features: pairs need at least 2")
+        _check_features(self.m)
         if not 1 <= len(self.counts) <= self.m + 1 or min(self.counts) < 0 or abs(sum(self.counts) - 1) > 1e-9:
             raise InputError(
                 "counts must be probabilities of 0, 1, …, at most m active features that add up to 1; "
@@ -177,7 +176,13 @@ class SparseFeatures:
         return Inputs(self.m, indices, law, True, f"all {len(indices):,}")
 
 
+def _check_features(m: int) -> None:
+    if m < 2:
+        raise InputError(f"m = {m} features: pairs need at least 2")
+
+
 def _check_count(m: int, s: int) -> None:
+    _check_features(m)
     if s != int(s) or not 1 <= s <= m:
         raise InputError(f"s = {s:g} active features: it must be a whole number from 1 to m = {m}")
 

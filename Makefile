@@ -1,0 +1,28 @@
+# Everything sets itself up: a virtual environment in .venv with the pinned packages. Needs make and Python 3.11 or later.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup compare test lint clean
+.DEFAULT_GOAL := compare
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "toymodels needs Python 3.11 or later: make PYTHON=python3.11 …"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+compare: setup  ## the genericity experiment: tables, figures and record in runs/compare
+	$(BIN)/toymodels compare --out runs/compare
+
+test: setup  ## the whole test suite
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
+
+lint: setup  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,351 @@
+"""Chebyshev approximation: the r, c that minimise max over x of |A[x]·r + c − f[x]|, with a proof of optimality.
+
+The linear program
+
+    minimise t  subject to  −t ≤ A[x]·r + c − f[x] ≤ t  for every input x
+
+has as its dual: maximise μ·f over signed measures μ on inputs with Σ|μ| = 1, Σ μ = 0, Aᵀμ = 0. Any such μ proves
+max|A r + c − f| ≥ μ·f for every r and c, so a readoff together with a measure of the same value needs no further trust:
+
+    np.abs(multipliers).sum()          # 1
+    multipliers @ activations[rows]    # 0, and multipliers.sum() is 0
+    multipliers @ target[rows]         # the lower bound
+
+Method: Mehrotra's predictor-corrector interior point (SIAM J. Optim. 2, 1992) on the program above, which needs some 15
+linear systems of d + 2 unknowns where the simplex method, as in exchange algorithms, needs several hundred pivots. Most
+of the cost would be the Gram matrix of each system; it is built from the few inputs that weigh most, and the rest enter
+through their mean weight (after Tits, Absil & Woessner, "Constraint reduction for linear programs with many inequality
+constraints", SIAM J. Optim. 17, 2006). Where that fails, a simplex method (HiGHS) takes over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import highspy
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.linalg import lapack
+
+from toymodels.errors import InputError
+
+GAP = 1e-6
+"""Largest difference of upper and lower bound that counts as a proof, in units of half the target's range."""
+ORTHOGONALITY = 1e-9
+"""Largest |μ·A_j| / max|A_j| and |Σ μ| that count as zero."""
+
+_RANK = 1e-10  # singular values below this share of the largest are rounding: using them would need coefficients ≥ 1e10
+_CONVERGED = 1e-10  # the interior point stops at this gap, in units of the least-squares residual
+_KEEP = 3  # inputs per unknown that enter a Gram matrix one by one; grows where the direction is too rough
+
+
+@dataclass(frozen=True)
+class Chebyshev:
+    """A minimax readoff of one target and its certificate; every number is measured from the arrays returned."""
+
+    coefficients: Float[np.ndarray, " neurons"]
+    """r."""
+    offset: float
+    """c."""
+    worst_error: float
+    """max |A r + c − f| over all inputs: an upper bound of the optimum."""
+    lower_bound: float
+    """μ·f: a lower bound of the optimum; 0 with an empty certificate where the target is fitted exactly."""
+    rows: Int[np.ndarray, " support"]
+    """The inputs that carry the certificate μ."""
+    multipliers: Float[np.ndarray, " support"]
+    """μ on these inputs: signed, absolute values sum to 1."""
+    orthogonality: float
+    """The largest of |Σ μ| and, over neurons, |μ·A_j| / max|A_j|: how exactly μ annihilates activations."""
+    half_range: float
+    """(max f − min f)/2, the error of the best constant: the unit in which `proved` measures the gap."""
+    iterations: int
+    """Linear systems solved by the interior point, plus pivots of the simplex method where it was needed."""
+    method: str
+    """"exact" (least squares fits the target), "interior point" or "simplex"."""
+
+    @property
+    def gap(self) -> float:
+        """worst_error − lower_bound: how far the readoff can be from the optimum."""
+        return self.worst_error - self.lower_bound
+
+    @property
+    def proved(self) -> bool:
+        """Whether the certificate proves the readoff optimal: gap ≤ GAP half ranges, μ annihilates activations."""
+        return self.gap <= GAP * self.half_range and self.orthogonality <= ORTHOGONALITY
+
+
+class ChebyshevSolver:
+    """Chebyshev approximations of many targets over the same inputs and activations.
+
+    The activations are factorised once. Columns are centred (the offset makes up for it) and scaled, dead and constant
+    ones left out, and the rest replaced by an orthonormal basis of their span; duplicates and dependent columns do no harm.
+    """
+
+    def __init__(self, activations: Float[np.ndarray, "inputs neurons"]):
+        """Raises InputError for activations that are not a finite float64 matrix with at least one row."""
+        if activations.ndim != 2 or activations.dtype != np.float64 or not len(activations):
+            raise InputError("activations must be a float64 matrix with one row for each input, and at least one input")
+        if not np.isfinite(activations).all():
+            raise InputError("activations must be finite, but some are infinite or not a number")
+        self._activations = activations
+        self._size = np.abs(activations).max(0)
+        self._mean = activations.mean(0)
+        centred = activations - self._mean
+        spread = np.abs(centred).max(0)
+        live = np.flatnonzero(spread > 1e-13 * self._size)
+        n = len(activations)
+        q, upper = np.linalg.qr(centred[:, live] / spread[live])
+        u, sigma, vt = np.linalg.svd(upper, full_matrices=False)
+        rank = int((sigma > _RANK * sigma[0]).sum()) if len(sigma) else 0
+        # Columns of mean square 1, the constant last: the Gram matrix of the basis is n times the identity.
+        self._basis = np.empty((n, rank + 1))
+        np.matmul(q, u[:, :rank] * np.sqrt(n), out=self._basis[:, :rank])
+        self._basis[:, rank] = 1
+        self._to_coefficients = np.zeros((activations.shape[1], rank))
+        self._to_coefficients[live] = vt[:rank].T / sigma[:rank] * np.sqrt(n) / spread[live, None]
+
+    def solve(self, target: Float[np.ndarray, " inputs"]) -> Chebyshev:
+        """The minimax readoff of one target, proved optimal or with the best bounds found (see `proved`).
+
+        Raises InputError for a target of another length than the activations, or not finite.
+        """
+        f = np.asarray(target, np.float64)
+        self._check(f)
+        G = self._basis
+        fit = G.T @ f / len(f)
+        residual = f - G @ fit
+        fit += G.T @ residual / len(f)  # once more: the residual of an exact fit is then rounding alone
+        residual = f - G @ fit
+        unit = float(np.abs(residual).max())
+        nothing = np.zeros(len(f))
+        best = self._result(f, fit, nothing, 0, "exact")
+        if unit <= 1e-12 * np.abs(f).max() or best.proved:
+            return best
+        residual /= unit
+        count = 0
+        attempts: list[tuple[str, Callable[[], _Point]]] = [
+            ("interior point", lambda: _interior_point(G, residual, _KEEP * G.shape[1])),
+            ("interior point", lambda: _interior_point(G, residual, len(f))),
+            ("simplex", lambda: _simplex(G, residual, np.abs(residual))),
+        ]
+        for method, attempt in attempts:
+            y, measure, steps = attempt()
+            count += steps
+            if not np.isfinite(y).all():
+                continue
+            found = self._result(f, fit + unit * y, _annihilating(G, measure), count, method)
+            if found.proved:
+                return found
+            if found.gap < best.gap:
+                best = found
+        return best
+
+    def measured(
+        self,
+        target: Float[np.ndarray, " inputs"],
+        coefficients: Float[np.ndarray, " neurons"],
+        offset: float,
+        rows: Int[np.ndarray, " support"],
+        multipliers: Float[np.ndarray, " support"],
+        iterations: int = 0,
+        method: str = "given",
+    ) -> Chebyshev:
+        """The bounds that a readoff and a measure give, computed from nothing else; also to check stored ones.
+
+        The measure is scaled to total mass 1 first. Raises InputError as `solve` does.
+        """
+        self._check(target)
+        A = self._activations
+        mass = np.abs(multipliers).sum()
+        mu = multipliers / mass if mass > 0 else multipliers
+        moments = np.abs(mu @ A[rows]) / np.where(self._size > 0, self._size, 1)
+        return Chebyshev(
+            coefficients=coefficients,
+            offset=float(offset),
+            worst_error=float(np.abs(A @ coefficients + offset - target).max()),
+            lower_bound=float(mu @ target[rows]),
+            rows=rows,
+            multipliers=mu,
+            orthogonality=float(max(abs(mu.sum()), moments.max(initial=0.0))),
+            half_range=float(target.max() / 2 - target.min() / 2),
+            iterations=iterations,
+            method=method,
+        )
+
+    def _check(self, target: np.ndarray) -> None:
+        if target.shape != (len(self._activations),):
+            raise InputError(
+                f"the target must have one value for each of the {len(self._activations)} inputs, not shape {target.shape}"
+            )
+        if not np.isfinite(target).all():
+            raise InputError("the target must be finite, but some values are infinite or not a number")
+
+    def _result(self, f: np.ndarray, y: np.ndarray, measure: np.ndarray, iterations: int, method: str) -> Chebyshev:
+        coefficients = self._to_coefficients @ y[:-1]
+        rows = np.flatnonzero(measure)
+        prediction = self._activations @ coefficients - f
+        # The best offset for these coefficients, free of the rounding of a mean of large activations.
+        offset = -float(prediction.max() / 2 + prediction.min() / 2)
+        return self.measured(f, coefficients, offset, rows, measure[rows], iterations, method)
+
+
+_Point = tuple[np.ndarray, np.ndarray, int]  # readoff in the basis, measure on all inputs, iterations
+
+
+def _interior_point(G: np.ndarray, f: np.ndarray, keep: int, limit: int = 60) -> _Point:
+    """min t with |G y − f| ≤ t, for G with GᵀG = n·1 and max|f| = 1.
+
+    Slacks t ∓ e of e = G y − f, multipliers u, v of the two sides; the measure is v − u.
+    """
+    n, k = G.shape
+    y, t = np.zeros(k), 1.2
+    above, below = t + f, t - f
+    u, v = 1 / above, 1 / below
+    mass = u.sum() + v.sum()
+    u, v = u / mass, v / mass
+    H = np.empty((k + 1, k + 1))
+    best = y, v - u
+    count = 0
+    with np.errstate(all="ignore"):  # a breakdown ends in numbers that are not finite, and these are looked for
+        while count < limit:
+            complementarity = u @ above + v @ below
+            p, q = u / above, v / below
+            # One pass over G: the dual residual, and the coupling of y and t in the linear system.
+            dual, coupling = np.stack([u - v, p - q]) @ G
+            surplus = u.sum() + v.sum() - 1
+            if not np.isfinite(complementarity):
+                break
+            best = y, v - u
+            rough = np.abs(dual).max()
+            if complementarity < _CONVERGED and rough < 1e-8:
+                break
+            if rough > 0.1 * complementarity:
+                keep *= 4
+            factor = None
+            while factor is None:
+                factor = _factorised(G, p + q, coupling, keep, H)
+                if factor is None:
+                    if keep >= n:
+                        return *best, count
+                    keep *= 4
+            count += 1
+
+            def step(
+                rhs: np.ndarray, into_u: np.ndarray, into_v: np.ndarray
+            ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+                """Newton's step for u·above and v·below to change by into_u·above and into_v·below."""
+                z = lapack.dpotrs(factor, rhs)[0]  # noqa: B023 (called within this iteration)
+                de = G @ z[:k]
+                d_above, d_below = z[k] - de, z[k] + de
+                return z, d_above, d_below, into_u - p * d_above, into_v - q * d_below  # noqa: B023
+
+            # Predictor: towards complementarity 0. Its right-hand side is known without a pass over G.
+            rhs = np.zeros(k + 1)
+            rhs[k] = -1
+            _, d_above, d_below, du, dv = step(rhs, -u, -v)
+            primal = min(_longest(above, d_above), _longest(below, d_below))
+            length = min(_longest(u, du), _longest(v, dv))
+            reached = (u + length * du) @ (above + primal * d_above) + (v + length * dv) @ (below + primal * d_below)
+            centre = (reached / complementarity) ** 3 * complementarity / (2 * n)
+            # Corrector: towards the central path, with the predictor's second-order term.
+            into_u = (centre - du * d_above) / above - u
+            into_v = (centre - dv * d_below) / below - v
+            rhs[:k] = (into_v - into_u) @ G - dual
+            rhs[k] = surplus + into_u.sum() + into_v.sum()
+            z, d_above, d_below, du, dv = step(rhs, into_u, into_v)
+            share = min(max(0.95, 1 - complementarity), 1 - 1e-6)
+            primal = min(1.0, share * min(_longest(above, d_above), _longest(below, d_below)))
+            length = min(1.0, share * min(_longest(u, du), _longest(v, dv)))
+            y, t = y + primal * z[:k], t + primal * z[k]
+            above, below = above + primal * d_above, below + primal * d_below
+            u, v = u + length * du, v + length * dv
+    return *best, count
+
+
+def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: int, H: np.ndarray) -> np.ndarray | None:
+    """Cholesky factor of [[Σ w g gᵀ, −coupling], [−coupling, Σ w]]; None where it is not positive definite.
+
+    Only the `keep` largest weights enter one by one. All others enter by their mean w̄: since Σ g gᵀ = n·1 over all
+    inputs, w̄ n·1 + Σ_kept (w − w̄) g gᵀ. Near the solution, where precision is needed, they are negligible.
+    """
+    n, k = G.shape
+    if keep < n:
+        kept = np.argpartition(weight, n - keep)[n - keep :]
+        rest = max((weight.sum() - weight[kept].sum()) / (n - keep), 0.0)
+        rows = G[kept]
+        rows *= np.sqrt(np.maximum(weight[kept] - rest, 0))[:, None]
+    else:
+        rest, rows = 0.0, G * np.sqrt(weight)[:, None]
+    H[:k, :k] = rows.T @ rows
+    H.flat[: -1 : k + 2] += rest * n
+    H[k, :k] = H[:k, k] = -coupling
+    H[k, k] = weight.sum()
+    H.flat[:: k + 2] *= 1 + 1e-14  # a face of solutions, not a point: any point of it will do
+    factor, failed = lapack.dpotrf(H)
+    return None if failed else factor
+
+
+def _longest(x: np.ndarray, step: np.ndarray) -> float:
+    """The largest length ≤ 1 with x + length·step ≥ 0, for x > 0."""
+    return float(1 / max(1.0, (-step / x).max()))
+
+
+def _annihilating(G: np.ndarray, measure: np.ndarray) -> np.ndarray:
+    """A measure near the given one, of the same signs or nearly so, with Gᵀμ = 0 to rounding; 0 where there is none."""
+    size = np.abs(measure)
+    mass = size.sum()
+    if not (np.isfinite(mass) and mass > 0):
+        return np.zeros(len(measure))
+    mu = np.where(size > 1e-9 * mass, measure, 0) / mass
+    rows = np.flatnonzero(mu)
+    part, mu = G[rows], mu[rows]
+    # Each multiplier may change in proportion to its size: large ones absorb the error, small ones keep their sign.
+    root = np.sqrt(np.abs(mu))
+    scaled = part * root[:, None]
+    for _ in range(2):
+        mu -= root * (np.linalg.lstsq(scaled.T, part.T @ mu, rcond=1e-12)[0])
+    result = np.zeros(len(measure))
+    result[rows] = mu
+    return result
+
+
+def _simplex(G: np.ndarray, f: np.ndarray, size: np.ndarray, limit: int = 60) -> _Point:
+    """The same program by HiGHS, on the inputs where `size` is largest first, then adding violated ones."""
+    n, k = G.shape
+    lp = highspy.Highs()
+    lp.setOptionValue("output_flag", False)
+    lp.setOptionValue("threads", 1)
+    lp.setOptionValue("primal_feasibility_tolerance", 1e-9)
+    lp.setOptionValue("dual_feasibility_tolerance", 1e-9)
+    free = np.full(k, highspy.kHighsInf)
+    lp.addCols(k, np.zeros(k), -free, free, 0, np.zeros(k, np.int32), np.zeros(0, np.int32), np.zeros(0))
+    lp.addCol(1.0, 0.0, highspy.kHighsInf, 0, np.zeros(0, np.int32), np.zeros(0))
+    y, measure, count = np.full(k, np.nan), np.zeros(n), 0
+    members, signs = np.zeros(0, np.intp), np.zeros(0)  # of the program's rows: sign·(G[member] y − f) + t ≥ 0
+    rows = np.argsort(-size, kind="stable")[: max(2000, 4 * k)]
+    for _ in range(limit):
+        for sign in (1.0, -1.0):
+            block = np.column_stack([sign * G[rows], np.ones(len(rows))])
+            starts = np.arange(len(rows), dtype=np.int32) * np.int32(k + 1)
+            columns = np.tile(np.arange(k + 1, dtype=np.int32), len(rows))
+            upper = np.full(len(rows), highspy.kHighsInf)
+            lp.addRows(len(rows), sign * f[rows], upper, block.size, starts, columns, block.ravel())
+            members, signs = np.concatenate([members, rows]), np.concatenate([signs, np.full(len(rows), sign)])
+        lp.run()
+        if lp.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            break
+        count += max(int(lp.getInfo().simplex_iteration_count), 0)
+        solution = lp.getSolution()
+        values = np.array(solution.col_value)
+        y, t = values[:k], float(values[k])
+        measure = np.zeros(n)
+        np.add.at(measure, members, signs * np.array(solution.row_dual))
+        error = np.abs(G @ y - f)
+        error[members] = 0
+        rows = np.argsort(-error)[: 4 * k]
+        rows = rows[error[rows] > t + 1e-10]
+        if not len(rows):
+            break
+    return y, measure, count
