@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Union
@@ -14,13 +15,12 @@ from typing import Annotated, Union
 # Idle OpenMP threads that spin would take the core from the process beside them; read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import tyro  # noqa: E402
+import tyro
 
-from toymodels.errors import InputError  # noqa: E402
-from toymodels.experiments import show  # noqa: E402
-from toymodels.experiments.compare import CompareConfig, run_compare  # noqa: E402
-from toymodels.experiments.train import TrainConfig, run_train  # noqa: E402
-
+from toymodels.errors import InputError
+from toymodels.experiments import show
+from toymodels.experiments.compare import CompareConfig, run_compare
+from toymodels.experiments.train import TrainConfig, run_train
 
 DESCRIPTION = "Computation in superposition: train, freeze, read off and measure toy networks on U-AND and U-XOR."
 
@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str] | None) -> CompareConfig | TrainConfig | Show
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
-            return tyro.cli(Command, args=arguments, prog="toymodels", description=DESCRIPTION)  # type: ignore[arg-type]
+            return tyro.cli(Command, args=arguments, prog="toymodels", description=DESCRIPTION)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -58,10 +58,12 @@ def parse(arguments: Sequence[str] | None) -> CompareConfig | TrainConfig | Show
 
 
 def _sentence(box: str) -> str:
-    """What tyro says in the first part of its box, in one line."""
-    first = box.split("\n│ ─")[0].split("\n├")[0]
-    lines = [line.strip("│ ") for line in first.splitlines() if line.startswith("│")]
-    return " ".join(line for line in lines if line) + " (see --help)"
+    """What tyro says in the first part of its box, in one line; the box is drawn with lines or, in ASCII, with dashes."""
+    lines = [line.strip("│ ") for line in box.splitlines()[1:]]  # the first line is the box's title
+    ruled = [not line.strip("─-╰╯") for line in lines]
+    start = 1 if ruled and ruled[0] else 0
+    end = ruled.index(True, start) if True in ruled[start:] else len(lines)
+    return " ".join(lines[start:end]) + " (see --help)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,6 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print(f"toymodels: {stop or 'stopped'}; the same command goes on from there", file=sys.stderr)
         return 130
+    except BrokenProcessPool:
+        print(
+            "toymodels: a worker process was killed (out of memory?); the same command goes on from there",
+            file=sys.stderr,
+        )
+        return 1
     except (ArithmeticError, OSError) as error:
         print(f"toymodels: {error}", file=sys.stderr)
         return 1

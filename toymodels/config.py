@@ -91,6 +91,8 @@ class RunSettings:
     """Folder of the record; default runs/ and a name made from the configuration. The same command again goes on there."""
     wandb: str | None = None
     """Weights & Biases: disabled, offline or online. Default: WANDB_MODE if set, online under a sweep agent, else disabled."""
+    checkpoint_seconds: int | float = 20.0
+    """Seconds between two checkpoints of a training; a killed run repeats at most this much."""
     threads: int | None = None
     """Threads per process; default all cores for one job at a time, 1 where jobs run side by side."""
 
@@ -101,13 +103,15 @@ class RunSettings:
             raise InputError(f"seeds {self.seeds}: they must be different whole numbers from 0 up")
         if self.eval_inputs < 1:
             raise InputError(f"eval_inputs = {self.eval_inputs}: it must be at least 1")
+        if not self.checkpoint_seconds >= 0:
+            raise InputError(f"checkpoint_seconds = {self.checkpoint_seconds:g}: it must be 0 or a positive number")
         if self.threads is not None and self.threads < 1:
             raise InputError(f"threads = {self.threads}: it must be at least 1")
         if self.wandb not in (None, "disabled", "offline", "online"):
             raise InputError(f"unknown wandb mode {self.wandb!r}: choose one of disabled, offline, online")
 
 
-NOT_IN_IDENTITY = frozenset({"out", "wandb", "threads", "json"})
+NOT_IN_IDENTITY = frozenset({"out", "wandb", "threads", "json", "checkpoint_seconds"})
 """Settings that do not change what a run computes: two runs that differ in these alone are the same run."""
 
 

@@ -36,6 +36,8 @@ def draw_comparison(rows: Sequence[dict[str, Any]], config: Any, folder: Path) -
         for line, readoff in zip(axes, readoffs, strict=True):
             for axis, layer in zip(line, layers, strict=True):
                 _histogram(axis, found[layer, readoff], frozen=layer != "trained")
+        low, high = _range([found[layer, readoff] for layer in layers for readoff in readoffs])
+        axes[0][0].set_xlim(min(low, 0) - 0.05, max(high, 1) + 0.05)
         for axis in axes[-1]:
             axis.set_xlabel("readoff (output of the network)")
         for line in axes:
@@ -61,9 +63,6 @@ def _histogram(axis: Any, row: dict[str, Any], frozen: bool) -> None:
         axis.stairs(density, HISTOGRAM_EDGES, color=colour, fill=True, alpha=0.6, label=f"should be {value}")
         axis.axvline(value, color=colour, linewidth=0.8, linestyle=":")
     axis.set_yscale("log")
-    low, high = _range(row)
-    limits = axis.get_xlim()
-    axis.set_xlim(min(low, limits[0]) if axis.has_data() else low, max(high, limits[1]))
     first = "frozen random layer" if frozen else "trained layer"
     how = "minimax readoff" if row["readoff"] == "minimax" else "readoff trained by L_p"
     axis.set_title(
@@ -71,7 +70,8 @@ def _histogram(axis: Any, row: dict[str, Any], frozen: bool) -> None:
     )
 
 
-def _range(row: dict[str, Any]) -> tuple[float, float]:
-    mass = np.array(row["evaluation"]["histogram"]).sum(0)
+def _range(rows: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """From the lowest to the highest output of all rows."""
+    mass = np.sum([row["evaluation"]["histogram"] for row in rows], axis=(0, 1))
     used = np.flatnonzero(mass)
     return float(HISTOGRAM_EDGES[used[0]]), float(HISTOGRAM_EDGES[used[-1] + 1])

@@ -65,7 +65,9 @@ class PairTask(Task):
     case_names = CASE_NAMES
 
     def __init__(self, m: int, gate: Gate | str, pairs: Int[Tensor, "pairs 2"] | Sequence[Sequence[int]] | None = None):
-        """All pairs k < l of m features, or a chosen list of ordered pairs (k, l) with k ≠ l (for "first" or "implies" the order counts).
+        """All pairs k < l of m features, or a chosen list of ordered pairs (k, l) with k ≠ l.
+
+        The order within a pair counts for gates such as "first" or "first_implies_second".
 
         Raises InputError for m < 2, an unknown gate, an empty list, an index out of range or a pair with k = l.
         """
@@ -127,7 +129,7 @@ class PairTask(Task):
     ) -> tuple[Int[Tensor, " touched"], Int[Tensor, " touched"], Int[Tensor, " touched"]]:
         """(row, output, case) of every output with at least one of its features active, each once; all others are in case 00.
 
-        With a gate that is 1 on 11 only, outputs in the cases 01 and 10 are left out too: their target is 0 as well.
+        With a gate that is 1 on 11 only, those in the cases 01 and 10 are left out too: their target is 0 as well.
         """
         first, second = self.pairs[:, 0].to(indices.device), self.pairs[:, 1].to(indices.device)
         code = first * self.m + second

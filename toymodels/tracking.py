@@ -58,8 +58,8 @@ class Mirror:
         if self._run is not None and rows:
             import wandb
 
-            columns = list(rows[0])
-            self._run.log({"results": wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in rows])})
+            columns: list[str | int] = list(rows[0])
+            self._run.log({"results": wandb.Table(columns=columns, data=[list(row.values()) for row in rows])})
             for key, value in rows[-1].items():
                 self._run.summary[key] = value
 

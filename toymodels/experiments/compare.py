@@ -23,11 +23,11 @@ from toymodels.gates import Gate
 from toymodels.jobs import run_jobs
 from toymodels.layers import make_layer
 from toymodels.network import Network
+from toymodels.plots import draw_comparison
 from toymodels.readoffs.analytic import analytic
 from toymodels.readoffs.least_squares import balanced, least_squares
 from toymodels.readoffs.linear import LinearReadoff
 from toymodels.readoffs.minimax import Minimax, check_minimax, minimax
-from toymodels.plots import draw_comparison
 from toymodels.record import open_record, read_metrics, save_network
 from toymodels.statistics import mean_interval
 from toymodels.storage import read_json, write_json
@@ -116,6 +116,12 @@ class _Bench:
         write_json(path, row)
         return row
 
+    def fitted_row(
+        self, layer_name: str, readoff_name: str, layer: nn.Module, fit: Callable[[], LinearReadoff]
+    ) -> dict[str, Any]:
+        """A row whose readoff is fitted to, or read off, a given layer."""
+        return self.row(layer_name, readoff_name, lambda: (Network(layer, fit()), self.task, {}))
+
     def minimax_row(self, layer_name: str, layer: nn.Module) -> dict[str, Any]:
         def make() -> tuple[Network, PairTask, dict[str, Any]]:
             inputs = self.config.features().enumerate(device=self.config.device)
@@ -170,7 +176,7 @@ def compare_one(config: CompareConfig, gate: str, seed: int, folder: Path, posit
     identity = make_layer("identity", config.m, config.d, seed)
     if "constant" in wanted:
         half = LinearReadoff.constant(task.n_outputs, config.m, 0.5).to(config.device)
-        rows.append(bench.row("identity", "constant", lambda: (Network(identity, half), task, {})))
+        rows.append(bench.fitted_row("identity", "constant", identity, lambda: half))
     if "minimax" in wanted:
         rows.append(bench.minimax_row("identity", identity))
     frozen = first_layer(config, config.frozen_layer, seed, trainable=False).to(config.device)
@@ -183,7 +189,7 @@ def compare_one(config: CompareConfig, gate: str, seed: int, folder: Path, posit
         fits.pop("analytic")
     for name, fit in fits.items():
         if name in wanted:
-            rows.append(bench.row(config.frozen_layer, name, lambda fit=fit: (Network(frozen, fit()), task, {})))
+            rows.append(bench.fitted_row(config.frozen_layer, name, frozen, fit))
     rows += bench.trained_rows(config.frozen_layer, frozen)
     rows += bench.trained_rows("trained", first_layer(config, config.layer, seed, trainable=True))
     return rows
@@ -199,6 +205,10 @@ def analytic_applies(config: CompareConfig) -> bool:
     return config.frozen_layer == "gaussian" and config.activation == "relu"
 
 
+FIGURES = ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros", "within_quarter", "seconds")
+"""The numbers of a row."""
+
+
 def aggregate(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row per (task, layer, readoff): means over seeds, with the half-width of their 95 % t interval and each seed's figures.
 
@@ -210,18 +220,14 @@ def aggregate(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     table = []
     for members in groups.values():
         first = {key: value for key, value in members[0].items() if key not in ("seed", "evaluation", *FIGURES)}
-        for key in FIGURES:
-            first[key], first[f"{key}_interval"] = mean_interval([row[key] for row in members])
+        for figure in FIGURES:
+            first[figure], first[f"{figure}_interval"] = mean_interval([row[figure] for row in members])
         if "proved" in first:
             first["proved"] = all(row["proved"] for row in members)
         first["seeds"] = [row["seed"] for row in members]
         first["by_seed"] = [{key: row[key] for key in ("seed", *FIGURES)} for row in members]
         table.append(first)
     return table
-
-
-FIGURES = ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros", "within_quarter", "seconds")
-"""The numbers of a row."""
 
 
 def genericity(rows: Sequence[dict[str, Any]], frozen_layer: str) -> dict[str, Any]:
@@ -276,14 +282,16 @@ def run_compare(config: CompareConfig) -> Path:
         jobs = [(config, gate, seed, folder) for seed in config.seeds for gate in config.task]
         rows = [row for rows in run_jobs(compare_one, jobs, config.threads) for row in rows]
         rows.sort(key=lambda row: [Gate.parse(gate).name for gate in config.task].index(row["task"]))
-        result = {"rows": aggregate(rows), "genericity": genericity(rows, config.frozen_layer)}
+        table = aggregate(rows)
+        result = {"rows": table, "genericity": genericity(rows, config.frozen_layer)}
         figures = draw_comparison(rows, config, folder)
         write_json(folder / "results.json", result)
         if config.json is not None:
             write_json(config.json, result)
         for path in sorted(folder.glob("*-seed-*/*-training/metrics.jsonl")):
             mirror.history(f"{path.parent.parent.name}/{path.parent.name}", read_metrics(path))
-        mirror.table([{key: row[key] for key in ("task", "layer", "readoff", *FIGURES)} for row in result["rows"]])
-        for figure in figures:
-            mirror.figure(figure)
+        columns = ("task", "layer", "readoff", *FIGURES)
+        mirror.table([{column: row[column] for column in columns} for row in table])
+        for path in figures:
+            mirror.figure(path)
     return folder

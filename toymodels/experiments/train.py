@@ -15,7 +15,6 @@ from tqdm import tqdm
 from toymodels.config import check_device, cover, derive_seed
 from toymodels.evaluation import evaluate
 from toymodels.experiments.settings import NetworkSettings
-from toymodels.tracking import Mirror
 from toymodels.gates import Gate
 from toymodels.jobs import run_jobs
 from toymodels.layers import FirstLayer, make_layer
@@ -24,6 +23,7 @@ from toymodels.readoffs.linear import LinearReadoff
 from toymodels.record import Metrics, load_network, open_record, read_metrics, save_network
 from toymodels.storage import read_json, write_json
 from toymodels.tasks import PairTask
+from toymodels.tracking import Mirror
 from toymodels.training import Progress, Trainer, train
 
 
@@ -79,7 +79,7 @@ def train_network(
             metrics.restore(kept)
             bar.update(trainer.step)
 
-        train(trainer, folder / "checkpoint.pt", report=show, before_checkpoint=metrics.flush, on_restore=restore)
+        train(trainer, folder / "checkpoint.pt", config.checkpoint_seconds, show, metrics.flush, restore)
     metrics.flush()
     if isinstance(layer, FirstLayer) and layer.weight.requires_grad:
         layer.law = "trained"

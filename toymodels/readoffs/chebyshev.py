@@ -36,7 +36,10 @@ ORTHOGONALITY = 1e-9
 """Largest |μ·A_j| / max|A_j| and |Σ μ| that count as zero."""
 
 _RANK = 1e-10  # singular values below this share of the largest are rounding: using them would need coefficients ≥ 1e10
+_EXACT = 1e-11  # a least-squares fit this close, in units of half the target's range, has error 0 but for rounding
 _CONVERGED = 1e-10  # the interior point stops at this gap, in units of the least-squares residual
+_SHARE = 1 - 1e-3  # of the way to the nearest bound that a step may go
+_FIRST = 2000  # inputs of the simplex method's first program
 _KEEP = 3  # inputs per unknown that enter a Gram matrix one by one; grows where the direction is too rough
 
 
@@ -63,7 +66,7 @@ class Chebyshev:
     iterations: int
     """Linear systems solved by the interior point, plus pivots of the simplex method where it was needed."""
     method: str
-    """"exact" (least squares fits the target), "interior point" or "simplex"."""
+    """One of "exact" (least squares fits the target), "interior point", "simplex", or "given" (measured, not solved)."""
 
     @property
     def gap(self) -> float:
@@ -81,6 +84,9 @@ class ChebyshevSolver:
 
     The activations are factorised once. Columns are centred (the offset makes up for it) and scaled, dead and constant
     ones left out, and the rest replaced by an orthonormal basis of their span; duplicates and dependent columns do no harm.
+
+    A target takes some 20 passes over the basis, too short for threads to help: run one process per core, each with
+    one thread (OMP_NUM_THREADS=1).
     """
 
     def __init__(self, activations: Float[np.ndarray, "inputs neurons"]):
@@ -114,21 +120,25 @@ class ChebyshevSolver:
         f = np.asarray(target, np.float64)
         self._check(f)
         G = self._basis
-        fit = G.T @ f / len(f)
-        residual = f - G @ fit
-        fit += G.T @ residual / len(f)  # once more: the residual of an exact fit is then rounding alone
-        residual = f - G @ fit
+        centred = f - (f.max() / 2 + f.min() / 2)
+        size = float(np.abs(centred).max())
+        fit = G.T @ centred / len(f)
+        residual = centred - G @ fit
         unit = float(np.abs(residual).max())
-        nothing = np.zeros(len(f))
-        best = self._result(f, fit, nothing, 0, "exact")
-        if unit <= 1e-12 * np.abs(f).max() or best.proved:
-            return best
+        best: Chebyshev | None = None
+        if unit <= GAP * size:
+            fit += G.T @ residual / len(f)  # once more: the residual of an exact fit is then rounding alone
+            residual = centred - G @ fit
+            unit = float(np.abs(residual).max())
+            best = self._result(f, fit, np.zeros(len(f)), 0, "exact")
+            if unit <= _EXACT * size:
+                return best
         residual /= unit
         count = 0
         attempts: list[tuple[str, Callable[[], _Point]]] = [
             ("interior point", lambda: _interior_point(G, residual, _KEEP * G.shape[1])),
             ("interior point", lambda: _interior_point(G, residual, len(f))),
-            ("simplex", lambda: _simplex(G, residual, np.abs(residual))),
+            ("simplex", lambda: _simplex(G, residual)),
         ]
         for method, attempt in attempts:
             y, measure, steps = attempt()
@@ -138,9 +148,9 @@ class ChebyshevSolver:
             found = self._result(f, fit + unit * y, _annihilating(G, measure), count, method)
             if found.proved:
                 return found
-            if found.gap < best.gap:
+            if best is None or found.gap < best.gap:
                 best = found
-        return best
+        return best or self._result(f, fit, np.zeros(len(f)), count, "least squares")
 
     def measured(
         self,
@@ -207,7 +217,7 @@ def _interior_point(G: np.ndarray, f: np.ndarray, keep: int, limit: int = 60) ->
     u, v = u / mass, v / mass
     H = np.empty((k + 1, k + 1))
     best = y, v - u
-    count = 0
+    least, count, predicted = keep, 0, np.zeros(k)
     with np.errstate(all="ignore"):  # a breakdown ends in numbers that are not finite, and these are looked for
         while count < limit:
             complementarity = u @ above + v @ below
@@ -218,18 +228,21 @@ def _interior_point(G: np.ndarray, f: np.ndarray, keep: int, limit: int = 60) ->
             if not np.isfinite(complementarity):
                 break
             best = y, v - u
-            rough = np.abs(dual).max()
-            if complementarity < _CONVERGED and rough < 1e-8:
+            if complementarity < _CONVERGED:
                 break
-            if rough > 0.1 * complementarity:
-                keep *= 4
+            # The dual residual that the last step brought in tells how rough its Gram matrix was.
+            rough = np.abs(dual - predicted).max() / complementarity
+            if rough > 0.1:
+                keep = min(2 * keep, n)
+            elif rough < 0.02:
+                keep = max(keep // 2, least)
             factor = None
             while factor is None:
                 factor = _factorised(G, p + q, coupling, keep, H)
                 if factor is None:
                     if keep >= n:
                         return *best, count
-                    keep *= 4
+                    keep *= 2
             count += 1
 
             def step(
@@ -255,12 +268,13 @@ def _interior_point(G: np.ndarray, f: np.ndarray, keep: int, limit: int = 60) ->
             rhs[:k] = (into_v - into_u) @ G - dual
             rhs[k] = surplus + into_u.sum() + into_v.sum()
             z, d_above, d_below, du, dv = step(rhs, into_u, into_v)
-            share = min(max(0.95, 1 - complementarity), 1 - 1e-6)
+            share = min(max(0.95, 1 - complementarity), _SHARE)
             primal = min(1.0, share * min(_longest(above, d_above), _longest(below, d_below)))
             length = min(1.0, share * min(_longest(u, du), _longest(v, dv)))
             y, t = y + primal * z[:k], t + primal * z[k]
             above, below = above + primal * d_above, below + primal * d_below
             u, v = u + length * du, v + length * dv
+            predicted = (1 - length) * dual
     return *best, count
 
 
@@ -302,17 +316,22 @@ def _annihilating(G: np.ndarray, measure: np.ndarray) -> np.ndarray:
     rows = np.flatnonzero(mu)
     part, mu = G[rows], mu[rows]
     # Each multiplier may change in proportion to its size: large ones absorb the error, small ones keep their sign.
-    root = np.sqrt(np.abs(mu))
-    scaled = part * root[:, None]
-    for _ in range(2):
-        mu -= root * (np.linalg.lstsq(scaled.T, part.T @ mu, rcond=1e-12)[0])
+    size = np.abs(mu)
+    gram = (part * size[:, None]).T @ part
+    gram.flat[:: len(gram) + 1] += 1e-13 * gram.diagonal().max()  # dependent inputs; the repetition removes its effect
+    factor, failed = lapack.dpotrf(gram)
+    for _ in range(0 if failed else 10):
+        moments = part.T @ mu
+        if np.abs(moments).max() < 1e-15:
+            break
+        mu = mu - size * (part @ lapack.dpotrs(factor, moments)[0])
     result = np.zeros(len(measure))
     result[rows] = mu
     return result
 
 
-def _simplex(G: np.ndarray, f: np.ndarray, size: np.ndarray, limit: int = 60) -> _Point:
-    """The same program by HiGHS, on the inputs where `size` is largest first, then adding violated ones."""
+def _simplex(G: np.ndarray, f: np.ndarray, limit: int = 60) -> _Point:
+    """The same program by HiGHS, on the inputs where |f| is largest first, then adding the most violated ones."""
     n, k = G.shape
     lp = highspy.Highs()
     lp.setOptionValue("output_flag", False)
@@ -324,7 +343,7 @@ def _simplex(G: np.ndarray, f: np.ndarray, size: np.ndarray, limit: int = 60) ->
     lp.addCol(1.0, 0.0, highspy.kHighsInf, 0, np.zeros(0, np.int32), np.zeros(0))
     y, measure, count = np.full(k, np.nan), np.zeros(n), 0
     members, signs = np.zeros(0, np.intp), np.zeros(0)  # of the program's rows: sign·(G[member] y − f) + t ≥ 0
-    rows = np.argsort(-size, kind="stable")[: max(2000, 4 * k)]
+    rows = np.argsort(-np.abs(f), kind="stable")[: max(_FIRST, 4 * k)]
     for _ in range(limit):
         for sign in (1.0, -1.0):
             block = np.column_stack([sign * G[rows], np.ones(len(rows))])

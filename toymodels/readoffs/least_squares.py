@@ -36,7 +36,8 @@ def least_squares(layer: nn.Module, task: Task, inputs: Inputs) -> LinearReadoff
         second = second + a.T @ weighted
         products = [task.targets(x, outputs).T @ weighted for outputs in blocks]
         mixed = products if mixed is None else [total.add_(more) for total, more in zip(mixed, products, strict=True)]
-    assert isinstance(second, Tensor) and mixed is not None  # there is at least one input
+    assert isinstance(second, Tensor)  # there is at least one input
+    assert mixed is not None
     solution = torch.cat(mixed) @ _inverse(second)
     return _readoff(solution)
 

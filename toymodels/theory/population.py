@@ -17,7 +17,7 @@ from scipy.special import ndtr
 
 from toymodels.errors import InputError
 from toymodels.gates import CASES
-from toymodels.theory.classes import check_case, least_variance
+from toymodels.theory.classes import check_case, is_feasible, least_variance
 
 _REACH = 9.0  # radius beyond which the weight density is below 1e-17
 
@@ -39,25 +39,27 @@ class Population(NamedTuple):
 
 
 def gaussian_population(biases: Sequence[float] = (0.0,), fineness: int = 12) -> Population:
-    """u, v iid N(0, 1) and each bias equally likely, by Gauss–Legendre in polar coordinates.
+    """u, v iid N(0, 1) and each bias equally likely, by Gauss–Legendre on panels, at most 30·fineness² nodes a bias.
 
-    Panels end on u = 0, v = 0 and u = ±v, where ReLU moments of an unbiased neuron have kinks; there the integrals are
-    exact to about 1e-12. With biases the kinks lie elsewhere at s <= 2 and the error is about 1e-5
-    (take fineness 24 for less). 24·fineness² nodes for each bias.
+    Panels end on u = 0 and v = 0 (the quadrants) and on the kinks of ReLU moments, u = −b, v = −b and u + v = −b, so that
+    integrals of those are exact to about 1e-9 (fineness 8: 1e-5). Raises InputError without a bias or for fineness < 2.
     """
     if not biases or fineness < 2:
         raise InputError("a population needs at least one bias and a fineness of 2 or more")
     x, w = np.polynomial.legendre.leggauss(fineness)
-    turn = (np.arange(8)[:, None] + (x + 1) / 2).ravel() * math.pi / 4
-    turn_mass = np.tile(w / 2, 8) / 8
-    radius = (np.arange(3)[:, None] + (x + 1) / 2).ravel() * _REACH / 3
-    radius_mass = np.tile(w / 2, 3) * _REACH / 3 * radius * np.exp(-(radius**2) / 2)
-    u = np.multiply.outer(np.cos(turn), radius).ravel()
-    v = np.multiply.outer(np.sin(turn), radius).ravel()
-    mass = np.multiply.outer(turn_mass, radius_mass).ravel()
-    count = len(biases)
-    b = np.repeat(np.array(biases, dtype=float), len(u))
-    return Population(np.tile(u, count), np.tile(v, count), b, np.tile(mass / count, count))
+    parts = []
+    for b in biases:
+        lines = np.sort(np.clip([-_REACH, -_REACH / 2, 0, -b, _REACH / 2, _REACH], -_REACH, _REACH))
+        wide = np.diff(lines)
+        v = (lines[:-1, None] + wide[:, None] * (x + 1) / 2).ravel()
+        v_mass = (wide[:, None] * w / 2).ravel() * np.exp(-(v**2) / 2)
+        cuts = np.sort(np.column_stack([np.tile(lines, (len(v), 1)), np.clip(-b - v, -_REACH, _REACH)]), axis=1)
+        wide = np.diff(cuts, axis=1)
+        u = cuts[:, :-1, None] + wide[:, :, None] * (x + 1) / 2
+        mass = wide[:, :, None] * w / 2 * np.exp(-(u**2) / 2) * v_mass[:, None, None] / (2 * math.pi * len(biases))
+        keep = mass > 1e-18
+        parts.append((u[keep], np.broadcast_to(v[:, None, None], u.shape)[keep], np.full(keep.sum(), b), mass[keep]))
+    return Population(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def activation_moments(
@@ -107,9 +109,12 @@ def minimax_variance(
 
     min over η of max_j equals max over weightings π of min over η of Σ_j π_j·variance_j/scale_j (the variance is convex
     in η, linear in π); each inner minimum is `least_variance`, and a lower bound whatever π is. offset = True lets a
-    constant be added to the output, which costs no variance: the inner minimum is then a quadratic in it.
+    constant be added to the output, which costs no variance: the inner minimum is then a quadratic in it (where no η
+    outputs the constant 1 under every condition, the constant can only be 0). Raises InputError if no η is unbiased.
     """
     found: list[Minimax] = []
+    ones = np.ones_like(target)
+    free = offset and is_feasible(first, second, ones)
 
     def dual(pi: Float[np.ndarray, " conditions"]) -> tuple[float, Float[np.ndarray, " conditions"]]:
         pi = pi.clip(1e-12)
@@ -118,8 +123,8 @@ def minimax_variance(
         cost = weight @ second
         eta = least_variance(first, second, target, weight)
         constant = 0.0
-        if offset:
-            one = least_variance(first, second, np.ones_like(target), weight)
+        if free:
+            one = least_variance(first, second, ones, weight)
             constant = float((cost @ (eta * one) - weight @ target) / (cost @ one**2 - weight.sum()))
             eta = eta - constant * one
         variance = second @ eta**2 - (target - constant) ** 2

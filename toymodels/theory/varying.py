@@ -18,13 +18,11 @@ from scipy.optimize import minimize, minimize_scalar
 from toymodels.errors import InputError
 from toymodels.gates import CASES, Gate
 from toymodels.theory.classes import check_active
-from toymodels.theory.optimal import PopulationReadoff, optimal_readoff, solve_population
+from toymodels.theory.optimal import PopulationReadoff, minimax_to_gate, optimal_readoff, solve_population
 from toymodels.theory.population import (
     Condition,
-    Minimax,
     activation_moments,
     gaussian_population,
-    minimax_variance,
 )
 
 
@@ -79,18 +77,16 @@ def varying_class_readoff(gate: Gate, most: int, biases: Sequence[float], least:
     conditions, offset = _split(gate, most, least, biases)
     if len(set(biases)) != len(biases):
         raise InputError(f"the biases of a class readoff are distinct, got {tuple(biases)}")
-    nodes = gaussian_population(biases, 24)
+    nodes = gaussian_population(biases)
     where = np.searchsorted(np.sort(biases), nodes.b)
     label = 4 * where + 2 * (nodes.u > 0) + (nodes.v > 0)
     moments = [activation_moments(nodes.u, nodes.v, nodes.b, condition) for condition in conditions]
     count = 4 * len(biases)
     first = np.array([np.bincount(label, nodes.mass * moment[0], count) for moment in moments])
     second = np.array([np.bincount(label, nodes.mass * moment[1], count) for moment in moments])
-    target = np.array([gate.truth[condition.case] for condition in conditions], dtype=float) - (offset or 0.0)
-    found: Minimax = minimax_variance(first, second, target, np.ones(len(conditions)), offset=offset is None)
+    found = minimax_to_gate(gate, conditions, first, second, np.ones(len(conditions)), offset)
     eta = found.eta.reshape(-1, 4)[np.argsort(np.argsort(biases))]
-    constant = found.offset if offset is None else offset
-    return ClassReadoff(eta, constant, conditions, np.sqrt(found.variance.clip(0)))
+    return ClassReadoff(eta, found.offset, conditions, np.sqrt(found.variance.clip(0)))
 
 
 class Price(NamedTuple):
@@ -126,7 +122,7 @@ def tune_biases(gate: Gate, most: int, count: int = 1, least: int = 0) -> tuple[
     conditions_up_to(most, least)
 
     def worst(biases: Float[np.ndarray, " count"]) -> float:
-        return varying_readoff(gate, most, tuple(-abs(float(bias)) for bias in biases), least, fineness=7).worst
+        return varying_readoff(gate, most, tuple(-abs(float(bias)) for bias in biases), least, fineness=8).worst
 
     if count == 1:
         single = minimize_scalar(

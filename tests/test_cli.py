@@ -1,0 +1,278 @@
+"""The command line as a person meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from toymodels.cli import main
+from toymodels.storage import read_json
+
+SMALL = ["--m", "10", "--d", "16", "--steps", "60"]
+
+BAD = [
+    (["train", "--m", "4", "--s", "5"], "from 1 to m = 4"),
+    (["train", "--m", "1"], "at least 2"),
+    (["train", "--d", "0"], "at least 1"),
+    (["train", "--p", "0.5"], "exponent of the loss"),
+    (["train", "--inputs", "independent", "--s", "50"], "strictly between 0 and m = 50"),
+    (["train", "--inputs", "independent", "--s", "-1"], "strictly between 0 and m = 50"),
+    (["train", "--task", "nope"], "unknown gate or task 'nope'"),
+    (["train", "--task", "0123"], "unknown gate or task"),
+    (["compare", "--task", "and", "nope"], "unknown gate or task 'nope'"),
+    (["train", "--activation", "swish"], "unknown activation 'swish'"),
+    (["train", "--optimiser", "sgd"], "unknown optimiser 'sgd'"),
+    (["train", "--neurons", "3"], "--neurons"),
+    (["train", "--m", "many"], "many"),
+    (["train", "--weight", "0"], "positive number"),
+    (["train", "--weight", "-2"], "positive number"),
+    (["train", "--pairs", "0", "50"], "out of range"),
+    (["train", "--pairs", "3", "3"], "k = l"),
+    (["train", "--device", "cuda:99"], "is not there"),
+    (["train", "--m", "200", "--s", "5", "--optimiser", "lbfgs"], "inputs, more than the limit of 2,000,000"),
+    (["compare", "--m", "200", "--s", "3", "--inputs", "exactly"], "make 1,313,400, more than 200,000"),
+    (["compare", "--readoffs", "psychic"], "unknown readoff psychic"),
+    (["nonsense"], "nonsense"),
+    ([], "compare"),
+    (["show", "nowhere"], "is missing"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_bad_input_is_one_sentence_status_2_and_nothing_written(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert words in captured.err
+    assert captured.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_another_configuration_is_left_alone(tmp_path, capsys):
+    run = str(tmp_path / "run")
+    assert main(["train", *SMALL, "--out", run]) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert main(["train", "--m", "10", "--d", "17", "--steps", "60", "--out", run]) == 2
+    assert "d is 16 there and 17 here" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("damage", ["results.json", "config.json", "version", "network"])
+def test_damaged_records_and_other_versions_are_said(damage, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", *SMALL, "--out", str(run)]) == 0
+    if damage == "version":
+        content = json.loads((run / "config.json").read_text())
+        (run / "config.json").write_text(json.dumps({**content, "format": 0}))
+    else:
+        path = run / "seed-0" / "network.safetensors" if damage == "network" else run / damage
+        path.write_bytes(path.read_bytes()[:-9])
+    capsys.readouterr()
+    assert main(["show", str(run), "--evaluate"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert ("format 0" in error) if damage == "version" else ("truncated or damaged" in error)
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    arguments = [
+        *SMALL,
+        "--seeds",
+        "0",
+        "1",
+        "--minimax-pairs",
+        "12",
+        "--threads",
+        "2",
+        "--json",
+        str(folder / "all.json"),
+    ]
+    assert main(["compare", *arguments, "--out", str(folder / "run")]) == 0
+    return folder
+
+
+def test_compare_has_every_row_and_names_its_errors(comparison):
+    content = json.loads((comparison / "all.json").read_text())
+    expected = [
+        ("identity", "constant"), ("identity", "minimax"), ("gaussian", "analytic"), ("gaussian", "least_squares"),
+        ("gaussian", "balanced"), ("gaussian", "trained"), ("gaussian", "minimax"), ("trained", "trained"),
+        ("trained", "minimax"),
+    ]  # fmt: skip
+    for task, floor in (("and", 0.25), ("xor", 0.5)):
+        rows = {(r["layer"], r["readoff"]): r for r in content["rows"] if r["task"] == task}
+        assert list(rows) == expected
+        for row in rows.values():
+            assert {
+                "worst_error",
+                "rms_ones",
+                "rms_zeros",
+                "within_quarter",
+                "inputs",
+                "pairs",
+                "seconds",
+            } <= row.keys()
+            assert row["inputs"] == "all 56"
+            assert len(row["by_seed"]) == 2
+        # Computed by the linear program, not printed: it agrees with |δ|/4 to rounding, and is not that very number.
+        assert rows["identity", "minimax"]["worst_error"] == pytest.approx(floor, abs=1e-7)
+        assert rows["identity", "constant"]["worst_error"] == 0.5
+        for layer in ("gaussian", "trained"):
+            assert rows[layer, "minimax"]["proved"]
+            by_seed = zip(rows[layer, "minimax"]["by_seed"], rows[layer, "trained"]["by_seed"], strict=True)
+            assert all(best["worst_error"] <= trained["worst_error"] + 1e-6 for best, trained in by_seed)
+        answer = content["genericity"][task]
+        ratios = [
+            f["worst_error"] / t["worst_error"]
+            for f, t in zip(rows["gaussian", "minimax"]["by_seed"], rows["trained", "minimax"]["by_seed"], strict=True)
+        ]
+        assert answer["ratio_by_seed"] == pytest.approx(ratios)
+        assert answer["pair_ratio_min"] <= answer["pair_ratio_mean"] <= answer["pair_ratio_max"]
+        assert (comparison / "run" / f"{task}.png").stat().st_size > 10_000
+        assert (comparison / "run" / f"{task}.pdf").exists()
+
+
+def test_every_epsilon_is_proved_by_three_lines_of_numpy(comparison):
+    """From the stored files alone: weights, multipliers, and the inputs with at most 2 of 10 active."""
+    from itertools import combinations
+
+    inputs = [(), *combinations(range(10), 1), *combinations(range(10), 2)]
+    x = np.array([[float(i in active) for i in range(10)] for active in inputs])
+    for path in sorted((comparison / "run").rglob("*-minimax.safetensors")):
+        file = load_file(path)
+        row = read_json(path.with_suffix(".json"))
+        a = (
+            x
+            if row["layer"] == "identity"
+            else np.maximum(x @ file["layer.weight"].T.astype(float) + file["layer.bias"], 0)
+        )
+        offsets = file["extra.certificate_offsets"]
+        for i, (k, l) in enumerate(file["pairs"]):
+            mine = slice(offsets[i], offsets[i + 1])
+            rows, mu = file["extra.certificate_rows"][mine], file["extra.certificate_multipliers"][mine]
+            f = x[:, k] * x[:, l] if row["task"] == "and" else (x[:, k] != x[:, l]).astype(float)
+            assert abs(np.abs(mu).sum() - 1) < 1e-9
+            assert max(np.abs(mu @ a[rows]).max(), abs(mu.sum())) < 1e-9
+            assert abs(mu @ f[rows] - row["evaluation"]["output_worst"][i]) < 1e-6
+
+
+def test_show_repeats_the_evaluation_from_the_record_alone(comparison, capsys):
+    assert main(["show", str(comparison / "run"), "--evaluate"]) == 0
+    text = capsys.readouterr().out
+    assert "Genericity of U-AND" in text
+    assert "Genericity of U-XOR" in text
+    assert text.count("identical") == 2 * 2 * 9
+    assert "differs" not in text
+
+
+def test_a_finished_comparison_is_not_repeated(comparison, capsys):
+    started = time.perf_counter()
+    arguments = [*SMALL, "--seeds", "0", "1", "--minimax-pairs", "12", "--threads", "2"]
+    before = (comparison / "run" / "and-seed-0" / "trained-minimax.json").stat().st_mtime_ns
+    assert main(["compare", *arguments, "--out", str(comparison / "run")]) == 0
+    assert (comparison / "run" / "and-seed-0" / "trained-minimax.json").stat().st_mtime_ns == before
+    assert time.perf_counter() - started < 60
+    assert "Genericity" in capsys.readouterr().out
+
+
+def start(arguments, folder):
+    command = [
+        sys.executable,
+        "-m",
+        "toymodels",
+        "train",
+        *arguments,
+        "--out",
+        str(folder),
+        "--checkpoint-seconds",
+        "0.1",
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("optimiser", ["lbfgs", "adam"])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_stopped_or_killed_goes_on_to_the_same_weights(optimiser, how, tmp_path, capsys):
+    steps = "1500" if optimiser == "lbfgs" else "1200"
+    arguments = ["--m", "16", "--d", "24", "--optimiser", optimiser, "--steps", steps, "--threads", "1"]
+    process = start(arguments, tmp_path / "stopped")
+    checkpoint = tmp_path / "stopped" / "seed-0" / "checkpoint.pt"
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(how)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 130), error
+    assert checkpoint.exists()
+    assert main(["show", str(tmp_path / "stopped")]) == 0
+    assert "not finished" in capsys.readouterr().out
+    for folder in ("stopped", "whole"):
+        process = start(arguments, tmp_path / folder)
+        _, error = process.communicate(timeout=300)
+        assert process.returncode == 0, error
+    stopped, whole = (
+        load_file(tmp_path / folder / "seed-0" / "network.safetensors") for folder in ("stopped", "whole")
+    )
+    for name in whole:
+        if name != "extra.seconds":
+            assert np.array_equal(stopped[name], whole[name]), name
+    steps_seen = [
+        [json.loads(line)["step"] for line in (tmp_path / f / "seed-0" / "metrics.jsonl").read_text().splitlines()]
+        for f in ("stopped", "whole")
+    ]
+    assert steps_seen[0] == steps_seen[1]
+
+
+def test_neither_wandb_nor_matplotlib_is_imported_before_it_is_wanted(tmp_path):
+    code = (
+        "import sys, toymodels, toymodels.cli as c; c.main(sys.argv[1:]);"
+        "assert not {'wandb', 'matplotlib'} & set(sys.modules), 'imported'"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
+    subprocess.run(
+        [sys.executable, "-c", code, "train", *SMALL, "--out", str(tmp_path / "run")],
+        check=True, env=environment, capture_output=True,
+    )  # fmt: skip
+
+
+def test_an_offline_mirror_holds_configuration_and_history(tmp_path):
+    environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    command = [sys.executable, "-m", "toymodels", "train", *SMALL, "--out", str(tmp_path / "run")]
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    files = list((tmp_path / "run").glob("wandb/offline-run-*/*.wandb"))
+    assert len(files) == 1
+    content = files[0].read_bytes()
+    for word in (b"worst_error", b"loss", b"checkpoint"[:0] + b"activation"):
+        assert word in content
+
+
+def test_the_switch(monkeypatch):
+    from toymodels.tracking import wandb_mode
+
+    for name in ("WANDB_MODE", "WANDB_SWEEP_ID"):
+        monkeypatch.delenv(name, raising=False)
+    assert wandb_mode(None) == "disabled"
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+    assert wandb_mode(None) == "online"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert wandb_mode(None) == "offline"
+    assert wandb_mode("disabled") == "disabled"
+
+
+def test_help_says_units_and_defaults(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("--m", "--seeds", "--json", "default: 50", "probability", "neurons"):
+        assert word in text
