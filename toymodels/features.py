@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import binom
 from torch import Tensor
 
 from toymodels.errors import InputError
@@ -105,6 +104,8 @@ class SparseFeatures:
                 f"the probability of being active is {p:g}: it must lie strictly between 0 and 1, "
                 f"that is, between 0 and m = {m} features active in expectation"
             )
+        from scipy.stats import binom  # a second to import, and wanted only here
+
         law = binom.pmf(np.arange(m + 1), m, p)
         return cls(m, tuple((law / law.sum()).tolist()), f"{m} independent, {p * m:g} active in expectation")
 

@@ -156,12 +156,13 @@ def save_network(path: Path, network: Network, task: PairTask, extra: dict[str, 
     write_atomically(path, lambda temporary: save_file(tensors, str(temporary), about))
 
 
-def load_network(path: Path) -> tuple[Network, PairTask, dict[str, Tensor]]:
+def load_network(path: Path | str) -> tuple[Network, PairTask, dict[str, Tensor]]:
     """(network, task, extra tensors) of a file written by `save_network`.
 
     A layer of your own is rebuilt by its `law`, looked up in `LAYERS`.
     Raises InputError for a file that is missing, truncated, of another version, or whose layer is unknown.
     """
+    path = Path(path)
     if not path.exists():
         raise InputError(f"{path} is missing: the run did not get that far, repeat its command to go on")
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float | None]:
@@ -13,6 +12,8 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
 
     Assumes independent values, as those of different seeds are.
     """
+    from scipy import stats  # a second to import, and wanted only here
+
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, None

@@ -55,7 +55,7 @@ def test_limit_of_many_active_features():
 
 
 def test_a_negative_bias_beats_every_readoff_of_the_layer_without_bias():
-    assert optimal_readoff(AND, 2, (-1.0,)).worst == pytest.approx(2.723, abs=1e-3)
+    assert optimal_readoff(AND, 2, (-1.0,)).worst == pytest.approx(2.7179, abs=1e-4)
     assert optimal_readoff(AND, 3, (-1.0,)).worst < optimal_readoff(AND, 3).worst
 
 

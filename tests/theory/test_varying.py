@@ -101,7 +101,7 @@ def test_class_readoffs(disagreement):
         varying_class_readoff(AND, 3, (0.0,))
     biases = (-1.0, 0.0, -2.0)
     found = varying_class_readoff(AND, 3, biases)
-    assert found.sigma.max() == pytest.approx(6.039, abs=0.01)
+    assert found.sigma.max() == pytest.approx(6.0377, abs=1e-3)
     assert found.sigma.max() >= varying_readoff(AND, 3, biases).worst
     samples, predicted = [], []
     for condition, sigma in zip(found.conditions, found.sigma, strict=True):
@@ -115,7 +115,7 @@ def test_class_readoffs(disagreement):
 
 def test_tuned_biases_are_no_worse_than_their_neighbours():
     (bias,) = tune_biases(AND, 2)
-    assert bias == pytest.approx(-0.79, abs=0.03)
+    assert bias == pytest.approx(-0.90, abs=0.03)
     best = varying_readoff(AND, 2, (bias,)).worst
     assert all(varying_readoff(AND, 2, (bias + step,)).worst >= best - 1e-4 for step in (-0.3, 0.3))
     pair = tune_biases(XOR, 3, 2)

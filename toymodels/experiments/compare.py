@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from toymodels.config import check_device, check_layer, cover, derive_seed
+from toymodels.config import check_device, cover, derive_seed
 from toymodels.errors import InputError
 from toymodels.evaluation import evaluate
 from toymodels.experiments.settings import NetworkSettings
@@ -63,7 +63,6 @@ class CompareConfig(NetworkSettings):
         names = [Gate.parse(task).name for task in self.task]
         if len(set(names)) < len(names):
             raise InputError(f"task names a gate twice ({', '.join(self.task)}): name each once")
-        check_layer(self.frozen_layer)
         unknown = [name for name in self.readoffs if name not in READOFFS]
         if unknown or not self.readoffs:
             raise InputError(f"unknown readoff {', '.join(unknown) or '(none)'}: choose from {', '.join(READOFFS)}")
@@ -71,6 +70,10 @@ class CompareConfig(NetworkSettings):
             raise InputError(f"minimax_pairs = {self.minimax_pairs}: it must be at least 1")
         if "minimax" in self.readoffs:
             check_minimax(self.features())
+
+    def first_layers(self) -> tuple[str, ...]:
+        """The names of all first layers that the run draws."""
+        return (self.layer, self.frozen_layer)
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,7 @@ def analytic_sparsity(config: CompareConfig) -> int:
 
 def analytic_applies(config: CompareConfig) -> bool:
     """The analytic readoff holds for a Gaussian ReLU layer without bias and at least 2 active features."""
-    return config.frozen_layer == "gaussian" and config.activation == "relu"
+    return config.frozen_layer == "gaussian" and config.activation == "relu" and config.layer_bias == 0
 
 
 FIGURES = ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros", "within_quarter", "seconds")

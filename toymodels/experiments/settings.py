@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from toymodels.config import ProblemSettings, RunSettings, check_layer
+from toymodels.errors import InputError
 from toymodels.training import TrainingSettings
 
 
@@ -15,8 +17,30 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
     layer: str = "gaussian"
     """Where a first layer starts: gaussian (N(0,1), bias 0) or kaiming (uniform in ±1/√m), or one of your own."""
 
+    layer_scale: int | float = 1.0
+    """Standard deviation of the weights of a gaussian layer, above 0."""
+    layer_bias: int | float = 0.0
+    """Every bias of a gaussian layer."""
+
     def __post_init__(self) -> None:
         ProblemSettings.__post_init__(self)
         TrainingSettings.__post_init__(self)
         RunSettings.__post_init__(self)
-        check_layer(self.layer)
+        names = self.first_layers()
+        for name in names:
+            check_layer(name)
+        if not 0 < self.layer_scale < math.inf or not math.isfinite(self.layer_bias):
+            raise InputError(
+                f"layer_scale = {self.layer_scale:g}, layer_bias = {self.layer_bias:g}: the scale must be a positive number "
+                "and the bias a finite one"
+            )
+        if (self.layer_scale, self.layer_bias) != (1, 0) and "gaussian" not in names:
+            raise InputError(
+                "layer_scale and layer_bias are for gaussian layers, and there is none here: leave them out"
+            )
+        for name in ("layer_scale", "layer_bias"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+
+    def first_layers(self) -> tuple[str, ...]:
+        """The names of all first layers that the run draws."""
+        return (self.layer,)

@@ -17,7 +17,7 @@ from toymodels.evaluation import evaluate
 from toymodels.experiments.settings import NetworkSettings
 from toymodels.gates import Gate
 from toymodels.jobs import run_jobs
-from toymodels.layers import FirstLayer, make_layer
+from toymodels.layers import FirstLayer, gaussian, make_layer
 from toymodels.network import Network
 from toymodels.readoffs.linear import LinearReadoff
 from toymodels.record import Metrics, load_network, open_record, read_metrics, save_network
@@ -91,7 +91,13 @@ def train_network(
 def first_layer(config: NetworkSettings, name: str, seed: int, trainable: bool) -> nn.Module:
     """A fresh first layer; frozen ones are drawn from a stream of their own, so none is the start of a trained one."""
     stream = derive_seed(seed, "trained layer" if trainable else "frozen layer")
-    return make_layer(name, config.m, config.d, stream, config.activation).requires_grad_(trainable)
+    if name == "gaussian":
+        layer: nn.Module = gaussian(
+            config.m, config.d, stream, config.activation, config.layer_scale, config.layer_bias
+        )
+    else:
+        layer = make_layer(name, config.m, config.d, stream, config.activation)
+    return layer.requires_grad_(trainable)
 
 
 @torch.no_grad()

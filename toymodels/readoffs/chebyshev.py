@@ -217,7 +217,7 @@ def _interior_point(G: np.ndarray, f: np.ndarray, keep: int, limit: int = 60) ->
     u, v = u / mass, v / mass
     H = np.empty((k + 1, k + 1))
     best = y, v - u
-    least, count, predicted = keep, 0, np.zeros(k)
+    count, predicted = 0, np.zeros(k)
     with np.errstate(all="ignore"):  # a breakdown ends in numbers that are not finite, and these are looked for
         while count < limit:
             complementarity = u @ above + v @ below
@@ -234,8 +234,6 @@ def _interior_point(G: np.ndarray, f: np.ndarray, keep: int, limit: int = 60) ->
             rough = np.abs(dual - predicted).max() / complementarity
             if rough > 0.1:
                 keep = min(2 * keep, n)
-            elif rough < 0.02:
-                keep = max(keep // 2, least)
             factor = None
             while factor is None:
                 factor = _factorised(G, p + q, coupling, keep, H)

@@ -1,0 +1,56 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from toymodels.errors import InputError
+from toymodels.gates import CASES
+from toymodels.theory.counts import at_most, case_counts, exactly, independent, pattern_probability
+
+
+def test_laws_of_the_number_active():
+    for law in (exactly(9, 3), at_most(9, 3), independent(9, 0.2)):
+        assert law.shape == (10,)
+        assert law.sum() == pytest.approx(1)
+    assert at_most(9, 2)[2] == pytest.approx(36 / 46)
+    assert independent(9, 0.2)[0] == pytest.approx(0.8**9)
+
+
+@pytest.mark.parametrize("law", [exactly(6, 2), at_most(6, 3), independent(6, 0.3)])
+def test_patterns_agree_with_complete_enumeration(law):
+    chance = {x: law[sum(x)] / math.comb(6, sum(x)) for x in itertools.product((0, 1), repeat=6)}
+    for size in (2, 3, 4):
+        for pattern in itertools.product((0, 1), repeat=size):
+            exact = sum(p for x, p in chance.items() if x[:size] == pattern)
+            assert pattern_probability(law, size, sum(pattern)) == pytest.approx(exact, abs=1e-14)
+    assert pattern_probability(independent(6, 0.3), 2, 1) == pytest.approx(0.21)
+
+
+def test_large_numbers_of_features_are_exact():
+    assert pattern_probability(exactly(2000, 64), 2, 2) == pytest.approx(64 * 63 / 2000 / 1999, rel=1e-12)
+
+
+def test_pairs_in_each_case():
+    m, s = 7, 3
+    counts = np.zeros(4)
+    for on in itertools.combinations(range(m), s):
+        for k, l in itertools.combinations(range(m), 2):
+            counts[CASES.index((int(k in on), int(l in on)))] += 1 / math.comb(m, s)
+    np.testing.assert_allclose(case_counts(m, s), counts)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: exactly(1, 1),
+        lambda: exactly(5, 6),
+        lambda: at_most(5, -1),
+        lambda: independent(5, 1.5),
+        lambda: pattern_probability(exactly(5, 2), 6, 1),
+        lambda: pattern_probability(exactly(5, 2), 2, 3),
+    ],
+)
+def test_wrong_inputs_are_refused(call):
+    with pytest.raises(InputError):
+        call()
