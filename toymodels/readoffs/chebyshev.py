@@ -66,7 +66,8 @@ class Chebyshev:
     iterations: int
     """Linear systems solved by the interior point, plus pivots of the simplex method where it was needed."""
     method: str
-    """One of "exact" (least squares fits the target), "interior point", "simplex", or "given" (measured, not solved)."""
+    """One of "exact" (least squares fits the target), "interior point", "simplex", "given" (measured, not solved), or
+    "least squares" (every method failed: unproved)."""
 
     @property
     def gap(self) -> float:
