@@ -126,13 +126,19 @@ class _Sums:
     def __init__(self, task: Task, tolerances: Sequence[float], device: torch.device):
         n = len(task.truth)
         self.truth = torch.tensor(task.truth, device=device)
-        self.tolerances = tolerances
-        self.mass, self.first, self.second = torch.zeros(3, n, dtype=torch.float64, device=device)
+        self.tolerances = sorted(tolerances)
+        self.first, self.second = torch.zeros(2, n, dtype=torch.float64, device=device)
         self.worst = torch.zeros(n, dtype=torch.float64, device=device)
-        self.within = torch.zeros(len(tolerances), n, dtype=torch.float64, device=device)
+        # levels[c, j]: mass of case c whose |error| exceeds just the j smallest tolerances.
+        self.levels = torch.zeros(n, len(tolerances) + 1, dtype=torch.float64, device=device)
         self.sizes = torch.zeros(n * _LOG_BINS, dtype=torch.float64, device=device)
         self.outputs = torch.zeros(n * (len(HISTOGRAM_EDGES) - 1), dtype=torch.float64, device=device)
         self.output_worst = torch.zeros(task.n_outputs, dtype=torch.float64, device=device)
+
+    @property
+    def mass(self) -> Tensor:
+        """Probability of each case."""
+        return self.levels.sum(1)
 
     def add(
         self,
@@ -150,12 +156,13 @@ class _Sums:
         case, flat = cases.reshape(-1), size.reshape(-1)
         mass = weight[:, None].expand_as(error).reshape(-1)
         n = len(self.truth)
-        self.mass += torch.bincount(case, mass, n)
         self.first += torch.bincount(case, mass * error.reshape(-1), n)
         self.second += torch.bincount(case, mass * flat * flat, n)
         self.worst.scatter_reduce_(0, case, flat.double(), "amax")
-        for i, tolerance in enumerate(self.tolerances):
-            self.within[i] += torch.bincount(case, mass * (flat <= tolerance + SLACK), n)
+        level = case * self.levels.shape[1]
+        for tolerance in self.tolerances:
+            level += flat > tolerance + SLACK
+        self.levels += torch.bincount(level, mass, self.levels.numel()).reshape(self.levels.shape)
         place = ((flat.log10() - _DECADES[0]) * _PER_DECADE).clamp_(0, _LOG_BINS - 1).long()
         self.sizes += torch.bincount(case * _LOG_BINS + place, mass, n * _LOG_BINS)
         bins = len(HISTOGRAM_EDGES) - 1
@@ -202,7 +209,7 @@ class _Sums:
 
     def _within(self, chosen: Tensor) -> dict[str, float]:
         mass = float(self.mass[chosen].sum())
-        shares = self.within[:, chosen].sum(1).tolist()
+        shares = self.levels[chosen].sum(0).cumsum(0)[:-1].tolist()
         return {
             f"{t:g}": min(share / mass, 1.0) if mass else 1.0 for t, share in zip(self.tolerances, shares, strict=True)
         }

@@ -13,7 +13,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.optimize import brentq
 
 from toymodels.errors import InputError
@@ -36,7 +36,9 @@ class FittedError(NamedTuple):
     """The implicit ridge of width d."""
 
 
-def inputs_of_case(m: int, s: int, at_most: bool) -> tuple[Float[np.ndarray, "inputs m"], Float[np.ndarray, " inputs"]]:
+def labelled_inputs(
+    m: int, s: int, at_most: bool
+) -> tuple[Float[np.ndarray, "inputs features"], Int[np.ndarray, " inputs"]]:
     """Every admissible input, and the case of the pair (0, 1) on it; the empty input is left out (no neuron fires)."""
     sizes = range(1, s + 1) if at_most else range(s, s + 1)
     if sum(math.comb(m, size) for size in sizes) > _MOST_INPUTS:
@@ -47,7 +49,7 @@ def inputs_of_case(m: int, s: int, at_most: bool) -> tuple[Float[np.ndarray, "in
     x = np.zeros((len(rows), m))
     for row, on in zip(x, rows, strict=True):
         row[list(on)] = 1
-    return x, 2 * x[:, 0] + x[:, 1]
+    return x, (2 * x[:, 0] + x[:, 1]).astype(int)
 
 
 def fitted_error(
@@ -62,9 +64,10 @@ def fitted_error(
     """RMS error of the least-squares readoff of one pair, fitted on all inputs with exactly (or 1 to) s of m active.
 
     Gaussian layer of width d, no bias, ReLU. Each case carries its weight, spread evenly over its inputs, so (1/4, …) is
-    balanced by case; offset: a constant is fitted too. Zero error once d reaches the number of inputs (that is, the
-    number of orbits the layer can tell apart). Raises InputError for s < 2, m < s + 2, d < 1, a weight not above 0, or
-    more than 5,000 inputs.
+    balanced by case; offset: a constant is fitted too. Zero error once d reaches the number of inputs. The equivalent
+    treats activations as if Gaussian over neurons: against simulation (m = 15 to 50, d = 20 to 300) the largest of the
+    four was 1 to 7 % low, the smaller ones up to 20 % (worst at s = 2, where 11 is one heavy input). Raises InputError for s < 2, m < s + 2, d < 1, a weight not above
+    0, or more than 5,000 inputs.
     """
     check_active(s)
     check_features(m, s + 2)
@@ -72,8 +75,7 @@ def fitted_error(
         raise InputError(f"a layer has at least one neuron, got d = {d}")
     if min(case_weights) <= 0:
         raise InputError(f"every case needs a weight above 0, got {case_weights}")
-    x, label = inputs_of_case(m, s, at_most)
-    case = label.astype(int)
+    x, case = labelled_inputs(m, s, at_most)
     share = np.array(case_weights) / sum(case_weights)
     root = np.sqrt(share[case] / np.bincount(case, minlength=4)[case])
     size = np.broadcast_to(x.sum(axis=1), (len(x), len(x)))
