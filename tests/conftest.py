@@ -1,9 +1,7 @@
-"""Tests run in one thread: tiny tensors lose by more, and results do not depend on the machine's cores."""
-
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+"""Tests run in one thread: tiny matrices lose by more, and results do not depend on the machine's cores."""
 
 import torch
+from threadpoolctl import threadpool_limits
 
 torch.set_num_threads(1)
+threadpool_limits(1)

@@ -31,7 +31,10 @@ def run_jobs(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], thread
     if workers <= 1:
         torch.set_num_threads(threads or cores())
         return [function(*job, position=0) for job in jobs]
+    # Read by a worker's numerical libraries when they are loaded; spinning or surplus threads would take its neighbour's core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", str(threads or 1))
     context = multiprocessing.get_context("spawn")
     tqdm.set_lock(context.RLock())
     start = (tqdm.get_lock(), threads or 1, os.getpid())

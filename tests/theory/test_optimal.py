@@ -47,6 +47,18 @@ def test_sampled_neurons_give_the_predicted_mean_and_variance(gate, s, biases, d
     assert disagreement(np.stack(samples, axis=1), 1.2 * np.array(predicted)) > 1
 
 
+def test_a_free_offset_is_part_of_the_output(disagreement):
+    best = optimal_readoff(Gate.parse("nand"), 3, offset=None)
+    rng = np.random.default_rng(5)
+    u, v, rest = rng.standard_normal((3, 200_000))
+    outputs = []
+    for x_k, x_l in CASES:
+        z = x_k * u + x_l * v + math.sqrt(3 - x_k - x_l) * rest
+        outputs.append(best.eta(u, v, np.zeros_like(u)) * np.maximum(z, 0) + best.offset)
+    assert disagreement(np.stack(outputs, axis=1), np.array([1, 1, 1, 0])) < 1
+    assert best.worst == pytest.approx(optimal_readoff(AND, 3, offset=None).worst, rel=1e-5)
+
+
 def test_limit_of_many_active_features():
     s = 3000
     for gate in (AND, XOR):

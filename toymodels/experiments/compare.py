@@ -49,8 +49,8 @@ class CompareConfig(NetworkSettings):
     """Gates on every pair, each with a table and a figure of its own."""
     readoffs: tuple[str, ...] = READOFFS
     """Which readoffs to compare: constant analytic least_squares balanced trained minimax."""
-    minimax_pairs: int = 100
-    """Minimax readoffs are found for a random sample of this many pairs (one linear program each), or all if fewer."""
+    minimax_pairs: int = 2000
+    """Minimax readoffs are found for all pairs, or a random sample of this many if there are more (a linear program each)."""
     frozen_layer: str = "gaussian"
     """The random first layer that stays frozen: gaussian, kaiming, or one of your own."""
     json: Path | None = None

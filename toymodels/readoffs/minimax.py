@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from toymodels.errors import InputError
@@ -59,13 +60,14 @@ def minimax(
     `progress` may wrap the loop over outputs (a progress bar).
     Raises InputError for activations that are not finite.
     """
-    activations = _activations(layer, inputs)
-    solver = ChebyshevSolver(activations)
     certificates = []
     x = inputs.dense(dtype=torch.float64)
-    for i in progress(range(task.n_outputs)):
-        target = task.targets(x, slice(i, i + 1))[:, 0].cpu().numpy()
-        certificates.append(solver.solve(target))
+    # Its matrix products are too short for threads: a second one makes them many times slower where cores are busy.
+    with threadpool_limits(1, "blas"):
+        solver = ChebyshevSolver(_activations(layer, inputs))
+        for i in progress(range(task.n_outputs)):
+            target = task.targets(x, slice(i, i + 1))[:, 0].cpu().numpy()
+            certificates.append(solver.solve(target))
     weight = torch.from_numpy(np.stack([c.coefficients for c in certificates]))
     bias = torch.tensor([c.offset for c in certificates], dtype=torch.float64)
     return Minimax(LinearReadoff(weight, bias).to(x.device), tuple(certificates))

@@ -72,7 +72,8 @@ def least_variance(
     live = cost > 0
     root = np.sqrt(cost[live])
     eta = np.zeros(len(cost))
-    eta[live] = np.linalg.lstsq(first[:, live] / root, target, rcond=1e-13)[0] / root
+    basis, triangle = np.linalg.qr((first[:, live] / root).T)
+    eta[live] = basis @ np.linalg.lstsq(triangle.T, target, rcond=1e-13)[0] / root
     if not np.allclose(first @ eta, target, atol=1e-7):
         raise InputError("no readoff by these classes of neurons is unbiased under every condition asked for")
     return eta

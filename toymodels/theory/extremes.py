@@ -108,7 +108,7 @@ class MaximumLaw:
 def maximum_law(gate: Gate, m: int, s: int, d: int, inputs: int = 1) -> MaximumLaw:
     """The law of the largest |error| of the analytic readoff over all pairs k < l, on `inputs` random inputs.
 
-    Gaussian layer of width d, exactly s of m features active. Quantiles from 5 % to 95 % were within 3 % of
+    Gaussian layer of width d, exactly s of m features active. Quantiles from 5 % to 95 % were within 5 % of
     simulation for d >= 100 (m = 50, s = 2 to 8, AND, OR, XOR), within 6 % at d = 50. Raises InputError for s < 2,
     s > m, d < 10 or inputs < 1.
     """

@@ -64,10 +64,11 @@ def fitted_error(
     """RMS error of the least-squares readoff of one pair, fitted on all inputs with exactly (or 1 to) s of m active.
 
     Gaussian layer of width d, no bias, ReLU. Each case carries its weight, spread evenly over its inputs, so (1/4, …) is
-    balanced by case; offset: a constant is fitted too. Zero error once d reaches the number of inputs. The equivalent
-    treats activations as if Gaussian over neurons: against simulation (m = 15 to 50, d = 20 to 300) the largest of the
-    four was 1 to 7 % low, the smaller ones up to 20 % (worst at s = 2, where 11 is one heavy input). Raises InputError for s < 2, m < s + 2, d < 1, a weight not above
-    0, or more than 5,000 inputs.
+    balanced by case; offset: a constant is fitted too. Zero error once d reaches the number of inputs.
+
+    The equivalent treats activations as if Gaussian over neurons. Against simulation (m = 15 to 50, d = 20 to 300) the
+    largest of the four was 1 to 7 % low, the smaller ones up to 20 % (worst at s = 2, where 11 is one heavy input).
+    Raises InputError for s < 2, m < s + 2, d < 1, a weight not above 0, or more than 5,000 inputs.
     """
     check_active(s)
     check_features(m, s + 2)
