@@ -42,7 +42,7 @@ def draw_comparison(rows: Sequence[dict[str, Any]], config: Any, folder: Path) -
             axis.set_xlabel("readoff (output of the network)")
         for line in axes:
             line[0].set_ylabel("probability density")
-        axes[0][0].legend(loc="upper center", fontsize=8)
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
         row = found[layers[0], readoffs[0]]
         figure.suptitle(
             f"U-{task.upper()}: m = {config.m}, d = {config.d}, {config.features().name} active; {row['inputs']} inputs, "

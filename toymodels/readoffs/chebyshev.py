@@ -27,6 +27,7 @@ import highspy
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.linalg import lapack
+from scipy.optimize import nnls
 
 from toymodels.errors import InputError
 
@@ -148,7 +149,7 @@ class ChebyshevSolver:
                 continue
             found = self._result(f, fit + unit * y, _annihilating(G, measure), count, method)
             if found.proved:
-                return found
+                return self._thinned(f, found)
             if best is None or found.gap < best.gap:
                 best = found
         return best or self._result(f, fit, np.zeros(len(f)), count, "least squares")
@@ -200,6 +201,27 @@ class ChebyshevSolver:
         # The best offset for these coefficients, free of the rounding of a mean of large activations.
         offset = -float(prediction.max() / 2 + prediction.min() / 2)
         return self.measured(f, coefficients, offset, rows, measure[rows], iterations, method)
+
+    def _thinned(self, f: np.ndarray, found: Chebyshev) -> Chebyshev:
+        """The same proof from few inputs, where ties have spread it over many (Carathéodory: rank + 2 are enough).
+
+        A non-negative least-squares solution is a vertex: it has no more entries than equations.
+        """
+        rows, signs = found.rows, np.sign(found.multipliers)
+        few = self._basis.shape[1] + 2
+        if len(rows) <= few:
+            return found
+        equations = np.vstack([self._basis[rows].T, f[rows], signs]) * signs
+        wanted = np.zeros(few)
+        wanted[-2:] = found.lower_bound, 1
+        try:
+            mass, _ = nnls(equations, wanted)
+        except RuntimeError:  # no convergence: keep the many
+            return found
+        kept = np.flatnonzero(mass)
+        mu = (mass * signs)[kept]
+        thin = self.measured(f, found.coefficients, found.offset, rows[kept], mu, found.iterations, found.method)
+        return thin if thin.proved else found
 
 
 _Point = tuple[np.ndarray, np.ndarray, int]  # readoff in the basis, measure on all inputs, iterations
