@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from toymodels.errors import InputError
+from toymodels.theory import counts as laws
 
 ENUMERATION_LIMIT = 2_000_000
 """Inputs; more than this are refused by `enumerate` unless a higher limit is asked for."""
@@ -84,7 +85,7 @@ class SparseFeatures:
     def exactly(cls, m: int, s: int) -> SparseFeatures:
         """Exactly s of m active, every subset equally likely. Raises InputError unless 1 ≤ s ≤ m."""
         _check_count(m, s)
-        return cls(m, (0.0,) * s + (1.0,), f"exactly {s} of {m}")
+        return cls(m, tuple(laws.exactly(m, s)[: s + 1].tolist()), f"exactly {s} of {m}")
 
     @classmethod
     def at_most(cls, m: int, s: int) -> SparseFeatures:
@@ -93,8 +94,7 @@ class SparseFeatures:
         Raises InputError unless 1 ≤ s ≤ m.
         """
         _check_count(m, s)
-        sizes = [math.comb(m, k) for k in range(s + 1)]
-        return cls(m, tuple(size / sum(sizes) for size in sizes), f"at most {s} of {m}")
+        return cls(m, tuple(laws.at_most(m, s)[: s + 1].tolist()), f"at most {s} of {m}")
 
     @classmethod
     def independent(cls, m: int, p: float) -> SparseFeatures:
@@ -104,9 +104,7 @@ class SparseFeatures:
                 f"the probability of being active is {p:g}: it must lie strictly between 0 and 1, "
                 f"that is, between 0 and m = {m} features active in expectation"
             )
-        from scipy.stats import binom  # a second to import, and wanted only here
-
-        law = binom.pmf(np.arange(m + 1), m, p)
+        law = laws.independent(m, p)
         return cls(m, tuple((law / law.sum()).tolist()), f"{m} independent, {p * m:g} active in expectation")
 
     @property

@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import binom
 
 from toymodels.errors import InputError
 
@@ -40,6 +39,8 @@ def independent(m: int, p: float) -> Float[np.ndarray, " counts"]:
     check_features(m)
     if not 0 <= p <= 1:
         raise InputError(f"a probability lies between 0 and 1, got {p}")
+    from scipy.stats import binom  # a second to import, and wanted only here
+
     return binom.pmf(np.arange(m + 1), m, p)
 
 
