@@ -64,6 +64,7 @@ def test_wrong_configurations_are_refused(change, words):
         ({"task": ["and", "0001"]}, "twice"),
         ({"readoffs": ["psychic"]}, "unknown readoff psychic"),
         ({"minimax_pairs": 0}, "at least 1"),
+        ({"frozen_layer": "identity"}, "no random layer"),
         ({"frozen_layer": "nope"}, "unknown first layer"),
         ({"m": 200, "s": 3, "inputs": "exactly"}, "make 1,313,400, more than 200,000.*leave minimax out"),
     ],

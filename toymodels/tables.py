@@ -60,6 +60,7 @@ def comparison(result: dict[str, Any]) -> str:
         "RMS by target value; within 1/4: share of all outputs with |error| ≤ 1/4. Minimax errors are the smallest any\n"
         "linear readoff of that layer reaches, each proved by a dual certificate unless marked."
     )
+    blocks += result["notes"]
     return "\n\n".join(blocks)
 
 

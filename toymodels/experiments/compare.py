@@ -63,9 +63,14 @@ class CompareConfig(NetworkSettings):
         names = [Gate.parse(task).name for task in self.task]
         if len(set(names)) < len(names):
             raise InputError(f"task names a gate twice ({', '.join(self.task)}): name each once")
-        unknown = [name for name in self.readoffs if name not in READOFFS]
+        known = dict.fromkeys((*READOFFS, *FITTED))
+        unknown = [name for name in self.readoffs if name not in known]
         if unknown or not self.readoffs:
-            raise InputError(f"unknown readoff {', '.join(unknown) or '(none)'}: choose from {', '.join(READOFFS)}")
+            raise InputError(f"unknown readoff {', '.join(unknown) or '(none)'}: choose from {', '.join(known)}")
+        if self.frozen_layer == "identity":
+            raise InputError(
+                "frozen_layer identity is no random layer, and a row of every comparison: name another one"
+            )
         if self.minimax_pairs < 1:
             raise InputError(f"minimax_pairs = {self.minimax_pairs}: it must be at least 1")
         if "minimax" in self.readoffs:
@@ -74,6 +79,17 @@ class CompareConfig(NetworkSettings):
     def first_layers(self) -> tuple[str, ...]:
         """The names of all first layers that the run draws."""
         return (self.layer, self.frozen_layer)
+
+
+Fit = Callable[[CompareConfig, nn.Module, PairTask, Inputs], LinearReadoff]
+
+FITTED: dict[str, Fit] = {
+    # Made for exactly s active features (2 at least: a pair); on fewer it is biased.
+    "analytic": lambda config, layer, task, inputs: analytic(layer, task, max(2, round(config.s))),
+    "least_squares": lambda config, layer, task, inputs: least_squares(layer, task, inputs),
+    "balanced": lambda config, layer, task, inputs: balanced(layer, task, config.features(), inputs, config.weight),
+}
+"""Readoffs of the frozen layer by name. Add your own, and name it in `readoffs`, to set it beside the others."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +135,13 @@ class _Bench:
         write_json(path, row)
         return row
 
-    def fitted_row(
-        self, layer_name: str, readoff_name: str, layer: nn.Module, fit: Callable[[], LinearReadoff]
-    ) -> dict[str, Any]:
-        """A row whose readoff is fitted to, or read off, a given layer."""
-        return self.row(layer_name, readoff_name, lambda: (Network(layer, fit()), self.task, {}))
+    def fitted_row(self, name: str, layer: nn.Module, fit: Fit) -> dict[str, Any]:
+        """The frozen layer with a readoff fitted to it, or read off its weights."""
+
+        def make() -> tuple[Network, PairTask, dict[str, Any]]:
+            return Network(layer, fit(self.config, layer, self.task, self.inputs(self.task))), self.task, {}
+
+        return self.row(self.config.frozen_layer, name, make)
 
     def minimax_row(self, layer_name: str, layer: nn.Module) -> dict[str, Any]:
         def make() -> tuple[Network, PairTask, dict[str, Any]]:
@@ -179,33 +197,35 @@ def compare_one(config: CompareConfig, gate: str, seed: int, folder: Path, posit
     identity = make_layer("identity", config.m, config.d, seed)
     if "constant" in wanted:
         half = LinearReadoff.constant(task.n_outputs, config.m, 0.5).to(config.device)
-        rows.append(bench.fitted_row("identity", "constant", identity, lambda: half))
+        rows.append(bench.row("identity", "constant", lambda: (Network(identity, half), task, {})))
     if "minimax" in wanted:
         rows.append(bench.minimax_row("identity", identity))
     frozen = first_layer(config, config.frozen_layer, seed, trainable=False).to(config.device)
-    fits: dict[str, Callable[[], LinearReadoff]] = {
-        "analytic": lambda: analytic(frozen, task, analytic_sparsity(config)),
-        "least_squares": lambda: least_squares(frozen, task, bench.inputs(task)),
-        "balanced": lambda: balanced(frozen, task, config.features(), bench.inputs(task), config.weight),
-    }
-    if not analytic_applies(config):
-        fits.pop("analytic")
-    for name, fit in fits.items():
-        if name in wanted:
-            rows.append(bench.fitted_row(config.frozen_layer, name, frozen, fit))
+    for name, fit in FITTED.items():
+        if name in wanted and (name != "analytic" or analytic_applies(config)):
+            rows.append(bench.fitted_row(name, frozen, fit))
     rows += bench.trained_rows(config.frozen_layer, frozen)
     rows += bench.trained_rows("trained", first_layer(config, config.layer, seed, trainable=True))
     return rows
 
 
-def analytic_sparsity(config: CompareConfig) -> int:
-    """The number of active features that the analytic readoff is made for: s, and 2 at least (a pair)."""
-    return max(2, round(config.s))
-
-
 def analytic_applies(config: CompareConfig) -> bool:
     """The analytic readoff holds for a Gaussian ReLU layer without bias and at least 2 active features."""
     return config.frozen_layer == "gaussian" and config.activation == "relu" and config.layer_bias == 0
+
+
+def notes(config: CompareConfig) -> list[str]:
+    """What a reader of the table should know of this configuration."""
+    lines = []
+    if "analytic" in config.readoffs:
+        if not analytic_applies(config):
+            lines.append("The analytic readoff is left out: it holds for a Gaussian ReLU layer without bias only.")
+        elif config.inputs != "exactly":
+            lines.append(
+                f"The analytic readoff is made for exactly {max(2, round(config.s))} active features; on inputs with "
+                "another number it is biased, by design."
+            )
+    return lines
 
 
 FIGURES = ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros", "within_quarter", "seconds")
@@ -286,7 +306,7 @@ def run_compare(config: CompareConfig) -> Path:
         rows = [row for rows in run_jobs(compare_one, jobs, config.threads) for row in rows]
         rows.sort(key=lambda row: [Gate.parse(gate).name for gate in config.task].index(row["task"]))
         table = aggregate(rows)
-        result = {"rows": table, "genericity": genericity(rows, config.frozen_layer)}
+        result = {"rows": table, "genericity": genericity(rows, config.frozen_layer), "notes": notes(config)}
         figures = draw_comparison(rows, config, folder)
         write_json(folder / "results.json", result)
         if config.json is not None:

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+
+from toymodels.experiments import compare
+from toymodels.experiments.compare import CompareConfig, aggregate, genericity, run_compare
+from toymodels.layers import LAYERS, FirstLayer
+from toymodels.readoffs.linear import LinearReadoff
+from toymodels.statistics import mean_interval
+from toymodels.storage import read_json
+from toymodels.tables import sentence
+
+
+def row(layer, readoff, seed, worst):
+    figures = dict.fromkeys(compare.FIGURES, 0.0)
+    return {
+        **figures, "task": "and", "layer": layer, "readoff": readoff, "seed": seed, "proved": seed < 2,
+        "worst_error": max(worst), "evaluation": {"output_worst": worst},
+    }  # fmt: skip
+
+
+ROWS = [
+    row(layer, "minimax", seed, worst)
+    for seed, frozen, trained in ((0, [0.2, 0.4], [0.1, 0.2]), (1, [0.3, 0.3], [0.3, 0.1]), (2, [0.6, 0.1], [0.2, 0.2]))
+    for layer, worst in (("gaussian", frozen), ("trained", trained))
+]
+
+
+def test_genericity_pairs_the_same_pairs_of_the_same_seed():
+    answer = genericity(ROWS, "gaussian")["and"]
+    assert answer["ratio_by_seed"] == pytest.approx([2.0, 1.0, 3.0])
+    assert answer["ratio"] == pytest.approx(2.0)
+    # Student's t interval of (2, 1, 3): 4.3027 · 1/√3.
+    assert answer["ratio_interval"] == pytest.approx(4.302652729749464 / 3**0.5)
+    ratios = [2.0, 2.0, 1.0, 3.0, 3.0, 0.5]
+    assert answer["pair_ratio_mean"] == pytest.approx(np.mean(ratios))
+    assert (answer["pair_ratio_min"], answer["pair_ratio_max"]) == pytest.approx((0.5, 3.0))
+    assert "2.00 ± 2.48 over 3 seeds" in sentence("and", answer)
+
+
+def test_rows_of_several_seeds_become_one_with_an_interval():
+    table = aggregate(ROWS)
+    assert [(r["layer"], r["seeds"]) for r in table] == [("gaussian", [0, 1, 2]), ("trained", [0, 1, 2])]
+    assert table[0]["worst_error"] == pytest.approx(np.mean([0.4, 0.3, 0.6]))
+    assert table[0]["worst_error_interval"] == pytest.approx(mean_interval([0.4, 0.3, 0.6])[1])
+    assert [r["worst_error"] for r in table[0]["by_seed"]] == [0.4, 0.3, 0.6]
+    assert not table[0]["proved"]  # seed 2 is not
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says():
+    """2,000 samples of 4 normals: coverage 95 % ± 4 standard errors of a binomial share."""
+    sample = np.random.default_rng(0).normal(size=(2000, 4))
+    inside = np.mean([abs(mean) <= half for mean, half in map(mean_interval, sample.tolist())])
+    assert abs(inside - 0.95) < 4 * (0.95 * 0.05 / 2000) ** 0.5
+
+
+def test_one_value_has_no_interval():
+    assert mean_interval([3.0]) == (3.0, None)
+
+
+def sparse_layer(m, d, seed, activation="relu"):
+    rng = torch.Generator().manual_seed(seed)
+    return FirstLayer((torch.rand(d, m, generator=rng) < 0.4).float(), -torch.ones(d), activation, "sparse")
+
+
+def test_a_layer_and_a_readoff_of_ones_own_stand_beside_the_others(tmp_path, monkeypatch):
+    monkeypatch.setitem(LAYERS, "sparse", sparse_layer)
+    monkeypatch.setitem(
+        compare.FITTED, "zero", lambda config, layer, task, inputs: LinearReadoff.constant(task.n_outputs, config.d)
+    )
+    config = CompareConfig(
+        m=8, d=12, task=("and",), frozen_layer="sparse", layer="sparse", steps=20, out=tmp_path / "run",
+        readoffs=("zero", "analytic", "minimax"),
+    )  # fmt: skip
+    result = read_json(run_compare(config) / "results.json")
+    rows = result["rows"]
+    assert "left out" in result["notes"][0]
+    names = [(r["layer"], r["readoff"]) for r in rows]
+    # The analytic readoff does not hold for this layer, and is left out.
+    assert names == [("identity", "minimax"), ("sparse", "zero"), ("sparse", "minimax"), ("trained", "minimax")]
+    assert rows[1]["worst_error"] == 1.0
+
+
+def test_a_sample_of_pairs_is_stated_and_the_same_for_every_layer(tmp_path):
+    config = CompareConfig(
+        m=8, d=12, task=("xor",), steps=20, minimax_pairs=5, readoffs=("minimax",), out=tmp_path / "run"
+    )
+    folder = run_compare(config)
+    rows = read_json(folder / "results.json")["rows"]
+    assert {(r["pairs"], r["all_pairs"], r["inputs"]) for r in rows} == {(5, 28, "all 37")}
+    from toymodels.record import load_network
+
+    pairs = [load_network(folder / "xor-seed-0" / f"{r['layer']}-minimax.safetensors")[1].pairs.tolist() for r in rows]
+    assert pairs[0] == pairs[1] == pairs[2]
