@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from toymodels.errors import InputError
-from toymodels.losses import LossSums, LpLoss, case_weights
+from toymodels.losses import LossSums, LpLoss, _power, case_weights
 
 
 def data(seed=0, rows=7, columns=11):
@@ -41,7 +41,18 @@ def test_value_and_gradient_equal_autograd_of_the_formula(p, root, apart, ones):
     sums = loss.sums(errors, targets, weights)
     assert loss.value(sums) == pytest.approx(expected.item(), rel=1e-12)
     gradient = loss.gradient(errors, targets, weights, sums)
+    both = loss.sums_and_gradient(errors, targets, weights)
+    assert both[0] == sums
+    assert torch.equal(both[1], gradient)
     assert torch.allclose(gradient, outputs.grad, rtol=1e-10, atol=1e-14 * float(outputs.grad.abs().max()))
+
+
+@pytest.mark.parametrize("exponent", [0, 0.5, 1, 2, 3, 7, 31, 63.0, 64, 65, 12.5])
+def test_powers_by_squaring_are_powers(exponent):
+    base = torch.linspace(0, 1.2, 50, dtype=torch.float64)
+    kept = base.clone()
+    assert torch.allclose(_power(base, exponent), base**exponent, rtol=1e-13)
+    assert torch.equal(base, kept)
 
 
 @pytest.mark.parametrize("apart", [False, True])

@@ -37,9 +37,9 @@ def run_jobs(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], thread
         os.environ.setdefault(f"{library}_NUM_THREADS", str(threads or 1))
     context = multiprocessing.get_context("spawn")
     tqdm.set_lock(context.RLock())
-    start = (tqdm.get_lock(), threads or 1, os.getpid())
+    start = (tqdm.get_lock(), context.Value("i", 0), threads or 1, os.getpid())
     with ProcessPoolExecutor(workers, context, _start_worker, start) as pool:
-        futures = [pool.submit(function, *job, position=i) for i, job in enumerate(jobs)]
+        futures = [pool.submit(_run, function, job) for job in jobs]
         try:
             return [future.result() for future in futures]
         except BaseException:
@@ -47,8 +47,20 @@ def run_jobs(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], thread
             raise
 
 
-def _start_worker(lock: Any, threads: int, parent: int) -> None:
+_line = 0
+"""The line of the terminal that is this worker's own."""
+
+
+def _run(function: Callable[..., T], job: tuple[Any, ...]) -> T:
+    return function(*job, position=_line)
+
+
+def _start_worker(lock: Any, started: Any, threads: int, parent: int) -> None:
+    global _line
     tqdm.set_lock(lock)
+    with started.get_lock():
+        _line = started.value
+        started.value += 1
     torch.set_num_threads(threads)
 
     def watch() -> None:

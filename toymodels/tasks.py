@@ -100,11 +100,26 @@ class PairTask(Task):
     ) -> Float[Tensor, "batch outputs"]:
         """values[case], as the bilinear function α + β·x_k + γ·x_l + δ·x_k·x_l (two gathers, no table of cases)."""
         alpha, beta, gamma, delta = bilinear(values)
+        if self.all_pairs and outputs == ALL:
+            return self._by_case_all(x, alpha, beta, gamma, delta)
         first, second = self._columns(x, outputs)
         result = (first * delta).add_(gamma).mul_(second) if delta else second * gamma
         if beta:
             result.add_(first, alpha=beta)
         return result.add_(alpha) if alpha else result
+
+    def _by_case_all(
+        self, x: Float[Tensor, "batch m"], alpha: float, beta: float, gamma: float, delta: float
+    ) -> Float[Tensor, "batch outputs"]:
+        """All pairs, feature by feature: the pairs (k, ·) stand side by side, so no gather is needed."""
+        result = x.new_empty(len(x), self.n_outputs)
+        start = 0
+        for k in range(self.m - 1):
+            end = start + self.m - 1 - k
+            first = x[:, k : k + 1]
+            torch.addcmul(alpha + beta * first, gamma + delta * first, x[:, k + 1 :], out=result[:, start:end])
+            start = end
+        return result
 
     def case_probabilities(self, features: SparseFeatures) -> tuple[float, ...]:
         """Exact: the same for every pair."""

@@ -117,9 +117,8 @@ def loss_and_gradients(network: Network, loss: LpLoss, blocks: Callable[[], Iter
     block, following = next(remaining), next(remaining, None)
     if following is None:
         outputs = network(block.x)
-        errors = outputs.detach() - block.targets
-        sums = loss.sums(errors, block.targets, block.weights)
-        outputs.backward(loss.gradient(errors, block.targets, block.weights, sums))
+        sums, gradient = loss.sums_and_gradient(outputs.detach() - block.targets, block.targets, block.weights)
+        outputs.backward(gradient)
         return sums
     total: LossSums | None = None
     for block in blocks():

@@ -93,7 +93,9 @@ class MaximumLaw:
             excess = np.full_like(y, (self.shape.excess[case] - 3 * _SCALE_VARIANCE) / self.d)
             outside = ndtr(-_to_normal(y, skewness, excess)) + ndtr(_to_normal(-y, skewness, excess))
             log_inside += count * np.log1p(-outside.clip(0, 1 - 1e-15))
-        return float((mass / mass.sum() @ np.exp(log_inside)) ** self.inputs)
+        # The share of layers outside, not inside: the latter rounds to 1 where the inputs are very many.
+        outside_any = float(mass / mass.sum() @ -np.expm1(log_inside))
+        return math.exp(self.inputs * math.log1p(-outside_any)) if outside_any < 1 else 0.0
 
     def quantile(self, q: float) -> float:
         """The t with P(largest |error| <= t) = q, for 0 < q < 1."""

@@ -1,0 +1,403 @@
+"""Every prediction and floor for one size, with its source: a table of numbers to hold measurements against."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toymodels import tables
+from toymodels.config import ProblemSettings, to_dict
+from toymodels.errors import InputError
+from toymodels.gates import CASE_NAMES, Gate
+from toymodels.storage import write_json
+from toymodels.theory import counts, floors
+from toymodels.theory.bernoulli import BernoulliErrors, bernoulli_errors, best_probability
+from toymodels.theory.extremes import maximum_law
+from toymodels.theory.fitted import fitted_error
+from toymodels.theory.kernel import KernelFit, kernel_error_std, kernel_fit
+from toymodels.theory.optimal import PopulationReadoff, optimal_readoff
+from toymodels.theory.quadrants import error_std
+from toymodels.theory.rank import worst_error_floor
+from toymodels.theory.varying import varying_readoff
+
+BASELINE, FLOOR, PREDICTION, WIDTH = "baseline", "floor", "prediction", "lower bound on width"
+VARYING_LIMIT = 6
+"""Active features up to which the readoff for varying s is found (seconds beyond, and constants in the thousands)."""
+BERNOULLI_LIMIT = 2000
+"""Neurons up to which the Bernoulli construction's largest error is predicted (a convolution as long as d)."""
+
+
+@dataclass(frozen=True)
+class BoundsSettings:
+    """What the tables of `bounds` and `width` share."""
+
+    m: int = 50
+    """Number of boolean features, at least 2."""
+    s: int = 2
+    """Number of active features, from 2 to m."""
+    inputs: str = "at_most"
+    """Which inputs are admissible: at_most or exactly s of m active."""
+    task: tuple[str, ...] = ("and", "xor")
+    """Gates on every pair, each with a table of its own."""
+    json: Path | None = None
+    """Also write every number of the table to this file."""
+
+    def __post_init__(self) -> None:
+        if self.inputs not in ("at_most", "exactly"):
+            raise InputError(
+                f"inputs {self.inputs!r}: predictions and floors are known for at_most and exactly s active features"
+            )
+        self.problem()
+        if self.s < 2:
+            raise InputError(f"s = {self.s}: a gate on pairs needs at least 2 active features")
+        check_gates(self.task)
+        if self.json is not None and self.json.is_dir():
+            raise InputError(f"json = {self.json} is a folder: name a file")
+
+    def problem(self, d: int = 1) -> ProblemSettings:
+        """The same problem as `train` and `compare` name it."""
+        return ProblemSettings(m=self.m, d=d, s=self.s, inputs=self.inputs)
+
+    @property
+    def law(self) -> np.ndarray:
+        """P(j features are active), j = 0..m."""
+        return (counts.at_most if self.inputs == "at_most" else counts.exactly)(self.m, self.s)
+
+    @property
+    def domain(self) -> str:
+        """The admissible inputs, in words."""
+        return self.problem().features().name
+
+    @property
+    def exact_domain(self) -> str:
+        """The inputs for which laws at exactly s hold, in words."""
+        return f"exactly {self.s} of {self.m}"
+
+
+@dataclass(frozen=True)
+class BoundsConfig(BoundsSettings):
+    """Print each prediction and floor at this size with its source; with --check, draw layers and measure beside it."""
+
+    d: int = 100
+    """Width: neurons in the hidden layer, at least 1."""
+    outputs: int | None = None
+    """Pairs that are computed, for the counting bound; default half of all m(m−1)/2, where choices are most."""
+    bits: int = 32
+    """Bits of one weight, for the counting bound, at least 1."""
+    check: bool = False
+    """Draw a layer per seed and print what is measured beside each prediction (seconds; at large sizes minutes)."""
+    seeds: tuple[int, ...] = tuple(range(20))
+    """Seeds of --check, each a layer of its own."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.problem(self.d)
+        pairs = math.comb(self.m, 2)
+        if self.outputs is not None and not 0 <= self.outputs <= pairs:
+            raise InputError(f"outputs = {self.outputs}: between 0 and {pairs:,} of the pairs can be computed")
+        if self.bits < 1:
+            raise InputError(f"bits = {self.bits}: a weight has at least 1")
+        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"seeds {self.seeds}: they must be different whole numbers from 0 up, at least one")
+
+
+def check_gates(names: tuple[str, ...]) -> None:
+    """Raises InputError for an empty list of gates, an unknown gate, or one named twice."""
+    if not names:
+        raise InputError("task is empty: name at least one gate")
+    found = [Gate.parse(name).name for name in names]
+    if len(set(found)) < len(found):
+        raise InputError(f"task names a gate twice ({', '.join(names)}): name each once")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of the table."""
+
+    name: str
+    value: float | None
+    """None: not known here, `note` says why."""
+    kind: str
+    """baseline, floor, prediction or lower bound on width."""
+    about: str
+    """Which error of what, or which other quantity, with its unit if it has one."""
+    inputs: str
+    """The inputs for which it holds."""
+    source: str
+    note: str = ""
+
+
+def attempt(row: Row, find: Callable[[], float | tuple[float, str]]) -> Row:
+    """The row with the value (and note) that `find` returns, or with the reason why there is none."""
+    try:
+        found = find()
+    except InputError as reason:
+        return dataclasses.replace(row, note=f"not computed: {reason}")
+    value, note = found if isinstance(found, tuple) else (found, row.note)
+    if not math.isfinite(value):
+        return dataclasses.replace(row, note=note or "not computed: not a finite number")
+    return dataclasses.replace(row, value=float(value), note=note)
+
+
+def affine_value(config: BoundsSettings, gate: Gate) -> float:
+    """`floors.affine_floor`. Raises InputError where too many features are on for all four cases."""
+    if config.inputs == "exactly" and config.s > config.m - 2:
+        raise InputError("it holds for exactly s of m active with s <= m − 2: all four cases must occur")
+    return floors.affine_floor(gate)
+
+
+def floor_sparsity(config: BoundsSettings) -> int:
+    """The s of `theory.rank`: inputs with exactly 2 active bound most, and at most s includes them."""
+    return 2 if config.inputs == "at_most" else config.s
+
+
+def exact_shares(config: BoundsSettings) -> np.ndarray:
+    """Shares of the cases 00, 01, 10, 11 among all pairs on inputs with exactly s of m active."""
+    found = np.array(counts.case_counts(config.m, config.s), dtype=float)
+    return found / found.sum()
+
+
+def rms_by_value(gate: Gate, value: int, shares: np.ndarray, mean_square: np.ndarray) -> float:
+    """RMS over the cases whose target is `value`, each with its share. Raises InputError if no such case occurs."""
+    chosen = (np.array(gate.truth) == value) & (shares > 0)
+    if not chosen.any():
+        raise InputError(f"no target is {value} on these inputs")
+    return math.sqrt(float(shares[chosen] @ mean_square[chosen] / shares[chosen].sum()))
+
+
+def kernel_solution(config: BoundsSettings, gate: Gate) -> tuple[KernelFit, np.ndarray]:
+    """The least-norm readoff of the infinite layer for many features, and its σ under each condition."""
+    if config.inputs == "at_most" and config.s > VARYING_LIMIT:
+        raise InputError(f"for at most s active it is found for s up to {VARYING_LIMIT}")
+    fit = kernel_fit(gate, None, config.s, at_most=config.inputs == "at_most")
+    return fit, kernel_error_std(fit)
+
+
+def varying_solution(config: BoundsSettings, gate: Gate) -> PopulationReadoff:
+    """The readoff unbiased at every number of active features up to s. Raises InputError for s above VARYING_LIMIT."""
+    if config.s > VARYING_LIMIT:
+        raise InputError(f"it is found for s up to {VARYING_LIMIT}; without biases its constant grows into the thousands")
+    return varying_readoff(gate, config.s)
+
+
+def best_bernoulli(d: int, s: int) -> tuple[float, BernoulliErrors]:
+    """(p, errors) of the debiased Bernoulli construction of least worst RMS error over the cases, p on a grid of 60."""
+    if d < 2:
+        raise InputError("the construction needs at least 2 neurons")
+    found = [(p, bernoulli_errors(d, s, p, "affine")) for p in np.geomspace(1 / math.sqrt(d), 0.95, 60).tolist()]
+    return min(found, key=lambda candidate: candidate[1].rms.max())
+
+
+def is_and(gate: Gate) -> None:
+    """Raises InputError for another gate than AND."""
+    if gate.name != "and":
+        raise InputError("the construction computes AND only")
+
+
+def rows(config: BoundsConfig, gate: Gate) -> list[Row]:
+    """Every number for one gate; those that do not exist at this size have no value, and a note that says why."""
+    return [*_baselines(config, gate), *_floors(config, gate), *_analytic(config, gate), *_fitted(config, gate)]
+
+
+def _baselines(config: BoundsConfig, gate: Gate) -> list[Row]:
+    zero = floors.zero_predictor(gate, config.law)
+    source = "definition (theory.floors)"
+    return [
+        Row("zero_predictor", zero.mean_square, BASELINE, "output 0: mean squared error per output", config.domain, source),
+        Row("zero_predictor_worst", zero.worst, BASELINE, "output 0: worst error", config.domain, source),
+    ]  # fmt: skip
+
+
+def _floors(config: BoundsConfig, gate: Gate) -> list[Row]:
+    m, d, where = config.m, config.d, config.domain
+
+    def affine() -> float:
+        return affine_value(config, gate)
+
+    def square() -> floors.SquareFloor:
+        return floors.square_floor(gate, config.law, d)
+
+    def share() -> tuple[float, str]:
+        value = square().share
+        return value, "not computed: the zero predictor has no error" if math.isnan(value) else ""
+
+    def welch() -> tuple[float, str]:
+        return floors.welch_bound(m, d), "" if m > d else f"says nothing at d >= m: {m} directions can be orthogonal"
+
+    def worst() -> tuple[float, str]:
+        value = worst_error_floor(gate, m, floor_sparsity(config), d)
+        return value, "" if value else "says nothing at this size: d is as large as the rank of the targets"
+
+    chosen = math.comb(m, 2) // 2 if config.outputs is None else config.outputs
+    bits = "bit" if config.bits == 1 else "bits"
+    eckart, trace = "Eckart & Young 1936 (theory.floors)", "Alon 2009, Welch 1974 (theory.rank)"
+    return [
+        attempt(Row("affine_floor", None, FLOOR, "no hidden layer: worst error", where,
+                    "Chebyshev on four cases (theory.floors)"), affine),
+        attempt(Row("worst_error_floor", None, FLOOR, "any layer of d: worst error", where, trace), worst),
+        attempt(Row("pca_floor", None, FLOOR, "any layer of d: mean squared error per output", where, eckart),
+                lambda: square().per_output),
+        attempt(Row("pca_floor_share", None, FLOOR, "any layer of d: that, as a share of zero_predictor", where, eckart), share),
+        attempt(Row("welch_bound", None, FLOOR, "m unit directions in d: largest |cosine|", "none",
+                    "Welch 1974 (theory.floors)"), welch),
+        attempt(Row("counting_width", None, WIDTH, f"neurons; some {chosen:,} of the pairs, no error, {config.bits} {bits} a weight",
+                    "all", "Adler & Shavit 2024 (theory.floors)",
+                    "of n in n×n weights, for the hardest choice of pairs; says nothing of one fixed choice such as all pairs"),
+                lambda: floors.counting_width(m, chosen, float(config.bits))),
+    ]  # fmt: skip
+
+
+def _analytic(config: BoundsConfig, gate: Gate) -> list[Row]:
+    d, where, source = config.d, config.exact_domain, "Gaussian quadrant moments (theory.quadrants)"
+    square = error_std(gate, config.s) ** 2 / d
+    shares = exact_shares(config)
+
+    def row(name: str, about: str, find: Callable[[], float | tuple[float, str]], source: str = source) -> Row:
+        return attempt(Row(name, None, PREDICTION, f"analytic readoff: {about}", where, source), find)
+
+    def by_case(case: int) -> float:
+        if not shares[case]:
+            raise InputError("the case does not occur on these inputs")
+        return math.sqrt(square[case])
+
+    def largest(q: float) -> float:
+        return maximum_law(gate, config.m, config.s, d, math.comb(config.m, config.s)).quantile(q)
+
+    extremes = "Cornish–Fisher extremes (theory.extremes)"
+    inputs = f"all {math.comb(config.m, config.s):,} inputs" if config.m < 1000 else "all inputs"
+    return [
+        row("analytic_rms_zeros", "RMS at zeros", lambda: rms_by_value(gate, 0, shares, square)),
+        row("analytic_rms_ones", "RMS at ones", lambda: rms_by_value(gate, 1, shares, square)),
+        *(row(f"analytic_rms_{name}", f"RMS in case {name}", lambda c=c: by_case(c)) for c, name in enumerate(CASE_NAMES)),
+        row("analytic_max_q05", f"worst error over {inputs}, 5 % of layers below", lambda: largest(0.05), extremes),
+        row("analytic_max_median", f"worst error over {inputs}, median of layers", lambda: largest(0.5), extremes),
+        row("analytic_max_q95", f"worst error over {inputs}, 95 % of layers below", lambda: largest(0.95), extremes),
+    ]  # fmt: skip
+
+
+def _fitted(config: BoundsConfig, gate: Gate) -> list[Row]:
+    m, d, s = config.m, config.d, config.s
+    every = config.inputs == "at_most"
+
+    def row(name: str, about: str, where: str, source: str, find: Callable[[], float | tuple[float, str]]) -> Row:
+        return attempt(Row(name, None, PREDICTION, about, where, source), find)
+
+    def varying() -> tuple[float, str]:
+        found = varying_solution(config, gate)
+        worst = found.conditions[int(found.sigma.argmax())]
+        note = f"hardest with {worst.s} active, case {CASE_NAMES[worst.case]}; first order in 1/√d"
+        return found.worst / math.sqrt(d), note
+
+    def kernel() -> tuple[float, str]:
+        fit, sigma = kernel_solution(config, gate)
+        worst = fit.conditions[int(sigma.argmax())]
+        note = f"hardest with {worst.s} active, case {CASE_NAMES[worst.case]}; m → ∞, first order in 1/√d"
+        return float(sigma.max()) / math.sqrt(d), note
+
+    def balanced() -> tuple[float, ...]:
+        return tuple(fitted_error(gate, m, s, d, at_most=every).rms.tolist())
+
+    def bernoulli_rms() -> tuple[float, str]:
+        is_and(gate)
+        p, errors = best_bernoulli(d, s)
+        return float(errors.rms.max()), f"least over p, at p = {p:.3f}"
+
+    def bernoulli_max() -> tuple[float, str]:
+        is_and(gate)
+        if d > BERNOULLI_LIMIT:
+            raise InputError(f"slow above d = {BERNOULLI_LIMIT:,}")
+        best = best_probability(m, d, s, grid=15)
+        return best.worst, f"least over p, at p = {best.p:.3f}; the asymptotic p is {best.asymptotic:.3f}"
+
+    def case(index: int) -> float:
+        return balanced()[index]
+
+    dere = "Dereziński et al. 2020 (theory.fitted)"
+    construction = "Vaintrob, Mendel, Hänni 2024 (theory.bernoulli)"
+    return [
+        row("optimal_rms", "best η(u, v): largest of the cases' RMS", config.exact_domain,
+            "least variance (theory.optimal)",
+            lambda: (optimal_readoff(gate, s).worst / math.sqrt(d), "first order in 1/√d; no unbiased function of a pair's own weights has less")),
+        *([row("varying_rms", "best η(u, v) for all counts: largest RMS", config.domain,
+               "least variance (theory.varying)", varying)] if every else []),
+        row("kernel_rms", "least-norm η(u, v): largest RMS", config.domain, "Cho & Saul 2009 (theory.kernel)", kernel),
+        *(row(f"balanced_rms_{name}", f"case-balanced least squares: RMS in case {name}", config.domain, dere,
+              lambda c=c: case(c)) for c, name in enumerate(CASE_NAMES)),
+        *([row("bernoulli_rms", "Bernoulli layer: largest of the cases' RMS", config.exact_domain, construction, bernoulli_rms),
+           row("bernoulli_max_median", "Bernoulli layer: worst error on one input, median", config.exact_domain, construction,
+               bernoulli_max)] if gate.name == "and" else []),
+    ]  # fmt: skip
+
+
+def run_bounds(config: BoundsConfig) -> str:
+    """The tables, as text; also written as JSON where asked."""
+    from toymodels.experiments.checks import Checked, check
+
+    blocks, records = [], []
+    for name in config.task:
+        gate = Gate.parse(name)
+        found = rows(config, gate)
+        measured: list[Checked] = []
+        if config.check:
+            found, measured = check(config, gate, found)
+        blocks.append(_table(config, gate, found, measured))
+        for index, row in enumerate(found):
+            extra = dataclasses.asdict(measured[index]) if config.check else {}
+            records.append({"task": gate.name, **dataclasses.asdict(row), **extra})
+    blocks.append(_FOOTER)
+    if config.json is not None:
+        settings = {key: value for key, value in to_dict(config).items() if key != "json"}
+        write_json(config.json, {"rows": records, "config": settings})
+    return "\n\n".join(blocks)
+
+
+_FOOTER = (
+    "error: output − target. RMS: root mean square over the draw of the layer and the inputs of that case or target value;\n"
+    "worst error: largest |error| over all pairs and the inputs named. Layers are Gaussian (N(0, 1), no bias, ReLU) unless\n"
+    "said. A floor cannot be beaten, a prediction is what to expect, a baseline is what doing nothing gives. What minimax\n"
+    "readoffs reach is not predicted, it is measured: --check, or toymodels compare."
+)
+
+
+def _table(config: BoundsConfig, gate: Gate, found: list[Row], measured: list[Any]) -> str:
+    legend: dict[str, str] = {}
+
+    def mark(text: str) -> str:
+        return legend.setdefault(text, f"[{len(legend) + 1}]") if text else ""
+
+    header = ["name", "value"]
+    if measured:
+        header += ["measured", "95 % interval", "covered"]
+    header += ["kind", "of what", "inputs", "source", "note"]
+    cells = []
+    for index, row in enumerate(found):
+        line = [row.name, "–" if row.value is None else figure(row.value)]
+        if measured:
+            seen = measured[index]
+            line += ["–" if seen.measured is None else figure(seen.measured)]
+            line += ["" if seen.interval is None else f"{figure(seen.interval[0])} … {figure(seen.interval[1])}"]
+            line += [mark(seen.coverage)]
+        cells.append([*line, row.kind, row.about, row.inputs, row.source, mark(row.note)])
+    title = f"U-{gate.name.upper()}: m = {config.m} features, {config.domain} active, d = {config.d} neurons"
+    if measured:
+        title += f"; measured on a layer per seed, seeds {span(config.seeds)}"
+    notes = "\n".join(f"{number} {text}" for text, number in legend.items())
+    table = tables.render(header, cells, right=(1, 2) if measured else (1,))
+    return f"{title}\n{table}" + (f"\n{notes}" if notes else "")
+
+
+def figure(value: float) -> str:
+    """Four decimals, or three significant digits for what would be lost in them."""
+    return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 1e5 else f"{value:.2e}"
+
+
+def span(seeds: tuple[int, ...]) -> str:
+    """Seeds in words: 0–19, or 3, 5, 8."""
+    run = len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds)))
+    return f"{seeds[0]}–{seeds[-1]}" if run else ", ".join(map(str, seeds))

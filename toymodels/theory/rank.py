@@ -1,0 +1,57 @@
+"""The least worst-case error of any layer of a given width, because its outputs have little rank.
+
+Take the inputs with two features on besides s − 2 that are always on: one input for each of the P pairs of the m − s + 2
+others. There the AND of pair i on input j is the identity matrix, and the outputs of d neurons, with an offset per output,
+are a P×P matrix O of rank r <= d + 1 with |O − I| <= ε. Each row divided by its diagonal entry, at least 1 − ε, keeps the
+rank and leaves ones on the diagonal and at most ε/(1 − ε) beside it. For every matrix (tr O)² <= r·‖O‖_F², so
+ε/(1 − ε) >= w, the Welch bound of P unit vectors in R^r; the entrywise k-th power, of rank C(r + k − 1, k), gives Welch's
+bound of order k (Alon 2009, "Perturbed identity matrices have high rank"). Activations do not matter.
+
+Another gate is AND after an affine function of (x_k, x_l) of rank m − s + 2 at most is taken from it (the constant lies
+in that span, since two of these features are on), and its errors are divided by |δ|.
+"""
+
+from __future__ import annotations
+
+import math
+
+from toymodels.errors import InputError
+from toymodels.gates import Gate
+from toymodels.theory.classes import check_active
+from toymodels.theory.counts import exactly
+from toymodels.theory.floors import welch_bound
+
+
+def worst_error_floor(gate: Gate, m: int, s: int, d: int) -> float:
+    """No layer of d neurons with linear readoffs (and offsets) of all pairs has a smaller worst error.
+
+    Holds for any activation and any inputs that include all those with exactly s of m active. 0 where it says nothing.
+    Raises InputError for s < 2, s > m or d < 1.
+    """
+    check_active(s)
+    exactly(m, s)
+    if d < 1:
+        raise InputError(f"a layer has at least one neuron, got d = {d}")
+    _, beta, gamma, delta = gate.coefficients
+    free = m - s + 2
+    pairs, rank = math.comb(free, 2), d + (free if beta or gamma else 1)
+    if pairs < 2 or not delta:
+        return 0.0
+    best, order = 0.0, 1
+    while math.comb(rank + order - 1, order) < pairs:
+        best = max(best, welch_bound(pairs, rank, order))
+        order += 1
+    return abs(delta) * best / (1 + best)
+
+
+def least_width(gate: Gate, m: int, s: int, epsilon: float) -> int:
+    """The smallest d at which `worst_error_floor` is at most epsilon; 1 where it says nothing. epsilon > 0."""
+    if not epsilon > 0:
+        raise InputError(f"an error to reach is a positive number, got {epsilon:g}")
+    low, high = 0, 1
+    while worst_error_floor(gate, m, s, high) > epsilon:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if worst_error_floor(gate, m, s, middle) > epsilon else (low, middle)
+    return high
