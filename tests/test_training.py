@@ -160,6 +160,14 @@ def test_a_diverging_loss_is_said():
         train(one)
 
 
+def test_a_line_search_on_a_loss_that_overflows_ends():
+    settings = TrainingSettings(optimiser="lbfgs", steps=50, root=False, p=(1000.0,), weight=1e300)
+    with pytest.raises(ArithmeticError, match="smaller p or its root"):
+        one = trainer(settings)
+        one.network.readoff.bias.data += 1e3
+        train(one)
+
+
 def test_learning_rate_schedules():
     for schedule, expected in (("constant", 1e-3), ("linear", 0.5e-3), ("cosine", 0.5e-3)):
         one = trainer(TrainingSettings(optimiser="adam", steps=40, lr_schedule=schedule))

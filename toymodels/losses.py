@@ -49,15 +49,25 @@ def case_weights(weight: str | float | int, truth: Sequence[int], probabilities:
 
 
 def check_exponent(p: float | int) -> None:
-    """Raises InputError unless p is a finite number ≥ 1 (below 1 the loss is not convex in the readoff)."""
-    if not 1 <= p < float("inf"):
-        raise InputError(f"p = {p:g}: the exponent of the loss must be a finite number of at least 1")
+    """Raises InputError unless 1 ≤ p ≤ 1,000 (below 1 the loss is not convex in the readoff)."""
+    if not 1 <= p <= 1000:
+        raise InputError(
+            f"p = {p:g}: the exponent of the loss must be a number from 1 to 1,000; a minimax readoff is what p → ∞ leads to"
+        )
 
 
 def _largest(errors: Tensor) -> float:
     """Largest |error|, without a table of absolute values; NaN if there is one."""
     low, high = torch.aminmax(errors)
     return max(-float(low), float(high), 0.0)
+
+
+def _float_power(base: float, exponent: float | int) -> float:
+    """base^exponent, infinite where Python would raise OverflowError."""
+    try:
+        return float(base**exponent)
+    except OverflowError:
+        return float("inf")
 
 
 def _power(base: Float[Tensor, "*shape"], exponent: float | int) -> Float[Tensor, "*shape"]:
@@ -151,7 +161,7 @@ class LpLoss:
         factor = [0.0, 0.0]
         for v, share in self._shares(sums):
             mean = sums.powers[v] / sums.mass[v]
-            outer = mean ** (1 / self.p - 1) if self.root else self.p * sums.largest ** (self.p - 1)
+            outer = mean ** (1 / self.p - 1) if self.root else self.p * _float_power(sums.largest, self.p - 1)
             factor[v] = share * outer / sums.mass[v]
         if self.apart:
             return slopes.mul_(factor[0] + (factor[1] - factor[0]) * targets)
@@ -163,7 +173,7 @@ class LpLoss:
 
     def _mean(self, sums: LossSums, v: int) -> float:
         mean = sums.powers[v] / sums.mass[v]
-        return sums.largest * mean ** (1 / self.p) if self.root else sums.largest**self.p * mean
+        return sums.largest * mean ** (1 / self.p) if self.root else _float_power(sums.largest, self.p) * mean
 
 
 @dataclass(frozen=True)

@@ -194,9 +194,7 @@ class Trainer:
         self._stage = stage
         loss = LpLoss(self.settings.p[stage], self.settings.root, self.settings.average == "apart", float(self._ones))
         sums = self._lbfgs(loss) if self.optimiser_name == "lbfgs" else self._adam(loss)
-        value = loss.value(sums)
-        if not math.isfinite(value):
-            raise ArithmeticError(f"the loss is no longer finite at step {self.step}: lower the learning rate")
+        value = self._finite(loss, sums)
         self.seconds += time.perf_counter() - started
         return Progress(self.step, loss.p, value, sums.largest, self.seconds)
 
@@ -248,7 +246,7 @@ class Trainer:
             nonlocal sums
             self._optimiser.zero_grad()
             sums = loss_and_gradients(self.network, loss, self._full_batch)
-            return loss.value(sums)
+            return self._finite(loss, sums)  # a line search never ends on a loss that is no number
 
         self._optimiser.step(closure)
         self.step += iterations
@@ -267,6 +265,15 @@ class Trainer:
         self._optimiser.step()
         self.step += 1
         return sums
+
+    def _finite(self, loss: LpLoss, sums: LossSums) -> float:
+        value = loss.value(sums)
+        if not math.isfinite(value):
+            raise ArithmeticError(
+                f"the loss is no longer finite at step {self.step}: lower the learning rate (adam, adamw), or take a smaller "
+                "p or its root"
+            )
+        return value
 
     def _full_batch(self) -> Iterator[Block]:
         if self._blocks is not None:
