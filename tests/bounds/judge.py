@@ -53,6 +53,11 @@ def law(
     return register
 
 
+def largest(*values: float) -> float:
+    """The largest; not a number if any is not, unlike Python's max."""
+    return float(np.max(values))
+
+
 def strain_of(z: Sequence[float], df: Sequence[float] | float) -> float:
     """The largest |z| over its two-sided limit; df: degrees of freedom of the standard error beneath each z."""
     limit = student.isf(PER_LAW / 2 / len(z), np.broadcast_to(np.asarray(df, dtype=float), len(z)))

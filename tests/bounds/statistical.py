@@ -24,7 +24,7 @@ from toymodels import (
 )
 from toymodels.features import Inputs
 from toymodels.gates import CASES
-from toymodels.theory.bernoulli import bernoulli_errors, debias, empty_probability
+from toymodels.theory.bernoulli import bernoulli_errors, debias, empty_probability, mean_reciprocal
 from toymodels.theory.classes import solve_readoff
 from toymodels.theory.extremes import leading_maximum, maximum_law
 from toymodels.theory.fitted import fitted_error
@@ -34,9 +34,11 @@ from toymodels.theory.optimal import PopulationReadoff, optimal_readoff
 from toymodels.theory.quadrants import and_scale, error_std, error_std_limit
 from toymodels.theory.varying import varying_readoff
 
-from .judge import law, strain_of, strain_of_p, z_scores
+from .judge import largest, law, strain_of, strain_of_p, z_scores
 
 AND, XOR = Gate.parse("and"), Gate.parse("xor")
+SPOILT = 4
+"""A fault in what is measured needs a measurement of its own; a quarter of the layers is enough to catch it."""
 DESIGNS = [(gate, s) for gate in (AND, XOR) for s in (2, 3, 8)]
 
 
@@ -56,8 +58,7 @@ def by_case(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(mean error, mean square error) of each layer in each case, each layers × 4, over all pairs and inputs."""
     found = [evaluate(make(seed), task, inputs).cases for seed in layers]
-    possible = [i for i in range(4) if found[0][i].share > 0]
-    assert len(possible) == 4 or len(inputs) == 1 or inputs.indices.shape[1] < 2  # no case goes unmeasured
+    assert min(case.share for case in found[0]) > 0  # no case goes unmeasured
     return (
         np.array([[case.mean for case in cases] for cases in found]),
         np.array([[case.rms**2 for case in cases] for cases in found]),
@@ -96,9 +97,10 @@ WIDTHS = {64: 96, 256: 64, 1024: 48, 4096: 32}
 def slope(fault: str, seed: int) -> float:
     predicted = {"exponent −0.45": -0.45, "exponent −0.55": -0.55}.get(fault, -0.5)
     spoilt = fault if fault == "neurons repeated" else ""
+    layers = {d: n // SPOILT if spoilt else n for d, n in WIDTHS.items()}
     z = []
     for gate, s in DESIGNS:
-        squares = {d: analytic_errors(gate, 16, s, d, n, seed, None, spoilt)[1] for d, n in WIDTHS.items()}
+        squares = {d: analytic_errors(gate, 12, s, d, n, seed, None, spoilt)[1] for d, n in layers.items()}
         mean = np.array([found.mean(axis=0) for found in squares.values()])
         error = np.array([found.std(axis=0, ddof=1) / math.sqrt(len(found)) for found in squares.values()])
         log_error = error / mean / 2  # of log RMS
@@ -109,7 +111,7 @@ def slope(fault: str, seed: int) -> float:
         lever = lever / (lever * x).sum()
         found = (lever * np.log(mean) / 2).sum(axis=0)
         z += list((found - predicted) / np.sqrt((lever**2 * log_error**2).sum(axis=0)))
-    return strain_of(z, min(WIDTHS.values()) - 1)
+    return strain_of(z, min(layers.values()) - 1)
 
 
 @law(
@@ -119,24 +121,27 @@ def slope(fault: str, seed: int) -> float:
 def constant(fault: str, seed: int) -> float:
     factor = {"constant 5 % too large": 1.05, "constant 5 % too small": 0.95}.get(fault, 1.0)
     spoilt = fault if fault == "Rademacher weights" else ""
+    layers = {d: n // SPOILT if spoilt else n for d, n in WIDTHS.items()}
     z = []
     for gate, s in DESIGNS:
         sigma = factor * error_std(gate, s + (fault == "σ of one more active feature"))
-        ratios = [analytic_errors(gate, 16, s, d, n, seed, None, spoilt)[1] * d / sigma**2 for d, n in WIDTHS.items()]
+        ratios = [analytic_errors(gate, 12, s, d, n, seed, None, spoilt)[1] * d / sigma**2 for d, n in layers.items()]
         error = np.sqrt(sum(ratio.var(axis=0, ddof=1) / len(ratio) for ratio in ratios))
         z += list((sum(ratio.mean(axis=0) for ratio in ratios) - len(ratios)) / error)
-    return strain_of(z, min(WIDTHS.values()) - 1)
+    return strain_of(z, min(layers.values()) - 1)
 
 
 @law(
-    "on the ones the variance is c²s/2 − 1: the target's square is taken off",
+    "where the target is 1 its square is taken off the second moment: d·variance = Σ η² E[(z⁺)²] − 1",
     ("target's square not taken off",),
 )
-def variance_on_the_ones(fault: str, seed: int) -> float:
-    sigma = error_std(AND, 2)
-    predicted = sigma[0] ** 2 if fault else sigma[3] ** 2
-    squares = analytic_errors(AND, 12, 2, 256, 800, seed)[1]
-    return strain_of(z_scores(squares[:, 3] * 256, predicted), len(squares) - 1)
+def target_squared(fault: str, seed: int) -> float:
+    z, n = [], 120
+    for name in ("or", "first", "true"):  # where it makes a fifth of the variance or more; for AND 5 %
+        gate = Gate.parse(name)
+        variance = error_std(gate, 2) ** 2 + (np.array(gate.truth) if fault else 0)
+        z += z_scores(analytic_errors(gate, 12, 2, 256, n, seed)[1] * 256, variance)
+    return strain_of(z, n - 1)
 
 
 @law(
@@ -144,10 +149,11 @@ def variance_on_the_ones(fault: str, seed: int) -> float:
     ("bias of 0.03", "readoff for another s", "ordered pairs swapped"),
 )
 def unbiased(fault: str, seed: int) -> float:
-    z, n = [], 80
+    wrong = fault == "readoff for another s"
+    z, n = [], 80 // SPOILT if wrong else 80
     for name, s in (("and", 2), ("xor", 2), ("and", 3), ("xor", 3), ("or", 4), ("first_and_not_second", 3), ("nor", 3)):
         gate = Gate.parse(name)
-        means = analytic_errors(gate, 14, s, 512, n, seed, s + 1 if fault == "readoff for another s" else None)[0]
+        means = analytic_errors(gate, 12, s, 512, n, seed, s + 1 if wrong else None)[0]
         truth = np.array(gate.truth, dtype=float)
         predicted = truth[[0, 2, 1, 3]] - truth if fault == "ordered pairs swapped" else np.zeros(4)
         z += z_scores(means + (0.03 if fault == "bias of 0.03" else 0.0), predicted)
@@ -163,7 +169,7 @@ def wrong_number_active(fault: str, seed: int) -> float:
     for built, used in ((2, 3), (4, 2), (3, 6)):
         ratio = and_scale(built) / and_scale(used)
         ratio = {"unbiased at every s": 1.0, "ratio of c² instead": ratio**2}.get(fault, ratio)
-        means = analytic_errors(AND, 14, used, 512, n, seed, built)[0]
+        means = analytic_errors(AND, 12, used, 512, n, seed, built)[0]
         z += z_scores(means, np.array([0, 0, 0, ratio - 1]))
     return strain_of(z, n - 1)
 
@@ -173,14 +179,14 @@ def wrong_number_active(fault: str, seed: int) -> float:
     ("RMS grows as m^0.05", "scale not told"),
 )
 def independent_of_m(fault: str, seed: int) -> float:
-    z, n = [], 60
+    spoilt = fault if fault == "scale not told" else ""
+    z, n, sizes = [], 60 // SPOILT if spoilt else 60, (8, 20, 50)
     for gate in (AND, XOR):
         sigma = error_std(gate, 3)
-        sizes = (8, 32, 96)
         ratios = []
         for m in sizes:
-            squares = analytic_errors(gate, m, 3, 256, n, seed, None, fault if fault == "scale not told" else "")[1]
-            ratios.append(squares * 256 / sigma**2 * ((m / 32) ** 0.1 if fault == "RMS grows as m^0.05" else 1))
+            squares = analytic_errors(gate, m, 3, 256, n, seed, None, spoilt)[1]
+            ratios.append(squares * 256 / sigma**2 * (m**0.1 if fault == "RMS grows as m^0.05" else 1))
         for first, second in ((0, 1), (1, 2), (0, 2)):  # against each other: no theory needed
             gap = ratios[first].mean(axis=0) - ratios[second].mean(axis=0)
             spread = ratios[first].var(axis=0, ddof=1) + ratios[second].var(axis=0, ddof=1)
@@ -193,23 +199,23 @@ def independent_of_m(fault: str, seed: int) -> float:
     ("growth as √s", "growth as s^0.95", "limit 5 % too large", "limit without |δ|"),
 )
 def growth(fault: str, seed: int) -> float:
-    active, n, d = (2, 4, 8, 16), 96, 512
+    active, n, d = (2, 4, 8, 16), 64, 256
     z = []
     for gate in (AND, XOR):
         for s in active:
             sigma = error_std(gate, s)
             if fault.startswith("growth"):
                 sigma = error_std(gate, 2) * (s / 2) ** (0.5 if fault == "growth as √s" else 0.95)
-            z += z_scores(analytic_errors(gate, 24, s, d, n, seed)[1] * d / sigma**2, 1.0)
+            z += z_scores(analytic_errors(gate, 20, s, d, n, seed)[1] * d / sigma**2, 1.0)
     strain = strain_of(z, n - 1)
-    # The limit itself: σ_s/s differs from it by O(1/s); the first correction is below 1/s at every s here.
+    # The limit itself: σ_s/s differs from it by 0.2/s to 1.1/s for these gates; 2/s is allowed.
     for gate in (AND, XOR):
         for case in range(4):
             limit = error_std_limit(gate, case)
             value = limit.constant * (1.05 if fault == "limit 5 % too large" else 1)
             value /= abs(gate.coefficients[3]) if fault == "limit without |δ|" else 1
             for s in (50, 500):
-                strain = max(strain, abs(error_std(gate, s)[case] / (value * s**limit.power) - 1) * s)
+                strain = largest(strain, abs(error_std(gate, s)[case] / (value * s**limit.power) - 1) * s / 2)
     return strain
 
 
@@ -217,7 +223,7 @@ MAXIMA = ((AND, 50, 2, 100), (XOR, 50, 3, 100), (AND, 30, 8, 200))
 
 
 @cache
-def maxima(gate: Gate, m: int, s: int, d: int, seed: int, layers: int = 600) -> np.ndarray:
+def maxima(gate: Gate, m: int, s: int, d: int, seed: int, layers: int = 500) -> np.ndarray:
     """The largest |error| over all pairs on one input, a fresh layer and input each time."""
     task, features = PairTask(m, gate), SparseFeatures.exactly(m, s)
     found = []
@@ -267,7 +273,7 @@ def bernoulli_network(m: int, d: int, s: int, p: float, kind: str, seed: int, fa
 @cache
 def bernoulli_samples(kind: str, seed: int, fault: str) -> tuple[np.ndarray, np.ndarray]:
     m, d, s, p = 8, 60, 4, 0.25
-    numbers = seeds(500, seed, 8, *map(ord, kind))
+    numbers = seeds(500 // SPOILT if fault else 500, seed, 8, *map(ord, kind))
     return by_case(
         lambda number: bernoulli_network(m, d, s, p, kind, number, fault), PairTask(m, AND), all_or_some(m, s), numbers
     )
@@ -292,8 +298,6 @@ def bernoulli(fault: str, seed: int) -> float:
         bias = (1 - empty) * predicted.bias - empty * (shift + truth)
         rms = predicted.rms
         if fault == "mean of 1/n taken as 1/mean of n":
-            from toymodels.theory.bernoulli import mean_reciprocal
-
             std = predicted.std / math.sqrt(mean_reciprocal(d, p) * d * p**2)
             rms = np.sqrt((1 - empty) * (predicted.bias**2 + std**2) + empty * (shift + truth) ** 2)
         if fault == "std 10 % too large":
@@ -319,7 +323,7 @@ def population_network(readoff: PopulationReadoff, task: PairTask, d: int, seed:
 @cache
 def varying_samples(name: str, most: int, bias: float, seed: int, fault: str) -> tuple[list[tuple], list[tuple]]:
     """((number active, case), mean errors, mean square errors) over layers of a readoff for every s ≤ most."""
-    gate, m, d, n = Gate.parse(name), 9, 256, 120
+    gate, m, d, n = Gate.parse(name), 8, 256, 120 // SPOILT if fault else 120
     task = PairTask(m, gate)
     readoff = varying_readoff(gate, most - (fault == "readoff for one s less"), (bias,))
     numbers = seeds(n, seed, 9, most, *map(ord, name))
@@ -343,9 +347,10 @@ def varying_samples(name: str, most: int, bias: float, seed: int, fault: str) ->
 )
 def varying(fault: str, seed: int) -> float:
     z = []
-    for name, bias in (("and", -1.0), ("nand", -1.0), ("xor", -1.0)):
+    for name, bias in (("nand", -1.0), ("xor", -1.0)):
         measured = "" if fault == "σ 10 % too large" else fault
         rows, predicted = varying_samples(name, 4, bias, seed, measured)
+        n = len(rows[0][1])
         sigma = dict(predicted)
         for condition, mean, square in rows:
             if condition[0] == 0:  # no neuron fires: the output is the offset, and there is no chance in it
@@ -353,7 +358,7 @@ def varying(fault: str, seed: int) -> float:
                 continue
             z += z_scores(mean, 0.0)
             z += z_scores(square, (sigma[condition] * (1.1 if fault == "σ 10 % too large" else 1)) ** 2)
-    return strain_of(z, 119)
+    return strain_of(z, n - 1)
 
 
 @cache
@@ -363,7 +368,7 @@ def optimal_samples(gate: Gate, s: int, seed: int) -> tuple[np.ndarray, np.ndarr
         lambda number: population_network(readoff, task, 256, number, ""),
         task,
         all_or_some(10, s),
-        seeds(120, seed, 10, s, sum(gate.truth)),
+        seeds(240, seed, 10, s, sum(gate.truth)),
     )
 
 
@@ -389,7 +394,7 @@ def rademacher_samples(s: int, seed: int) -> np.ndarray:
 
     def make(number: int) -> Network:
         weight = torch.where(torch.rand(d, m, generator=torch.Generator().manual_seed(number)) < 0.5, -1.0, 1.0)
-        table = {label: value for label, value in zip(labels, readoff.eta, strict=True)}
+        table = dict(zip(labels, readoff.eta, strict=True))
         eta = torch.tensor([table[-1.0, -1.0], table[-1.0, 1.0], table[1.0, -1.0], table[1.0, 1.0]]).double()
         pairs = task.pairs
         u, v = (weight.T[pairs[:, i]] > 0 for i in (0, 1))
@@ -398,7 +403,7 @@ def rademacher_samples(s: int, seed: int) -> np.ndarray:
             FirstLayer(weight, torch.zeros(d), law="rademacher"), LinearReadoff(rows, rows.new_zeros(len(rows)))
         )
 
-    return by_case(make, task, all_or_some(m, s), seeds(150, seed, 11, s))[1] * d
+    return by_case(make, task, all_or_some(m, s), seeds(300, seed, 11, s))[1] * d
 
 
 @law(
@@ -412,14 +417,14 @@ def rademacher(fault: str, seed: int) -> float:
         if fault:
             sigma = error_std(AND, s) if fault == "constant of the Gaussian layer" else 1.05 * sigma
         z += z_scores(rademacher_samples(s, seed), sigma**2)
-    return strain_of(z, 149)
+    return strain_of(z, 299)
 
 
 @cache
 def gram_samples(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """a(x)·a(y)/d over layers, and the inputs."""
     inputs = torch.cat([SparseFeatures.exactly(5, s).enumerate().dense()[::2] for s in (1, 2, 3, 4)])
-    layers = [gaussian(5, 128, number) for number in seeds(300, seed, 12)]
+    layers = [gaussian(5, 128, number) for number in seeds(1200, seed, 12)]
     activations = [layer(inputs).detach().double().numpy() for layer in layers]
     return np.array([a @ a.T / 128 for a in activations]), inputs.numpy().astype(float)
 
@@ -461,14 +466,14 @@ def fitted_samples(gate: Gate, m: int, s: int, d: int, seed: int) -> np.ndarray:
 
 @law(
     "case-balanced least squares errs as predicted before drawing a layer: largest case 0 to 8 % above",
-    ("twice the width", "offset left out", "RMS 15 % larger", "RMS 15 % smaller"),
+    ("width 25 % larger", "width 25 % smaller", "RMS 15 % larger", "RMS 15 % smaller"),
 )
 def fitted(fault: str, seed: int) -> float:
     z = []
     for gate, m, s, d in FITTED:
         squares = fitted_samples(gate, m, s, d, seed)
-        width = 2 * d if fault == "twice the width" else d
-        predicted = fitted_error(gate, m, s, width, offset=fault != "offset left out").rms
+        width = {"width 25 % larger": 5 * d // 4, "width 25 % smaller": 3 * d // 4}.get(fault, d)
+        predicted = fitted_error(gate, m, s, width).rms
         factor = {"RMS 15 % larger": 1.15, "RMS 15 % smaller": 0.85}.get(fault, 1.0)
         case = int(predicted.argmax())
         ratio = squares[:, case] / (factor * predicted[case]) ** 2
