@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup compare test lint clean
+.PHONY: setup compare scaling test lint clean
 .DEFAULT_GOAL := compare
 
 setup: .venv/installed
@@ -15,6 +15,9 @@ setup: .venv/installed
 
 compare: setup  ## the genericity experiment: tables, figures and record in runs/compare
 	$(BIN)/toymodels compare --out runs/compare
+
+scaling: setup  ## RMS and largest error of the analytic readoff over widths, against theory: docs/analytic_scaling.png
+	$(BIN)/python analysis/analytic_scaling.py --out analysis/results --figures docs
 
 test: setup  ## the whole test suite
 	$(BIN)/python -m pytest -n auto --maxprocesses 4

@@ -20,6 +20,7 @@ import tyro
 from toymodels.errors import InputError
 from toymodels.experiments import show
 from toymodels.experiments.compare import CompareConfig, run_compare
+from toymodels.experiments.sizes import BoundsConfig, WidthConfig
 from toymodels.experiments.train import TrainConfig, run_train
 
 DESCRIPTION = "Computation in superposition: train, freeze, read off and measure toy networks on U-AND and U-XOR."
@@ -39,10 +40,12 @@ Command = Union[  # noqa: UP007
     Annotated[CompareConfig, tyro.conf.subcommand("compare")],
     Annotated[TrainConfig, tyro.conf.subcommand("train")],
     Annotated[ShowConfig, tyro.conf.subcommand("show")],
+    Annotated[BoundsConfig, tyro.conf.subcommand("bounds")],
+    Annotated[WidthConfig, tyro.conf.subcommand("width")],
 ]
 
 
-def parse(arguments: Sequence[str] | None) -> CompareConfig | TrainConfig | ShowConfig:
+def parse(arguments: Sequence[str] | None) -> CompareConfig | TrainConfig | ShowConfig | BoundsConfig | WidthConfig:
     """The configuration that the arguments ask for. Raises InputError, in one sentence, for arguments that make none."""
     shown = io.StringIO()
     try:
@@ -66,23 +69,39 @@ def _sentence(box: str) -> str:
     return " ".join(lines[start:end]) + " (see --help)"
 
 
+def _sizes(config: BoundsConfig | WidthConfig) -> str:
+    """The tables of `bounds` and `width`; they load more of SciPy than other commands want."""
+    if isinstance(config, WidthConfig):
+        from toymodels.experiments.width import run_width
+
+        return run_width(config)
+    from toymodels.experiments.bounds import run_bounds
+
+    return run_bounds(config)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `toymodels` and `python -m toymodels`; returns the exit status.
 
     0: done; 2: a wrong input, in one sentence; 1: a run that failed; 130: stopped by Ctrl-C.
     """
+    resumes = ""
     try:
         config = parse(arguments)
         if isinstance(config, ShowConfig):
             print(show.describe(config.run, config.evaluate))
             return 0
+        if isinstance(config, (BoundsConfig, WidthConfig)):
+            print(_sizes(config))
+            return 0
+        resumes = "; the same command goes on from there"
         folder = run_compare(config) if isinstance(config, CompareConfig) else run_train(config)
         print(f"{show.describe(folder)}\n\nrecord: {folder}")
     except InputError as error:
         print(f"toymodels: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"toymodels: {stop or 'stopped'}; the same command goes on from there", file=sys.stderr)
+        print(f"toymodels: {stop or 'stopped'}{resumes}", file=sys.stderr)
         return 130
     except BrokenProcessPool:
         print(

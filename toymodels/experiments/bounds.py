@@ -6,14 +6,15 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from toymodels import tables
-from toymodels.config import ProblemSettings, to_dict
+from toymodels.config import to_dict
 from toymodels.errors import InputError
+from toymodels.experiments.sizes import BoundsConfig, SizeSettings
 from toymodels.gates import CASE_NAMES, Gate
 from toymodels.storage import write_json
 from toymodels.theory import counts, floors
@@ -31,89 +32,6 @@ VARYING_LIMIT = 6
 """Active features up to which the readoff for varying s is found (seconds beyond, and constants in the thousands)."""
 BERNOULLI_LIMIT = 2000
 """Neurons up to which the Bernoulli construction's largest error is predicted (a convolution as long as d)."""
-
-
-@dataclass(frozen=True)
-class BoundsSettings:
-    """What the tables of `bounds` and `width` share."""
-
-    m: int = 50
-    """Number of boolean features, at least 2."""
-    s: int = 2
-    """Number of active features, from 2 to m."""
-    inputs: str = "at_most"
-    """Which inputs are admissible: at_most or exactly s of m active."""
-    task: tuple[str, ...] = ("and", "xor")
-    """Gates on every pair, each with a table of its own."""
-    json: Path | None = None
-    """Also write every number of the table to this file."""
-
-    def __post_init__(self) -> None:
-        if self.inputs not in ("at_most", "exactly"):
-            raise InputError(
-                f"inputs {self.inputs!r}: predictions and floors are known for at_most and exactly s active features"
-            )
-        self.problem()
-        if self.s < 2:
-            raise InputError(f"s = {self.s}: a gate on pairs needs at least 2 active features")
-        check_gates(self.task)
-        if self.json is not None and self.json.is_dir():
-            raise InputError(f"json = {self.json} is a folder: name a file")
-
-    def problem(self, d: int = 1) -> ProblemSettings:
-        """The same problem as `train` and `compare` name it."""
-        return ProblemSettings(m=self.m, d=d, s=self.s, inputs=self.inputs)
-
-    @property
-    def law(self) -> np.ndarray:
-        """P(j features are active), j = 0..m."""
-        return (counts.at_most if self.inputs == "at_most" else counts.exactly)(self.m, self.s)
-
-    @property
-    def domain(self) -> str:
-        """The admissible inputs, in words."""
-        return self.problem().features().name
-
-    @property
-    def exact_domain(self) -> str:
-        """The inputs for which laws at exactly s hold, in words."""
-        return f"exactly {self.s} of {self.m}"
-
-
-@dataclass(frozen=True)
-class BoundsConfig(BoundsSettings):
-    """Print each prediction and floor at this size with its source; with --check, draw layers and measure beside it."""
-
-    d: int = 100
-    """Width: neurons in the hidden layer, at least 1."""
-    outputs: int | None = None
-    """Pairs that are computed, for the counting bound; default half of all m(m−1)/2, where choices are most."""
-    bits: int = 32
-    """Bits of one weight, for the counting bound, at least 1."""
-    check: bool = False
-    """Draw a layer per seed and print what is measured beside each prediction (seconds; at large sizes minutes)."""
-    seeds: tuple[int, ...] = tuple(range(20))
-    """Seeds of --check, each a layer of its own."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.problem(self.d)
-        pairs = math.comb(self.m, 2)
-        if self.outputs is not None and not 0 <= self.outputs <= pairs:
-            raise InputError(f"outputs = {self.outputs}: between 0 and {pairs:,} of the pairs can be computed")
-        if self.bits < 1:
-            raise InputError(f"bits = {self.bits}: a weight has at least 1")
-        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
-            raise InputError(f"seeds {self.seeds}: they must be different whole numbers from 0 up, at least one")
-
-
-def check_gates(names: tuple[str, ...]) -> None:
-    """Raises InputError for an empty list of gates, an unknown gate, or one named twice."""
-    if not names:
-        raise InputError("task is empty: name at least one gate")
-    found = [Gate.parse(name).name for name in names]
-    if len(set(found)) < len(found):
-        raise InputError(f"task names a gate twice ({', '.join(names)}): name each once")
 
 
 @dataclass(frozen=True)
@@ -145,21 +63,26 @@ def attempt(row: Row, find: Callable[[], float | tuple[float, str]]) -> Row:
     return dataclasses.replace(row, value=float(value), note=note)
 
 
-def affine_value(config: BoundsSettings, gate: Gate) -> float:
+def law_of(config: SizeSettings) -> np.ndarray:
+    """P(j features are active), j = 0..m."""
+    return (counts.at_most if config.inputs == "at_most" else counts.exactly)(config.m, config.s)
+
+
+def affine_value(config: SizeSettings, gate: Gate) -> float:
     """`floors.affine_floor`. Raises InputError where too many features are on for all four cases."""
     if config.inputs == "exactly" and config.s > config.m - 2:
         raise InputError("it holds for exactly s of m active with s <= m − 2: all four cases must occur")
     return floors.affine_floor(gate)
 
 
-def floor_sparsity(config: BoundsSettings) -> int:
+def floor_sparsity(config: SizeSettings) -> int:
     """The s of `theory.rank`: inputs with exactly 2 active bound most, and at most s includes them."""
     return 2 if config.inputs == "at_most" else config.s
 
 
-def exact_shares(config: BoundsSettings) -> np.ndarray:
+def exact_shares(m: int, s: int) -> np.ndarray:
     """Shares of the cases 00, 01, 10, 11 among all pairs on inputs with exactly s of m active."""
-    found = np.array(counts.case_counts(config.m, config.s), dtype=float)
+    found = np.array(counts.case_counts(m, s), dtype=float)
     return found / found.sum()
 
 
@@ -171,7 +94,7 @@ def rms_by_value(gate: Gate, value: int, shares: np.ndarray, mean_square: np.nda
     return math.sqrt(float(shares[chosen] @ mean_square[chosen] / shares[chosen].sum()))
 
 
-def kernel_solution(config: BoundsSettings, gate: Gate) -> tuple[KernelFit, np.ndarray]:
+def kernel_solution(config: SizeSettings, gate: Gate) -> tuple[KernelFit, np.ndarray]:
     """The least-norm readoff of the infinite layer for many features, and its σ under each condition."""
     if config.inputs == "at_most" and config.s > VARYING_LIMIT:
         raise InputError(f"for at most s active it is found for s up to {VARYING_LIMIT}")
@@ -179,10 +102,12 @@ def kernel_solution(config: BoundsSettings, gate: Gate) -> tuple[KernelFit, np.n
     return fit, kernel_error_std(fit)
 
 
-def varying_solution(config: BoundsSettings, gate: Gate) -> PopulationReadoff:
+def varying_solution(config: SizeSettings, gate: Gate) -> PopulationReadoff:
     """The readoff unbiased at every number of active features up to s. Raises InputError for s above VARYING_LIMIT."""
     if config.s > VARYING_LIMIT:
-        raise InputError(f"it is found for s up to {VARYING_LIMIT}; without biases its constant grows into the thousands")
+        raise InputError(
+            f"it is found for s up to {VARYING_LIMIT}; without biases its constant grows into the thousands"
+        )
     return varying_readoff(gate, config.s)
 
 
@@ -206,12 +131,13 @@ def rows(config: BoundsConfig, gate: Gate) -> list[Row]:
 
 
 def _baselines(config: BoundsConfig, gate: Gate) -> list[Row]:
-    zero = floors.zero_predictor(gate, config.law)
-    source = "definition (theory.floors)"
+    zero = floors.zero_predictor(gate, law_of(config))
+    mean_square, worst = float(zero.mean_square), float(zero.worst)
+    where, source = config.domain, "definition (theory.floors)"
     return [
-        Row("zero_predictor", zero.mean_square, BASELINE, "output 0: mean squared error per output", config.domain, source),
-        Row("zero_predictor_worst", zero.worst, BASELINE, "output 0: worst error", config.domain, source),
-    ]  # fmt: skip
+        Row("zero_predictor", mean_square, BASELINE, "output 0: mean squared error per output", where, source),
+        Row("zero_predictor_worst", worst, BASELINE, "output 0: worst error", where, source),
+    ]
 
 
 def _floors(config: BoundsConfig, gate: Gate) -> list[Row]:
@@ -221,7 +147,7 @@ def _floors(config: BoundsConfig, gate: Gate) -> list[Row]:
         return affine_value(config, gate)
 
     def square() -> floors.SquareFloor:
-        return floors.square_floor(gate, config.law, d)
+        return floors.square_floor(gate, law_of(config), d)
 
     def share() -> tuple[float, str]:
         value = square().share
@@ -232,10 +158,8 @@ def _floors(config: BoundsConfig, gate: Gate) -> list[Row]:
 
     def worst() -> tuple[float, str]:
         value = worst_error_floor(gate, m, floor_sparsity(config), d)
-        return value, "" if value else "says nothing at this size: d is as large as the rank of the targets"
+        return value, "" if value else "says nothing at this size"
 
-    chosen = math.comb(m, 2) // 2 if config.outputs is None else config.outputs
-    bits = "bit" if config.bits == 1 else "bits"
     eckart, trace = "Eckart & Young 1936 (theory.floors)", "Alon 2009, Welch 1974 (theory.rank)"
     return [
         attempt(Row("affine_floor", None, FLOOR, "no hidden layer: worst error", where,
@@ -246,17 +170,26 @@ def _floors(config: BoundsConfig, gate: Gate) -> list[Row]:
         attempt(Row("pca_floor_share", None, FLOOR, "any layer of d: that, as a share of zero_predictor", where, eckart), share),
         attempt(Row("welch_bound", None, FLOOR, "m unit directions in d: largest |cosine|", "none",
                     "Welch 1974 (theory.floors)"), welch),
-        attempt(Row("counting_width", None, WIDTH, f"neurons; some {chosen:,} of the pairs, no error, {config.bits} {bits} a weight",
-                    "all", "Adler & Shavit 2024 (theory.floors)",
-                    "of n in n×n weights, for the hardest choice of pairs; says nothing of one fixed choice such as all pairs"),
-                lambda: floors.counting_width(m, chosen, float(config.bits))),
+        counting_row(m, config.outputs, config.bits),
     ]  # fmt: skip
 
 
+def counting_row(m: int, outputs: int | None, bits: int) -> Row:
+    """The counting bound for some `outputs` of the pairs (None: half of them)."""
+    chosen = math.comb(m, 2) // 2 if outputs is None else outputs
+    about = f"neurons, for some {chosen:,} pairs without error"
+    note = (
+        f"n of n×n weights of {bits} bit{'' if bits == 1 else 's'}, for the hardest choice of so many pairs; "
+        "says nothing of one fixed choice such as all pairs"
+    )
+    row = Row("counting_width", None, WIDTH, about, "all", "Adler & Shavit 2024 (theory.floors)", note)
+    return attempt(row, lambda: floors.counting_width(m, chosen, float(bits)))
+
+
 def _analytic(config: BoundsConfig, gate: Gate) -> list[Row]:
-    d, where, source = config.d, config.exact_domain, "Gaussian quadrant moments (theory.quadrants)"
+    d, where, source = config.d, config.exact_domain, "quadrant moments (theory.quadrants)"
     square = error_std(gate, config.s) ** 2 / d
-    shares = exact_shares(config)
+    shares = exact_shares(config.m, config.s)
 
     def row(name: str, about: str, find: Callable[[], float | tuple[float, str]], source: str = source) -> Row:
         return attempt(Row(name, None, PREDICTION, f"analytic readoff: {about}", where, source), find)
@@ -266,18 +199,18 @@ def _analytic(config: BoundsConfig, gate: Gate) -> list[Row]:
             raise InputError("the case does not occur on these inputs")
         return math.sqrt(square[case])
 
-    def largest(q: float) -> float:
-        return maximum_law(gate, config.m, config.s, d, math.comb(config.m, config.s)).quantile(q)
+    def largest(q: float) -> tuple[float, str]:
+        law = maximum_law(gate, config.m, config.s, d, math.comb(config.m, config.s))
+        return law.quantile(q), "inputs taken as independent, so from above: a few per cent high over all inputs"
 
     extremes = "Cornish–Fisher extremes (theory.extremes)"
-    inputs = f"all {math.comb(config.m, config.s):,} inputs" if config.m < 1000 else "all inputs"
     return [
         row("analytic_rms_zeros", "RMS at zeros", lambda: rms_by_value(gate, 0, shares, square)),
         row("analytic_rms_ones", "RMS at ones", lambda: rms_by_value(gate, 1, shares, square)),
-        *(row(f"analytic_rms_{name}", f"RMS in case {name}", lambda c=c: by_case(c)) for c, name in enumerate(CASE_NAMES)),
-        row("analytic_max_q05", f"worst error over {inputs}, 5 % of layers below", lambda: largest(0.05), extremes),
-        row("analytic_max_median", f"worst error over {inputs}, median of layers", lambda: largest(0.5), extremes),
-        row("analytic_max_q95", f"worst error over {inputs}, 95 % of layers below", lambda: largest(0.95), extremes),
+        *(row(f"analytic_rms_{name}", f"RMS in case {name}", partial(by_case, c)) for c, name in enumerate(CASE_NAMES)),
+        row("analytic_max_q05", "worst error, 5 % of layers below", lambda: largest(0.05), extremes),
+        row("analytic_max_median", "worst error, median of layers", lambda: largest(0.5), extremes),
+        row("analytic_max_q95", "worst error, 95 % of layers below", lambda: largest(0.95), extremes),
     ]  # fmt: skip
 
 
@@ -300,9 +233,6 @@ def _fitted(config: BoundsConfig, gate: Gate) -> list[Row]:
         note = f"hardest with {worst.s} active, case {CASE_NAMES[worst.case]}; m → ∞, first order in 1/√d"
         return float(sigma.max()) / math.sqrt(d), note
 
-    def balanced() -> tuple[float, ...]:
-        return tuple(fitted_error(gate, m, s, d, at_most=every).rms.tolist())
-
     def bernoulli_rms() -> tuple[float, str]:
         is_and(gate)
         p, errors = best_bernoulli(d, s)
@@ -315,20 +245,23 @@ def _fitted(config: BoundsConfig, gate: Gate) -> list[Row]:
         best = best_probability(m, d, s, grid=15)
         return best.worst, f"least over p, at p = {best.p:.3f}; the asymptotic p is {best.asymptotic:.3f}"
 
-    def case(index: int) -> float:
-        return balanced()[index]
+    def balanced(case: int) -> tuple[float, str]:
+        rms = fitted_error(gate, m, s, d, at_most=every).rms
+        if not rms.any():
+            return 0.0, "d is at least the number of inputs: it fits them all"
+        return float(rms[case]), "the largest of the four is good to some 7 %, the others may be 20 % low"
 
     dere = "Dereziński et al. 2020 (theory.fitted)"
-    construction = "Vaintrob, Mendel, Hänni 2024 (theory.bernoulli)"
+    construction = "Vaintrob et al. 2024 (theory.bernoulli)"
     return [
         row("optimal_rms", "best η(u, v): largest of the cases' RMS", config.exact_domain,
             "least variance (theory.optimal)",
-            lambda: (optimal_readoff(gate, s).worst / math.sqrt(d), "first order in 1/√d; no unbiased function of a pair's own weights has less")),
+            lambda: (optimal_readoff(gate, s).worst / math.sqrt(d), "first order in 1/√d; least of all unbiased η(u, v)")),
         *([row("varying_rms", "best η(u, v) for all counts: largest RMS", config.domain,
                "least variance (theory.varying)", varying)] if every else []),
         row("kernel_rms", "least-norm η(u, v): largest RMS", config.domain, "Cho & Saul 2009 (theory.kernel)", kernel),
         *(row(f"balanced_rms_{name}", f"case-balanced least squares: RMS in case {name}", config.domain, dere,
-              lambda c=c: case(c)) for c, name in enumerate(CASE_NAMES)),
+              partial(balanced, c)) for c, name in enumerate(CASE_NAMES)),
         *([row("bernoulli_rms", "Bernoulli layer: largest of the cases' RMS", config.exact_domain, construction, bernoulli_rms),
            row("bernoulli_max_median", "Bernoulli layer: worst error on one input, median", config.exact_domain, construction,
                bernoulli_max)] if gate.name == "and" else []),

@@ -24,7 +24,9 @@ def exactly(m: int, s: int) -> Float[np.ndarray, " counts"]:
     check_features(m)
     if not 0 <= s <= m:
         raise InputError(f"the number of active features lies between 0 and m = {m}, got s = {s}")
-    return np.eye(m + 1)[s]
+    law = np.zeros(m + 1)
+    law[s] = 1
+    return law
 
 
 def at_most(m: int, s: int) -> Float[np.ndarray, " counts"]:

@@ -14,10 +14,11 @@ that of a small matrix per degree, a row for each kind, and the target lies in d
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.optimize import brentq
 
 from toymodels.errors import InputError
@@ -46,27 +47,80 @@ class _Kind(NamedTuple):
     others: int
 
 
-def _block(kinds: list[_Kind], n: int, degree: int) -> Float[np.ndarray, "kinds kinds"]:
-    """K on harmonics of one degree over subsets of n features, in orthonormal coordinates, a row for each kind.
+class _Block(NamedTuple):
+    """K on the harmonics of one degree, in orthonormal coordinates, a row for each kind that has any."""
 
-    By its value at A = {1, 3, …, 2j−1, others} on the harmonic that multiplies [2i−1 ∈ B] − [2i ∈ B] over i = 1..j, whose
-    squared norm over subsets of size r is 2^j·C(n − 2j, r − j).
+    dimensions: float
+    kinds: list[int]
+    values: Float[np.ndarray, " kinds"]
+    vectors: Float[np.ndarray, "kinds kinds"]
+
+
+class _Spectrum(NamedTuple):
+    """K over all inputs, scaled by the roots of their weights."""
+
+    blocks: list[_Block]
+    """By degree; the first is degree 0, in which the target lies."""
+    case: Int[np.ndarray, " kinds"]
+    constants: Float[np.ndarray, " kinds"]
+    """The function 1 in the coordinates of degree 0, scaled like the rest: a unit vector."""
+    inputs: int
+
+
+def _kernel(x: _Kind, y: _Kind) -> Float[np.ndarray, " overlaps"]:
+    """K of two inputs of these kinds that share 0, 1, … of the other features."""
+    shared = sum(a * b for a, b in zip(CASES[x.case], CASES[y.case], strict=True))
+    overlap = np.arange(min(x.others, y.others) + 1.0)
+    sizes = np.ones(len(overlap))
+    return arc_cosine(x.s * sizes, y.s * sizes, shared + overlap)
+
+
+def _entry(kernel: list[float], t: int, r: int, rest: int, degree: int) -> float:
+    """K between harmonics of one degree on subsets of t + degree and of r + degree out of rest + 2·degree features.
+
+    By its value at A = {1, 3, …, 2j−1, t others} on the harmonic that multiplies [2i−1 ∈ B] − [2i ∈ B] over i = 1..j, whose
+    squared norm over the subsets is 2^j·C(rest, r).
     """
-    rest = n - 2 * degree
-    matrix = np.zeros((len(kinds), len(kinds)))
-    for row, x in enumerate(kinds):
-        for column, y in enumerate(kinds):
-            shared = sum(a * b for a, b in zip(CASES[x.case], CASES[y.case], strict=True))
-            t, r = x.others - degree, y.others - degree
-            overlap = np.arange(min(x.others, y.others) + 1.0)
-            sizes = np.ones(len(overlap))
-            kernel = arc_cosine(x.s * sizes, y.s * sizes, shared + overlap)
-            ways = [math.comb(t, o) * math.comb(rest - t, r - o) if 0 <= r - o <= rest - t else 0 for o in range(t + 1)]
-            for q in range(degree + 1):
-                sign = (-1) ** (degree - q) * math.comb(degree, q)
-                matrix[row, column] += sign * sum(float(way) * kernel[q + o] for o, way in enumerate(ways) if way)
-            matrix[row, column] *= math.sqrt(math.comb(rest, t) / math.comb(rest, r))
-    return (matrix + matrix.T) / 2
+    ways = [math.comb(t, o) * math.comb(rest - t, r - o) if 0 <= r - o <= rest - t else 0 for o in range(t + 1)]
+    total = 0.0
+    for q in range(degree + 1):
+        sign = (-1) ** (degree - q) * math.comb(degree, q)
+        total += sign * sum(float(way) * kernel[q + o] for o, way in enumerate(ways) if way)
+    return total * math.sqrt(math.comb(rest, t) / math.comb(rest, r))
+
+
+@lru_cache(maxsize=32)
+def _spectrum(m: int, s: int, share: tuple[float, ...], at_most: bool, offset: bool) -> _Spectrum:
+    n = m - 2
+    # The empty input is left out: no neuron fires on it.
+    counts = range(1, s + 1) if at_most else (s,)
+    kinds = [_Kind(j, case, j - sum(CASES[case])) for j in counts for case in range(4) if j >= sum(CASES[case])]
+    sizes = [math.comb(n, kind.others) for kind in kinds]
+    case = np.array([kind.case for kind in kinds])
+    weight = np.array(share)[case] / np.bincount(case, np.array(sizes, dtype=float), 4)[case]
+    constants = np.sqrt(weight * np.array(sizes, dtype=float))
+    kernels = [[_kernel(x, y).tolist() for y in kinds] for x in kinds]
+    blocks = []
+    for degree in range(max(kind.others for kind in kinds) + 1):
+        here = [i for i, kind in enumerate(kinds) if degree <= kind.others <= n - degree]
+        if not here:
+            continue
+        rest = n - 2 * degree
+        matrix = np.array(
+            [
+                [_entry(kernels[i][j], kinds[i].others - degree, kinds[j].others - degree, rest, degree) for j in here]
+                for i in here
+            ]
+        )
+        root = np.sqrt(weight[here])
+        matrix = root[:, None] * (matrix + matrix.T) / 2 * root
+        if degree == 0 and offset:
+            matrix = matrix - np.outer(constants, constants @ matrix)
+            matrix = matrix - np.outer(matrix @ constants, constants)
+        values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+        dimensions = math.comb(n, degree) - (math.comb(n, degree - 1) if degree else 0)
+        blocks.append(_Block(float(dimensions), here, values.clip(0), vectors))
+    return _Spectrum(blocks, case, constants, sum(sizes))
 
 
 def fitted_error(
@@ -93,51 +147,32 @@ def fitted_error(
         raise InputError(f"a layer has at least one neuron, got d = {d}")
     if min(case_weights) <= 0:
         raise InputError(f"every case needs a weight above 0, got {case_weights}")
-    n = m - 2
-    # The empty input is left out: no neuron fires on it.
-    counts = range(1, s + 1) if at_most else (s,)
-    kinds = [_Kind(j, case, j - sum(CASES[case])) for j in counts for case in range(4) if j >= sum(CASES[case])]
-    sizes = np.array([float(math.comb(n, kind.others)) for kind in kinds])
-    if d >= sizes.sum() - offset:
+    total = sum(case_weights)
+    share = tuple(weight / total for weight in case_weights)
+    blocks, case, constants, inputs = _spectrum(m, s, share, at_most, offset)
+    if d >= inputs - offset:
         return FittedError(0.0, np.zeros(4), 0.0)
-    case = np.array([kind.case for kind in kinds])
-    share = np.array(case_weights) / sum(case_weights)
-    root = np.sqrt(share[case] / np.bincount(case, sizes, 4)[case])
-    blocks = []  # (dimensions, which kinds, eigenvalues, eigenvectors) of each degree
-    for degree in range(max(kind.others for kind in kinds) + 1):
-        here = [i for i, kind in enumerate(kinds) if degree <= kind.others <= n - degree]
-        if not here:
-            continue
-        kernel = root[here, None] * _block([kinds[i] for i in here], n, degree) * root[here]
-        if degree == 0 and offset:
-            one = root * np.sqrt(sizes)  # every kind has a constant function; a unit vector
-            kernel = kernel - np.outer(one, one @ kernel)
-            kernel = kernel - np.outer(kernel @ one, one)
-        values, vectors = np.linalg.eigh((kernel + kernel.T) / 2)
-        dimensions = math.comb(n, degree) - (math.comb(n, degree - 1) if degree else 0)
-        blocks.append((float(dimensions), here, values.clip(0), vectors))
-    constants = root * np.sqrt(sizes)
     target = constants * np.array(gate.truth, dtype=float)[case]
     if offset:
         target = target - constants * (constants @ target)
 
     def read(log_kappa: float) -> float:
-        return sum(count * float((values / (values + math.exp(log_kappa))).sum()) for count, _, values, _ in blocks) - d
+        return sum(b.dimensions * float((b.values / (b.values + math.exp(log_kappa))).sum()) for b in blocks) - d
 
-    largest = max(float(values.max()) for _, _, values, _ in blocks)
-    total = sum(count * float(values.sum()) for count, _, values, _ in blocks)
-    kappa = math.exp(brentq(read, math.log(largest) - 80, math.log(total) + 5))
-    _, _, values, vectors = blocks[0]
+    largest = max(float(block.values.max()) for block in blocks)
+    trace = sum(block.dimensions * float(block.values.sum()) for block in blocks)
+    kappa = math.exp(brentq(read, math.log(largest) - 80, math.log(trace) + 5))
+    values, vectors = blocks[0].values, blocks[0].vectors
     shrink = kappa / (values + kappa)
     coefficients = vectors.T @ target
     mean_square = float(shrink @ coefficients**2)
     # E[(I−P)Q(I−P)] = κ²RQR + κ²·tr(Q·RKR)/(d − tr(KR)²)·RKR with R = (K + κ)⁻¹; Q keeps the inputs of one case.
     smooth = vectors @ (shrink * coefficients)
     noise = (values * shrink**2) @ coefficients**2 / kappa**2
-    spread, used = np.zeros(len(kinds)), 0.0
-    for count, here, values, vectors in blocks:
-        shrink = kappa / (values + kappa)
-        spread[here] += count * (vectors**2 @ (values * shrink**2))
-        used += count * float(((1 - shrink) ** 2).sum())
+    spread, used = np.zeros(len(case)), 0.0
+    for block in blocks:
+        shrink = kappa / (block.values + kappa)
+        spread[block.kinds] += block.dimensions * (block.vectors**2 @ (block.values * shrink**2))
+        used += block.dimensions * float(((1 - shrink) ** 2).sum())
     by_kind = smooth**2 + noise * spread / (d - used)
-    return FittedError(mean_square, np.sqrt(np.bincount(case, by_kind, 4) / share), kappa)
+    return FittedError(mean_square, np.sqrt(np.bincount(case, by_kind, 4) / np.array(share)), kappa)

@@ -18,7 +18,7 @@ import math
 from toymodels.errors import InputError
 from toymodels.gates import Gate
 from toymodels.theory.classes import check_active
-from toymodels.theory.counts import exactly
+from toymodels.theory.counts import check_features
 from toymodels.theory.floors import welch_bound
 
 
@@ -29,7 +29,7 @@ def worst_error_floor(gate: Gate, m: int, s: int, d: int) -> float:
     Raises InputError for s < 2, s > m or d < 1.
     """
     check_active(s)
-    exactly(m, s)
+    check_features(m, s)
     if d < 1:
         raise InputError(f"a layer has at least one neuron, got d = {d}")
     _, beta, gamma, delta = gate.coefficients
