@@ -162,9 +162,9 @@ def test_a_diverging_loss_is_said():
 
 def test_a_line_search_on_a_loss_that_overflows_ends():
     settings = TrainingSettings(optimiser="lbfgs", steps=50, root=False, p=(1000.0,), weight=1e300)
+    one = trainer(settings)
+    one.network.readoff.bias.data += 1e3
     with pytest.raises(ArithmeticError, match="smaller p or its root"):
-        one = trainer(settings)
-        one.network.readoff.bias.data += 1e3
         train(one)
 
 

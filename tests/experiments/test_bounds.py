@@ -79,7 +79,7 @@ def test_bounds_prints_and_writes_every_number_with_its_source(tmp_path, capsys)
         else:
             assert value["analytic_rms_zeros"] == pytest.approx(0.42791, abs=1e-5)
             assert value["analytic_rms_ones"] == pytest.approx(0.41606, abs=1e-5)
-        assert value["pca_floor"] == floors.square_floor(gate, law, 100).per_output
+        assert value["pca_floor"] == floors.square_floor(gate, law, 100).per_output * 1225
         assert value["pca_floor"] == pytest.approx(value["pca_floor_share"] * value["zero_predictor"])
         assert value["welch_bound"] == 0
         assert value["balanced_rms_00"] == fitted_error(gate, 50, 2, 100, at_most=True).rms[0]

@@ -132,10 +132,10 @@ def rows(config: BoundsConfig, gate: Gate) -> list[Row]:
 
 def _baselines(config: BoundsConfig, gate: Gate) -> list[Row]:
     zero = floors.zero_predictor(gate, law_of(config))
-    mean_square, worst = float(zero.mean_square), float(zero.worst)
+    square, worst = float(zero.mean_square) * math.comb(config.m, 2), float(zero.worst)
     where, source = config.domain, "definition (theory.floors)"
     return [
-        Row("zero_predictor", mean_square, BASELINE, "output 0: mean squared error per output", where, source),
+        Row("zero_predictor", square, BASELINE, "output 0: E|f − o|², summed over pairs", where, source),
         Row("zero_predictor_worst", worst, BASELINE, "output 0: worst error", where, source),
     ]
 
@@ -165,8 +165,8 @@ def _floors(config: BoundsConfig, gate: Gate) -> list[Row]:
         attempt(Row("affine_floor", None, FLOOR, "no hidden layer: worst error", where,
                     "Chebyshev on four cases (theory.floors)"), affine),
         attempt(Row("worst_error_floor", None, FLOOR, "any layer of d: worst error", where, trace), worst),
-        attempt(Row("pca_floor", None, FLOOR, "any layer of d: mean squared error per output", where, eckart),
-                lambda: square().per_output),
+        attempt(Row("pca_floor", None, FLOOR, "any layer of d: E|f − o|², summed over pairs", where, eckart),
+                lambda: square().per_output * math.comb(m, 2)),
         attempt(Row("pca_floor_share", None, FLOOR, "any layer of d: that, as a share of zero_predictor", where, eckart), share),
         attempt(Row("welch_bound", None, FLOOR, "m unit directions in d: largest |cosine|", "none",
                     "Welch 1974 (theory.floors)"), welch),

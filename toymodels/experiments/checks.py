@@ -165,7 +165,7 @@ class _Bench:
             found = evaluate(Network(IdentityLayer(self.m), LinearReadoff.constant(self.pairs, self.m)), task, inputs)
             where = f"{inputs.description} inputs, all {self.pairs:,} pairs"
             return {
-                "zero_predictor": Checked(found.rms**2, None, where),
+                "zero_predictor": Checked(found.rms**2 * math.comb(self.m, 2), None, where),
                 "zero_predictor_worst": Checked(found.worst_error, None, where),
             }
 
@@ -192,7 +192,10 @@ class _Bench:
             for seed in tqdm(self.config.seeds, desc="plain least squares", unit="layer", leave=False):
                 task, pairs = self._some_pairs(seed, 2000)
                 layer = gaussian(self.m, self.d, self.layer_seed(seed)).requires_grad_(False)
-                values.append(evaluate(Network(layer, least_squares(layer, task, inputs)), task, inputs).rms ** 2)
+                values.append(
+                    evaluate(Network(layer, least_squares(layer, task, inputs)), task, inputs).rms ** 2
+                    * math.comb(self.m, 2)
+                )
             mean, half = mean_interval(values)
             interval = None if half is None else (mean - half, mean + half)
             where = f"plain least squares on Gaussian layers: {self.layers}, {inputs.description} inputs, {pairs}"
@@ -418,7 +421,7 @@ class _Bench:
 
     def _zero(self) -> float:
         shares = self.features.case_probabilities()
-        return sum(share for share, value in zip(shares, self.gate.truth, strict=True) if value)
+        return math.comb(self.m, 2) * sum(share for share, value in zip(shares, self.gate.truth, strict=True) if value)
 
     def _missing(self, names: Sequence[str], reason: object) -> dict[str, Checked]:
         return {name: Checked(coverage=f"not measured: {reason}") for name in names}
