@@ -28,6 +28,21 @@ def naive(outputs, targets, weights, p, root, apart, ones):
     return total
 
 
+def test_each_group_has_its_own_unit_when_averaged_apart():
+    """The zeros' errors are far below the ones': in one unit they would vanish, or cancel, at high p."""
+    outputs, targets, weights = data()
+    outputs = torch.where(targets == 1, 1 + outputs, 0.03 * outputs).requires_grad_(True)
+    expected = naive(outputs, targets, weights, 32.0, True, True, 1.0)
+    gradient = torch.autograd.grad(expected, outputs)[0]
+    for kind, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-3)):
+        loss, parts = LpLoss(32.0, apart=True), [t.detach().to(kind) for t in (outputs, targets, weights)]
+        sums, found = loss.sums_and_gradient(parts[0] - parts[1], *parts[1:])
+        assert loss.value(sums) == pytest.approx(expected.item(), rel=tolerance)
+        for value in (0, 1):
+            on = targets == value
+            assert torch.allclose(found[on].double(), gradient[on], rtol=tolerance * 40, atol=1e-7)
+
+
 @pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, 8.0, 32.0])
 @pytest.mark.parametrize("root", [True, False])
 @pytest.mark.parametrize(("apart", "ones"), [(False, 1.0), (True, 1.0), (True, 5.0)])

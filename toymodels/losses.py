@@ -109,8 +109,8 @@ class LpLoss:
         weights: Float[Tensor, "batch outputs"],
     ) -> LossSums:
         """The sums over one block of inputs from which the loss over all blocks is made. `weights` is P(x)·w_c."""
-        largest = _largest(errors)
-        return self._sums(errors, targets, weights, self._slopes(errors, weights, largest), largest)
+        units = self._units(errors, targets)
+        return self._sums(errors, targets, weights, self._slopes(errors, targets, weights, units), units)
 
     def value(self, sums: LossSums) -> float:
         """The loss, from the sums over all inputs."""
@@ -124,7 +124,7 @@ class LpLoss:
         sums: LossSums,
     ) -> Float[Tensor, "batch outputs"]:
         """Derivative of the loss with respect to one block's outputs, given the sums over all inputs."""
-        return self._scale(self._slopes(errors, weights, sums.largest), targets, sums)
+        return self._scale(self._slopes(errors, targets, weights, sums.units), targets, sums)
 
     def sums_and_gradient(
         self,
@@ -133,35 +133,44 @@ class LpLoss:
         weights: Float[Tensor, "batch outputs"],
     ) -> tuple[LossSums, Float[Tensor, "batch outputs"]]:
         """Both at once, for a block that holds all inputs: errors are raised to a power once instead of twice."""
-        largest = _largest(errors)
-        slopes = self._slopes(errors, weights, largest)
-        sums = self._sums(errors, targets, weights, slopes, largest)
+        units = self._units(errors, targets)
+        slopes = self._slopes(errors, targets, weights, units)
+        sums = self._sums(errors, targets, weights, slopes, units)
         return sums, self._scale(slopes, targets, sums)
 
-    def _slopes(self, errors: Tensor, weights: Tensor, largest: float) -> Tensor:
-        """P w sign(e) (|e|/largest)^(p − 1): the gradient but for a factor; times e/largest, the powers."""
-        if largest == 0:
-            return torch.zeros_like(errors)
-        sizes = errors.abs().div_(largest)
+    def _units(self, errors: Tensor, targets: Tensor) -> tuple[float, float]:
+        """What errors at zeros and at ones are divided by: the largest of all, or of each group when averaged apart."""
+        if not self.apart:
+            return (_largest(errors),) * 2
+        at_ones = errors * targets
+        return _largest(errors - at_ones), _largest(at_ones)
+
+    def _slopes(self, errors: Tensor, targets: Tensor, weights: Tensor, units: tuple[float, float]) -> Tensor:
+        """P w sign(e) (|e|/unit)^(p − 1): the gradient but for a factor; times e/unit, the powers."""
+        zeros, ones = (1 / unit if unit else 1.0 for unit in units)
+        sizes = errors.abs()
+        sizes.mul_(zeros + (ones - zeros) * targets if self.apart else zeros)
         return torch.copysign(_power(sizes, self.p - 1).mul_(weights), errors, out=sizes)
 
-    def _sums(self, errors: Tensor, targets: Tensor, weights: Tensor, slopes: Tensor, largest: float) -> LossSums:
+    def _sums(
+        self, errors: Tensor, targets: Tensor, weights: Tensor, slopes: Tensor, units: tuple[float, float]
+    ) -> LossSums:
         # Sums of each row in the errors' own precision, their sum in float64: short enough to lose nothing that counts.
-        unit = largest or 1.0
-        total = float(torch.linalg.vecdot(slopes, errors).double().sum()) / unit
         if not self.apart:
-            return LossSums(largest, (total, 0.0), (float(targets.shape[1]), 1.0))
-        ones = float(torch.linalg.vecdot(slopes * targets, errors).double().sum()) / unit
-        mass = float(weights.sum(1).double().sum())
-        mass_ones = float(torch.linalg.vecdot(weights, targets).double().sum())
-        return LossSums(largest, (total - ones, ones), (mass - mass_ones, mass_ones))
+            total = float(torch.linalg.vecdot(slopes, errors).double().sum()) / (units[0] or 1.0)
+            return LossSums(units, (total, 0.0), (float(targets.shape[1]), 1.0))
+        powers, mass = [], []
+        for unit, on in zip(units, (1 - targets, targets), strict=True):
+            powers.append(float(torch.linalg.vecdot(slopes * on, errors).double().sum()) / (unit or 1.0))
+            mass.append(float(torch.linalg.vecdot(weights, on).double().sum()))
+        return LossSums(units, (powers[0], powers[1]), (mass[0], mass[1]))
 
     def _scale(self, slopes: Tensor, targets: Tensor, sums: LossSums) -> Tensor:
         # d/do of S_v^(1/p) is S_v^(1/p − 1) · slope / N_v; without the root, p · slope / N_v.
         factor = [0.0, 0.0]
         for v, share in self._shares(sums):
             mean = sums.powers[v] / sums.mass[v]
-            outer = mean ** (1 / self.p - 1) if self.root else self.p * _float_power(sums.largest, self.p - 1)
+            outer = mean ** (1 / self.p - 1) if self.root else self.p * _float_power(sums.units[v], self.p - 1)
             factor[v] = share * outer / sums.mass[v]
         if self.apart:
             return slopes.mul_(factor[0] + (factor[1] - factor[0]) * targets)
@@ -173,28 +182,31 @@ class LpLoss:
 
     def _mean(self, sums: LossSums, v: int) -> float:
         mean = sums.powers[v] / sums.mass[v]
-        return sums.largest * mean ** (1 / self.p) if self.root else _float_power(sums.largest, self.p) * mean
+        return sums.units[v] * mean ** (1 / self.p) if self.root else _float_power(sums.units[v], self.p) * mean
 
 
 @dataclass(frozen=True)
 class LossSums:
     """Sums of weighted powers over a block of inputs; `join` makes those over two blocks."""
 
-    largest: float
-    """Largest |error|, by which errors were divided before the power was taken."""
+    units: tuple[float, float]
+    """What errors at zeros and at ones were divided by before the power was taken: the largest, all or of each group."""
     powers: tuple[float, float]
-    """Σ P w (|e|/largest)^p, over zeros and over ones when averaged apart, else (all, 0)."""
+    """Σ P w (|e|/unit)^p, over zeros and over ones when averaged apart, else (all, 0)."""
     mass: tuple[float, float]
     """What the powers are divided by: Σ P w over zeros and over ones when apart, else (number of outputs, 1)."""
 
+    @property
+    def largest(self) -> float:
+        """Largest |error|."""
+        return max(self.units)
+
     def join(self, other: LossSums, p: float | int, apart: bool) -> LossSums:
-        """The sums over both blocks, on the larger one's scale."""
-        largest = max(self.largest, other.largest)
-        mine = (self.largest / largest) ** p if largest else 1.0
-        its = (other.largest / largest) ** p if largest else 1.0
-        powers = (
-            self.powers[0] * mine + other.powers[0] * its,
-            self.powers[1] * mine + other.powers[1] * its,
-        )
+        """The sums over both blocks, in the larger one's units."""
+        units, powers = [], []
+        for mine, its, my_power, its_power in zip(self.units, other.units, self.powers, other.powers, strict=True):
+            unit = max(mine, its)
+            units.append(unit)
+            powers.append(my_power * (mine / unit) ** p + its_power * (its / unit) ** p if unit else 0.0)
         mass = (self.mass[0] + other.mass[0], self.mass[1] + other.mass[1]) if apart else self.mass
-        return LossSums(largest, powers, mass)
+        return LossSums((units[0], units[1]), (powers[0], powers[1]), mass)

@@ -294,7 +294,7 @@ class Trainer:
             largest = max(-float(low), float(high))
             # The sums are stated so that the loss's own formula gives back the mean.
             power = max(float(mean), 0.0) * task.n_outputs / largest**2 if largest > 0 else 0.0
-        return LossSums(largest, (power, 0.0), (float(task.n_outputs), 1.0))
+        return LossSums((largest, largest), (power, 0.0), (float(task.n_outputs), 1.0))
 
     def _finite(self, loss: LpLoss, sums: LossSums) -> float:
         value = loss.value(sums)
