@@ -177,12 +177,10 @@ def test_show_repeats_the_evaluation_from_the_record_alone(comparison, capsys):
 
 
 def test_a_finished_comparison_is_not_repeated(comparison, capsys):
-    started = time.perf_counter()
     arguments = [*SMALL, "--seeds", "0", "1", "--minimax-pairs", "12", "--threads", "2"]
     before = (comparison / "run" / "and-seed-0" / "trained-minimax.json").stat().st_mtime_ns
     assert main(["compare", *arguments, "--out", str(comparison / "run")]) == 0
     assert (comparison / "run" / "and-seed-0" / "trained-minimax.json").stat().st_mtime_ns == before
-    assert time.perf_counter() - started < 60
     assert "Genericity" in capsys.readouterr().out
 
 
@@ -252,7 +250,7 @@ def test_an_offline_mirror_holds_configuration_and_history(tmp_path):
     files = list((tmp_path / "run").glob("wandb/offline-run-*/*.wandb"))
     assert len(files) == 1
     content = files[0].read_bytes()
-    for word in (b"worst_error", b"loss", b"checkpoint"[:0] + b"activation"):
+    for word in (b"worst_error", b"loss", b"activation"):
         assert word in content
 
 

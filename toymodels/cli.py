@@ -15,6 +15,7 @@ from typing import Annotated, Union
 # Idle OpenMP threads that spin would take the core from the process beside them; read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import torch
 import tyro
 
 from toymodels.errors import InputError
@@ -101,13 +102,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"toymodels: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"toymodels: {stop or 'stopped'}{resumes}", file=sys.stderr)
+        print(f"toymodels: {str(stop) or 'stopped'}{resumes}", file=sys.stderr)
         return 130
     except BrokenProcessPool:
         print(
             "toymodels: a worker process was killed (out of memory?); the same command goes on from there",
             file=sys.stderr,
         )
+        return 1
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+        if "memory" not in str(error) and not isinstance(error, MemoryError):
+            raise
+        print(f"toymodels: not enough memory for this size ({str(error).splitlines()[0]})", file=sys.stderr)
         return 1
     except (ArithmeticError, OSError) as error:
         print(f"toymodels: {error}", file=sys.stderr)

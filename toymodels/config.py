@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -51,6 +52,8 @@ class ProblemSettings:
             raise InputError(f"d = {self.d} neurons: the layer needs at least 1")
         if self.activation not in ACTIVATIONS:
             raise InputError(f"unknown activation {self.activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+        if not math.isfinite(self.s):
+            raise InputError(f"s = {self.s:g} active features: it must be a finite number")
         self.features()
         if self.s == int(self.s):
             object.__setattr__(self, "s", int(self.s))  # 2 and 2.0 are the same number and must give the same record
@@ -79,7 +82,7 @@ class ProblemSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How a run is done; none of these but seeds, device and eval_inputs changes its results."""
+    """How a run is done. Seeds, device and eval_inputs change its results; threads their last digits."""
 
     seeds: tuple[int, ...] = (0,)
     """Seeds, each a run of its own with its own result."""
@@ -147,8 +150,10 @@ def from_dict(cls: type[C], values: dict[str, Any]) -> C:
 
 
 def check_device(device: str) -> None:
-    """Raises InputError for a device that this machine does not have."""
+    """Raises InputError for a device that this machine does not have, or that is neither a CPU nor a CUDA GPU."""
     try:
+        if torch.device(device).type not in ("cpu", "cuda"):
+            raise ValueError("it is neither cpu nor cuda")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0]
@@ -163,7 +168,7 @@ def check_layer(name: str) -> None:
         raise InputError(f"unknown first layer {name!r}: choose one of {', '.join(LAYERS)}")
 
 
-_ROLES = ("trained layer", "frozen layer", "batches", "evaluation", "pairs")
+_ROLES = ("trained layer", "frozen layer", "batches", "evaluation", "pairs", "fit")
 
 
 def derive_seed(seed: int, role: str) -> int:
@@ -171,8 +176,13 @@ def derive_seed(seed: int, role: str) -> int:
     return int(np.random.SeedSequence(seed, spawn_key=(_ROLES.index(role),)).generate_state(1)[0])
 
 
-def cover(features: SparseFeatures, task: Task, eval_inputs: int, seed: int, device: str) -> Inputs:
-    """All inputs where inputs × outputs are within EXHAUSTIVE_LIMIT, otherwise a stated sample."""
+def cover(
+    features: SparseFeatures, task: Task, eval_inputs: int, seed: int, device: str, role: str = "evaluation"
+) -> Inputs:
+    """All inputs where inputs × outputs are within EXHAUSTIVE_LIMIT, otherwise a stated sample.
+
+    Readoffs are fitted on the sample of the role "fit", and never measured on the inputs that they were fitted to.
+    """
     if features.n_inputs <= ENUMERATION_LIMIT and features.n_inputs * task.n_outputs <= EXHAUSTIVE_LIMIT:
         return features.enumerate(device=device)
-    return features.sampled(eval_inputs, derive_seed(seed, "evaluation"), device)
+    return features.sampled(eval_inputs, derive_seed(seed, role), device)

@@ -114,8 +114,14 @@ class SparseFeatures:
 
     @property
     def n_inputs(self) -> int:
-        """How many inputs have positive probability (exact, found without enumerating)."""
-        return sum(math.comb(self.m, k) for k, probability in enumerate(self.counts) if probability > 0)
+        """How many inputs have positive probability, found without enumerating: exact up to 10^30, else at least that."""
+        total = 0
+        for k, probability in enumerate(self.counts):
+            if probability > 0:
+                total += math.comb(self.m, k)
+            if total > 10**30:
+                break
+        return total
 
     def case_probabilities(self) -> tuple[float, float, float, float]:
         """P(x_k, x_l) of any one pair in the cases 00, 01, 10, 11 (the same for every pair, by exchangeability)."""
@@ -153,7 +159,7 @@ class SparseFeatures:
         """Raises InputError if there are more than `limit` inputs."""
         if self.n_inputs > limit:
             raise InputError(
-                f"{self.name} active features make {_count(self.n_inputs)} inputs, more than the limit of {limit:,} "
+                f"{self.name} active features make {count_in_words(self.n_inputs)} inputs, more than the limit of {limit:,} "
                 "for enumeration: take fewer (active) features, raise the limit, or use a sample of inputs"
             )
 
@@ -186,8 +192,9 @@ def _check_count(m: int, s: int) -> None:
         raise InputError(f"s = {s:g} active features: it must be a whole number from 1 to m = {m}")
 
 
-def _count(n: int) -> str:
-    return f"{n:,}" if n < 10**15 else f"{n:.3g}"
+def count_in_words(n: int) -> str:
+    """A count as a person reads it, however large."""
+    return f"{n:,}" if n < 10**15 else f"about 10^{math.log10(n):.0f}"
 
 
 def _subsets(m: int, k: int) -> np.ndarray:

@@ -15,10 +15,12 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -28,12 +30,16 @@ from toymodels.errors import InputError
 from toymodels.layers import LAYERS, FirstLayer, IdentityLayer
 from toymodels.network import Network
 from toymodels.readoffs.linear import LinearReadoff
-from toymodels.storage import read_json, write_atomically, write_json
+from toymodels.storage import check_writable, read_json, write_atomically, write_json
 from toymodels.tasks import PairTask
 from toymodels.training import Progress
 
 FORMAT = 1
 """Version of the record's layout; a record of another version is refused, not guessed at."""
+
+
+LOCK = ".lock"
+"""File by which a process that works in a folder keeps others out."""
 
 
 def open_record(kind: str, config: Any, folder: Path | None) -> Path:
@@ -50,9 +56,10 @@ def open_record(kind: str, config: Any, folder: Path | None) -> Path:
             raise InputError(
                 f"the folder {folder} holds another run ({_difference(there, kind, config)}): name another folder or delete it"
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
         raise InputError(f"the folder {folder} is not empty and holds no run: name another folder")
     else:
+        check_writable(folder / "config.json")
         write_json(folder / "config.json", {"format": FORMAT, "kind": kind, "config": to_dict(config)})
         write_json(folder / "environment.json", environment())
     return folder
@@ -73,28 +80,50 @@ def _difference(there: dict[str, Any], kind: str, config: Any) -> str:
 
 def load_config(folder: Path) -> dict[str, Any]:
     """{"format", "kind", "config"} of a record. Raises InputError if it is missing, damaged or of another version."""
-    content = read_json(folder / "config.json")
-    version = content.get("format") if isinstance(content, dict) else None
+    content = read_json(folder / "config.json", ("format",))
+    version = content["format"]
     if version != FORMAT:
         raise InputError(
             f"{folder} was written in format {version}, this version reads format {FORMAT}: repeat the run"
         )
-    return content
+    return read_json(folder / "config.json", ("kind", "config"))
 
 
 def environment() -> dict[str, Any]:
     """What a run ran on."""
     names = ("torch", "numpy", "scipy", "highspy", "toymodels")
-    here = Path(__file__).parent
-    git = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in names},
-        "commit": git.stdout.strip() or None,
+        "commit": commit(),
         "system": platform.system(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
     }
+
+
+def commit() -> str | None:
+    """The commit of this package's own checkout, marked where files differ from it; None without git or a checkout."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # installed inside somebody else's checkout: not ours
+        return git("rev-parse", "HEAD") + ("-modified" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder. Raises InputError if one is at work in it; a killed one is not."""
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise InputError(f"another process is at work in {folder}: wait for it, or name another folder") from None
 
 
 class Metrics:
@@ -126,17 +155,20 @@ class Metrics:
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Forget what was written after the checkpoint."""
-        self._length = kept["metrics_bytes"]
+        self._length = min(kept["metrics_bytes"], self._path.stat().st_size)
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of a metrics file; a last line cut off by a kill is left out."""
     if path.exists():
-        for line in path.read_text().splitlines():
+        for text in path.read_text(errors="replace").splitlines():
             try:
-                yield json.loads(line)
+                line = json.loads(text)
             except json.JSONDecodeError:
                 return
+            if not isinstance(line, dict) or not line.keys() >= {"step", "p", "loss", "worst_error"}:
+                return
+            yield line
 
 
 def save_network(path: Path, network: Network, task: PairTask, extra: dict[str, Tensor] | None = None) -> None:

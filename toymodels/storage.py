@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,25 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(path: Path) -> None:
+    """Raises InputError, before any work, for a file that could not be written at its end."""
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"{path} cannot be written: name a file in a folder that can be")
+
+
 def write_json(path: Path, content: Any) -> None:
     """Strict JSON (no NaN), indented, written atomically."""
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
-def read_json(path: Path) -> Any:
-    """Raises InputError for a file that is missing or is not whole."""
+def read_json(path: Path, keys: Sequence[str] = ()) -> Any:
+    """A JSON file, which must be an object with these keys. Raises InputError if it is missing, not whole or not that."""
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(
             f"{path} is missing: this is not the folder of a run, or the run did not get that far"
@@ -44,6 +53,9 @@ def read_json(path: Path) -> Any:
         raise InputError(
             f"{path} is truncated or damaged ({error}): delete the run's folder and repeat the run"
         ) from None
+    if keys and not (isinstance(content, dict) and content.keys() >= set(keys)):
+        raise InputError(f"{path} is damaged (it lacks {', '.join(keys)}): delete the run's folder and repeat the run")
+    return content
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -66,15 +66,21 @@ def comparison(result: dict[str, Any]) -> str:
 
 def sentence(task: str, answer: dict[str, Any]) -> str:
     """The genericity answer in words."""
-    spread = f"{answer['pair_ratio_min']:.2f} to {answer['pair_ratio_max']:.2f}"
-    over_seeds = (
-        f" ± {answer['ratio_interval']:.2f} over {len(answer['seeds'])} seeds" if answer["ratio_interval"] else ""
+    several = len(answer["seeds"]) > 1
+    worst = f"{answer['frozen_worst']:.3g} against {answer['trained_worst']:.3g}" + (
+        ", means over seeds" if several else ""
     )
+    if answer["ratio"] is None:
+        return (
+            f"Genericity of U-{task.upper()}: the trained layer reads some pair exactly, so there is no ratio of worst errors "
+            f"({worst}; {_seeds(answer['seeds'])})."
+        )
+    interval = f" ± {answer['ratio_interval']:.2f}" if answer["ratio_interval"] is not None else ""
     return (
-        f"Genericity of U-{task.upper()}: the worst error on the frozen random layer is {answer['ratio']:.2f}{over_seeds} times "
-        f"that on the trained layer, both by minimax readoffs ({answer['frozen_worst']:.3f} against "
-        f"{answer['trained_worst']:.3f} at worst);\npair by pair the ratio is {answer['pair_ratio_mean']:.2f} on average, "
-        f"from {spread} over {answer['pairs']} pairs ({_seeds(answer['seeds'])})."
+        f"Genericity of U-{task.upper()}: the worst error on the frozen random layer is {answer['ratio']:.2f}{interval} times "
+        f"that on the trained layer,\nboth by minimax readoffs ({worst}); pair by pair the ratio is "
+        f"{answer['pair_ratio_mean']:.2f} on average, from {answer['pair_ratio_min']:.2f} to {answer['pair_ratio_max']:.2f} "
+        f"over {answer['pairs']:,} pairs{' of each seed' if several else ''} ({_seeds(answer['seeds'])})."
     )
 
 

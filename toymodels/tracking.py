@@ -9,12 +9,20 @@ from types import TracebackType
 from typing import Any
 
 from toymodels.config import NOT_IN_IDENTITY, RunSettings, to_dict
+from toymodels.errors import InputError
 from toymodels.training import Progress
 
 
 def wandb_mode(chosen: str | None) -> str:
     """The switch: what was chosen, else WANDB_MODE, else online under a sweep agent, else disabled."""
     return chosen or os.environ.get("WANDB_MODE") or ("online" if "WANDB_SWEEP_ID" in os.environ else "disabled")
+
+
+def check_mirror(chosen: str | None) -> None:
+    """Raises InputError for a mode that W&B does not have."""
+    mode = wandb_mode(chosen)
+    if mode not in ("disabled", "offline", "online"):
+        raise InputError(f"WANDB_MODE is {mode!r}: set it to disabled, offline or online")
 
 
 class Mirror:
@@ -30,14 +38,18 @@ class Mirror:
             import wandb  # heavy, and wanted only here
 
             settings = {k: v for k, v in to_dict(self._config).items() if k not in NOT_IN_IDENTITY}
-            self._run = wandb.init(
-                project=os.environ.get("WANDB_PROJECT", "toymodels"),
-                job_type=self._kind,
-                name=self._folder.name,
-                config=settings,
-                mode=mode,  # type: ignore[arg-type]
-                dir=str(self._folder),
-            )
+            try:
+                self._run = wandb.init(
+                    project=os.environ.get("WANDB_PROJECT", "toymodels"),
+                    job_type=self._kind,
+                    name=self._folder.name,
+                    config=settings,
+                    mode=mode,  # type: ignore[arg-type]
+                    dir=str(self._folder),
+                )
+            except wandb.Error as error:
+                reason = str(error).splitlines()[0]
+                raise InputError(f"W&B did not start ({reason}): run wandb login, or take --wandb offline") from None
         return self
 
     def progress(self, progress: Progress) -> None:
@@ -54,14 +66,17 @@ class Mirror:
                 self._run.log({f"{name}/{key}": value for key, value in line.items()})
 
     def table(self, rows: Sequence[dict[str, Any]]) -> None:
-        """The final table, and the last row's figures as the run's summary."""
+        """The final table."""
         if self._run is not None and rows:
             import wandb
 
             columns: list[str | int] = list(rows[0])
             self._run.log({"results": wandb.Table(columns=columns, data=[list(row.values()) for row in rows])})
-            for key, value in rows[-1].items():
-                self._run.summary[key] = value
+
+    def summary(self, figures: dict[str, Any]) -> None:
+        """Final figures, by which sweeps and tables of runs compare them."""
+        if self._run is not None:
+            self._run.summary.update(figures)
 
     def figure(self, path: Path) -> None:
         """A figure, from its PNG file."""

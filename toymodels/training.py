@@ -84,8 +84,8 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} = {value}: it must be at least 1")
-        if not 0 < self.lr < math.inf:
-            raise InputError(f"lr = {self.lr:g}: the learning rate must be a positive number")
+        if not 0 < self.lr <= 1000:
+            raise InputError(f"lr = {self.lr:g}: the learning rate must be a positive number, 1,000 at most")
         if not 0 <= self.weight_decay < math.inf:
             raise InputError(f"weight_decay = {self.weight_decay:g}: it must be 0 or a positive number")
 
@@ -93,7 +93,7 @@ class TrainingSettings:
         """The optimiser that "auto" stands for here."""
         if self.optimiser != "auto":
             return self.optimiser
-        return "lbfgs" if features.n_inputs * task.n_outputs <= FULL_BATCH_LIMIT else "adam"
+        return "lbfgs" if features.n_inputs * max(task.n_outputs, task.m) <= FULL_BATCH_LIMIT else "adam"
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -293,7 +293,7 @@ class Trainer:
             low, high = torch.aminmax(self.network(few) - task.targets(few))
             largest = max(-float(low), float(high))
             # The sums are stated so that the loss's own formula gives back the mean.
-            power = max(float(mean), 0.0) * task.n_outputs / largest**2 if largest > 0 else 0.0
+            power = max(float(mean), 0.0) * task.n_outputs / largest**2 if largest != 0 else 0.0
         return LossSums((largest, largest), (power, 0.0), (float(task.n_outputs), 1.0))
 
     def _finite(self, loss: LpLoss, sums: LossSums) -> float:
@@ -336,11 +336,13 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    previous = signal.signal(signal.SIGINT, handler)
+    signals = (signal.SIGINT, signal.SIGTERM)  # a cluster that takes its machine back sends the second
+    previous = [signal.signal(number, handler) for number in signals]
     try:
         yield lambda: stopped
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handle in zip(signals, previous, strict=True):
+            signal.signal(number, handle)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -365,8 +367,14 @@ def train(
     """
     if checkpoint is not None and checkpoint.exists():
         saved = load_checkpoint(checkpoint)
-        trainer.restore(saved["trainer"])
-        on_restore(saved["extra"])
+        try:
+            trainer.restore(saved["trainer"])
+            on_restore(saved["extra"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            reason = type(error).__name__
+            raise InputError(
+                f"the checkpoint {checkpoint} is of another run ({reason}): delete it to start over"
+            ) from None
 
     def save() -> None:
         if checkpoint is not None:

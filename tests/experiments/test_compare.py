@@ -35,7 +35,7 @@ def test_genericity_pairs_the_same_pairs_of_the_same_seed():
     ratios = [2.0, 2.0, 1.0, 3.0, 3.0, 0.5]
     assert answer["pair_ratio_mean"] == pytest.approx(np.mean(ratios))
     assert (answer["pair_ratio_min"], answer["pair_ratio_max"]) == pytest.approx((0.5, 3.0))
-    assert "2.00 ± 2.48 over 3 seeds" in sentence("and", answer)
+    assert "2.00 ± 2.48 times" in sentence("and", answer)
 
 
 def test_rows_of_several_seeds_become_one_with_an_interval():

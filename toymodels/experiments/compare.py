@@ -28,11 +28,11 @@ from toymodels.readoffs.analytic import analytic
 from toymodels.readoffs.least_squares import balanced, least_squares
 from toymodels.readoffs.linear import LinearReadoff
 from toymodels.readoffs.minimax import Minimax, check_minimax, minimax
-from toymodels.record import open_record, read_metrics, save_network
+from toymodels.record import locked, open_record, read_metrics, save_network
 from toymodels.statistics import mean_interval
-from toymodels.storage import read_json, write_json
+from toymodels.storage import check_writable, read_json, write_json
 from toymodels.tasks import PairTask
-from toymodels.tracking import Mirror
+from toymodels.tracking import Mirror, check_mirror
 
 READOFFS = ("constant", "analytic", "least_squares", "balanced", "trained", "minimax")
 
@@ -67,10 +67,16 @@ class CompareConfig(NetworkSettings):
         unknown = [name for name in self.readoffs if name not in known]
         if unknown or not self.readoffs:
             raise InputError(f"unknown readoff {', '.join(unknown) or '(none)'}: choose from {', '.join(known)}")
-        if self.frozen_layer == "identity":
+        if self.frozen_layer in ("identity", "trained"):
             raise InputError(
-                "frozen_layer identity is no random layer, and a row of every comparison: name another one"
+                f"frozen_layer {self.frozen_layer} is the name of another row of the table: name a random layer"
             )
+        if set(self.readoffs) == {"analytic"} and not analytic_applies(self):
+            raise InputError(
+                "the analytic readoff holds for a Gaussian ReLU layer without bias only: name another readoff"
+            )
+        if self.json is not None:
+            check_writable(self.json)
         if self.minimax_pairs < 1:
             raise InputError(f"minimax_pairs = {self.minimax_pairs}: it must be at least 1")
         if "minimax" in self.readoffs:
@@ -87,7 +93,7 @@ FITTED: dict[str, Fit] = {
     # Made for exactly s active features (2 at least: a pair); on fewer it is biased.
     "analytic": lambda config, layer, task, inputs: analytic(layer, task, max(2, round(config.s))),
     "least_squares": lambda config, layer, task, inputs: least_squares(layer, task, inputs),
-    "balanced": lambda config, layer, task, inputs: balanced(layer, task, config.features(), inputs, config.weight),
+    "balanced": lambda config, layer, task, inputs: balanced(layer, task, config.features(), inputs),
 }
 """Readoffs of the frozen layer by name. Add your own, and name it in `readoffs`, to set it beside the others."""
 
@@ -104,9 +110,9 @@ class _Bench:
     folder: Path
     position: int
 
-    def inputs(self, task: PairTask) -> Inputs:
+    def inputs(self, task: PairTask, role: str = "evaluation") -> Inputs:
         config = self.config
-        return cover(config.features(), task, config.eval_inputs, self.seed, config.device)
+        return cover(config.features(), task, config.eval_inputs, self.seed, config.device, role)
 
     def row(
         self, layer: str, readoff: str, make: Callable[[], tuple[Network, PairTask, dict[str, Any]]]
@@ -114,7 +120,7 @@ class _Bench:
         """One row of the table: made and measured now, or read from the record. `make` may state its own seconds."""
         path = self.folder / f"{layer}-{readoff}.json"
         if path.exists():
-            return read_json(path)
+            return read_json(path, ("task", "layer", "readoff", "seed", "evaluation", *FIGURES))
         started = time.perf_counter()
         network, task, extra = make()
         seconds = extra.pop("seconds", None) or time.perf_counter() - started
@@ -139,7 +145,7 @@ class _Bench:
         """The frozen layer with a readoff fitted to it, or read off its weights."""
 
         def make() -> tuple[Network, PairTask, dict[str, Any]]:
-            return Network(layer, fit(self.config, layer, self.task, self.inputs(self.task))), self.task, {}
+            return Network(layer, fit(self.config, layer, self.task, self.inputs(self.task, "fit"))), self.task, {}
 
         return self.row(self.config.frozen_layer, name, make)
 
@@ -160,7 +166,7 @@ class _Bench:
         """A layer with the readoff that is trained with it (or on it, if it is frozen), and with the minimax readoff."""
         rows, wanted = [], self.config.readoffs
         learns = any(parameter.requires_grad for parameter in layer.parameters())
-        if learns or "trained" in wanted:
+        if "trained" in wanted or (learns and "minimax" in wanted):
             label = f"{self.task.name} seed {self.seed} {name}"
             where = self.folder / f"{name}-training"
             network, seconds = train_network(self.config, self.task, layer, self.seed, where, label, self.position)
@@ -212,6 +218,21 @@ def compare_one(config: CompareConfig, gate: str, seed: int, folder: Path, posit
 def analytic_applies(config: CompareConfig) -> bool:
     """The analytic readoff holds for a Gaussian ReLU layer without bias and at least 2 active features."""
     return config.frozen_layer == "gaussian" and config.activation == "relu" and config.layer_bias == 0
+
+
+def _ratios(frozen: Sequence[np.ndarray], trained: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Ratios of worst errors, each seed's and each pair's; None where the trained layer reads a target exactly."""
+    names = ("ratio", "ratio_interval", "ratio_by_seed", "pair_ratio_mean", "pair_ratio_min", "pair_ratio_max")
+    # What a certificate proves is proved to 1e-6: below, a ratio would compare rounding errors.
+    if min(t.min() for t in trained) <= 1e-6:
+        return dict.fromkeys((*names, "pair_ratio_quartiles"))
+    ratios = [float(f.max() / t.max()) for f, t in zip(frozen, trained, strict=True)]
+    by_pair = np.concatenate([f / t for f, t in zip(frozen, trained, strict=True)])
+    figures = (*mean_interval(ratios), ratios, float(by_pair.mean()), float(by_pair.min()), float(by_pair.max()))
+    return {
+        **dict(zip(names, figures, strict=True)),
+        "pair_ratio_quartiles": np.quantile(by_pair, [0.25, 0.75]).tolist(),
+    }
 
 
 def notes(config: CompareConfig) -> list[str]:
@@ -269,23 +290,14 @@ def genericity(rows: Sequence[dict[str, Any]], frozen_layer: str) -> dict[str, A
         if not seeds or (frozen_layer, seeds[0]) not in worst:
             continue
         frozen, trained = ([worst[layer, seed] for seed in seeds] for layer in (frozen_layer, "trained"))
-        ratios = [float(f.max() / t.max()) for f, t in zip(frozen, trained, strict=True)]
-        by_pair = np.concatenate([f / t for f, t in zip(frozen, trained, strict=True)])
-        mean, interval = mean_interval(ratios)
         answer[task] = {
-            "ratio": mean,
-            "ratio_interval": interval,
-            "ratio_by_seed": ratios,
-            "pair_ratio_mean": float(by_pair.mean()),
-            "pair_ratio_min": float(by_pair.min()),
-            "pair_ratio_max": float(by_pair.max()),
-            "pair_ratio_quartiles": np.quantile(by_pair, [0.25, 0.75]).tolist(),
             "frozen_mean": float(np.mean(frozen)),
-            "frozen_worst": float(np.max(frozen)),
+            "frozen_worst": float(np.mean([f.max() for f in frozen])),
             "trained_mean": float(np.mean(trained)),
-            "trained_worst": float(np.max(trained)),
+            "trained_worst": float(np.mean([t.max() for t in trained])),
             "pairs": len(trained[0]),
             "seeds": seeds,
+            **_ratios(frozen, trained),
         }
     return answer
 
@@ -300,13 +312,15 @@ def run_compare(config: CompareConfig) -> Path:
     for gate in config.task:
         if config.resolve(config.features(), config.make_task(gate)) == "lbfgs":
             config.features().check_enumerable()
+    check_mirror(config.wandb)
     folder = open_record("compare", config, config.out)
-    with Mirror(config, "compare", folder) as mirror:
+    with locked(folder), Mirror(config, "compare", folder) as mirror:
         jobs = [(config, gate, seed, folder) for seed in config.seeds for gate in config.task]
         rows = [row for rows in run_jobs(compare_one, jobs, config.threads) for row in rows]
         rows.sort(key=lambda row: [Gate.parse(gate).name for gate in config.task].index(row["task"]))
         table = aggregate(rows)
-        result = {"rows": table, "genericity": genericity(rows, config.frozen_layer), "notes": notes(config)}
+        answers = genericity(rows, config.frozen_layer)
+        result = {"rows": table, "genericity": answers, "notes": notes(config)}
         figures = draw_comparison(rows, config, folder)
         write_json(folder / "results.json", result)
         if config.json is not None:
@@ -315,6 +329,10 @@ def run_compare(config: CompareConfig) -> Path:
             mirror.history(f"{path.parent.parent.name}/{path.parent.name}", read_metrics(path))
         columns = ("task", "layer", "readoff", *FIGURES)
         mirror.table([{column: row[column] for column in columns} for row in table])
+        mirror.summary(
+            {f"{row['task']}/{row['layer']}/{row['readoff']}": {k: row[k] for k in FIGURES} for row in table}
+        )
+        mirror.summary({"genericity": {task: answer["ratio"] for task, answer in answers.items()}})
         for path in figures:
             mirror.figure(path)
     return folder

@@ -18,7 +18,7 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
     """Where a first layer starts: gaussian (N(0,1), bias 0) or kaiming (uniform in ±1/√m), or one of your own."""
 
     layer_scale: int | float = 1.0
-    """Standard deviation of the weights of a gaussian layer, above 0."""
+    """Standard deviation of the weights of a gaussian layer, from 1e-6 to 1e6."""
     layer_bias: int | float = 0.0
     """Every bias of a gaussian layer."""
 
@@ -29,9 +29,9 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
         names = self.first_layers()
         for name in names:
             check_layer(name)
-        if not 0 < self.layer_scale < math.inf or not math.isfinite(self.layer_bias):
+        if not 1e-6 <= self.layer_scale <= 1e6 or not math.isfinite(self.layer_bias):
             raise InputError(
-                f"layer_scale = {self.layer_scale:g}, layer_bias = {self.layer_bias:g}: the scale must be a positive number "
+                f"layer_scale = {self.layer_scale:g}, layer_bias = {self.layer_bias:g}: the scale must be from 1e-6 to 1e6 "
                 "and the bias a finite one"
             )
         if (self.layer_scale, self.layer_bias) != (1, 0) and "gaussian" not in names:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from toymodels import tables
 from toymodels.config import cover, from_dict
 from toymodels.errors import InputError
@@ -35,7 +37,11 @@ def describe(folder: Path, again: bool = False) -> str:
     title = f"{saved['kind']}: m = {config.m}, d = {config.d}, {config.features().name} active, {config.activation}"
     if not (folder / "results.json").exists():
         return f"{title}\nnot finished\n{_so_far(folder)}\nthe same command with --out {folder} goes on from there"
-    text = f"{title}\n\n{render(read_json(folder / 'results.json'))}"
+    result = read_json(folder / "results.json", ("rows", "genericity") if saved["kind"] == "compare" else ("seeds",))
+    try:
+        text = f"{title}\n\n{render(result)}"
+    except (KeyError, TypeError, IndexError, AttributeError):
+        raise InputError(f"{folder / 'results.json'} is damaged: delete the run's folder and repeat the run") from None
     return text + ("\n\n" + _again(folder, config) if again else "")
 
 
@@ -69,16 +75,24 @@ def _so_far(folder: Path) -> str:
     return "\n".join(lines) or "no step recorded yet"
 
 
+def _network_of(record: Path) -> Path:
+    return record.parent / "network.safetensors" if record.name == "result.json" else record.with_suffix(".safetensors")
+
+
 def _again(folder: Path, config: CompareConfig | TrainConfig) -> str:
     """Each stored network's worst error, as recorded and as measured now from its file."""
     rows = []
+    device = config.device if torch.device(config.device).type == "cpu" or torch.cuda.is_available() else "cpu"
+    for record in sorted(folder.rglob("*.json")):
+        if record.parent != folder and not _network_of(record).exists():
+            rows.append((str(_network_of(record).relative_to(folder)), "", "", "missing"))
     for path in sorted(folder.rglob("*.safetensors")):
         record = path.parent / "result.json" if path.name == "network.safetensors" else path.with_suffix(".json")
         if not record.exists():
             continue  # a network on its way to a row of its own
-        recorded = read_json(record)
+        recorded = read_json(record, ("seed", "evaluation"))
         network, task, _ = load_network(path)
-        inputs = cover(config.features(), task, config.eval_inputs, recorded["seed"], config.device)
+        inputs = cover(config.features(), task, config.eval_inputs, recorded["seed"], device)
         measured = evaluate(network, task, inputs)
         old = recorded["evaluation"]["worst_error"]
         same = "identical" if old == measured.worst_error else f"differs by {abs(old - measured.worst_error):.1e}"

@@ -20,10 +20,10 @@ from toymodels.jobs import run_jobs
 from toymodels.layers import FirstLayer, gaussian, make_layer
 from toymodels.network import Network
 from toymodels.readoffs.linear import LinearReadoff
-from toymodels.record import Metrics, load_network, open_record, read_metrics, save_network
+from toymodels.record import Metrics, load_network, locked, open_record, read_metrics, save_network
 from toymodels.storage import read_json, write_json
 from toymodels.tasks import PairTask
-from toymodels.tracking import Mirror
+from toymodels.tracking import Mirror, check_mirror
 from toymodels.training import Progress, Trainer, train
 
 
@@ -97,6 +97,8 @@ def first_layer(config: NetworkSettings, name: str, seed: int, trainable: bool) 
         )
     else:
         layer = make_layer(name, config.m, config.d, stream, config.activation)
+    if not hasattr(layer, "law"):
+        layer.law = name  # type: ignore[assignment]  # by which a record finds its constructor in LAYERS again
     return layer.requires_grad_(trainable)
 
 
@@ -116,7 +118,7 @@ def train_seed(
     """Train and measure one seed; returns its result, from the record if it is finished."""
     where = folder / f"seed-{seed}"
     if (where / "result.json").exists():
-        return read_json(where / "result.json")
+        return read_json(where / "result.json", ("seed", "evaluation", "training_seconds"))
     task = config.make_task(config.task)
     label = f"{task.name} seed {seed}"
     layer = first_layer(config, config.layer, seed, config.train_first)
@@ -136,8 +138,9 @@ def run_train(config: TrainConfig) -> Path:
     check_device(config.device)
     if config.resolve(config.features(), config.make_task(config.task)) == "lbfgs":
         config.features().check_enumerable()
+    check_mirror(config.wandb)
     folder = open_record("train", config, config.out)
-    with Mirror(config, "train", folder) as mirror:
+    with locked(folder), Mirror(config, "train", folder) as mirror:
         if len(config.seeds) == 1:
             live = mirror.progress
             results = run_jobs(train_seed, [(config, config.seeds[0], folder, live)], config.threads)
@@ -148,6 +151,7 @@ def run_train(config: TrainConfig) -> Path:
         write_json(folder / "results.json", {"seeds": results})
         rows = [{"seed": r["seed"], **headline(r["evaluation"]), "seconds": r["training_seconds"]} for r in results]
         mirror.table(rows)
+        mirror.summary(rows[-1] if len(rows) == 1 else {f"seed-{row['seed']}": row for row in rows})
     return folder
 
 

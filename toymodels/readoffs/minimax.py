@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from toymodels.errors import InputError
-from toymodels.features import Inputs, SparseFeatures
+from toymodels.features import Inputs, SparseFeatures, count_in_words
 from toymodels.readoffs.chebyshev import Chebyshev, ChebyshevSolver
 from toymodels.readoffs.linear import LinearReadoff
 from toymodels.tasks import Task
@@ -41,8 +41,9 @@ def check_minimax(features: SparseFeatures, limit: int = MINIMAX_LIMIT) -> None:
     """Raises InputError, with the count and what to do, where inputs are too many for a minimax readoff."""
     if features.n_inputs > limit:
         raise InputError(
-            f"a minimax readoff needs all inputs, and {features.name} active features make {features.n_inputs:,}, more "
-            f"than {limit:,}: take fewer (active) features, or leave minimax out and name the other readoffs"
+            f"a minimax readoff needs all inputs, and {features.name} active features make "
+            f"{count_in_words(features.n_inputs)}, more than {limit:,}: take fewer (active) features, or leave "
+            "minimax out and name the other readoffs"
         )
 
 
