@@ -38,6 +38,17 @@ BAD = [
     (["train", "--m", "200", "--s", "5", "--optimiser", "lbfgs"], "inputs, more than the limit of 2,000,000"),
     (["compare", "--m", "200", "--s", "3", "--inputs", "exactly"], "make 1,313,400, more than 200,000"),
     (["compare", "--readoffs", "psychic"], "unknown readoff psychic"),
+    (["train", "--s", "inf"], "must be a finite number"),
+    (["train", "--s", "nan"], "must be a finite number"),
+    (["train", "--m", "3000", "--s", "1500", "--pairs", "0", "1", "--optimiser", "lbfgs"], "about 10^"),
+    (["train", "--device", "meta"], "neither cpu nor cuda"),
+    (["train", "--lr", "1e300"], "1,000 at most"),
+    (["train", "--layer-scale", "1e300"], "from 1e-6 to 1e6"),
+    (["train", "--p", "1e8"], "from 1 to 1,000"),
+    (["compare", "--json", "."], "cannot be written"),
+    (["compare", "--activation", "tanh", "--readoffs", "analytic"], "name another readoff"),
+    (["compare", "--frozen-layer", "identity"], "name a random layer"),
+    (["train", "--out", "/dev/null/run"], "cannot be written"),
     (["nonsense"], "nonsense"),
     ([], "compare"),
     (["show", "nowhere"], "is missing"),
@@ -55,6 +66,37 @@ def test_bad_input_is_one_sentence_status_2_and_nothing_written(arguments, words
     assert words in captured.err
     assert captured.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wandb_mode_that_is_none_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "foo")
+    assert main(["train", *SMALL]) == 2
+    assert "WANDB_MODE is 'foo'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["{}", "null", "[]", '{"seeds": [{}]}'])
+def test_results_that_are_json_but_no_results_are_said(content, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", *SMALL, "--out", str(run)]) == 0
+    (run / "results.json").write_text(content)
+    capsys.readouterr()
+    assert main(["show", str(run)]) == 2
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_run_is_said(tmp_path, capsys):
+    from toymodels.storage import save_checkpoint
+
+    run = tmp_path / "run"
+    save_checkpoint(tmp_path / "c.pt", {"trainer": {}, "extra": {}})
+    assert main(["train", *SMALL, "--out", str(run)]) == 0
+    for path in (run / "results.json", run / "seed-0" / "result.json", run / "seed-0" / "network.safetensors"):
+        path.unlink()
+    (tmp_path / "c.pt").rename(run / "seed-0" / "checkpoint.pt")
+    assert main(["train", *SMALL, "--out", str(run)]) == 2
+    assert "of another run" in capsys.readouterr().err
 
 
 def test_a_folder_with_another_configuration_is_left_alone(tmp_path, capsys):

@@ -8,7 +8,16 @@ from toymodels.experiments.train import TrainConfig
 from toymodels.layers import LAYERS, IdentityLayer, gaussian
 from toymodels.network import Network
 from toymodels.readoffs.linear import LinearReadoff
-from toymodels.record import Metrics, load_config, load_network, open_record, read_metrics, save_network
+from toymodels.record import (
+    Metrics,
+    commit,
+    load_config,
+    load_network,
+    locked,
+    open_record,
+    read_metrics,
+    save_network,
+)
 from toymodels.storage import write_atomically
 from toymodels.tasks import PairTask
 from toymodels.training import Progress
@@ -126,3 +135,30 @@ def test_metrics_forget_what_came_after_the_checkpoint(tmp_path):
     assert [m["step"] for m in read_metrics(path)] == [1, 3]
     path.write_text(path.read_text() + '{"step": 4, "lo')
     assert [m["step"] for m in read_metrics(path)] == [1, 3]
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    with locked(tmp_path), pytest.raises(InputError, match="another process is at work"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+def test_without_git_there_is_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert commit() is None
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "{}", '{"format": 1}', '{"format": 1, "kind": "train"}'])
+def test_a_configuration_that_is_json_but_no_configuration_is_refused(content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match="damaged"):
+        load_config(tmp_path)
+
+
+def test_metrics_that_are_no_metrics_are_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "p": 2, "loss": 1, "worst_error": 1}\n{}\n')
+    assert len(list(read_metrics(path))) == 1
+    path.write_bytes(b"\xff\xfe\x00")
+    assert list(read_metrics(path)) == []

@@ -92,3 +92,61 @@ def test_a_sample_of_pairs_is_stated_and_the_same_for_every_layer(tmp_path):
 
     pairs = [load_network(folder / "xor-seed-0" / f"{r['layer']}-minimax.safetensors")[1].pairs.tolist() for r in rows]
     assert pairs[0] == pairs[1] == pairs[2]
+
+
+class Cosines(torch.nn.Module):
+    """A layer as the README shows one: no `law`, no base class of ours."""
+
+    def __init__(self, m, d, seed=0, activation="cos"):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(d, m, generator=torch.Generator().manual_seed(seed)))
+
+    def forward(self, x):
+        return torch.cos(x @ self.weight.T)
+
+
+def test_a_layer_of_ones_own_is_resumed_and_shown(tmp_path, monkeypatch):
+    from toymodels.experiments.show import describe
+
+    monkeypatch.setitem(LAYERS, "cosines", Cosines)
+    config = CompareConfig(
+        m=8, d=12, task=("and",), frozen_layer="cosines", layer="cosines", steps=20, out=tmp_path / "run"
+    )
+    folder = run_compare(config)
+    first = read_json(folder / "results.json")
+    assert read_json(run_compare(config) / "results.json") == first
+    text = describe(folder, again=True)
+    assert "identical" in text
+    assert "differs" not in text
+    (folder / "and-seed-0" / "cosines-minimax.safetensors").unlink()
+    assert "missing" in describe(folder, again=True)
+
+
+@pytest.mark.parametrize(
+    "change", [{"m": 8, "d": 60}, {"m": 2, "d": 1, "s": 1}, {"m": 5, "d": 3, "s": 5, "inputs": "exactly"}]
+)
+def test_targets_read_exactly_make_no_ratio(change, tmp_path):
+    from toymodels.tables import comparison
+
+    config = CompareConfig(**change, task=("and",), steps=100, out=tmp_path / "run")
+    result = read_json(run_compare(config) / "results.json")
+    assert result["genericity"]["and"]["ratio"] is None
+    assert "reads some pair exactly" in comparison(result)
+
+
+def test_readoffs_are_not_measured_on_the_inputs_they_were_fitted_to(tmp_path, monkeypatch):
+    samples = []
+
+    def spy(config, layer, task, inputs):
+        samples.append(inputs)
+        return LinearReadoff.constant(task.n_outputs, config.d)
+
+    monkeypatch.setitem(compare.FITTED, "spy", spy)
+    config = CompareConfig(
+        m=300, d=6, s=4, inputs="exactly", task=("and",), pairs=((0, 1),), readoffs=("spy",), eval_inputs=50,
+        out=tmp_path / "run",
+    )  # fmt: skip
+    rows = read_json(run_compare(config) / "results.json")["rows"]
+    assert samples[0].description.startswith("50 sampled")
+    assert rows[0]["inputs"] != samples[0].description
+    assert not list((tmp_path / "run").rglob("*training*"))  # nothing that needs training was asked for
