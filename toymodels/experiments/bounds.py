@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,13 @@ from toymodels.theory.kernel import KernelFit, kernel_error_std, kernel_fit
 from toymodels.theory.optimal import PopulationReadoff, optimal_readoff
 from toymodels.theory.quadrants import error_std
 from toymodels.theory.rank import worst_error_floor
-from toymodels.theory.varying import varying_readoff
+from toymodels.theory.varying import tune_biases, varying_readoff
 
 BASELINE, FLOOR, PREDICTION, WIDTH = "baseline", "floor", "prediction", "lower bound on width"
 VARYING_LIMIT = 6
 """Active features up to which the readoff for varying s is found (seconds beyond, and constants in the thousands)."""
+BIASED_LIMIT = 4
+"""Active features up to which that layer's best bias is searched (seconds up to here)."""
 BERNOULLI_LIMIT = 2000
 """Neurons up to which the Bernoulli construction's largest error is predicted (a convolution as long as d)."""
 
@@ -109,6 +111,14 @@ def varying_solution(config: SizeSettings, gate: Gate) -> PopulationReadoff:
             f"it is found for s up to {VARYING_LIMIT}; without biases its constant grows into the thousands"
         )
     return varying_readoff(gate, config.s)
+
+
+@cache
+def biased_solution(s: int, gate: Gate) -> PopulationReadoff:
+    """As `varying_solution`, on a layer whose neurons share the one bias that serves best. InputError for s above 4."""
+    if s > BIASED_LIMIT:
+        raise InputError(f"the best bias is searched for s up to {BIASED_LIMIT} (a minute and more beyond)")
+    return varying_readoff(gate, s, tune_biases(gate, s))
 
 
 def best_bernoulli(d: int, s: int) -> tuple[float, BernoulliErrors]:
@@ -227,6 +237,10 @@ def _fitted(config: BoundsConfig, gate: Gate) -> list[Row]:
         note = f"hardest with {worst.s} active, case {CASE_NAMES[worst.case]}; first order in 1/√d"
         return found.worst / math.sqrt(d), note
 
+    def biased() -> tuple[float, str]:
+        found = biased_solution(s, gate)
+        return found.worst / math.sqrt(d), f"every bias {found.biases[0]:.2f} (the best); first order in 1/√d"
+
     def kernel() -> tuple[float, str]:
         fit, sigma = kernel_solution(config, gate)
         worst = fit.conditions[int(sigma.argmax())]
@@ -258,7 +272,9 @@ def _fitted(config: BoundsConfig, gate: Gate) -> list[Row]:
             "least variance (theory.optimal)",
             lambda: (optimal_readoff(gate, s).worst / math.sqrt(d), "first order in 1/√d; least of all unbiased η(u, v)")),
         *([row("varying_rms", "best η(u, v) for all counts: largest RMS", config.domain,
-               "least variance (theory.varying)", varying)] if every else []),
+               "least variance (theory.varying)", varying),
+           row("varying_biased_rms", "the same on a layer with one bias: largest RMS", config.domain,
+               "least variance (theory.varying)", biased)] if every else []),
         row("kernel_rms", "least-norm η(u, v): largest RMS", config.domain, "Cho & Saul 2009 (theory.kernel)", kernel),
         *(row(f"balanced_rms_{name}", f"case-balanced least squares: RMS in case {name}", config.domain, dere,
               partial(balanced, c)) for c, name in enumerate(CASE_NAMES)),

@@ -23,6 +23,7 @@ from toymodels.experiments.bounds import (
     Row,
     affine_value,
     best_bernoulli,
+    biased_solution,
     exact_shares,
     kernel_solution,
     rms_by_value,
@@ -50,7 +51,7 @@ from toymodels.statistics import mean_interval
 from toymodels.tasks import PairTask
 from toymodels.theory.bernoulli import best_probability, debias
 from toymodels.theory.extremes import maximum_law
-from toymodels.theory.optimal import optimal_readoff
+from toymodels.theory.optimal import PopulationReadoff, optimal_readoff
 from toymodels.theory.population import Condition, activation_moments
 
 GRID_LIMIT = 1_000_000_000
@@ -283,25 +284,27 @@ class _Bench:
         """Readoffs that are functions of the pair's weights, where theory says that they are worst."""
         if self.d * 3 * SAMPLE > RULE_LIMIT and self.d * 30 > RULE_LIMIT:
             return self._missing(
-                ("optimal_rms", "varying_rms", "kernel_rms"), "too wide to evaluate η(u, v) at every neuron"
+                ("optimal_rms", "varying_rms", "varying_biased_rms", "kernel_rms"),
+                "too wide to evaluate η(u, v) at every neuron",
             )
-        solutions: dict[str, Callable[[], tuple[Rule, float, Condition]]] = {
-            "optimal_rms": self._optimal,
+        solutions: dict[str, Callable[[], tuple[Rule, float, Condition, float]]] = {
+            "optimal_rms": lambda: self._by_weights(optimal_readoff(self.gate, self.s)),
             "kernel_rms": self._kernel,
         }
         if self.config.inputs == "at_most":
-            solutions["varying_rms"] = self._varying
+            solutions["varying_rms"] = lambda: self._by_weights(varying_solution(self.config, self.gate))
+            solutions["varying_biased_rms"] = lambda: self._by_weights(biased_solution(self.s, self.gate))
         n = min(SAMPLE, max(10, RULE_LIMIT // (3 * self.d)))
         found: dict[str, Checked] = {}
         for name, solve in solutions.items():
 
             def measure(
-                name: str = name, solve: Callable[[], tuple[Rule, float, Condition]] = solve
+                name: str = name, solve: Callable[[], tuple[Rule, float, Condition, float]] = solve
             ) -> dict[str, Checked]:
-                rule, offset, condition = solve()
+                rule, offset, condition, bias = solve()
                 means = []
                 for seed in tqdm(self.config.seeds, desc=name, unit="layer", leave=False):
-                    errors, described = self._errors(rule, condition.s, seed, None, offset, n)
+                    errors, described = self._errors(rule, condition.s, seed, None, offset, n, bias)
                     means.append(float(errors.mean_square[condition.case]))
                 where = f"{self.layers}, case {CASE_NAMES[condition.case]} with {condition.s} active, {described}"
                 return {name: Checked(*root_interval(means), where)}
@@ -309,17 +312,14 @@ class _Bench:
             found.update(self._try((name,), measure))
         return found
 
-    def _optimal(self) -> tuple[Rule, float, Condition]:
-        readoff = optimal_readoff(self.gate, self.s)
-        rule = rule_of(lambda u, v: readoff.eta(u, v, np.zeros_like(u)))
-        return rule, readoff.offset, readoff.conditions[int(readoff.sigma.argmax())]
+    @staticmethod
+    def _by_weights(readoff: PopulationReadoff) -> tuple[Rule, float, Condition, float]:
+        """(η as a rule, offset, the condition in which it is worst, every neuron's bias)."""
+        bias = readoff.biases[0]
+        rule = rule_of(lambda u, v: readoff.eta(u, v, np.full_like(u, bias)))
+        return rule, readoff.offset, readoff.conditions[int(readoff.sigma.argmax())], bias
 
-    def _varying(self) -> tuple[Rule, float, Condition]:
-        readoff = varying_solution(self.config, self.gate)
-        rule = rule_of(lambda u, v: readoff.eta(u, v, np.zeros_like(u)))
-        return rule, readoff.offset, readoff.conditions[int(readoff.sigma.argmax())]
-
-    def _kernel(self) -> tuple[Rule, float, Condition]:
+    def _kernel(self) -> tuple[Rule, float, Condition, float]:
         fit, sigma = kernel_solution(self.config, self.gate)
 
         def eta(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -328,7 +328,7 @@ class _Bench:
                 total += weight * activation_moments(u.ravel(), v.ravel(), zero, kind)[0]
             return total.reshape(u.shape)
 
-        return rule_of(eta), fit.offset, fit.conditions[int(sigma.argmax())]
+        return rule_of(eta), fit.offset, fit.conditions[int(sigma.argmax())], 0.0
 
     def fitted(self) -> dict[str, Checked]:
         names = tuple(f"balanced_rms_{name}" for name in CASE_NAMES)
@@ -397,10 +397,11 @@ class _Bench:
         given: tuple[Inputs, PairTask] | None,
         offset: float = 0.0,
         n: int = SAMPLE,
+        bias: float = 0.0,
     ) -> tuple[CaseErrors, str]:
         """Errors on the layer of this seed, on given inputs and pairs or on a sample; and what they cover."""
         inputs, task = given or sample_cases(self.m, s, self.gate, n, derive_seed(seed, "evaluation"))
-        outputs = stream_outputs(rule, self.d, task, inputs, self.layer_seed(seed)) + offset
+        outputs = stream_outputs(rule, self.d, task, inputs, self.layer_seed(seed), bias=bias) + offset
         size = f"all {len(inputs):,} inputs × all {task.n_outputs:,} pairs"
         sample = f"{len(inputs):,} inputs × about {3 * len(inputs):,} pairs, sampled anew for each layer"
         return case_errors(outputs, task, inputs), size if given else sample

@@ -45,11 +45,12 @@ def rule_of(eta: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Rule:
 
 @torch.no_grad()
 def stream_outputs(
-    rule: Rule, d: int, task: PairTask, inputs: Inputs, seed: int, block: int | None = None
+    rule: Rule, d: int, task: PairTask, inputs: Inputs, seed: int, block: int | None = None, bias: float = 0.0
 ) -> Float[Tensor, "inputs pairs"]:
-    """Outputs (float64) on a Gaussian ReLU layer of d neurons without bias, drawn with this seed, pairs of the task read by rule.
+    """Outputs (float64) on a Gaussian ReLU layer of d neurons, drawn with this seed, pairs of the task read by rule.
 
-    Products in float32, sums over blocks in float64. `block` neurons at a time (default: as memory allows). A seed and a
+    Every neuron has the same bias. Products in float32, sums over blocks in float64, `block` neurons at a time
+    (default: as memory allows). A seed and a
     block size make a layer; another block size may make another layer. Raises InputError for d < 1.
     """
     if d < 1:
@@ -62,7 +63,7 @@ def stream_outputs(
         # Drawn a neuron a row; then a row for each feature, and one of zeros for the padding of the inputs.
         weight = torch.randn(min(size, d - start), task.m, generator=generator).T.contiguous()
         padded = torch.cat([weight, weight.new_zeros(1, weight.shape[1])])
-        active = weight.new_zeros(len(inputs), weight.shape[1])
+        active = weight.new_full((len(inputs), weight.shape[1]), bias)
         for column in inputs.indices.T:
             active += padded[column]
         outputs += active.relu_() @ rule(weight[task.pairs[:, 0]], weight[task.pairs[:, 1]]).T
