@@ -42,10 +42,6 @@ class Inputs:
     def __len__(self) -> int:
         return self.indices.shape[0]
 
-    def to(self, device: torch.device | str) -> Inputs:
-        """The same inputs on another device."""
-        return Inputs(self.m, self.indices.to(device), self.probabilities.to(device), self.enumerated, self.description)
-
     def dense(self, rows: slice = slice(None), dtype: torch.dtype = torch.float32) -> Float[Tensor, "rows m"]:
         """The 0/1 vectors of some rows."""
         return dense(self.indices[rows], self.m, dtype)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from toymodels.errors import InputError
 from toymodels.features import SparseFeatures
-from toymodels.gates import CASE_NAMES, Gate, bilinear
+from toymodels.gates import Gate, bilinear
 
 ALL = slice(None)
 
@@ -61,8 +61,6 @@ class PairTask(Task):
 
     Cases are 2·x_k + x_l, that is 00, 01, 10, 11.
     """
-
-    case_names = CASE_NAMES
 
     def __init__(self, m: int, gate: Gate | str, pairs: Int[Tensor, "pairs 2"] | Sequence[Sequence[int]] | None = None):
         """All pairs k < l of m features, or a chosen list of ordered pairs (k, l) with k ≠ l.
