@@ -27,8 +27,8 @@ from scipy import stats
 from tqdm import tqdm
 
 from toymodels.errors import InputError
-from toymodels.experiments.bounds import exact_shares, rms_by_value
 from toymodels.experiments.checks import quantile_interval, root_interval
+from toymodels.experiments.predictions import exact_shares, rms_by_value
 from toymodels.gates import Gate
 from toymodels.readoffs.streaming import analytic_rule, case_errors, sample_cases, stream_outputs
 from toymodels.storage import write_atomically

@@ -8,8 +8,8 @@ import pytest
 from scipy.stats import binom
 
 from toymodels.cli import main
-from toymodels.experiments.bounds import rows
 from toymodels.experiments.checks import check, quantile_interval, root_interval
+from toymodels.experiments.predictions import rows
 from toymodels.experiments.sizes import BoundsConfig, WidthConfig
 from toymodels.experiments.width import by_law, smallest
 from toymodels.experiments.width import rows as width_rows

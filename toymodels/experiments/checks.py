@@ -17,7 +17,7 @@ from tqdm import tqdm
 from toymodels.config import derive_seed
 from toymodels.errors import InputError
 from toymodels.evaluation import evaluate
-from toymodels.experiments.bounds import (
+from toymodels.experiments.predictions import (
     BERNOULLI_LIMIT,
     PREDICTION,
     Row,

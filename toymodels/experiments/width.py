@@ -9,7 +9,7 @@ from collections.abc import Callable
 from toymodels import tables
 from toymodels.config import to_dict
 from toymodels.errors import InputError
-from toymodels.experiments.bounds import (
+from toymodels.experiments.predictions import (
     WIDTH,
     Row,
     affine_value,
