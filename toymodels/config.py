@@ -125,7 +125,12 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def identity(config: Any) -> dict[str, Any]:
     """What makes a run this run and no other."""
-    return {key: value for key, value in to_dict(config).items() if key not in NOT_IN_IDENTITY}
+    return identity_of(to_dict(config))
+
+
+def identity_of(saved: dict[str, Any]) -> dict[str, Any]:
+    """The identity of a configuration read from a record."""
+    return {key: value for key, value in saved.items() if key not in NOT_IN_IDENTITY}
 
 
 def short_hash(config: Any) -> str:

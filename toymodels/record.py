@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from toymodels.config import NOT_IN_IDENTITY, identity, short_hash, to_dict
+from toymodels.config import identity, identity_of, short_hash, to_dict
 from toymodels.errors import InputError
 from toymodels.layers import LAYERS, FirstLayer, IdentityLayer
 from toymodels.network import Network
@@ -63,11 +63,6 @@ def open_record(kind: str, config: Any, folder: Path | None) -> Path:
         write_json(folder / "config.json", {"format": FORMAT, "kind": kind, "config": to_dict(config)})
         write_json(folder / "environment.json", environment())
     return folder
-
-
-def identity_of(saved: dict[str, Any]) -> dict[str, Any]:
-    """The identity of a configuration read from a record."""
-    return {key: value for key, value in saved.items() if key not in NOT_IN_IDENTITY}
 
 
 def _difference(there: dict[str, Any], kind: str, config: Any) -> str:

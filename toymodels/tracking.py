@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from toymodels.config import NOT_IN_IDENTITY, RunSettings, to_dict
+from toymodels.config import RunSettings, identity
 from toymodels.errors import InputError
 from toymodels.training import Progress
 
@@ -37,13 +37,12 @@ class Mirror:
         if mode != "disabled":
             import wandb  # heavy, and wanted only here
 
-            settings = {k: v for k, v in to_dict(self._config).items() if k not in NOT_IN_IDENTITY}
             try:
                 self._run = wandb.init(
                     project=os.environ.get("WANDB_PROJECT", "toymodels"),
                     job_type=self._kind,
                     name=self._folder.name,
-                    config=settings,
+                    config=identity(self._config),
                     mode=mode,  # type: ignore[arg-type]
                     dir=str(self._folder),
                 )
