@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from toymodels.errors import InputError
+from toymodels.features import SparseFeatures, dense
 from toymodels.layers import ACTIVATIONS, FirstLayer, IdentityLayer, gaussian, kaiming, make_layer
 
 
@@ -60,3 +61,21 @@ def test_identity_passes_inputs_on():
 def test_wrong_layers_are_refused(make, words):
     with pytest.raises(InputError, match=words):
         make()
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_activations_from_active_features_are_those_of_the_product(activation):
+    indices = SparseFeatures.at_most(9, 3).enumerate().indices
+    layer = gaussian(9, 5, 0, activation, bias=0.3).double()
+    direct, few = layer(dense(indices, 9, torch.float64)), layer.from_active(indices)
+    assert torch.allclose(few, direct, rtol=1e-12, atol=1e-13)
+    slope = torch.randn(direct.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for one, other in zip(
+        *(torch.autograd.grad((a * slope).sum(), list(layer.parameters())) for a in (direct, few)), strict=True
+    ):
+        assert torch.allclose(one, other, rtol=1e-12, atol=1e-13)
+
+
+def test_columns_win_for_few_of_many_features():
+    assert gaussian(100, 5, 0).columns_win(3)
+    assert not gaussian(100, 5, 0).columns_win(12)

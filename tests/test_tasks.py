@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from toymodels.errors import InputError
-from toymodels.features import SparseFeatures
+from toymodels.features import SparseFeatures, dense
 from toymodels.gates import Gate
 from toymodels.tasks import PairTask, Task
 
@@ -26,20 +26,38 @@ def test_targets_are_the_truth_table(gate, pairs):
     assert torch.equal(Task.by_case(task, x, task.truth), targets)
 
 
-@pytest.mark.parametrize("gate", [gate for gate in GATES if gate[0] == "0"])
 @pytest.mark.parametrize("pairs", [None, PAIRS])
-def test_sparse_ones_are_the_dense_ones(gate, pairs):
+def test_both_on_finds_every_output_with_both_features_on(pairs):
+    task = PairTask(6, "and", pairs)
+    indices = SparseFeatures.at_most(6, 3).enumerate().indices
+    shuffled = indices[:, torch.tensor([2, 0, 1])]  # the padding may stand anywhere
+    for inputs in (indices, shuffled):
+        rows, outputs = task.both_on(inputs)
+        found = torch.zeros(len(inputs), task.n_outputs)
+        found.index_put_((rows, outputs), torch.ones(len(rows)), accumulate=True)
+        assert torch.equal(found, task.targets(dense(indices, 6)))
+        assert bool((rows.diff() >= 0).all())
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("pairs", [None, PAIRS])
+def test_rows_of_values_are_columns_transposed(gate, pairs):
     task = PairTask(6, gate, pairs)
-    inputs = SparseFeatures.at_most(6, 3).enumerate()
-    rows, outputs = task.ones(inputs.indices)
-    found = torch.zeros(len(inputs), task.n_outputs)
-    found.index_put_((rows, outputs), torch.ones(len(rows)), accumulate=True)
-    assert torch.equal(found, task.targets(inputs.dense()))
+    x = dense(SparseFeatures.at_most(6, 3).enumerate().indices, 6)
+    for outputs in (slice(0, task.n_outputs), slice(1, 4), slice(3, 5)):
+        out = torch.full((outputs.stop - outputs.start, len(x)), 7.0)
+        task.rows_by_case(x.T.contiguous(), (0.5, 1.0, -2.0, 3.0))(outputs, out)
+        assert torch.equal(out, task.by_case(x, (0.5, 1.0, -2.0, 3.0), outputs).T)
 
 
-def test_dense_gates_have_no_sparse_ones():
-    with pytest.raises(InputError, match="not sparse"):
-        PairTask(4, "nand").ones(torch.tensor([[0, 1]]))
+@pytest.mark.parametrize("pairs", [None, PAIRS])
+def test_readers_are_the_outputs_that_read_a_feature(pairs):
+    task = PairTask(6, "xor", pairs)
+    outputs, first = task.readers
+    for k in range(6):
+        found = [(o, f) for o, f in zip(outputs[k].tolist(), first[k].tolist(), strict=True) if o < task.n_outputs]
+        expected = [(o, side == 0) for o, pair in enumerate(task.pairs.tolist()) for side in (0, 1) if pair[side] == k]
+        assert sorted(found) == sorted(expected)
 
 
 def test_all_pairs_in_order():

@@ -33,6 +33,8 @@ SETTINGS = [
     TrainingSettings(optimiser="lbfgs", steps=73),
     TrainingSettings(optimiser="adam", steps=40, p=(2.0, 4.0), batch=32, lr_schedule="cosine"),
     TrainingSettings(optimiser="adamw", steps=40, p=(3.5,), weight_decay=0.1, lr_schedule="linear", average="apart"),
+    TrainingSettings(optimiser="adam", steps=40, p=(2.0, 4.0), batch="all"),
+    TrainingSettings(optimiser="adam", steps=40, p=(2.0, 4.0), batch=32, pairs_per_step=5, root=False),
 ]
 
 
@@ -175,7 +177,7 @@ def test_learning_rate_schedules():
         one = trainer(TrainingSettings(optimiser="adam", steps=40, lr_schedule=schedule))
         one.step = 20
         one.advance()
-        assert one._optimiser.param_groups[0]["lr"] == pytest.approx(expected)
+        assert one._optimisers[0].param_groups[0]["lr"] == pytest.approx(expected)
 
 
 def test_exponents_share_the_steps():
@@ -197,6 +199,11 @@ def test_exponents_share_the_steps():
         ({"weight": "nope"}, "unknown weight"),
         ({"steps": 0}, "at least 1"),
         ({"batch": 0}, "at least 1"),
+        ({"batch": "some"}, "or 'all'"),
+        ({"pairs_per_step": 0, "optimiser": "adam"}, "at least 1"),
+        ({"pairs_per_step": 5}, "optimiser adam"),
+        ({"pairs_per_step": 5, "optimiser": "adam", "average": "apart"}, "averaged together"),
+        ({"pairs_per_step": 5, "optimiser": "adam", "weight_decay": 0.1}, "weight decay"),
         ({"lr": 0.0}, "positive"),
         ({"weight_decay": -1.0}, "0 or a positive"),
     ],
@@ -211,6 +218,45 @@ def test_lbfgs_needs_inputs_that_can_be_enumerated():
     with pytest.raises(InputError, match="more than the limit"):
         Trainer(network(), PairTask(200, "and", [(0, 1)]), big, TrainingSettings(optimiser="lbfgs"), 0)
     assert TrainingSettings().resolve(big, PairTask(200, "and")) == "adam"
+    for needs in (TrainingSettings(optimiser="lbfgs"), TrainingSettings(optimiser="adam", batch="all")):
+        with pytest.raises(InputError, match="more than the limit"):
+            needs.check_inputs(big, PairTask(200, "and"))
+    TrainingSettings().check_inputs(big, PairTask(200, "and"))
+
+
+def test_a_step_on_a_sample_of_pairs_moves_their_readoffs_and_those_with_both_features_on_only():
+    settings = TrainingSettings(optimiser="adam", steps=1, p=(4.0,), batch=2, pairs_per_step=3)
+    one = trainer(settings)
+    torch.nn.init.normal_(one.network.readoff.weight, generator=torch.Generator().manual_seed(0))
+    before = weights(one.network)
+    state = one.generator.get_state()
+    one.advance()
+    moved = (weights(one.network)["readoff.bias"] != before["readoff.bias"]).nonzero()[:, 0].tolist()
+    one.generator.set_state(state)
+    _, both = TASK.both_on(FEATURES.sample(2, one.generator))
+    sample = torch.randperm(TASK.n_outputs, generator=one.generator)[:3]
+    assert moved == sorted({*both.tolist(), *sample.tolist()})
+    assert not torch.equal(weights(one.network)["layer.weight"], before["layer.weight"])
+
+
+def test_a_sample_of_pairs_needs_pairs_and_a_linear_readoff():
+    class First(torch.nn.Module):
+        def forward(self, a, outputs=slice(None)):
+            return a[:, outputs]
+
+    settings = TrainingSettings(optimiser="adam", pairs_per_step=5)
+    with pytest.raises(InputError, match="linear readoff"):
+        Trainer(Network(gaussian(8, 30, 0), First()), TASK, FEATURES, settings, 0)
+
+
+def test_exact_inputs_have_no_noise_and_follow_probabilities():
+    features = SparseFeatures.independent(8, 0.3)
+    settings = TrainingSettings(optimiser="adam", steps=1, p=(3.0,), batch="all", root=False)
+    one = Trainer(network(), TASK, features, settings, 0)
+    x = features.enumerate().dense()
+    error = (one.network(x) - TASK.targets(x)).abs() ** 3 * TASK.by_case(x, one._weights)
+    exact = (features.enumerate().probabilities[:, None] * error).sum().item() / TASK.n_outputs
+    assert one.advance().loss == pytest.approx(exact, rel=1e-5)
 
 
 def test_networks_can_be_copied_after_training():

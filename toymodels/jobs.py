@@ -16,8 +16,25 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
+_alone = False
+
+
+def work_alone() -> None:
+    """From now on this process does its jobs by itself, in one thread and without progress bars: it is one of many."""
+    global _alone
+    _alone = True
+    torch.set_num_threads(1)
+
+
+def bars() -> bool:
+    """Whether to show progress bars."""
+    return not _alone
+
+
 def cores() -> int:
     """Cores this process may use."""
+    if _alone:
+        return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -38,7 +55,7 @@ def run_jobs(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], thread
     context = multiprocessing.get_context("spawn")
     tqdm.set_lock(context.RLock())
     start = (tqdm.get_lock(), context.Value("i", 0), threads or 1, os.getpid())
-    with ProcessPoolExecutor(workers, context, _start_worker, start) as pool:
+    with ProcessPoolExecutor(workers, context, start_worker, start) as pool:
         futures = [pool.submit(_run, function, job) for job in jobs]
         try:
             return [future.result() for future in futures]
@@ -55,7 +72,8 @@ def _run(function: Callable[..., T], job: tuple[Any, ...]) -> T:
     return function(*job, position=_line)
 
 
-def _start_worker(lock: Any, started: Any, threads: int, parent: int) -> None:
+def start_worker(lock: Any, started: Any, threads: int, parent: int) -> None:
+    """What each worker process does first: take a line of the terminal, its threads, and an eye on its parent."""
     global _line
     tqdm.set_lock(lock)
     with started.get_lock():

@@ -12,6 +12,7 @@ kept, and errors are divided by the largest one before they are raised to p, so 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,20 +71,22 @@ def _float_power(base: float, exponent: float | int) -> float:
         return float("inf")
 
 
-def _power(base: Float[Tensor, "*shape"], exponent: float | int) -> Float[Tensor, "*shape"]:
-    """base^exponent for base ≥ 0; whole exponents up to 64 by squaring and multiplying, several times faster than pow."""
+def signed_power(base: Float[Tensor, "*shape"], exponent: float | int, out: Tensor) -> Float[Tensor, "*shape"]:
+    """sign(base) |base|^exponent into `out`; whole exponents up to 64 by squaring and multiplying, far faster than pow."""
     whole = int(exponent)
     if exponent != whole or whole > 64:
-        return base.pow(exponent)
+        return torch.abs(base, out=out).pow_(exponent).copysign_(base)
     if whole == 0:
-        return torch.ones_like(base)
+        return torch.sign(base, out=out)
     # From the highest bit down: square, and multiply where the bit is set.
-    result = base.clone()
+    power = base
     for bit in f"{whole:b}"[1:]:
-        result.mul_(result)
+        power = torch.mul(power, power, out=out)
         if bit == "1":
-            result.mul_(base)
-    return result
+            out.mul_(base)
+    if power is base:
+        return out.copy_(base)
+    return out if whole % 2 else out.copysign_(base)
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,8 @@ class LpLoss:
     def _slopes(self, errors: Tensor, targets: Tensor, weights: Tensor, units: tuple[float, float]) -> Tensor:
         """P w sign(e) (|e|/unit)^(p − 1): the gradient but for a factor; times e/unit, the powers."""
         zeros, ones = (1 / unit if unit else 1.0 for unit in units)
-        sizes = errors.abs()
-        sizes.mul_(zeros + (ones - zeros) * targets if self.apart else zeros)
-        return torch.copysign(_power(sizes, self.p - 1).mul_(weights), errors, out=sizes)
+        scaled = errors * (zeros + (ones - zeros) * targets if self.apart else zeros)
+        return signed_power(scaled, self.p - 1, torch.empty_like(errors)).mul_(weights)
 
     def _sums(
         self, errors: Tensor, targets: Tensor, weights: Tensor, slopes: Tensor, units: tuple[float, float]
@@ -165,16 +167,19 @@ class LpLoss:
             mass.append(float(torch.linalg.vecdot(weights, on).double().sum()))
         return LossSums(units, (powers[0], powers[1]), (mass[0], mass[1]))
 
-    def _scale(self, slopes: Tensor, targets: Tensor, sums: LossSums) -> Tensor:
+    def factors(self, sums: LossSums) -> tuple[float, float]:
+        """What turns P w sign(e) (|e|/unit)^(p − 1) into the loss's derivative, at zeros and at ones (one number if together)."""
         # d/do of S_v^(1/p) is S_v^(1/p − 1) · slope / N_v; without the root, p · slope / N_v.
         factor = [0.0, 0.0]
         for v, share in self._shares(sums):
             mean = sums.powers[v] / sums.mass[v]
             outer = mean ** (1 / self.p - 1) if self.root else self.p * _float_power(sums.units[v], self.p - 1)
             factor[v] = share * outer / sums.mass[v]
-        if self.apart:
-            return slopes.mul_(factor[0] + (factor[1] - factor[0]) * targets)
-        return slopes.mul_(factor[0])
+        return (factor[0], factor[1]) if self.apart else (factor[0], factor[0])
+
+    def _scale(self, slopes: Tensor, targets: Tensor, sums: LossSums) -> Tensor:
+        zeros, ones = self.factors(sums)
+        return slopes.mul_(zeros + (ones - zeros) * targets if self.apart else zeros)
 
     def _shares(self, sums: LossSums) -> list[tuple[int, float]]:
         shares = [(0, 1.0), (1, self.ones)] if self.apart else [(0, 1.0)]
@@ -200,6 +205,13 @@ class LossSums:
     def largest(self) -> float:
         """Largest |error|."""
         return max(self.units)
+
+    def in_units(self, unit: float, p: float | int) -> LossSums:
+        """The same sums in one other unit; of the loss of errors that are all 0, the sums themselves."""
+        if not unit or not math.isfinite(unit):
+            return self
+        powers = [power * (old / unit) ** p for power, old in zip(self.powers, self.units, strict=True)]
+        return LossSums((unit, unit), (powers[0], powers[1]), self.mass)
 
     def join(self, other: LossSums, p: float | int, apart: bool) -> LossSums:
         """The sums over both blocks, in the larger one's units."""

@@ -6,11 +6,12 @@ belongs to each case. Targets and loss weights are both "a value by case".
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from toymodels.errors import InputError
@@ -18,6 +19,8 @@ from toymodels.features import SparseFeatures
 from toymodels.gates import Gate, bilinear
 
 ALL = slice(None)
+_FEW = 64
+"""Inputs up to which two gathers cost less than a pass feature by feature."""
 
 
 class Task(ABC):
@@ -98,7 +101,7 @@ class PairTask(Task):
     ) -> Float[Tensor, "batch outputs"]:
         """values[case], as the bilinear function α + β·x_k + γ·x_l + δ·x_k·x_l (two gathers, no table of cases)."""
         alpha, beta, gamma, delta = bilinear(values)
-        if self.all_pairs and outputs == ALL:
+        if self.all_pairs and outputs == ALL and len(x) > _FEW:
             return self._by_case_all(x, alpha, beta, gamma, delta)
         first, second = self._columns(x, outputs)
         result = (first * delta).add_(gamma).mul_(second) if delta else second * gamma
@@ -119,60 +122,71 @@ class PairTask(Task):
             start = end
         return result
 
+    def rows_by_case(
+        self, columns: Float[Tensor, "m batch"], values: Sequence[float] | Sequence[int]
+    ) -> Callable[[slice, Tensor], Tensor]:
+        """A function that writes `by_case` of a slice of outputs, transposed, an output a row, into a buffer and returns it.
+
+        `columns` are the inputs, transposed: with a feature's values side by side in memory, a row is made of whole rows.
+        """
+        alpha, beta, gamma, delta = bilinear(values)
+        constant, slope = alpha + beta * columns, gamma + delta * columns
+
+        def chosen(outputs: slice, out: Tensor) -> Tensor:
+            first, second = self.pairs[outputs].to(columns.device).T
+            return torch.addcmul(constant[first], slope[first], columns[second], out=out)
+
+        def all_pairs(outputs: slice, out: Tensor) -> Tensor:
+            row = 0
+            k, l = self.pairs[outputs.start].tolist()
+            while row < len(out):
+                size = min(self.m - l, len(out) - row)
+                torch.addcmul(constant[k], slope[k], columns[l : l + size], out=out[row : row + size])
+                row, k, l = row + size, k + 1, k + 2
+            return out
+
+        return all_pairs if self.all_pairs else chosen
+
+    def both_on(self, indices: Int[Tensor, "batch width"]) -> tuple[Int[Tensor, " on"], Int[Tensor, " on"]]:
+        """(row, output) of every output with both of its features on, from the active indices (padded with m).
+
+        Costs about batch·s². In the order of rows.
+        """
+        width = indices.shape[1]
+        one, other = torch.triu_indices(width, width, 1, device=indices.device)
+        on = (indices < self.m).T.contiguous()
+        rows, places = torch.nonzero((on.index_select(0, one) & on.index_select(0, other)).T, as_tuple=True)
+        a, b = indices[rows, one[places]], indices[rows, other[places]]
+        low, high = torch.minimum(a, b), torch.maximum(a, b)
+        if self.all_pairs:
+            return rows, low * (2 * self.m - low - 1) // 2 + high - low - 1
+        code, order = self._codes.to(indices.device)
+        # A list may name a pair twice: every place of an equal code is an output of its own.
+        wanted = low * self.m + high
+        start = torch.searchsorted(code, wanted)
+        times = torch.searchsorted(code, wanted, right=True) - start
+        rows, start = rows.repeat_interleave(times), start.repeat_interleave(times)
+        ends = times.cumsum(0)
+        step = torch.arange(len(rows), device=rows.device) - (ends - times).repeat_interleave(times)
+        return rows, order[start + step]
+
+    @functools.cached_property
+    def _codes(self) -> Int[Tensor, "2 pairs"]:
+        """Pairs as numbers that do not know their order, sorted, and the outputs in that order."""
+        return torch.stack((self.pairs.amin(1) * self.m + self.pairs.amax(1)).sort())
+
     def case_probabilities(self, features: SparseFeatures) -> tuple[float, ...]:
         """Exact: the same for every pair."""
         return features.case_probabilities()
 
-    def ones(self, indices: Int[Tensor, "batch width"]) -> tuple[Int[Tensor, " on"], Int[Tensor, " on"]]:
-        """Sparse targets: (row, output) of every target that is 1, found from the active indices (padded with m).
-
-        Costs about batch·s² for a gate that needs both features, batch·s·m for one that needs either; raises
-        InputError for a gate that is 1 on 00, whose ones are not sparse.
-        """
-        if self.truth[0]:
-            raise InputError(
-                f"the gate {self.name} is 1 where both features are off: its ones are not sparse, use `targets`"
-            )
-        rows, outputs, case = self.touched(indices)
-        on = torch.tensor(self.truth, device=indices.device)[case] == 1
-        return rows[on], outputs[on]
-
-    def touched(
-        self, indices: Int[Tensor, "batch width"]
-    ) -> tuple[Int[Tensor, " touched"], Int[Tensor, " touched"], Int[Tensor, " touched"]]:
-        """(row, output, case) of every output with at least one of its features active, each once; all others are in case 00.
-
-        With a gate that is 1 on 11 only, those in the cases 01 and 10 are left out too: their target is 0 as well.
-        """
-        first, second = self.pairs[:, 0].to(indices.device), self.pairs[:, 1].to(indices.device)
-        code = first * self.m + second
-        order = code.argsort()
-        code = code[order]
-        batch = len(indices)
-        if self.truth == (0, 0, 0, 1):
-            a, b = indices[:, :, None], indices[:, None, :]
-            candidates = torch.where((a < self.m) & (b < self.m) & (a != b), a * self.m + b, -1).reshape(batch, -1)
-        else:
-            partner = torch.arange(self.m, device=indices.device)
-            a, b = indices[:, :, None], partner[None, None, :]
-            on = torch.where((a < self.m) & (a != b), a * self.m + b, -1)
-            swapped = torch.where((a < self.m) & (a != b), b * self.m + a, -1)
-            # A pair with both features active would be met from either side: sorting leaves each code once.
-            candidates = torch.cat([on, swapped], 1).reshape(batch, -1).sort(1).values
-            repeat = torch.zeros_like(candidates, dtype=torch.bool)
-            repeat[:, 1:] = candidates[:, 1:] == candidates[:, :-1]
-            candidates = torch.where(repeat, -1, candidates)
-        rows, columns = torch.nonzero(candidates >= 0, as_tuple=True)
-        wanted = candidates[rows, columns]
-        # A list may name a pair twice: every place of an equal code is an output of its own.
-        low = torch.searchsorted(code, wanted)
-        times = torch.searchsorted(code, wanted, right=True) - low
-        rows, low = rows.repeat_interleave(times), low.repeat_interleave(times)
-        ends = times.cumsum(0)
-        step = torch.arange(len(rows), device=rows.device) - (ends - times).repeat_interleave(times)
-        outputs = order[low + step]
-        active = torch.zeros(batch, self.m + 1, dtype=torch.int64, device=indices.device).scatter_(1, indices, 1)
-        return rows, outputs, 2 * active[rows, first[outputs]] + active[rows, second[outputs]]
+    @functools.cached_property
+    def readers(self) -> tuple[Int[Tensor, "m readers"], Bool[Tensor, "m readers"]]:
+        """Outputs that read each feature, a row each filled up with n_outputs, and whether they read it first."""
+        outputs = torch.arange(self.n_outputs)
+        feature, order = torch.cat([self.pairs[:, 0], self.pairs[:, 1]]).sort(stable=True)
+        first = torch.cat([torch.ones_like(outputs), torch.zeros_like(outputs)])
+        table = ragged(feature, torch.cat([outputs, outputs])[order], self.m, self.n_outputs)
+        return table, ragged(feature, first[order], self.m, 0).bool()
 
     def _columns(
         self, x: Float[Tensor, "batch m"], outputs: slice
@@ -181,11 +195,22 @@ class PairTask(Task):
         return x.index_select(1, pairs[:, 0]), x.index_select(1, pairs[:, 1])
 
 
+def ragged(
+    feature: Int[Tensor, " entries"], values: Int[Tensor, " entries"], m: int, padding: int
+) -> Int[Tensor, "m longest"]:
+    """Values listed by feature (sorted), a row for each, filled up."""
+    counts = torch.bincount(feature, minlength=m)
+    place = torch.arange(len(feature), device=feature.device) - (counts.cumsum(0) - counts)[feature]
+    longest = int(counts.max()) if len(feature) else 0
+    table = torch.full((m, max(1, longest)), padding, dtype=torch.int64, device=feature.device)
+    table[feature, place] = values
+    return table
+
+
 def _check_pairs(pairs: Int[Tensor, "pairs 2"], m: int) -> None:
     if len(pairs) == 0:
         raise InputError("the list of pairs is empty: name at least one pair, or leave it out for all pairs")
-    for k, l in pairs.tolist():
-        if not (0 <= k < m and 0 <= l < m):
-            raise InputError(f"the pair ({k}, {l}) is out of range: features are numbered from 0 to m − 1 = {m - 1}")
-        if k == l:
-            raise InputError(f"the pair ({k}, {l}) has k = l: a pair needs two different features")
+    for k, l in pairs[((pairs < 0) | (pairs >= m)).any(1)].tolist():
+        raise InputError(f"the pair ({k}, {l}) is out of range: features are numbered from 0 to m − 1 = {m - 1}")
+    for k, l in pairs[pairs[:, 0] == pairs[:, 1]].tolist():
+        raise InputError(f"the pair ({k}, {l}) has k = l: a pair needs two different features")

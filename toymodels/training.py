@@ -10,22 +10,22 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from toymodels.errors import InputError
 from toymodels.features import Inputs, SparseFeatures
+from toymodels.gradients import Block, loss_and_gradients, pair_gradients, pairs_apply
 from toymodels.losses import LossSums, LpLoss, case_weights, check_exponent
 from toymodels.network import Network
-from toymodels.readoffs.linear import LinearReadoff
-from toymodels.squared import squared_loss
+from toymodels.pair_loss import Rows
 from toymodels.storage import load_checkpoint, save_checkpoint
 from toymodels.tasks import PairTask, Task
+from toymodels.threads import by_hand
 
 OPTIMISERS = ("auto", "lbfgs", "adam", "adamw")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -34,10 +34,10 @@ FULL_BATCH_LIMIT = 2**25
 """Inputs × outputs up to which "auto" takes full-batch L-BFGS on enumerated inputs; beyond it, Adam on samples."""
 LBFGS_CHUNK = 10
 """L-BFGS iterations between two looks at the clock (metrics, checkpoint, Ctrl-C)."""
+_LARGE = 2**24
+"""Parameters from which an optimiser's own pass over them is worth torch's threads."""
 _BLOCK = 2**25
 """Largest block of inputs × outputs held at once, in numbers."""
-_LOOK = 16
-"""Inputs on which the largest error is looked at where the loss needs no outputs."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,10 @@ class TrainingSettings:
     """Take the p-th root of the mean |error|^p."""
     average: str = "together"
     """together, or apart: ones and zeros averaged apart, the two means added (the ones' times `weight` if a number)."""
-    batch: int = 256
-    """Inputs per step (adam, adamw)."""
+    batch: int | str = 256
+    """Inputs per step (adam, adamw), or 'all': every step on all inputs and their probabilities, without sampling noise."""
+    pairs_per_step: int | None = None
+    """Pairs sampled each step to stand for all others, beside all whose features are both on (adam). Default: all pairs."""
     lr: int | float = 1e-3
     """Learning rate (adam, adamw)."""
     lr_schedule: str = "constant"
@@ -80,10 +82,19 @@ class TrainingSettings:
         if not isinstance(self.weight, str):
             object.__setattr__(self, "weight", float(self.weight))
         case_weights(self.weight, (0, 1), (0.5, 0.5))
-        for name in ("steps", "batch"):
+        if isinstance(self.batch, str) and self.batch != "all":
+            raise InputError(f"batch = {self.batch!r}: give a number of inputs, or 'all'")
+        for name in ("steps", "batch", "pairs_per_step"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if isinstance(value, int) and value < 1:
                 raise InputError(f"{name} = {value}: it must be at least 1")
+        if self.pairs_per_step is not None and (
+            self.optimiser != "adam" or self.average != "together" or self.weight_decay
+        ):
+            raise InputError(
+                "pairs_per_step is for optimiser adam without weight decay, with all outputs averaged together: "
+                "name --optimiser adam, or leave it out"
+            )
         if not 0 < self.lr <= 1000:
             raise InputError(f"lr = {self.lr:g}: the learning rate must be a positive number, 1,000 at most")
         if not 0 <= self.weight_decay < math.inf:
@@ -95,50 +106,15 @@ class TrainingSettings:
             return self.optimiser
         return "lbfgs" if features.n_inputs * max(task.n_outputs, task.m) <= FULL_BATCH_LIMIT else "adam"
 
+    def check_inputs(self, features: SparseFeatures, task: Task) -> None:
+        """Raises InputError where every step needs all inputs (lbfgs, batch 'all') and they are too many to enumerate."""
+        if self.batch == "all" or self.resolve(features, task) == "lbfgs":
+            features.check_enumerable()
+
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise InputError(f"unknown {name} {value!r}: choose one of {', '.join(allowed)}")
-
-
-@dataclass(frozen=True)
-class Block:
-    """Some inputs with what the loss needs of them."""
-
-    x: Tensor
-    targets: Tensor
-    weights: Tensor
-    """P(x)·w_case for each input and output."""
-
-
-def loss_and_gradients(network: Network, loss: LpLoss, blocks: Callable[[], Iterator[Block]]) -> LossSums:
-    """Add the loss's gradients to the network's parameters; return its sums over all inputs (value, largest error).
-
-    One block: one pass, exact. Several: the p-th root and the scaling need sums over all blocks before any gradient,
-    so a first pass without gradients finds them; memory stays that of a block.
-    """
-    remaining = blocks()
-    block, following = next(remaining), next(remaining, None)
-    if following is None:
-        outputs = network(block.x)
-        sums, gradient = loss.sums_and_gradient(outputs.detach() - block.targets, block.targets, block.weights)
-        outputs.backward(gradient)
-        return sums
-    total: LossSums | None = None
-    for block in blocks():
-        with torch.no_grad():
-            part = loss.sums(network(block.x) - block.targets, block.targets, block.weights)
-        total = part if total is None else total.join(part, loss.p, loss.apart)
-    assert total is not None
-    for block in blocks():
-        outputs = network(block.x)
-        outputs.backward(loss.gradient(outputs.detach() - block.targets, block.targets, block.weights, total))
-    return total
-
-
-def squared_applies(network: Network, task: Task, loss: LpLoss) -> bool:
-    """Whether a step can do without its outputs: a squared loss, averaged together, of a linear readoff of pairs."""
-    return loss.p == 2 and not loss.apart and isinstance(task, PairTask) and isinstance(network.readoff, LinearReadoff)
 
 
 @dataclass(frozen=True)
@@ -169,7 +145,8 @@ class Trainer:
         seed: int,
         device: torch.device | str = "cpu",
     ):
-        """`seed` draws the batches (adam). Raises InputError if L-BFGS is asked for on inputs too many to enumerate."""
+        """`seed` draws the batches (adam) and samples of pairs. Raises InputError if all inputs are asked for and are too many to
+        enumerate, or a sample of pairs of a task or readoff that has none."""
         self.network, self.task, self.features, self.settings = network.to(device), task, features, settings
         self.optimiser_name = settings.resolve(features, task)
         self.steps = settings.steps or (1500 if self.optimiser_name == "lbfgs" else 3000)
@@ -182,12 +159,17 @@ class Trainer:
         self.seconds = 0.0
         self._stage = -1
         self._inputs: Inputs | None = None
+        self._rows: list[Rows] | None = None
         self._blocks: list[Block] | None = None
-        if self.optimiser_name == "lbfgs":
+        if self.optimiser_name == "lbfgs" or settings.batch == "all":
             self._inputs = features.enumerate(device=device)
-            if len(self._inputs) * task.n_outputs <= _BLOCK:
-                self._blocks = list(self._full_batch())
-        self._optimiser = self._new_optimiser()
+        self._sampling = settings.pairs_per_step is not None and settings.pairs_per_step < task.n_outputs
+        if self._sampling and not pairs_apply(network, task, self._loss(0)):
+            raise InputError("pairs_per_step needs a task on pairs and a linear readoff: leave it out")
+        # Of a small network, what is not done in blocks is too short for torch's own threads.
+        size = sum(parameter.numel() for parameter in network.parameters())
+        self._small = self.device.type == "cpu" and size < _LARGE and pairs_apply(network, task, self._loss(0))
+        self._optimisers = self._new_optimisers()
 
     @property
     def finished(self) -> bool:
@@ -199,10 +181,11 @@ class Trainer:
         started = time.perf_counter()
         stage = self._stage_of(self.step)
         if stage != self._stage and self.optimiser_name == "lbfgs":
-            self._optimiser = self._new_optimiser()  # the curvature of another p is no guide
+            self._optimisers = self._new_optimisers()  # the curvature of another p is no guide
         self._stage = stage
-        loss = LpLoss(self.settings.p[stage], self.settings.root, self.settings.average == "apart", float(self._ones))
-        sums = self._lbfgs(loss) if self.optimiser_name == "lbfgs" else self._adam(loss)
+        loss = self._loss(stage)
+        with by_hand() if self._small and not self._without_outputs(loss) else nullcontext():
+            sums = self._lbfgs(loss) if self.optimiser_name == "lbfgs" else self._adam(loss)
         value = self._finite(loss, sums)
         self.seconds += time.perf_counter() - started
         return Progress(self.step, loss.p, value, sums.largest, self.seconds)
@@ -214,7 +197,7 @@ class Trainer:
             "stage": self._stage,
             "seconds": self.seconds,
             "network": self.network.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self._optimisers],
             "generator": self.generator.get_state(),
         }
 
@@ -222,7 +205,8 @@ class Trainer:
         """Go on from a saved state."""
         self.step, self._stage, self.seconds = state["step"], state["stage"], state["seconds"]
         self.network.load_state_dict(state["network"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         self.generator.set_state(state["generator"].cpu())
 
     def _stage_of(self, step: int) -> int:
@@ -231,33 +215,46 @@ class Trainer:
     def _stage_end(self, stage: int) -> int:
         return -(-(stage + 1) * self.steps // len(self.settings.p))
 
-    def _new_optimiser(self) -> torch.optim.Optimizer:
+    def _loss(self, stage: int) -> LpLoss:
+        return LpLoss(self.settings.p[stage], self.settings.root, self.settings.average == "apart", float(self._ones))
+
+    def _new_optimisers(self) -> list[torch.optim.Optimizer]:
         trainable = [p for p in self.network.parameters() if p.requires_grad]
         settings = self.settings
         if self.optimiser_name == "lbfgs":
-            return torch.optim.LBFGS(
-                trainable,
-                max_eval=10**9,
-                tolerance_grad=0,
-                tolerance_change=0,
-                history_size=10,
-                line_search_fn="strong_wolfe",
-            )
+            return [
+                torch.optim.LBFGS(
+                    trainable,
+                    max_eval=10**9,
+                    tolerance_grad=0,
+                    tolerance_change=0,
+                    history_size=10,
+                    line_search_fn="strong_wolfe",
+                )
+            ]
+        if self._sampling:
+            # A readoff that was not looked at stays as it is, and so do its moments; the first layer moves every step.
+            layer = [p for p in self.network.layer.parameters() if p.requires_grad]
+            readoff: list[torch.optim.Optimizer] = [
+                torch.optim.SparseAdam(list(self.network.readoff.parameters()), lr=settings.lr)
+            ]
+            return readoff + ([torch.optim.Adam(layer, lr=settings.lr, fused=True)] if layer else [])
         kind = torch.optim.Adam if self.optimiser_name == "adam" else torch.optim.AdamW
-        return kind(trainable, lr=settings.lr, weight_decay=settings.weight_decay)
+        return [kind(trainable, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)]
 
     def _lbfgs(self, loss: LpLoss) -> LossSums:
         iterations = min(LBFGS_CHUNK, self._stage_end(self._stage) - self.step)
-        self._optimiser.param_groups[0]["max_iter"] = iterations
+        (optimiser,) = self._optimisers
+        optimiser.param_groups[0]["max_iter"] = iterations
         sums: LossSums | None = None
 
         def closure() -> float:
             nonlocal sums
-            self._optimiser.zero_grad()
-            sums = loss_and_gradients(self.network, loss, self._full_batch)
+            optimiser.zero_grad()
+            sums = self._gradients(loss)
             return self._finite(loss, sums)  # a line search never ends on a loss that is no number
 
-        self._optimiser.step(closure)
+        optimiser.step(closure)
         self.step += iterations
         assert sums is not None
         return sums
@@ -265,36 +262,43 @@ class Trainer:
     def _adam(self, loss: LpLoss) -> LossSums:
         share = 1 - self.step / self.steps
         factor = {"constant": 1.0, "linear": share, "cosine": (1 - math.cos(math.pi * share)) / 2}
-        self._optimiser.param_groups[0]["lr"] = self.settings.lr * factor[self.settings.lr_schedule]
-        indices = self.features.sample(self.settings.batch, self.generator, self.device)
-        law = torch.full((len(indices),), 1 / len(indices), dtype=torch.float64, device=self.device)
-        batch = Inputs(self.features.m, indices, law, False, "batch")
-        self._optimiser.zero_grad()
-        if squared_applies(self.network, self.task, loss):
-            sums = self._squared(loss, batch)
-        else:
-            sums = loss_and_gradients(self.network, loss, lambda: self._make_blocks(batch))
-        self._optimiser.step()
+        for optimiser in self._optimisers:
+            optimiser.param_groups[0]["lr"] = self.settings.lr * factor[self.settings.lr_schedule]
+            optimiser.zero_grad()
+        sums = self._gradients(loss)
+        for optimiser in self._optimisers:
+            optimiser.step()
         self.step += 1
         return sums
 
-    def _squared(self, loss: LpLoss, batch: Inputs) -> LossSums:
-        """Gradients of the squared loss without its outputs; the largest error is that of the batch's first inputs."""
-        readoff, task = self.network.readoff, self.task
-        assert isinstance(readoff, LinearReadoff)
-        assert isinstance(task, PairTask)
-        x = batch.dense()
-        a = self.network.layer(x)
-        mean = squared_loss(a, readoff.weight, readoff.bias, task, batch.indices, batch.probabilities, self._weights)
-        # Rounding may leave a mean of nearly 0 a little below it, where a root has no gradient.
-        (mean.clamp(min=1e-30).sqrt() if loss.root else mean).backward()
-        with torch.no_grad():
-            few = x[:_LOOK]
-            low, high = torch.aminmax(self.network(few) - task.targets(few))
-            largest = max(-float(low), float(high))
-            # The sums are stated so that the loss's own formula gives back the mean.
-            power = max(float(mean), 0.0) * task.n_outputs / largest**2 if largest != 0 else 0.0
-        return LossSums((largest, largest), (power, 0.0), (float(task.n_outputs), 1.0))
+    def _gradients(self, loss: LpLoss) -> LossSums:
+        """Loss and gradients of a step: on all inputs, or on a fresh batch; with a fresh sample of pairs if one is asked for."""
+        inputs = self._inputs if self._inputs is not None else self._batch()
+        if not pairs_apply(self.network, self.task, loss):
+            return loss_and_gradients(self.network, loss, lambda: self._make_blocks(inputs))
+        assert isinstance(self.task, PairTask)
+        rows = self._rows
+        if rows is None:
+            rows = list(Rows.of(inputs, next(self.network.readoff.parameters()).dtype))
+            if self._inputs is not None:
+                self._rows = rows
+        sample = None
+        if self._sampling:
+            assert self.settings.pairs_per_step is not None
+            order = torch.randperm(self.task.n_outputs, generator=self.generator)
+            sample = order[: self.settings.pairs_per_step].to(self.device)
+        squared = self._without_outputs(loss)
+        return pair_gradients(self.network, loss, self.task, rows, self._weights, sample, squared)
+
+    def _without_outputs(self, loss: LpLoss) -> bool:
+        """Whether a step takes the squared loss from Gram matrices; L-BFGS compares losses to more digits than they hold."""
+        return loss.p == 2 and self.optimiser_name != "lbfgs"
+
+    def _batch(self) -> Inputs:
+        assert isinstance(self.settings.batch, int)
+        indices = self.features.sample(self.settings.batch, self.generator, self.device)
+        law = torch.full((len(indices),), 1 / len(indices), dtype=torch.float64, device=self.device)
+        return Inputs(self.features.m, indices, law, False, "batch")
 
     def _finite(self, loss: LpLoss, sums: LossSums) -> float:
         value = loss.value(sums)
@@ -305,18 +309,21 @@ class Trainer:
             )
         return value
 
-    def _full_batch(self) -> Iterator[Block]:
-        if self._blocks is not None:
-            return iter(self._blocks)
-        assert self._inputs is not None
-        return self._make_blocks(self._inputs)
-
     def _make_blocks(self, inputs: Inputs) -> Iterator[Block]:
+        if self._blocks is not None:
+            yield from self._blocks
+            return
+        blocks = []
+        keep = inputs is self._inputs and len(inputs) * self.task.n_outputs <= _BLOCK
         for rows in inputs.blocks(max(1, _BLOCK // self.task.n_outputs)):
             x = inputs.dense(rows)
             weights = self.task.by_case(x, self._weights)
             weights *= inputs.probabilities[rows, None].to(weights.dtype)
-            yield Block(x, self.task.targets(x), weights)
+            block = Block(x, self.task.targets(x), weights)
+            blocks = [block] if keep else []
+            yield block
+        if keep:
+            self._blocks = blocks
 
 
 @contextmanager
@@ -336,7 +343,9 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    signals = (signal.SIGINT, signal.SIGTERM)  # a cluster that takes its machine back sends the second
+    # A cluster that takes its machine back sends the second. A worker that ignores the first leaves it to its parent.
+    both = (signal.SIGINT, signal.SIGTERM)
+    signals = [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
     previous = [signal.signal(number, handler) for number in signals]
     try:
         yield lambda: stopped
@@ -359,7 +368,8 @@ def train(
 ) -> None:
     """Run a trainer to its end, from its checkpoint if there is one.
 
-    A checkpoint is written every so many seconds and on Ctrl-C; a run that goes on from it ends at the same weights
+    A checkpoint is written every so many seconds (fewer where writing takes over a tenth of them) and on Ctrl-C;
+    a run that goes on from it ends at the same weights
     as one that was never interrupted. `before_checkpoint` returns what the caller wants kept beside the state (the
     length of its metrics file, say), `on_restore` gets it back.
     Raises Interrupted on Ctrl-C, InputError for a checkpoint that cannot be read, ArithmeticError for a loss that is
@@ -380,13 +390,16 @@ def train(
         if checkpoint is not None:
             save_checkpoint(checkpoint, {"trainer": trainer.state(), "extra": before_checkpoint()})
 
-    written = time.monotonic()
+    written, pause = time.monotonic(), every_seconds
     with stop_on_interrupt() as interrupted:
         while not trainer.finished:
             report(trainer.advance())
             if interrupted():
                 save()
                 raise Interrupted(f"stopped after step {trainer.step} of {trainer.steps}")
-            if time.monotonic() - written > every_seconds:
+            if time.monotonic() - written > pause:
+                started = time.monotonic()
                 save()
                 written = time.monotonic()
+                # Large networks take seconds to write: no more than a tenth of the time goes into checkpoints.
+                pause = max(every_seconds, 10 * (written - started))

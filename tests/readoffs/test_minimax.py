@@ -1,3 +1,12 @@
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +16,7 @@ from toymodels.evaluation import evaluate
 from toymodels.features import SparseFeatures
 from toymodels.layers import IdentityLayer, gaussian
 from toymodels.network import Network
+from toymodels.readoffs import minimax as module
 from toymodels.readoffs.least_squares import balanced
 from toymodels.readoffs.minimax import check_minimax, minimax
 from toymodels.tasks import PairTask
@@ -56,3 +66,123 @@ def test_too_many_inputs_are_refused_with_the_count():
     with pytest.raises(InputError, match="make 1,313,400, more than 200,000"):
         check_minimax(SparseFeatures.exactly(200, 3))
     check_minimax(FEATURES)
+
+
+class LastUndefined(PairTask):
+    def targets(self, x, outputs=slice(None)):
+        found = super().targets(x)
+        found[:, -1] = torch.nan
+        return found[:, outputs]
+
+
+class Counter:
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, outputs):
+        for output in outputs:
+            self.seen.append(output)
+            yield output
+
+
+@pytest.mark.parametrize(
+    ("processes", "outputs", "chunk"),
+    [
+        (4, 3, 1000),  # more processes than outputs
+        (2, 91, 8),  # 12 chunks, the last one smaller: more than are ever on their way
+    ],
+)
+def test_processes_change_nothing_in_the_result(monkeypatch, processes, outputs, chunk):
+    layer, task = gaussian(14, 20, 0), PairTask(14, "xor").subset(torch.arange(outputs))
+    inputs, bar = FEATURES.enumerate(), Counter()
+    monkeypatch.setattr(module, "_CHUNK", chunk * len(inputs))
+    alone, shared = minimax(layer, task, inputs), minimax(layer, task, inputs, bar, processes=processes)
+    assert bar.seen == list(range(outputs))
+    assert torch.equal(alone.readoff.weight, shared.readoff.weight)
+    assert torch.equal(alone.readoff.bias, shared.readoff.bias)
+    for one, other in zip(alone.certificates, shared.certificates, strict=True):
+        for field in dataclasses.fields(one):
+            assert np.array_equal(getattr(one, field.name), getattr(other, field.name)), field.name
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_error_on_the_way_reaches_the_caller(processes):
+    layer, pairs = gaussian(14, 20, 0), [(0, 1), (2, 3), (4, 5)]
+    with pytest.raises(InputError, match="the target must be finite"):
+        minimax(layer, LastUndefined(14, "and", pairs), FEATURES.enumerate(), processes=processes)
+    layer.weight.data[0, 0] = torch.inf
+    with pytest.raises(InputError, match="activations must be finite"):
+        minimax(layer, PairTask(14, "and", pairs), FEATURES.enumerate(), processes=processes)
+
+
+def test_fewer_than_one_process_is_refused():
+    with pytest.raises(InputError, match="processes = 0"):
+        minimax(gaussian(14, 20, 0), PairTask(14, "and"), FEATURES.enumerate(), processes=0)
+
+
+ENDLESS = """
+import sys, torch
+from toymodels import PairTask, SparseFeatures, gaussian, minimax
+
+def progress(outputs):
+    for output in outputs:
+        print(output, flush=True)
+        yield output
+
+if __name__ == "__main__":
+    pairs = PairTask(40, "and").pairs
+    task = PairTask(40, "and", pairs.repeat(1000, 1))
+    minimax(gaussian(40, 40, 0), task, SparseFeatures.at_most(40, 2).enumerate(), progress, processes=2)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked up in /proc")
+@pytest.mark.parametrize("ending", ["ctrl-c", "killed parent", "killed worker"])
+def test_no_worker_is_left_behind(tmp_path, ending):
+    script = tmp_path / "endless.py"
+    script.write_text(ENDLESS)
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    run = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
+    workers = []
+    try:
+        for _ in range(100):  # a hundred outputs are solved: both workers are at work
+            assert run.stdout.readline()
+        workers = [pid for pid in children(run.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        assert len(workers) == 2
+        if ending == "ctrl-c":
+            os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to all at once
+        elif ending == "killed parent":
+            run.kill()
+        else:
+            os.kill(workers[0], signal.SIGKILL)
+        _, messages = run.communicate(timeout=60)
+        deadline = time.monotonic() + 30
+        while any(map(alive, workers)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(map(alive, workers))
+    finally:
+        run.kill()
+        for pid in filter(alive, workers):
+            os.kill(pid, signal.SIGKILL)
+    last = {"ctrl-c": "KeyboardInterrupt", "killed worker": BrokenProcessPool.__name__, "killed parent": ""}[ending]
+    assert last in (messages.strip().splitlines() or [""])[-1]
+    if ending == "ctrl-c":
+        assert messages.count("Traceback") == 1  # the parent's own
+    if ending != "killed parent":
+        assert not list(tmp_path.glob("minimax-*"))
+
+
+def children(pid):
+    return [
+        int(word) for task in Path(f"/proc/{pid}/task").iterdir() for word in (task / "children").read_text().split()
+    ]
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+import multiprocessing
+import os
+import signal
+import tempfile
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 from torch import nn
 
+from toymodels import jobs
 from toymodels.errors import InputError
 from toymodels.features import Inputs, SparseFeatures, count_in_words
 from toymodels.readoffs.chebyshev import Chebyshev, ChebyshevSolver
@@ -19,6 +30,8 @@ from toymodels.tasks import Task
 
 MINIMAX_LIMIT = 200_000
 """Inputs; a linear program needs every admissible input, and each costs d numbers of memory."""
+
+_CHUNK = 2**16  # targets × inputs handed to a worker at once: some 0.2 s of its work, which Ctrl-C waits for
 
 
 @dataclass(frozen=True)
@@ -53,28 +66,88 @@ def minimax(
     task: Task,
     inputs: Inputs,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    processes: int = 1,
 ) -> Minimax:
     """For each output i, min over (r, c) of max over inputs |r·a(x) + c − f_i(x)| (theory, section 5).
 
     Computed and measured in float64 over the inputs given: over all admissible inputs the result is the layer's own
     limit ε*; over a sample its lower bound still holds for all inputs, its upper bound for the sample only.
-    `progress` may wrap the loop over outputs (a progress bar).
-    Raises InputError for activations that are not finite.
+    `progress` may wrap the loop over outputs (a progress bar). `processes` of one thread each share the outputs; each
+    output is solved alone, so the result is the same to the last bit. More than one start as those of `jobs.run_jobs`
+    do (a script that asks for them stands under `if __name__ == "__main__":`), and each holds a basis of the
+    activations, inputs × neurons in float64.
+    Raises InputError for activations that are not finite, or fewer than 1 process; BrokenProcessPool if a process is
+    killed.
     """
-    certificates = []
+    if processes < 1:
+        raise InputError(f"processes = {processes}: it must be at least 1")
     x = inputs.dense(dtype=torch.float64)
-    # Its matrix products are too short for threads: a second one makes them many times slower where cores are busy.
-    with threadpool_limits(1, "blas"):
-        solver = ChebyshevSolver(_activations(layer, inputs))
-        for i in progress(range(task.n_outputs)):
-            target = task.targets(x, slice(i, i + 1))[:, 0].cpu().numpy()
-            certificates.append(solver.solve(target))
+    workers = min(processes, task.n_outputs)
+    chunk = max(1, min(_CHUNK // len(x), task.n_outputs // workers))
+    slices = (slice(i, min(i + chunk, task.n_outputs)) for i in range(0, task.n_outputs, chunk))
+    targets = (task.targets(x, outputs).T.contiguous().cpu().numpy() for outputs in slices)
+    activations = _activations(layer, inputs)
+    solve = _solved_here(activations, targets) if workers == 1 else _solved_apart(activations, targets, workers)
+    with closing(solve) as solved:
+        certificates = [found for _, found in zip(progress(range(task.n_outputs)), solved, strict=True)]
     weight = torch.from_numpy(np.stack([c.coefficients for c in certificates]))
     bias = torch.tensor([c.offset for c in certificates], dtype=torch.float64)
     return Minimax(LinearReadoff(weight, bias).to(x.device), tuple(certificates))
 
 
-def _activations(layer: nn.Module, inputs: Inputs) -> np.ndarray:
+def _activations(layer: nn.Module, inputs: Inputs) -> Float[np.ndarray, "inputs neurons"]:
     layer = copy.deepcopy(layer).double()
     blocks = [layer(inputs.dense(rows, torch.float64)) for rows in inputs.blocks(4096)]
     return torch.cat(blocks).cpu().numpy()
+
+
+def _solved_here(activations: np.ndarray, chunks: Iterator[np.ndarray]) -> Generator[Chebyshev, None, None]:
+    # Its matrix products are too short for threads: a second one makes them many times slower where cores are busy.
+    with threadpool_limits(1, "blas"):
+        solver = ChebyshevSolver(activations)
+        for targets in chunks:
+            yield from map(solver.solve, targets)
+
+
+def _solved_apart(
+    activations: np.ndarray, chunks: Iterator[np.ndarray], workers: int
+) -> Generator[Chebyshev, None, None]:
+    """The same, in order, from worker processes."""
+    context = multiprocessing.get_context("spawn")
+    # One file for all, mapped by each: no copy for each worker, and no limit as that of /dev/shm in a container.
+    with tempfile.TemporaryDirectory(prefix="minimax-") as folder:
+        path = Path(folder) / "activations.npy"
+        np.save(path, activations)
+        start = (path, context.RLock(), context.Value("i", 0), 1, os.getpid())
+        with ProcessPoolExecutor(workers, context, _start_worker, start) as pool:
+            pending: deque[Future[list[Chebyshev]]] = deque()
+            try:
+                for targets in chunks:
+                    pending.append(pool.submit(_solve_chunk, targets))
+                    if len(pending) > 2 * workers:  # enough to keep all at work; more would only take memory
+                        yield from pending.popleft().result()
+                while pending:
+                    yield from pending.popleft().result()
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+
+_path: Path
+_solver: ChebyshevSolver | None = None
+"""A worker's own, over the activations of the call that started it."""
+
+
+def _start_worker(path: Path, *start: Any) -> None:
+    global _path
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends the pool
+    jobs.start_worker(*start)
+    threadpool_limits(1, "blas")
+    _path = path
+
+
+def _solve_chunk(targets: Float[np.ndarray, "outputs inputs"]) -> list[Chebyshev]:
+    global _solver
+    if _solver is None:  # here and not at the start of the worker, where an error would not reach the caller
+        _solver = ChebyshevSolver(np.load(_path, mmap_mode="r"))
+    return [_solver.solve(target) for target in targets]
