@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -114,7 +115,7 @@ class RunSettings:
             raise InputError(f"unknown wandb mode {self.wandb!r}: choose one of disabled, offline, online")
 
 
-NOT_IN_IDENTITY = frozenset({"out", "wandb", "threads", "json", "checkpoint_seconds"})
+NOT_IN_IDENTITY = frozenset({"out", "wandb", "threads", "json", "figures", "checkpoint_seconds"})
 """Settings that do not change what a run computes: two runs that differ in these alone are the same run."""
 
 
@@ -141,7 +142,8 @@ def short_hash(config: Any) -> str:
 def from_dict(cls: type[C], values: dict[str, Any]) -> C:
     """A configuration from a dictionary (a record, a sweep). Raises InputError for an unknown key or a wrong value."""
     try:
-        return TypeAdapter(cls).validate_python(values)
+        found: C = _reader(cls).validate_python(values)  # type: ignore[arg-type]  # a class can be hashed
+        return found
     except ValidationError as error:
         first = error.errors()[0]
         cause = first.get("ctx", {}).get("error")
@@ -152,6 +154,11 @@ def from_dict(cls: type[C], values: dict[str, Any]) -> C:
             names = ", ".join(f.name for f in dataclasses.fields(cls))
             raise InputError(f"unknown key {key!r} in the configuration: the keys are {names}") from None
         raise InputError(f"the value {first['input']!r} of {key!r} is not valid: {first['msg']}") from None
+
+
+@functools.cache
+def _reader(cls: Any) -> Any:
+    return TypeAdapter(cls)
 
 
 def check_device(device: str) -> None:

@@ -15,44 +15,52 @@ ZERO, ONE = "#0072B2", "#E69F00"
 
 
 def draw_comparison(rows: Sequence[dict[str, Any]], config: Any, folder: Path) -> list[Path]:
-    """One figure per task: outputs that should be 0 (blue) and 1 (orange), frozen beside trained; returns the PNG files.
-
-    Top row: readoffs trained by the loss; bottom row: minimax readoffs. Drawn for the first seed.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    """`comparison_figure` of each task, for the first seed, as PNG and PDF in the folder; returns the PNG files."""
     seed = rows[0]["seed"]
     files = []
     for task in dict.fromkeys(row["task"] for row in rows):
-        found = {(row["layer"], row["readoff"]): row for row in rows if row["task"] == task and row["seed"] == seed}
-        layers = (config.frozen_layer, "trained")
-        readoffs = [r for r in ("trained", "minimax") if all((layer, r) in found for layer in layers)]
-        if not readoffs:
+        figure = comparison_figure([row for row in rows if row["task"] == task and row["seed"] == seed], config)
+        if figure is None:
             continue
-        figure = Figure(figsize=(7, 0.9 + 2.1 * len(readoffs)), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(len(readoffs), 2, sharex=True, sharey=True, squeeze=False)
-        for line, readoff in zip(axes, readoffs, strict=True):
-            for axis, layer in zip(line, layers, strict=True):
-                _histogram(axis, found[layer, readoff], frozen=layer != "trained")
-        low, high = _range([found[layer, readoff] for layer in layers for readoff in readoffs])
-        axes[0][0].set_xlim(min(low, 0) - 0.05, max(high, 1) + 0.05)
-        for axis in axes[-1]:
-            axis.set_xlabel("readoff (output of the network)")
-        for line in axes:
-            line[0].set_ylabel("probability density")
-        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
-        row = found[layers[0], readoffs[0]]
-        figure.suptitle(
-            f"U-{task.upper()}: m = {config.m}, d = {config.d}, {config.features().name} active; {row['inputs']} inputs, "
-            f"seed {seed}; ε = worst |output − target|",
-            fontsize=9,
-        )
         for suffix in (".png", ".pdf"):
             figure.savefig(folder / f"{task}{suffix}", dpi=150)
         files.append(folder / f"{task}.png")
     return files
+
+
+def comparison_figure(rows: Sequence[dict[str, Any]], config: Any) -> Any:
+    """Outputs that should be 0 (blue) and 1 (orange), frozen beside trained; None if no readoff was found for both layers.
+
+    Top row: readoffs trained by the loss; bottom row: minimax readoffs. `rows` are those of one task and seed.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    found = {(row["layer"], row["readoff"]): row for row in rows}
+    layers = (config.frozen_layer, "trained")
+    readoffs = [r for r in ("trained", "minimax") if all((layer, r) in found for layer in layers)]
+    if not readoffs:
+        return None
+    figure = Figure(figsize=(7, 0.9 + 2.1 * len(readoffs)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(readoffs), 2, sharex=True, sharey=True, squeeze=False)
+    for line, readoff in zip(axes, readoffs, strict=True):
+        for axis, layer in zip(line, layers, strict=True):
+            _histogram(axis, found[layer, readoff], frozen=layer != "trained")
+    low, high = _range([found[layer, readoff] for layer in layers for readoff in readoffs])
+    axes[0][0].set_xlim(min(low, 0) - 0.05, max(high, 1) + 0.05)
+    for axis in axes[-1]:
+        axis.set_xlabel("readoff (output of the network)")
+    for line in axes:
+        line[0].set_ylabel("probability density")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    row = found[layers[0], readoffs[0]]
+    figure.suptitle(
+        f"U-{row['task'].upper()}: m = {config.m}, d = {config.d}, {config.features().name} active; {row['inputs']} inputs, "
+        f"seed {row['seed']}; ε = worst |output − target|",
+        fontsize=9,
+    )
+    return figure
 
 
 def _histogram(axis: Any, row: dict[str, Any], frozen: bool) -> None:

@@ -47,7 +47,7 @@ def open_record(kind: str, config: Any, folder: Path | None) -> Path:
 
     Raises InputError, before anything is written, if the folder holds something else.
     """
-    folder = folder or Path("runs") / f"{kind}-m{config.m}-d{config.d}-{short_hash(config)}"
+    folder = folder or Path("runs") / run_name(kind, config)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: name a folder for the record")
     if (folder / "config.json").exists():
@@ -63,6 +63,11 @@ def open_record(kind: str, config: Any, folder: Path | None) -> Path:
         write_json(folder / "config.json", {"format": FORMAT, "kind": kind, "config": to_dict(config)})
         write_json(folder / "environment.json", environment())
     return folder
+
+
+def run_name(kind: str, config: Any) -> str:
+    """The name of a run's folder: the same for the same configuration, and for no other."""
+    return f"{kind}-m{config.m}-d{config.d}-{short_hash(config)}"
 
 
 def _difference(there: dict[str, Any], kind: str, config: Any) -> str:
@@ -111,14 +116,18 @@ def commit() -> str | None:
         return None
 
 
+class Busy(InputError):  # noqa: N818
+    """Another process is at work in the folder."""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a run's folder. Raises InputError if one is at work in it; a killed one is not."""
+    """Keep other processes out of a run's folder. Raises Busy if one is at work in it; a killed one is not."""
     try:
         with FileLock(folder / LOCK, timeout=0):
             yield
     except Timeout:
-        raise InputError(f"another process is at work in {folder}: wait for it, or name another folder") from None
+        raise Busy(f"another process is at work in {folder}: wait for it, or name another folder") from None
 
 
 class Metrics:

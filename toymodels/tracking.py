@@ -10,6 +10,7 @@ from typing import Any
 
 from toymodels.config import RunSettings, identity
 from toymodels.errors import InputError
+from toymodels.jobs import bars
 from toymodels.training import Progress
 
 
@@ -37,14 +38,21 @@ class Mirror:
         if mode != "disabled":
             import wandb  # heavy, and wanted only here
 
+            # An agent's run belongs to the project of its sweep; W&B keeps the sweep's id in an offline run, too.
+            project = None if "WANDB_SWEEP_ID" in os.environ else os.environ.get("WANDB_PROJECT", "toymodels")
+            sweep = self._folder.resolve().parent.parent
+            # One of many workers has no line of the terminal of its own.
+            quiet: dict[str, Any] = {} if bars() else {"silent": True, "console": "off"}
             try:
                 self._run = wandb.init(
-                    project=os.environ.get("WANDB_PROJECT", "toymodels"),
+                    project=project,
+                    group=sweep.name if (sweep / "sweep.json").exists() else None,
                     job_type=self._kind,
                     name=self._folder.name,
                     config=identity(self._config),
                     mode=mode,  # type: ignore[arg-type]
                     dir=str(self._folder),
+                    settings=wandb.Settings(**quiet),
                 )
             except wandb.Error as error:
                 reason = str(error).splitlines()[0]

@@ -20,7 +20,7 @@ from toymodels.experiments.settings import NetworkSettings
 from toymodels.experiments.train import first_layer, headline, train_network
 from toymodels.features import Inputs
 from toymodels.gates import Gate
-from toymodels.jobs import run_jobs
+from toymodels.jobs import bars, run_jobs
 from toymodels.layers import make_layer
 from toymodels.network import Network
 from toymodels.plots import draw_comparison
@@ -53,6 +53,8 @@ class CompareConfig(NetworkSettings):
     """Minimax readoffs are found for all pairs, or a random sample of this many if there are more (a linear program each)."""
     frozen_layer: str = "gaussian"
     """The random first layer that stays frozen: gaussian, kaiming, or one of your own."""
+    figures: bool = True
+    """Draw the figures: histograms of the outputs, a file for each gate."""
     json: Path | None = None
     """Also write every number of the table to this file."""
 
@@ -155,9 +157,11 @@ class _Bench:
 
             def progress(outputs: Iterable[int]) -> Iterable[int]:
                 label = f"{self.task.name} seed {self.seed} {layer_name} minimax"
-                return tqdm(outputs, desc=label, unit="pair", position=self.position, leave=False)
+                place: dict[str, Any] = {"position": self.position, "leave": False, "disable": not bars()}
+                return tqdm(outputs, desc=label, unit="pair", **place)
 
-            fitted = minimax(layer, self.sample, inputs, progress)
+            # A lone job has all of torch's threads, one beside others a single one: as many processes are free to help.
+            fitted = minimax(layer, self.sample, inputs, progress, processes=torch.get_num_threads())
             return Network(layer, fitted.readoff), self.sample, {"proved": fitted.proved, **certificate_tensors(fitted)}
 
         return self.row(layer_name, "minimax", make)
@@ -302,6 +306,12 @@ def genericity(rows: Sequence[dict[str, Any]], frozen_layer: str) -> dict[str, A
     return answer
 
 
+def summary(result: dict[str, Any]) -> dict[str, Any]:
+    """The figures by which sweeps compare runs: {"and/trained/minimax": {"worst_error": …}, …, "genericity": {"and": …}}."""
+    rows = {f"{row['task']}/{row['layer']}/{row['readoff']}": {k: row[k] for k in FIGURES} for row in result["rows"]}
+    return {**rows, "genericity": {task: answer["ratio"] for task, answer in result["genericity"].items()}}
+
+
 def run_compare(config: CompareConfig) -> Path:
     """Do the comparison, or go on with it; returns the folder of its record.
 
@@ -310,8 +320,7 @@ def run_compare(config: CompareConfig) -> Path:
     """
     check_device(config.device)
     for gate in config.task:
-        if config.resolve(config.features(), config.make_task(gate)) == "lbfgs":
-            config.features().check_enumerable()
+        config.check_inputs(config.features(), config.make_task(gate))
     check_mirror(config.wandb)
     folder = open_record("compare", config, config.out)
     with locked(folder), Mirror(config, "compare", folder) as mirror:
@@ -321,7 +330,7 @@ def run_compare(config: CompareConfig) -> Path:
         table = aggregate(rows)
         answers = genericity(rows, config.frozen_layer)
         result = {"rows": table, "genericity": answers, "notes": notes(config)}
-        figures = draw_comparison(rows, config, folder)
+        figures = draw_comparison(rows, config, folder) if config.figures else []
         write_json(folder / "results.json", result)
         if config.json is not None:
             write_json(config.json, result)
@@ -329,10 +338,7 @@ def run_compare(config: CompareConfig) -> Path:
             mirror.history(f"{path.parent.parent.name}/{path.parent.name}", read_metrics(path))
         columns = ("task", "layer", "readoff", *FIGURES)
         mirror.table([{column: row[column] for column in columns} for row in table])
-        mirror.summary(
-            {f"{row['task']}/{row['layer']}/{row['readoff']}": {k: row[k] for k in FIGURES} for row in table}
-        )
-        mirror.summary({"genericity": {task: answer["ratio"] for task, answer in answers.items()}})
+        mirror.summary(summary(result))
         for path in figures:
             mirror.figure(path)
     return folder

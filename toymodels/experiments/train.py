@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from toymodels.config import check_device, cover, derive_seed
 from toymodels.evaluation import evaluate
 from toymodels.experiments.settings import NetworkSettings
 from toymodels.gates import Gate
-from toymodels.jobs import run_jobs
+from toymodels.jobs import bars, run_jobs
 from toymodels.layers import FirstLayer, gaussian, make_layer
 from toymodels.network import Network
 from toymodels.readoffs.linear import LinearReadoff
@@ -25,6 +26,11 @@ from toymodels.storage import read_json, write_json
 from toymodels.tasks import PairTask
 from toymodels.tracking import Mirror, check_mirror
 from toymodels.training import Progress, Trainer, train
+
+STOP = "stop"
+"""A file of this name in a run's folder ends its training before its last step: somebody has seen enough."""
+_LOOK_SECONDS = 1.0
+"""How often the metrics are written where others can see them, and STOP is looked for."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ def train_network(
 
     `layer` is where the first layer starts; if its parameters do not require gradients it stays as it is, and only
     the readoff learns. Writes metrics.jsonl, checkpoint.pt (gone when finished) and network.safetensors into the folder.
+    Ends early where a file named STOP appears beside the folder.
     """
     done = folder / "network.safetensors"
     if done.exists():
@@ -66,7 +73,9 @@ def train_network(
     network = Network(layer, LinearReadoff.constant(task.n_outputs, layer_width(layer, config.m)))
     trainer = Trainer(network, task, config.features(), config, derive_seed(seed, "batches"), config.device)
     metrics = Metrics(folder / "metrics.jsonl")
-    with tqdm(total=trainer.steps, desc=label, unit="step", position=position, leave=False) as bar:
+    planned, looked = trainer.steps, time.monotonic()
+    place: dict[str, Any] = {"position": position, "leave": False, "disable": not bars()}
+    with tqdm(total=trainer.steps, desc=label, unit="step", **place) as bar:
 
         def show(progress: Progress) -> None:
             metrics.add(progress)
@@ -74,6 +83,12 @@ def train_network(
             bar.set_postfix({key: f"{value:.4g}" for key, value in shown.items()}, refresh=False)
             bar.update(progress.step - bar.n)
             report(progress)
+            nonlocal looked
+            if time.monotonic() - looked > _LOOK_SECONDS:
+                metrics.flush()
+                if (folder.parent / STOP).exists():
+                    trainer.steps = trainer.step  # the network is measured as it is now
+                looked = time.monotonic()
 
         def restore(kept: dict[str, Any]) -> None:
             metrics.restore(kept)
@@ -83,7 +98,10 @@ def train_network(
     metrics.flush()
     if isinstance(layer, FirstLayer) and layer.weight.requires_grad:
         layer.law = "trained"
-    save_network(done, network, task, {"seconds": torch.tensor(trainer.seconds, dtype=torch.float64)})
+    extra = {"seconds": torch.tensor(trainer.seconds, dtype=torch.float64)}
+    if trainer.step < planned:
+        extra["stopped_at"] = torch.tensor(trainer.step)
+    save_network(done, network, task, extra)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return network, trainer.seconds
 
@@ -125,6 +143,9 @@ def train_seed(
     network, seconds = train_network(config, task, layer, seed, where, label, position, report)
     inputs = cover(config.features(), task, config.eval_inputs, seed, config.device)
     result = {"seed": seed, "training_seconds": seconds, "evaluation": evaluate(network, task, inputs).to_dict()}
+    _, _, extra = load_network(where / "network.safetensors")
+    if "stopped_at" in extra:
+        result["stopped_at"] = int(extra["stopped_at"])
     write_json(where / "result.json", result)
     return result
 
@@ -136,8 +157,7 @@ def run_train(config: TrainConfig) -> Path:
     another run, each before anything is written; Interrupted on Ctrl-C.
     """
     check_device(config.device)
-    if config.resolve(config.features(), config.make_task(config.task)) == "lbfgs":
-        config.features().check_enumerable()
+    config.check_inputs(config.features(), config.make_task(config.task))
     check_mirror(config.wandb)
     folder = open_record("train", config, config.out)
     with locked(folder), Mirror(config, "train", folder) as mirror:
@@ -151,8 +171,16 @@ def run_train(config: TrainConfig) -> Path:
         write_json(folder / "results.json", {"seeds": results})
         rows = [{"seed": r["seed"], **headline(r["evaluation"]), "seconds": r["training_seconds"]} for r in results]
         mirror.table(rows)
-        mirror.summary(rows[-1] if len(rows) == 1 else {f"seed-{row['seed']}": row for row in rows})
+        mirror.summary(summary({"seeds": results}))
     return folder
+
+
+def summary(result: dict[str, Any]) -> dict[str, Any]:
+    """The figures by which sweeps compare runs: means over seeds, and those of each seed under its own name."""
+    rows = {seed["seed"]: headline(seed["evaluation"]) for seed in result["seeds"]}
+    numbers = [key for key, value in next(iter(rows.values())).items() if isinstance(value, float)]
+    means: dict[str, Any] = {key: sum(row[key] for row in rows.values()) / len(rows) for key in numbers}
+    return means | {f"seed-{seed}": row for seed, row in rows.items()}
 
 
 def headline(evaluation: dict[str, Any]) -> dict[str, Any]:

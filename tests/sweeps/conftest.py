@@ -1,0 +1,16 @@
+"""A place in the test's own process."""
+
+import pytest
+
+from tests.sweeps.toy import Here
+from toymodels import jobs
+from toymodels.sweeps import runner
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Runs are done in this process, by the place that it returns."""
+    monkeypatch.setattr(jobs, "_alone", False)  # set by whoever does a run, and set back after the test
+    place = Here()
+    monkeypatch.setattr(runner, "open_place", lambda *_: place)
+    return place

@@ -1,0 +1,84 @@
+"""W&B proper, against a server of our own: its sweep, its agent, offline runs and their upload."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.sweeps.toy import COMMAND, PARAMETERS, write
+from tests.sweeps.wandb_stub import ENTITY, PROJECT, SWEEP, wandb_server
+from toymodels.storage import read_json
+from toymodels.sweeps.plan import read_plan
+
+METRIC = "metric: {name: worst_error, goal: minimize}\n"
+RUN = {"m": 5, "steps": 20, "seeds": [0], "d": 4}
+SECONDS = 60
+"""After which a command hangs."""
+
+
+@pytest.fixture
+def wandb(tmp_path):
+    """(server that hands out RUN, function that runs a command in tmp_path as a person with a key would)."""
+    mine = {key: text for key, text in os.environ.items() if "WANDB" not in key and "proxy" not in key.lower()}
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with wandb_server([RUN]) as server:
+        account = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "k" * 40, "HOME": str(tmp_path)}
+
+        def run(*words, **more):
+            environment = {**mine, **account, **more, "PATH": programs, "OMP_NUM_THREADS": "1"}
+            done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS)
+            assert done.returncode == 0, done.stderr
+            return done.stderr
+
+        yield server, run
+
+
+def test_a_sweep_and_its_agent(wandb, tmp_path):
+    """The file goes to the server as it is, the agent does the run that it is told, and curve and figures arrive."""
+    server, run = wandb
+    path = write(tmp_path, f"method: grid\n{COMMAND}{METRIC}{PARAMETERS}  d: {{values: [4]}}\n")
+    assert "sweep with ID" in run("wandb", "sweep", "--entity", ENTITY, "--project", PROJECT, str(path))
+    assert server.sweep["command"] == list(read_plan(path, None, 0).sweep.command)
+    said = run("wandb", "agent", f"{ENTITY}/{PROJECT}/{SWEEP}")
+    assert "Traceback" not in said
+    assert "Ignoring project" not in said
+    (sent,) = server.runs.values()
+    check(sent, next((tmp_path / "runs").iterdir()))
+
+
+def test_an_offline_run_keeps_its_sweep_until_it_is_sent(wandb, tmp_path):
+    server, run = wandb
+    write(tmp_path, json.dumps(RUN), "args.json")
+    mode = {"WANDB_MODE": "offline", "WANDB_SWEEP_ID": SWEEP, "WANDB_RUN_ID": "later"}
+    run("toymodels", "run", "train", "args.json", "--out", "run", **mode)
+    assert server.runs == {}
+    (stored,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    run("wandb", "sync", str(stored))
+    assert list(server.runs) == ["later"]
+    check(server.runs["later"], tmp_path / "run")
+
+
+def check(sent, folder):
+    """What the server was told against the record."""
+    record = read_json(folder / "seed-0" / "result.json")
+    metrics = [json.loads(text) for text in (folder / "seed-0" / "metrics.jsonl").read_text().splitlines()]
+    assert sent["sweep"] == SWEEP
+    assert {key: sent["config"][key] for key in RUN} == RUN
+    lines = [line for line in sent["history"] if "worst_error" in line]
+    assert [(line["_step"], line["worst_error"]) for line in lines] == [(m["step"], m["worst_error"]) for m in metrics]
+    assert sent["summary"]["worst_error"] == record["evaluation"]["worst_error"]
+
+
+def test_our_own_sweep_offline(wandb, tmp_path):
+    """Each run is mirrored into its own folder and names its sweep, and nothing of W&B's stands between the bar's lines."""
+    _, run = wandb
+    path = write(tmp_path, f"method: grid\n{COMMAND}{PARAMETERS}  d: {{values: [4]}}\n")
+    said = run("toymodels", "sweep", str(path), "--wandb", "offline", "--workers", "1")
+    assert "1/1" in said
+    assert "wandb" not in said
+    assert "step/s" not in said
+    (stored,) = tmp_path.glob("runs/toy/runs/*/wandb/offline-run-*/run-*.wandb")
+    assert b"toy" in stored.read_bytes()

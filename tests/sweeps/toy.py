@@ -1,0 +1,124 @@
+"""Toy sweeps, done in this process or by commands of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
+
+from toymodels.results import read_table
+
+COMMAND = 'command: ["${env}", "toymodels", "run", "train", "${args_json_file}"]\n'
+PARAMETERS = "parameters:\n  m: {value: 5}\n  steps: {value: 20}\n  seeds: {value: [0]}\n"
+GRID = f"method: grid\n{COMMAND}{PARAMETERS}  d: {{values: [3, 4, 5, 6]}}\n"
+
+DRIVER = """
+import os, signal, toymodels.experiments.train as train, toymodels.sweeps.runner as runner
+from toymodels.cli import main
+
+if "TOY_LOOK" in os.environ:
+    train._LOOK_SECONDS = runner._LOOK_SECONDS = float(os.environ["TOY_LOOK"])
+
+original = train.train_network
+
+def logged(config, task, layer, seed, folder, *rest):
+    with open(os.environ["TOY_LOG"], "a") as log:
+        print(folder.parent.name, os.getpid(), file=log)
+    times = open(os.environ["TOY_LOG"]).read().count(folder.parent.name)
+    if times <= int(os.environ.get(f"TOY_KILL_{config.d}", 0)):
+        os.kill(os.getpid(), signal.SIGKILL)  # as a system out of memory does
+    return original(config, task, layer, seed, folder, *rest)
+
+train.train_network = logged
+if __name__ == "__main__":
+    raise SystemExit(main())
+"""
+"""The command line, which logs every training that its workers begin, and loses the processes that it is told to lose."""
+
+
+class Here:
+    """A place in this process: a run is done when somebody asks whether it is."""
+
+    def __init__(self, before=lambda values: None, slots=2):
+        self.before, self._slots, self.handed_over = before, slots, []
+
+    def slots(self):
+        return self._slots
+
+    def submit(self, function, kind, values, folder, failure):
+        self.handed_over.append(Path(folder).name)
+        future = Future()
+
+        def done():
+            if not future.done():
+                try:
+                    self.before(values)
+                    future.set_result(function(kind, values, folder, failure))
+                except Exception as error:
+                    future.set_exception(error)
+            return True
+
+        return SimpleNamespace(done=done, result=future.result)
+
+    def interrupt(self):
+        self.interrupted = True
+
+    def close(self):
+        self.closed = True
+
+
+def write(folder, text, name="toy.yaml"):
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def start(folder, *arguments, **environment):
+    """`toymodels …` as a process group of its own, which logs its trainings in folder/log."""
+    driver = write(folder, DRIVER, "driver.py")
+    environment = {"TOY_LOG": folder / "log", "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.Popen(
+        [sys.executable, driver, *map(str, arguments)],
+        env={**os.environ, "TOY_FOLDER": str(folder), **{key: str(value) for key, value in environment.items()}},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process, seconds=60):
+    """What a command says until it ends; one that hangs is killed, with all that it started."""
+    try:
+        return process.communicate(timeout=seconds)[1]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+
+
+def trainings(folder):
+    """How often each run's training was begun, by the run's name."""
+    names = [line.split()[0] for line in (folder / "log").read_text().splitlines()]
+    return {name: names.count(name) for name in names}
+
+
+def processes(folder):
+    """Processes alive that a `start` in this folder has left, its own among them."""
+    mark, found = f"TOY_FOLDER={folder}".encode(), []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            dead = (path / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+            if not dead and mark in (path / "environ").read_bytes().split(b"\0"):
+                found.append(int(path.name))
+        except OSError:
+            continue
+    return found
+
+
+def table(folder):
+    """The results table without what time alone decides, in an order of its own."""
+    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in read_table(folder)]
+    return sorted(rows, key=lambda row: (row["run"], row["seed"]))

@@ -1,0 +1,61 @@
+"""The kinds of runs that a sweep can be made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toymodels.errors import InputError
+from toymodels.experiments import compare, train
+from toymodels.experiments.settings import NetworkSettings
+from toymodels.gates import Gate
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of run."""
+
+    config: type[NetworkSettings]
+    run: Callable[[Any], Path]
+    """Does the run of a configuration, or goes on with it; returns its folder."""
+    summary: Callable[[dict[str, Any]], dict[str, Any]]
+    """The figures by which runs are compared, from the content of results.json."""
+    needs: tuple[str, ...]
+    """The keys of results.json."""
+    figures: Callable[[Any], Sequence[str]]
+    """The names of the figures in the summary of a configuration's run, nested ones with dots."""
+
+
+def _of_train(config: train.TrainConfig) -> list[str]:
+    names = [name for name in compare.FIGURES if name != "seconds"]
+    return names + [f"seed-{seed}.{name}" for seed in config.seeds for name in names]
+
+
+def _of_compare(config: compare.CompareConfig) -> list[str]:
+    names = []
+    for gate in (Gate.parse(task).name for task in config.task):
+        rows = [("identity", "constant"), ("identity", "minimax")]
+        rows += [(config.frozen_layer, readoff) for readoff in config.readoffs if readoff != "constant"]
+        rows += [("trained", "trained"), ("trained", "minimax")]
+        for layer, readoff in rows:
+            if readoff in config.readoffs and (readoff != "analytic" or compare.analytic_applies(config)):
+                names += [f"{gate}/{layer}/{readoff}.{figure}" for figure in compare.FIGURES]
+        if "minimax" in config.readoffs:
+            names.append(f"genericity.{gate}")
+    return names
+
+
+KINDS: dict[str, Kind] = {
+    "compare": Kind(compare.CompareConfig, compare.run_compare, compare.summary, ("rows", "genericity"), _of_compare),
+    "train": Kind(train.TrainConfig, train.run_train, train.summary, ("seeds",), _of_train),
+}
+"""By name, as in the record, on the command line and in a sweep file's command."""
+
+
+def kind_of(name: str) -> Kind:
+    """Raises InputError for an unknown name."""
+    if name not in KINDS:
+        raise InputError(f"unknown kind of run {name!r}: choose one of {', '.join(KINDS)}")
+    return KINDS[name]

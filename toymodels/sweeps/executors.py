@@ -1,0 +1,194 @@
+"""Where the runs of a sweep are done: processes here, a Dask cluster, or Slurm jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from toymodels.errors import InputError
+from toymodels.jobs import cores
+from toymodels.sweeps.work import Outcome, start_worker
+
+_COUNT_SECONDS = 5.0
+"""How often the workers of a cluster are counted."""
+
+
+@runtime_checkable
+class Handle(Protocol):
+    """A run that has been handed over."""
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+
+    def result(self) -> Outcome:
+        """How. Raises whatever ended its process."""
+
+
+@runtime_checkable
+class Place(Protocol):
+    """Some workers."""
+
+    def slots(self) -> int:
+        """How many runs to hand over at a time."""
+
+    def submit(self, function: Callable[..., Outcome], *arguments: str | dict[str, Any]) -> Handle:
+        """Hand a run over."""
+
+    def interrupt(self) -> None:
+        """Ask the runs at work to stop at their next step."""
+
+    def close(self) -> None:
+        """Give the workers back."""
+
+
+class Local:
+    """Processes on this machine, one thread each; one that is killed takes no other run with it."""
+
+    def __init__(self, workers: int):
+        self._workers = workers
+        # Read by a worker's numerical libraries when they are loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        for library in ("OMP", "OPENBLAS", "MKL"):
+            os.environ[f"{library}_NUM_THREADS"] = "1"
+        self._pools: dict[ProcessPoolExecutor, Future[Outcome]] = {}  # each of one process, and its latest run
+        self._processes: set[BaseProcess] = set()
+        resource_tracker.ensure_running()  # the first worker would start it, and it lets Ctrl-C through
+
+    def slots(self) -> int:
+        """As many as there are workers: what waits here could be done by another runner."""
+        return self._workers
+
+    def submit(self, function: Callable[..., Outcome], *arguments: str | dict[str, Any]) -> Future[Outcome]:
+        """In a process that is free."""
+        pool, others = self._free_pool(), set(multiprocessing.active_children())
+        # A worker begins with Ctrl-C blocked, so that while it is loading, too, the key is its parent's alone.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._pools[pool] = pool.submit(function, *arguments)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._processes |= set(multiprocessing.active_children()) - others
+        return self._pools[pool]
+
+    def _free_pool(self) -> ProcessPoolExecutor:
+        for pool, future in list(self._pools.items()):
+            if future.done():
+                if not isinstance(future.exception(), BrokenProcessPool):
+                    return pool
+                del self._pools[pool]
+                pool.shutdown(wait=False)
+        return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), start_worker, (os.getpid(),))
+
+    def interrupt(self) -> None:
+        """SIGTERM, which a run takes as Ctrl-C."""
+        for process in self._processes.intersection(multiprocessing.active_children()):
+            process.terminate()
+
+    def close(self) -> None:
+        """Wait for the workers to end."""
+        for pool in self._pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        for pool in self._pools:
+            pool.shutdown(wait=True)
+
+
+class Dask:
+    """A Dask cluster whose workers see the same files; start them with `dask worker --nthreads 1`."""
+
+    def __init__(self, address: str):
+        try:
+            from distributed import Client
+        except ImportError:
+            raise InputError(
+                "a Dask scheduler needs the package distributed: pip install 'toymodels[cluster]'"
+            ) from None
+        try:
+            self._client = Client(address, timeout="10s", set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"the Dask scheduler {address} does not answer ({type(error).__name__}): start it with `dask scheduler`"
+            ) from None
+        self._executor = self._client.get_executor(pure=False)
+        self._threads, self._counted = 1, -_COUNT_SECONDS
+
+    def slots(self) -> int:
+        """Twice the cluster's threads, so that a worker never waits for us. Raises OSError if the scheduler is gone."""
+        if time.monotonic() - self._counted > _COUNT_SECONDS:
+            if self._client.status != "running":
+                raise OSError("the Dask scheduler is gone; the same command goes on once it is back")
+            self._threads = max(1, sum(self._client.ncores().values()))
+            self._counted = time.monotonic()
+        return 2 * self._threads
+
+    def submit(self, function: Callable[..., Outcome], *arguments: str | dict[str, Any]) -> Future[Outcome]:
+        """To the scheduler, which hands it on, and again if its worker is lost."""
+        return self._executor.submit(function, *arguments)
+
+    def interrupt(self) -> None:
+        """Runs that have not begun are cancelled with the client; those at work go on to their end, and are not lost."""
+
+    def close(self) -> None:
+        """Leave the cluster."""
+        with contextlib.suppress(TimeoutError, OSError):
+            self._client.close()
+
+
+class Slurm:
+    """Jobs of a Slurm cluster, through submitit; `TOYMODELS_SLURM_…` sets its parameters (timeout_min, partition, …)."""
+
+    def __init__(self, folder: Path, workers: int, cluster: str):
+        try:
+            import submitit
+        except ImportError:
+            raise InputError("Slurm needs the package submitit: pip install 'toymodels[slurm]'") from None
+        self._workers = workers
+        prefix = "TOYMODELS_SLURM_"
+        chosen = {key.removeprefix(prefix).lower(): text for key, text in os.environ.items() if key.startswith(prefix)}
+        numbers = {key: int(text) if text.isdigit() else text for key, text in chosen.items()}
+        generic = ("timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node", "name")
+        named = {key if key in generic else f"slurm_{key}": value for key, value in numbers.items()}
+        try:
+            self._executor = submitit.AutoExecutor(folder / "slurm", cluster=cluster)
+            self._executor.update_parameters(**{"timeout_min": 240, "cpus_per_task": 1, **named})
+        except (RuntimeError, NameError, ValueError, AssertionError) as error:
+            raise InputError(f"Slurm cannot be used here: {str(error).splitlines()[0]}") from None
+
+    def slots(self) -> int:
+        """As many jobs as were asked for."""
+        return self._workers
+
+    def submit(self, function: Callable[..., Outcome], *arguments: str | dict[str, Any]) -> Handle:
+        """As a job of its own."""
+        return self._executor.submit(function, *arguments)
+
+    def interrupt(self) -> None:
+        """Jobs go on by themselves; the same command later finds what they did."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def open_place(scheduler: str, workers: int | None, folder: Path) -> Place:
+    """Local processes ("local"), a Dask scheduler's address ("tcp://host:8786"), "slurm", or "slurm-local" (to try it).
+
+    Raises InputError for another word, a scheduler that does not answer or a package that is not installed.
+    """
+    if scheduler == "local":
+        return Local(workers or cores())
+    if scheduler.startswith(("tcp://", "tls://")):
+        return Dask(scheduler)
+    if scheduler in ("slurm", "slurm-local"):
+        return Slurm(folder, workers or 100, "slurm" if scheduler == "slurm" else "local")
+    raise InputError(
+        f"unknown scheduler {scheduler!r}: local, the address of a Dask scheduler such as tcp://127.0.0.1:8786, or slurm"
+    )

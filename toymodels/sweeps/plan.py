@@ -1,0 +1,146 @@
+"""What a sweep file asks for: a kind of run, and configurations of it; whatever cannot be is refused before the first run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toymodels.config import from_dict
+from toymodels.errors import InputError
+from toymodels.experiments.kinds import KINDS, Kind
+from toymodels.experiments.settings import NetworkSettings
+from toymodels.record import run_name
+from toymodels.storage import read_json
+from toymodels.sweeps.definition import Parameter, Sweep, read_sweep
+from toymodels.sweeps.search import random_configuration, search
+from toymodels.sweeps.source import nearest
+
+CHECKED = 1000
+"""Configurations tried out before the first run."""
+EARLY_METRIC = "worst_error"
+"""The one figure that a training reports on its way and at its end."""
+_NOT_SWEPT = ("out", "json", "threads")  # the runner sets them itself
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep of runs of one kind."""
+
+    sweep: Sweep
+    kind_name: str
+    """As in KINDS."""
+    wandb: str | None = None
+    """The mirror of each run that does not say itself."""
+
+    @property
+    def kind(self) -> Kind:
+        """Of every run."""
+        return KINDS[self.kind_name]
+
+    def values(self, suggested: dict[str, Any]) -> dict[str, Any]:
+        """The configuration of a run as a dictionary, without its folder."""
+        values: dict[str, Any] = {"figures": False} if self.kind_name == "compare" else {}
+        return {"wandb": self.wandb, **values, **suggested, "threads": 1}
+
+    def make(self, suggested: dict[str, Any]) -> NetworkSettings:
+        """Raises InputError for values that make no configuration."""
+        return from_dict(self.kind.config, self.values(suggested))
+
+    def name(self, suggested: dict[str, Any]) -> str:
+        """The run's name, from its configuration alone. Raises InputError as `make` does."""
+        return run_name(self.kind_name, self.make(suggested))
+
+    def result(self, folder: Path) -> dict[str, Any] | None:
+        """The result of a run, None if it is not finished. Raises InputError for one that cannot be read."""
+        path = folder / "results.json"
+        return read_json(path, self.kind.needs) if path.exists() else None
+
+    def metric(self, result: dict[str, Any]) -> float | None:
+        """The sweep's metric in the result of a run; None where it is not defined there, such as a ratio to 0."""
+        assert self.sweep.metric is not None
+        found: Any = self.kind.summary(result)
+        for part in self.sweep.metric.name.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        return float(found) if isinstance(found, (int, float)) else None
+
+
+def read_plan(path: Path, count: int | None, seed: int, wandb: str | None = None) -> Plan:
+    """The plan of a file. Raises InputError, FILE:LINE: what, why, what is allowed, for one that cannot be run.
+
+    Every configuration of a grid, and the first ones of a random search, must be one; what bayes suggests, it learns.
+    """
+    sweep = read_sweep(path)
+    words = [word for word in sweep.command or () if word not in ("${env}", "${interpreter}", "-m")]
+    if len(words) != 4 or words[1] != "run" or words[3] != "${args_json_file}":
+        missing = "says nothing of what to run" if sweep.command is None else "has a command that is not ours"
+        sweep.refuse(
+            _line(path, "command"),
+            f'the file {missing}: give command: ["${{env}}", "toymodels", "run", "train", "${{args_json_file}}"], or '
+            "compare in place of train",
+        )
+    if words[2] not in KINDS:
+        sweep.refuse(_line(path, "command"), f"unknown kind of run {words[2]!r}: choose one of {', '.join(KINDS)}")
+    known = set(KINDS[words[2]].config.__dataclass_fields__) - set(_NOT_SWEPT)
+    plan = Plan(read_sweep(path, known), words[2], wandb)
+    if sweep.early_terminate is not None and plan.kind_name != "train":
+        sweep.refuse(
+            _line(path, "early_terminate"),
+            f"early_terminate is for runs of kind train, a {plan.kind_name} has no one history: leave it out",
+        )
+    if sweep.method != "grid" and count is None and sweep.run_cap is None:
+        sweep.refuse(
+            _line(path, "method"), f"a {sweep.method} search has no end of its own: give --count, or run_cap here"
+        )
+    figures = _check_configurations(plan, min(count or CHECKED, CHECKED), seed)
+    metric = sweep.metric
+    if metric is not None and sweep.early_terminate is not None and metric.name != EARLY_METRIC:
+        sweep.refuse(metric.line, f"early_terminate goes by {EARLY_METRIC}, which runs report on their way: name that")
+    if metric is not None and figures and metric.name not in figures:
+        hint = nearest(metric.name, figures)
+        sweep.refuse(metric.line, f"no run has a figure {metric.name!r}: {hint}there are {', '.join(figures)}")
+    return plan
+
+
+def _check_configurations(plan: Plan, most: int, seed: int) -> tuple[str, ...]:
+    """The figures that some of the runs have."""
+    sweep, figures = plan.sweep, dict[str, None]()
+    grid = search(sweep) if sweep.method == "grid" else None
+    for number in range(most):
+        suggested = grid.suggest(number) if grid else random_configuration(sweep, seed, number)
+        if suggested is None:
+            break
+        try:
+            made = plan.make(suggested)
+        except InputError as error:
+            if sweep.method == "bayes":
+                continue
+            sweep.refuse(_blamed(plan, suggested, str(error)), f"run {number} cannot be made: {error}")
+        if sweep.early_terminate is not None and len(made.seeds) != 1:
+            line = next(p.line for p in sweep.parameters if p.name == "seeds")
+            sweep.refuse(line, "early_terminate needs one seed a run: list seeds as values, such as values: [[0], [1]]")
+        figures |= dict.fromkeys(plan.kind.figures(made))
+    return tuple(figures)
+
+
+def _blamed(plan: Plan, suggested: dict[str, Any], sentence: str) -> int:
+    """The line of the parameter that cannot be made even alone, or that the sentence names."""
+
+    def alone(parameter: Parameter) -> str:
+        try:
+            from_dict(plan.kind.config, {parameter.name: suggested[parameter.name]})
+        except InputError as error:
+            return str(error)
+        return ""
+
+    parameters = plan.sweep.parameters
+    guilty = [p for p in parameters if alone(p) == sentence]
+    named = {m.start(): p for p in parameters if (m := re.search(rf"\b{re.escape(p.name)}\b", sentence))}
+    return (guilty or [named[at] for at in sorted(named)] or list(parameters))[0].line
+
+
+def _line(path: Path, key: str) -> int:
+    """The line of a key of the whole file, 1 if it is not there."""
+    lines = path.read_text("utf-8-sig").splitlines()
+    return next((i for i, text in enumerate(lines, 1) if re.match(rf"['\"]?{key}['\"]?\s*:", text)), 1)

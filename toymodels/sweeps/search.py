@@ -1,0 +1,205 @@
+"""Which configuration comes next: grid, random and Bayesian search over a sweep.
+
+Grid and random search are W&B's own (github.com/wandb/sweeps, grid_search.py and random_search.py); Bayesian search is
+Optuna's, on the same distributions. All are functions of (sweep, seed, number of the run, finished runs), grid and
+random search not even of the last: several runners agree, and so does one that is stopped and started again.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from toymodels.errors import InputError
+from toymodels.sweeps.definition import Parameter, Sweep
+from toymodels.sweeps.distributions import position, quantile, rank, same
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that has ended."""
+
+    number: int
+    """As given to `suggest`."""
+    config: Mapping[str, Any]
+    """As `suggest` returned it."""
+    metric: float | int | None
+    """The best value of the sweep's metric in the course of the run, as W&B takes it; None if it failed."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search over a sweep; `search` makes it."""
+
+    sweep: Sweep
+    draw: Callable[[int, Sequence[Finished]], dict[str, Any] | None]
+    """As `suggest`, but for run_cap and target."""
+
+    def suggest(self, number: int, finished: Sequence[Finished] = ()) -> dict[str, Any] | None:
+        """The configuration of run `number`, counted from 0, nested as in the sweep; None if there is no such run.
+
+        There is none beyond run_cap or the end of a grid, nor once a finished run has reached the metric's target.
+        """
+        if self.sweep.run_cap is not None and number >= self.sweep.run_cap:
+            return None
+        metric = self.sweep.metric
+        if metric is not None and metric.target is not None:
+            sign = -1 if metric.goal == "maximize" else 1
+            if any(run.metric is not None and sign * run.metric <= sign * metric.target for run in finished):
+                return None
+        return self.draw(number, finished)
+
+
+def search(sweep: Sweep, seed: int = 0) -> Search:
+    """The search that the sweep's method names. Raises InputError for bayes where Optuna is not installed."""
+    if sweep.method == "grid":
+        return Search(sweep, _grid(sweep))
+    if sweep.method == "random":
+        return Search(sweep, lambda number, _: random_configuration(sweep, seed, number))
+    return Search(sweep, _bayes(sweep, seed))
+
+
+def grid(sweep: Sweep) -> Iterator[dict[str, Any]]:
+    """All configurations in W&B's order: parameters sorted by name at each level, the last one varying fastest.
+
+    int_uniform runs from min to max; q_uniform from min in steps of q, below max. Equal values count once.
+    """
+    return _run_by_run(Search(sweep, _grid(sweep)))
+
+
+def random(sweep: Sweep, seed: int) -> Iterator[dict[str, Any]]:
+    """Independent draws, without an end unless the sweep has a run_cap."""
+    return _run_by_run(Search(sweep, lambda number, _: random_configuration(sweep, seed, number)))
+
+
+def random_configuration(sweep: Sweep, seed: int, number: int) -> dict[str, Any]:
+    """The draw that belongs to run `number` ≥ 0, whatever other runs there are; `seed` ≥ 0."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
+    uniform = rng.random(len(sweep.parameters))
+    return nest(sweep, [quantile(p, float(u)) for p, u in zip(sweep.parameters, uniform, strict=True)])
+
+
+def nest(sweep: Sweep, values: Sequence[Any]) -> dict[str, Any]:
+    """One value of each parameter as a configuration, nested as the sweep's parameters are."""
+    config: dict[str, Any] = {}
+    for parameter, value in zip(sweep.parameters, values, strict=True):
+        inner = config
+        for part in parameter.path[:-1]:
+            inner = inner.setdefault(part, {})
+        inner[parameter.path[-1]] = copy.deepcopy(value)
+    return config
+
+
+def _run_by_run(search: Search) -> Iterator[dict[str, Any]]:
+    for number in itertools.count():
+        config = search.suggest(number)
+        if config is None:
+            return
+        yield config
+
+
+def _grid(sweep: Sweep) -> Callable[[int, Sequence[Finished]], dict[str, Any] | None]:
+    axes = [_axis(parameter) for parameter in sweep.parameters]
+    sizes = [len(axis) for axis in axes]
+
+    def draw(number: int, _: Sequence[Finished]) -> dict[str, Any] | None:
+        digits = []
+        for size in reversed(sizes):
+            number, digit = divmod(number, size)
+            digits.append(digit)
+        return None if number else nest(sweep, [a[i] for a, i in zip(axes, reversed(digits), strict=True)])
+
+    return draw
+
+
+def _axis(parameter: Parameter) -> Sequence[Any]:
+    """The values of one parameter on a grid."""
+    numbers = parameter.numbers
+    if parameter.distribution == "int_uniform":
+        return range(int(numbers["min"]), int(numbers["max"]) + 1)
+    if parameter.distribution == "q_uniform":
+        return np.arange(numbers["min"], numbers["max"], numbers["q"]).tolist()
+    # Of equal values W&B keeps the place of the first and the form of the last.
+    return list({same(value): value for value in parameter.values}.values())
+
+
+def _bayes(sweep: Sweep, seed: int) -> Callable[[int, Sequence[Finished]], dict[str, Any]]:
+    """Tree-structured Parzen estimator; a failed run counts as the worst one, as with W&B's `impute: worst`."""
+    try:
+        import optuna
+    except ImportError:
+        raise InputError(
+            "method bayes needs the package optuna, which is not installed: pip install 'toymodels[bayes]', or use "
+            "method random or grid"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    searched = [p for p in sweep.parameters if p.distribution != "constant"]
+    space = {p.name: _space(p) for p in searched}
+    maximize = sweep.metric is not None and sweep.metric.goal == "maximize"
+
+    def told(run: Finished, metric: float | int) -> Any:
+        try:
+            params = {p.name: _to_optuna(p, run.config) for p in searched}
+            return optuna.trial.create_trial(params=params, distributions=space, value=float(metric))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"run {run.number} has a configuration that {sweep.path} does not allow ({error}): start a new sweep "
+                "when its parameters change"
+            ) from None
+
+    def draw(number: int, finished: Sequence[Finished]) -> dict[str, Any]:
+        state = np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1)
+        study = optuna.create_study(
+            direction="maximize" if maximize else "minimize", sampler=optuna.samplers.TPESampler(seed=int(state[0]))
+        )
+        good = {r.number: r.metric for r in finished if r.metric is not None and math.isfinite(r.metric)}
+        if good:
+            worst = min(good.values()) if maximize else max(good.values())
+            for run in sorted(finished, key=lambda run: run.number):
+                study.add_trial(told(run, good.get(run.number, worst)))
+        params = study.ask(space).params
+        return nest(sweep, [_from_optuna(p, params.get(p.name)) for p in sweep.parameters])
+
+    return draw
+
+
+def _space(parameter: Parameter) -> Any:
+    """Optuna's own distribution where it has the same one, otherwise the rank, uniform from 0 to 1."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    kind, numbers = parameter.distribution, parameter.numbers
+    if kind == "categorical":
+        return CategoricalDistribution(range(len(parameter.values)))
+    if kind == "int_uniform":
+        return IntDistribution(int(numbers["min"]), int(numbers["max"]))
+    if kind == "uniform":
+        return FloatDistribution(float(numbers["min"]), float(numbers["max"]))
+    if kind == "log_uniform_values":
+        return FloatDistribution(float(numbers["min"]), float(numbers["max"]), log=True)
+    return FloatDistribution(0.0, 1.0)
+
+
+_DIRECT = ("int_uniform", "uniform", "log_uniform_values")
+
+
+def _from_optuna(parameter: Parameter, suggested: Any) -> Any:
+    if parameter.distribution == "constant":
+        return parameter.values[0]
+    if parameter.distribution == "categorical":
+        return parameter.values[suggested]
+    return suggested if parameter.distribution in _DIRECT else quantile(parameter, suggested)
+
+
+def _to_optuna(parameter: Parameter, config: Mapping[str, Any]) -> Any:
+    value: Any = config
+    for part in parameter.path:
+        value = value[part]
+    if parameter.distribution == "categorical":
+        return position(parameter, value)
+    return value if parameter.distribution in _DIRECT else rank(parameter, value)

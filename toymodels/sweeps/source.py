@@ -1,0 +1,165 @@
+"""YAML files read with their line numbers, and refused where YAML 1.1 would silently misread them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from toymodels.errors import InputError
+
+Keys = dict[str, tuple[yaml.Node, yaml.Node]]
+"""Of a mapping: name → (node of the key, node of the value)."""
+
+_TAG = "tag:yaml.org,2002:"
+_JSON: dict[type[yaml.Node], tuple[str, ...]] = {
+    yaml.ScalarNode: ("str", "int", "float", "bool", "null"),
+    yaml.SequenceNode: ("seq",),
+    yaml.MappingNode: ("map",),
+}
+_MISREAD_FLOAT = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+\Z")
+_MISREAD_INT = re.compile(r"[-+]?(0\d+|\d+(:\d+)+(\.\d*)?)\Z")  # octal, and base 60
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """The hint "did you mean …? ", empty where no allowed name is near."""
+    close = difflib.get_close_matches(name, allowed, 1)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
+class Source:
+    """A YAML file; its nodes know their lines. Every refusal is an InputError FILE:LINE: sentence."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def refuse(self, at: yaml.Node | int, sentence: str) -> NoReturn:
+        """Raises the InputError for a node or a line, counted from 1."""
+        line = at if isinstance(at, int) else at.start_mark.line + 1
+        raise InputError(f"{self.path}:{line}: {sentence}")
+
+    def root(self) -> yaml.Node:
+        """The document, checked from end to end. Raises InputError for what is no file, no UTF-8 or no plain YAML."""
+        text = self._text()
+        try:
+            root = yaml.compose(text, Loader=yaml.SafeLoader)
+            if root is None:
+                self.refuse(1, "the file is empty: a sweep has at least method and parameters")
+            self._check(root)
+        except yaml.reader.ReaderError as error:
+            line = text[: error.position].count("\n") + 1
+            self.refuse(line, f"the character number {error.character} is not allowed in YAML: remove it")
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            tab = ": indent with spaces, never with tabs" if "'\\t'" in (error.problem or "") else ""
+            self.refuse(mark.line + 1 if mark else 1, f"not valid YAML, {error.problem}{tab}")
+        except RecursionError:
+            self.refuse(1, "nested too deeply: a sweep needs a few levels at most")
+        return root
+
+    def _text(self) -> str:
+        try:
+            raw = self.path.read_bytes()
+        except OSError as error:
+            reason = {FileNotFoundError: "there is no such file", IsADirectoryError: "it is a folder"}.get(type(error))
+            raise InputError(f"{self.path}: {reason or error.strerror}: give the path of a sweep file (YAML)") from None
+        try:
+            return raw.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            self.refuse(raw[: error.start].count(b"\n") + 1, "a byte that is not UTF-8: save the file in UTF-8")
+
+    def _check(self, node: yaml.Node, above: tuple[yaml.Node, ...] = ()) -> None:
+        """Refuses, at any depth, what YAML would silently misread or JSON cannot hold."""
+        if node in above:
+            self.refuse(node, "an anchor (&) with its own alias (*) inside has no end: write it out")
+        if node.tag.removeprefix(_TAG) not in _JSON[type(node)]:
+            what = repr(node.value) if isinstance(node, yaml.ScalarNode) else "this"
+            self.refuse(node, f"YAML reads {what} as a {node.tag.removeprefix(_TAG)}: put it in quotes if it is text")
+        inside = (*above, node)
+        if isinstance(node, yaml.SequenceNode):
+            for item in node.value:
+                self._check(item, inside)
+        elif isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, item in node.value:
+                if key.tag not in (_TAG + "str", _TAG + "merge"):
+                    what = key.value if isinstance(key, yaml.ScalarNode) else "of several parts"
+                    self.refuse(key, f"the key {what} is not text for YAML: put it in quotes")
+                if key.value in seen:
+                    self.refuse(
+                        key, f"the key {key.value!r} stands here twice, and YAML would drop the first: keep one"
+                    )
+                seen.add(key.value)
+                self._check(item, inside)
+        elif isinstance(node, yaml.ScalarNode):
+            self._check_scalar(node)
+
+    def _check_scalar(self, node: yaml.ScalarNode) -> None:
+        value = self.value(node)
+        if not node.style and isinstance(value, str) and _MISREAD_FLOAT.match(value):
+            fixed = f"{float(value)!r}" if "e" not in repr(float(value)) else f"{float(value):.6e}"
+            self.refuse(node, f"YAML 1.1 reads {value} as text: write {fixed}, or put it in quotes if it is text")
+        if not node.style and isinstance(value, int | float) and _MISREAD_INT.match(node.value):
+            self.refuse(
+                node, f"YAML 1.1 reads {node.value} as {value} (octal or base 60): write {value}, or quotes for text"
+            )
+        if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
+            self.refuse(
+                node,
+                f"{node.value} is no finite double, and agents get their values in JSON, which has no other: leave it out",
+            )
+
+    def value(self, node: yaml.Node) -> Any:
+        """The Python value of a node."""
+        try:
+            return yaml.constructor.SafeConstructor().construct_object(node, deep=True)
+        except (LookupError, ValueError):  # PyYAML's own, of !!int x, !!bool x, 0x_
+            self.refuse(
+                node, f"{node.value!r} is not a valid {node.tag.removeprefix(_TAG)}: put it in quotes if it is text"
+            )
+
+    def mapping(self, node: yaml.Node, what: str) -> Keys:
+        """The keys of a mapping, merged ones (<<) included."""
+        if not isinstance(node, yaml.MappingNode):
+            kind = "a list" if isinstance(node, yaml.SequenceNode) else f"the single value {node.value!r}"
+            self.refuse(node, f"{what} is {kind}: it must be a mapping of keys to values")
+        yaml.constructor.SafeConstructor().flatten_mapping(node)
+        return {key.value: (key, item) for key, item in node.value}
+
+    def check_keys(self, keys: Keys, what: str, allowed: Iterable[str]) -> None:
+        """Refuses a key that is not allowed."""
+        for name, (key, _) in keys.items():
+            if name not in allowed:
+                hint = nearest(name, allowed)
+                self.refuse(key, f"unknown key {name!r} in {what}: {hint}the keys are {', '.join(allowed)}")
+
+    def typed(self, keys: Keys, name: str, kinds: type | tuple[type, ...], wanted: str) -> Any:
+        """The value of a key, None where the key is absent. Refuses another type; True and False are no numbers."""
+        if name not in keys:
+            return None
+        node = keys[name][1]
+        value = self.value(node)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+            self.refuse(node, f"{name} is {value!r}: it must be {wanted}")
+        return value
+
+    def choice(self, keys: Keys, name: str, allowed: Sequence[str]) -> str | None:
+        """The value of a key that has few, None where the key is absent."""
+        value: str | None = self.typed(keys, name, str, f"one of {', '.join(allowed)}")
+        if value is not None and value not in allowed:
+            hint = nearest(value, allowed)
+            self.refuse(keys[name][1], f"unknown {name} {value!r}: {hint}choose one of {', '.join(allowed)}")
+        return value
+
+    def count(self, keys: Keys, name: str) -> int | None:
+        """The whole number from 1 up of a key, None where the key is absent."""
+        wanted = "a whole number from 1 up"
+        value: int | None = self.typed(keys, name, int, wanted)
+        if value is not None and value < 1:
+            self.refuse(keys[name][1], f"{name} is {value}: it must be {wanted}")
+        return value

@@ -1,0 +1,182 @@
+"""The runs of a sweep by number, the same for every runner on its folder and however often it is started again.
+
+sweep.json           what is searched, and the seed; a folder keeps one sweep
+suggestions.jsonl    the configuration of each run, by number, as the search suggested it
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock
+
+from toymodels.errors import InputError
+from toymodels.storage import check_writable, read_json, write_json
+from toymodels.sweeps.plan import Plan
+from toymodels.sweeps.search import Finished, Search, search
+from toymodels.sweeps.work import LOCKS
+
+FORMAT = 1
+RUNS, FAILED = "runs", "failed"
+"""Folders, within that of a sweep, of its runs and of the reasons of those that failed."""
+_GRID_LIMIT = 2**40
+
+
+@dataclass
+class Run:
+    """A run that has been suggested."""
+
+    number: int
+    config: dict[str, Any]
+    """As suggested."""
+    folder: Path
+    refused: str = ""
+    """Why the configuration cannot be, if it cannot."""
+    lost: int = 0
+    """How often its process was killed."""
+
+    @property
+    def name(self) -> str:
+        """Made from the configuration alone."""
+        return self.folder.name
+
+    @property
+    def failure(self) -> Path:
+        """Where the reason stands if it fails."""
+        return self.folder.parent.parent / FAILED / f"{self.name}.json"
+
+
+class Suggestions:
+    """The runs of a plan in a folder."""
+
+    def __init__(self, plan: Plan, folder: Path, count: int | None, seed: int):
+        """Makes the folder, or finds it again. Raises InputError for one that holds anything but this sweep."""
+        self.plan, self.folder, self._seed = plan, folder, seed
+        self._search: Search = search(plan.sweep, seed)
+        limits = [limit for limit in (count, plan.sweep.run_cap) if limit is not None]
+        if plan.sweep.method == "grid":
+            ends = bisect.bisect_left(range(_GRID_LIMIT), True, key=lambda n: self._search.suggest(n) is None)
+            limits.append(ends)
+        self.total = min(limits)
+        """The most runs that there will be."""
+        self._ended: dict[int, Finished] = {}
+        self._read, self._suggested = b"", list[dict[str, Any]]()  # the file, and what is in it
+        self._open()
+
+    def _open(self) -> None:
+        raw = yaml.safe_load(self.plan.sweep.path.read_text("utf-8-sig"))
+        searched = {key: raw.get(key) for key in ("method", "parameters", "metric", "early_terminate")}
+        mine = {"format": FORMAT, "kind": self.plan.kind_name, "seed": self._seed, "sweep": searched}
+        path = self.folder / "sweep.json"
+        if path.exists():
+            try:
+                there = read_json(path, tuple(mine))
+            except InputError:
+                raise InputError(
+                    f"{path} is truncated or damaged: delete it, and the same command goes on with the runs beside it"
+                ) from None
+            if json.loads(json.dumps(mine)) != {key: there[key] for key in mine}:
+                raise InputError(
+                    f"the folder {self.folder} holds another sweep (other parameters, method, kind or seed): name another "
+                    "with --out, or delete it"
+                )
+            return
+        foreign = self.folder.is_file() or (self.folder.exists() and _foreign(self.folder))
+        if foreign:
+            raise InputError(f"{self.folder} is not empty and holds no sweep: name another folder with --out")
+        check_writable(path)
+        write_json(path, {**mine, "file": self.plan.sweep.path.read_text("utf-8-sig")})
+
+    def run(self, number: int) -> Run | None:
+        """Run `number`, counted from 0; None if there is none, or none any more since the metric's target is reached.
+
+        Raises InputError for a damaged file of suggestions.
+        """
+        if number >= self.total:
+            return None
+        with FileLock(self.folder / ".suggestions.lock"):
+            known = self._known()
+            ended = self._finished(known)
+            if number < len(known) and self.plan.sweep.method == "bayes" and not self._has_target:
+                return self._run(number, known[number])
+            suggested = self._search.suggest(number, ended)
+            if number < len(known):
+                run = self._run(number, known[number])
+                if suggested is None and self.plan.result(run.folder) is None:
+                    return None
+                if suggested not in (None, known[number]) and self.plan.sweep.method != "bayes":
+                    raise InputError(f"{self._path} is of another sweep: delete it, and the same command goes on")
+                return run
+            if suggested is not None:
+                self._append(number, suggested)
+        return None if suggested is None else self._run(number, suggested)
+
+    @property
+    def _has_target(self) -> bool:
+        return self.plan.sweep.metric is not None and self.plan.sweep.metric.target is not None
+
+    def _run(self, number: int, suggested: dict[str, Any]) -> Run:
+        try:
+            return Run(number, suggested, self.folder / RUNS / self.plan.name(suggested))
+        except InputError as error:  # bayes learns that there is nothing here
+            return Run(number, suggested, self.folder / RUNS / f"number-{number}", refused=str(error))
+
+    def _finished(self, known: list[dict[str, Any]]) -> list[Finished]:
+        """What a search may learn from: all runs that have ended, whoever did them."""
+        if self.plan.sweep.method != "bayes" and not self._has_target:
+            return []
+        for number, suggested in enumerate(known):
+            if number in self._ended and self._ended[number].metric is not None:
+                continue
+            run = self._run(number, suggested)
+            result = None if run.refused else self.plan.result(run.folder)
+            if result is not None:
+                self._ended[number] = Finished(number, suggested, self.plan.metric(result))
+            elif run.refused or run.failure.exists():
+                self._ended[number] = Finished(number, suggested, None)
+        return [self._ended[number] for number in sorted(self._ended)]
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / "suggestions.jsonl"
+
+    def _known(self) -> list[dict[str, Any]]:
+        """What is suggested so far; a last line cut off by a kill was told to nobody."""
+        whole = self._whole()
+        if whole == self._read:
+            return self._suggested
+        try:
+            entries = [json.loads(text) for text in whole.decode().splitlines()]
+            if [entry["number"] for entry in entries] != list(range(len(entries))):
+                raise ValueError("runs are missing")
+            self._read, self._suggested = whole, [dict(entry["config"]) for entry in entries]
+            return self._suggested
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{self._path} is damaged ({error}): delete it, and the same command goes on (bayes searches anew)"
+            ) from None
+
+    def _whole(self) -> bytes:
+        content = self._path.read_bytes() if self._path.exists() else b""
+        return content[: content.rfind(b"\n") + 1]
+
+    def _append(self, number: int, suggested: dict[str, Any]) -> None:
+        whole = len(self._whole())
+        with open(self._path, "ab") as file:
+            file.truncate(whole)
+            file.write((json.dumps({"number": number, "config": suggested}) + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _foreign(folder: Path) -> bool:
+    """Whether there is anything in a folder that no sweep has made."""
+    own = (RUNS, FAILED, LOCKS, "suggestions.jsonl", "slurm")
+    # Another runner may be writing its files this moment, under names that begin with a dot.
+    return any(p.name not in own and not p.name.startswith(".") for p in folder.iterdir())

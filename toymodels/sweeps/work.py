@@ -1,0 +1,97 @@
+"""One run of a sweep, as a worker does it: in a process of its own, on this machine or another."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from toymodels import jobs
+from toymodels.config import from_dict
+from toymodels.errors import InputError
+from toymodels.experiments.kinds import KINDS
+from toymodels.record import Busy
+from toymodels.storage import write_json
+
+LOCKS = "locks"
+"""Folder of the sweep with a lock for each run."""
+_FULL_BYTES = 2**16
+"""Free space below which a failed write is the disk's fault: torch and safetensors say so in words of their own."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    status: str
+    """finished; failed (reason recorded); busy (another runner is at it); stopped (to be gone on with); full (disk)."""
+    reason: str = ""
+
+
+def do_run(kind: str, values: dict[str, Any], folder: str, failure: str) -> Outcome:
+    """Do one run into its folder, or go on with it. Whatever goes wrong is an outcome; only a killed process is not.
+
+    `failure` is the file that says why the run failed; it goes away when the run succeeds.
+    """
+    jobs.work_alone()
+    target = Path(folder)
+    # The run's own lock is taken when its folder is made: another runner would meet it half made.
+    lock = Path(failure).parent.parent / LOCKS / f"{target.name}.lock"
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock, timeout=0):
+            if not (target / "results.json").exists():  # another runner may have done it since it was handed over
+                KINDS[kind].run(from_dict(KINDS[kind].config, {**values, "out": folder}))
+            Path(failure).unlink(missing_ok=True)
+        return Outcome("finished")
+    except (Busy, Timeout) as error:
+        return Outcome("busy", str(error))
+    except KeyboardInterrupt as stop:
+        return Outcome("stopped", str(stop))
+    except Exception as error:
+        if _disk_is_full(error, target):
+            return Outcome("full", f"no space left for {target}")
+        known = isinstance(error, (InputError, ArithmeticError))
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        record_failure(Path(failure), values, reason, "" if known else traceback.format_exc())
+        return Outcome("failed", reason)
+
+
+def _disk_is_full(error: Exception, folder: Path) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return _free(folder) < _FULL_BYTES
+
+
+def _free(folder: Path) -> int:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def record_failure(path: Path, values: dict[str, Any], reason: str, trace: str = "") -> None:
+    """Why a run failed, for people and for the results table."""
+    write_json(path, {"reason": reason, "config": values, "traceback": trace})
+
+
+def start_worker(parent: int) -> None:
+    """What a local worker process does first. It leaves Ctrl-C to its parent, and does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    jobs.work_alone()
+    tqdm.set_lock(threading.RLock())  # its own would be shared among processes, and left behind by one that is killed
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
