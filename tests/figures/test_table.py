@@ -1,0 +1,114 @@
+"""Tables are read whole, and like is compared with like."""
+
+import csv
+import json
+
+import pytest
+
+from tests.figures import standin
+from toymodels.errors import InputError
+from toymodels.figures.table import (
+    by_seed,
+    domain,
+    load_table,
+    of_series,
+    require,
+    series,
+    single,
+    split,
+    values,
+    varied,
+    where,
+)
+
+
+def test_json_lines_and_csv_hold_the_same(tmp_path):
+    rows = standin.losses(seeds=(0,))
+    standin.write(rows, tmp_path / "table.jsonl")
+    with open(tmp_path / "table.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(rows[0])
+        table.writerows([[v if isinstance(v, str) else json.dumps(v) for v in row.values()] for row in rows])
+    found = load_table(tmp_path / "table.jsonl")
+    assert found == load_table(tmp_path / "table.csv")
+    assert values(found, "p") == [(2.0,), (8.0,), (2.0, 4.0, 8.0)]
+    assert values(found, "weight") == [1.0, "case", "value"]
+
+
+def test_what_is_no_table_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "list.jsonl").write_text("[1, 2]\n")
+    (tmp_path / "broken.jsonl").write_text('{"m": \n')
+    (tmp_path / "notes.txt").write_text("m = 3")
+    for name, words in (
+        ("nowhere", "is not there"),
+        ("empty", "no finished run"),
+        ("empty.jsonl", "not a table"),
+        ("list.jsonl", "not a table"),
+        ("broken.jsonl", "not a table"),
+        ("notes.txt", "is no table"),
+    ):
+        with pytest.raises(InputError, match=words):
+            load_table(tmp_path / name)
+
+
+def test_columns_are_required():
+    rows = standin.widths(d=(8, 16), m=(16,))
+    require(rows, ("p",), ("worst_error",))
+    for change, words in (
+        ({"worst_error": None}, "row 3 of the table has no worst_error"),
+        ({"worst_error": "0.1"}, "row 3 of the table has worst_error = '0.1'"),
+        ({"worst_error": float("nan")}, "worst_error = nan"),
+        ({"worst_error": -0.1}, "from 0 up"),
+        ({"seed": None}, "no seed"),
+        ({"p": None}, "no p"),
+    ):
+        with pytest.raises(InputError, match=words):
+            require([*rows[:2], {**rows[2], **change}, *rows[3:]], ("p",), ("worst_error",))
+
+
+def test_conditions():
+    rows = standin.losses()
+    assert values(where(rows, ["steps=400", "weight=case"]), "steps") == [400]
+    assert values(where(rows, ["p=[8.0]"]), "p") == [(8.0,)]
+    for condition, words in (("steps", "NAME=VALUE"), ("colour=3", "NAME=VALUE"), ("steps=7", "steps is 100, 400")):
+        with pytest.raises(InputError, match=words):
+            where(rows, [condition])
+
+
+def test_what_varies_is_seen():
+    rows = standin.losses()
+    assert set(varied(rows)) == {"p", "weight", "steps"}
+    assert len(single(rows, ("p", "weight", "steps"))) == len(rows)
+    with pytest.raises(InputError, match=r"steps varies too \(100, 400\).*--where steps=100"):
+        single(rows, ("p", "weight"))
+    parts = split(rows, ("p", "weight"))
+    assert [words for words, _ in parts] == ["steps = 100", "steps = 400"]
+    assert sum(len(part) for _, part in parts) == len(rows)
+    # The gate, the seed and what differs in measuring alone are no settings.
+    assert varied(standin.widths(d=(8,), m=(16,))) == []
+
+
+def test_lines_and_seeds():
+    rows = standin.widths(d=(16, 8), m=(16,))
+    assert series(rows) == list(standin.LINES)
+    members = of_series(rows, "xor", ("trained", "minimax"))
+    places, found = by_seed(members[:-1], "d", "worst_error")
+    assert places == [8, 16]
+    assert found.shape == (3, 2)
+    last = members[-1]
+    missing = found[last["seed"], places.index(last["d"])]
+    assert missing != missing  # nan
+    for row in members[:-1]:
+        assert found[row["seed"], places.index(row["d"])] == row["worst_error"]
+
+
+def test_the_domain_in_words():
+    rows = standin.widths(d=(8,), m=(16,))
+    assert domain(rows) == "exactly 2 active, all 120 inputs, all pairs, seeds\u00a00–2"
+    assert "all inputs" in domain(standin.widths(d=(8,)))
+    sampled = [{**row, "covered": "20,000 sampled", "n_pairs": 50, "seed": 4} for row in rows]
+    assert domain(sampled) == (
+        "exactly 2 active, 20,000 sampled inputs, all pairs, or those chosen or sampled, seed\u00a04"
+    )
