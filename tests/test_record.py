@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -87,6 +88,31 @@ def test_a_folder_belongs_to_one_configuration(tmp_path):
     with pytest.raises(InputError, match="is a file"):
         open_record("train", config, tmp_path / "other" / "thesis.tex")
     assert sorted(p.name for p in (tmp_path / "other").iterdir()) == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_a_process_killed_while_it_makes_its_folder_is_in_nobodys_way(moment, tmp_path):
+    """At every change that it makes to the disk: before and after a file is written beside its place, and moved there."""
+    child = os.fork()
+    if child == 0:
+        left = iter(range(moment))
+
+        def killable(function):
+            def call(*arguments, **more):
+                if next(left, None) is None:
+                    os._exit(9)  # no clean-up, as after kill -9
+                return function(*arguments, **more)
+
+            return call
+
+        os.replace, os.fsync = killable(os.replace), killable(os.fsync)
+        open_record("train", TrainConfig(m=6, d=4), tmp_path / "run")
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status == (9 if moment < 4 else 0)  # two files, two calls each
+    folder = open_record("train", TrainConfig(m=6, d=4), tmp_path / "run")
+    assert load_config(folder)["config"]["d"] == 4
+    assert json.loads((folder / "environment.json").read_text())["cores"]
 
 
 def test_records_truncated_or_of_another_version_are_refused(tmp_path):

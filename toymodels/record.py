@@ -56,11 +56,13 @@ def open_record(kind: str, config: Any, folder: Path | None) -> Path:
             raise InputError(
                 f"the folder {folder} holds another run ({_difference(there, kind, config)}): name another folder or delete it"
             )
-    elif folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
+    elif folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        # hidden files are ours: a lock, or a file that a killed process was writing
         raise InputError(f"the folder {folder} is not empty and holds no run: name another folder")
     else:
         check_writable(folder / "config.json")
         write_json(folder / "config.json", {"format": FORMAT, "kind": kind, "config": to_dict(config)})
+    if not (folder / "environment.json").exists():  # a process killed in between left it out
         write_json(folder / "environment.json", environment())
     return folder
 
