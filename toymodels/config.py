@@ -14,10 +14,12 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import Tensor
 
 from toymodels.errors import InputError
 from toymodels.features import ENUMERATION_LIMIT, Inputs, SparseFeatures
-from toymodels.layers import ACTIVATIONS, LAYERS
+from toymodels.frames import FRAMES, check_frame
+from toymodels.layers import ACTIVATIONS
 from toymodels.tasks import PairTask, Task
 
 EXHAUSTIVE_LIMIT = 500_000_000
@@ -45,6 +47,10 @@ class ProblemSettings:
     """Which inputs are admissible: at_most or exactly s of m active, or independent with probability s/m each."""
     pairs: tuple[tuple[int, int], ...] | None = None
     """Pairs (k, l) of features to compute, counted from 0; default all m(m−1)/2. On the command line: 0 1 0 2 …"""
+    d0: int | None = None
+    """Dimensions, 1 to m, that the features are embedded in as unit vectors; default: an axis for each feature."""
+    frame: str | None = None
+    """Directions of embedded features: random (the default) or optimised (low coherence); needs d0."""
     activation: str = "relu"
     """relu, gelu, tanh, quadratic, sigmoid or identity."""
 
@@ -56,6 +62,13 @@ class ProblemSettings:
         if not math.isfinite(self.s):
             raise InputError(f"s = {self.s:g} active features: it must be a finite number")
         self.features()
+        if self.d0 is not None:
+            check_frame(self.m, self.d0)
+        if self.frame is not None and (self.d0 is None or self.frame not in FRAMES):
+            raise InputError(
+                f"frame {self.frame!r}: it takes d0, the dimensions that features are embedded in, and is one of "
+                f"{', '.join(FRAMES)}"
+            )
         if self.s == int(self.s):
             object.__setattr__(self, "s", int(self.s))  # 2 and 2.0 are the same number and must give the same record
         if self.pairs is not None:
@@ -75,6 +88,12 @@ class ProblemSettings:
             raise InputError(f"s = {self.s:g}: {self.inputs} takes a whole number of active features, from 1 to m")
         make = SparseFeatures.at_most if self.inputs == "at_most" else SparseFeatures.exactly
         return make(self.m, int(self.s))
+
+    def make_frame(self, seed: int) -> Tensor | None:
+        """The features' directions, (d0, m), the same for every first layer of a seed; None if each has an axis."""
+        if self.d0 is None:
+            return None
+        return FRAMES[self.frame or "random"](self.m, self.d0, derive_seed(seed, "frame"))
 
     def make_task(self, gate: str) -> PairTask:
         """The task of this gate on the chosen pairs."""
@@ -131,7 +150,8 @@ def identity(config: Any) -> dict[str, Any]:
 
 def identity_of(saved: dict[str, Any]) -> dict[str, Any]:
     """The identity of a configuration read from a record."""
-    return {key: value for key, value in saved.items() if key not in NOT_IN_IDENTITY}
+    # A setting left at None does nothing: so a record from before there was one stays the record of the same run.
+    return {key: value for key, value in saved.items() if key not in NOT_IN_IDENTITY and value is not None}
 
 
 def short_hash(config: Any) -> str:
@@ -174,13 +194,7 @@ def check_device(device: str) -> None:
         ) from None
 
 
-def check_layer(name: str) -> None:
-    """Raises InputError for an unknown first layer."""
-    if name not in LAYERS:
-        raise InputError(f"unknown first layer {name!r}: choose one of {', '.join(LAYERS)}")
-
-
-_ROLES = ("trained layer", "frozen layer", "batches", "evaluation", "pairs", "fit")
+_ROLES = ("trained layer", "frozen layer", "batches", "evaluation", "pairs", "fit", "frame", "labels")
 
 
 def derive_seed(seed: int, role: str) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from toymodels.errors import InputError
 from toymodels.features import Inputs
-from toymodels.layers import FirstLayer, IdentityLayer
+from toymodels.layers import FirstLayer, IdentityLayer, inner
 from toymodels.network import Network
 from toymodels.readoffs.linear import LinearReadoff
 from toymodels.tallies import HUNDREDTHS, Room, Tallies
@@ -163,7 +163,7 @@ class _Walk:
         self.linear = network.readoff if type(network.readoff) is LinearReadoff else None
         self.pairs = task.pairs.to(self.device).T.contiguous() if type(task) is PairTask else None
         known = self.linear is not None and self.pairs is not None
-        known = known and type(network.layer) in (FirstLayer, IdentityLayer)
+        known = known and type(inner(network.layer)) in (FirstLayer, IdentityLayer)
         self.threads = torch.get_num_threads() if known and self.device.type == "cpu" else 1
 
     @torch.no_grad()

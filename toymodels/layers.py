@@ -82,6 +82,36 @@ class IdentityLayer(nn.Module):
         return x
 
 
+class Embedded(nn.Module):
+    """A layer that sees features in superposition: a(x) = layer(F x), with the columns of F as the features' directions."""
+
+    frame: Float[Tensor, "d0 m"]
+
+    def __init__(self, frame: Float[Tensor, "d0 m"], layer: nn.Module):
+        """`frame` stays as it is in training (see `toymodels.frames`); `layer` takes (batch, d0)."""
+        super().__init__()
+        self.register_buffer("frame", frame)
+        self.layer = layer
+
+    def forward(self, x: Float[Tensor, "batch m"]) -> Float[Tensor, "batch neurons"]:
+        """Activations."""
+        return self.layer(nn.functional.linear(x, self.frame))
+
+
+def inner(layer: nn.Module) -> nn.Module:
+    """The layer itself, without the embedding in front of it."""
+    return layer.layer if isinstance(layer, Embedded) else layer
+
+
+def behind(frame: Float[Tensor, "d0 m"], layer: FirstLayer) -> Embedded:
+    """A construction for features with axes of their own, on embedded ones: W = Ŵ Fᵀ reads F x where Ŵ read x.
+
+    Section 1.3 of the 2024 post: neuron i sees Ŵ_i · (FᵀF) x, its features and the interference of all others.
+    """
+    weight = layer.weight.detach() @ frame.T
+    return Embedded(frame, FirstLayer(weight, layer.bias.detach().clone(), layer.activation, layer.law, layer.scale))
+
+
 def gaussian(
     m: int, d: int, seed: int, activation: str = "relu", scale: float | int = 1.0, bias: float | int = 0.0
 ) -> FirstLayer:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from toymodels.config import identity, identity_of, short_hash, to_dict
 from toymodels.errors import InputError
-from toymodels.layers import LAYERS, FirstLayer, IdentityLayer
+from toymodels.layers import LAYERS, Embedded, FirstLayer, IdentityLayer, inner
 from toymodels.network import Network
 from toymodels.readoffs.linear import LinearReadoff
 from toymodels.storage import check_writable, read_json, write_atomically, write_json
@@ -179,7 +179,7 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 
 def save_network(path: Path, network: Network, task: PairTask, extra: dict[str, Tensor] | None = None) -> None:
     """Weights of a network on a gate over pairs, with all that `load_network` needs to rebuild it."""
-    layer, readoff = network.layer, network.readoff
+    layer, readoff = inner(network.layer), network.readoff
     about = {"format": str(FORMAT), "gate": task.gate.name, "m": str(task.m), "layer": type(layer).__name__}
     if isinstance(layer, FirstLayer):
         about |= {"activation": layer.activation, "law": layer.law, "scale": repr(layer.scale)}
@@ -219,16 +219,20 @@ def load_network(path: Path | str) -> tuple[Network, PairTask, dict[str, Tensor]
     task = PairTask(int(about["m"]), about["gate"], tensors.pop("pairs"))
     readoff = LinearReadoff(tensors.pop("readoff.weight"), tensors.pop("readoff.bias"))
     weights = {name.removeprefix("layer."): value for name, value in tensors.items()}
+    frame = weights.pop("frame", None)
+    if frame is not None:  # the rest is the layer behind it
+        weights = {name.removeprefix("layer."): value for name, value in weights.items()}
+    seen = task.m if frame is None else len(frame)
     layer: nn.Module
     if about["layer"] == "FirstLayer":
         layer = FirstLayer(weights["weight"], weights["bias"], about["activation"], about["law"], float(about["scale"]))
     elif about["layer"] == "IdentityLayer":
-        layer = IdentityLayer(task.m)
+        layer = IdentityLayer(seen)
     elif about["law"] in LAYERS:
-        layer = LAYERS[about["law"]](task.m, readoff.weight.shape[1], 0, about["activation"])
+        layer = LAYERS[about["law"]](seen, readoff.weight.shape[1], 0, about["activation"])
         layer.load_state_dict(weights)
     else:
         raise InputError(
             f"{path} holds a layer {about['layer']} of law {about['law']!r}, which LAYERS does not know: add it first"
         )
-    return Network(layer, readoff), task, extra
+    return Network(layer if frame is None else Embedded(frame, layer), readoff), task, extra

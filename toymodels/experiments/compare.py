@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import nn
 
-from toymodels.config import check_device, cover, derive_seed
+from toymodels.config import check_device, derive_seed
+from toymodels.constructions import CONSTRUCTIONS
+from toymodels.controls import CONTROLS
 from toymodels.errors import InputError
-from toymodels.evaluation import evaluate
+from toymodels.experiments.bench import FIGURES, Bench, Row
 from toymodels.experiments.settings import NetworkSettings
-from toymodels.experiments.train import first_layer, headline, train_network
+from toymodels.experiments.train import first_layer, layer_width
 from toymodels.features import Inputs
 from toymodels.gates import Gate
-from toymodels.jobs import bars, run_jobs
-from toymodels.layers import make_layer
-from toymodels.network import Network
+from toymodels.jobs import run_jobs
+from toymodels.layers import Embedded, FirstLayer, inner
 from toymodels.plots import draw_comparison
 from toymodels.readoffs.analytic import analytic
 from toymodels.readoffs.least_squares import balanced, least_squares
 from toymodels.readoffs.linear import LinearReadoff
-from toymodels.readoffs.minimax import Minimax, check_minimax, minimax
-from toymodels.record import locked, open_record, read_metrics, save_network
+from toymodels.readoffs.minimax import check_minimax
+from toymodels.record import locked, open_record, read_metrics
 from toymodels.statistics import mean_interval
-from toymodels.storage import check_writable, read_json, write_json
+from toymodels.storage import check_writable, write_json
 from toymodels.tasks import PairTask
 from toymodels.tracking import Mirror, check_mirror
 
-READOFFS = ("constant", "analytic", "least_squares", "balanced", "trained", "minimax")
+READOFFS = ("constant", "analytic", "own", "least_squares", "balanced", "trained", "minimax")
+"""The readoffs of a comparison unless others are named."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,22 @@ class CompareConfig(NetworkSettings):
 
     For each task and seed: predict a constant; the affine readoff of the inputs; a frozen random layer with analytic,
     least-squares, L_p-trained and minimax readoffs; a trained layer with its own readoff and with the minimax readoff.
+    `layers` sets published constructions and null models beside them.
     """
 
     task: tuple[str, ...] = ("and", "xor")
     """Gates on every pair, each with a table and a figure of its own."""
     readoffs: tuple[str, ...] = READOFFS
-    """Which readoffs to compare: constant analytic least_squares balanced trained minimax."""
+    """Which to compare: constant analytic own (a construction's) least_squares balanced trained minimax random_labels."""
     minimax_pairs: int = 2000
     """Minimax readoffs are found for all pairs, or a random sample of this many if there are more (a linear program each)."""
     frozen_layer: str = "gaussian"
-    """The random first layer that stays frozen: gaussian, kaiming, or one of your own."""
+    """The random first layer that stays frozen, over which the genericity ratio is taken: gaussian, kaiming, one of
+    your own, or a construction."""
+    layers: tuple[str, ...] | None = None
+    """First layers, a row each for every readoff: identity, trained, gaussian, kaiming, your own, constructions (bernoulli
+    ternary rademacher targeted quadratic four_class), controls made from the trained one (spectrum_matched shuffled
+    shuffled_within), or all. Default: identity, frozen_layer and trained."""
     figures: bool = True
     """Draw the figures: histograms of the outputs, a file for each gate."""
     json: Path | None = None
@@ -65,7 +72,7 @@ class CompareConfig(NetworkSettings):
         names = [Gate.parse(task).name for task in self.task]
         if len(set(names)) < len(names):
             raise InputError(f"task names a gate twice ({', '.join(self.task)}): name each once")
-        known = dict.fromkeys((*READOFFS, *FITTED))
+        known = readoff_names()
         unknown = [name for name in self.readoffs if name not in known]
         if unknown or not self.readoffs:
             raise InputError(f"unknown readoff {', '.join(unknown) or '(none)'}: choose from {', '.join(known)}")
@@ -73,7 +80,8 @@ class CompareConfig(NetworkSettings):
             raise InputError(
                 f"frozen_layer {self.frozen_layer} is the name of another row of the table: name a random layer"
             )
-        if set(self.readoffs) == {"analytic"} and not analytic_applies(self):
+        self._check_layers()
+        if set(self.readoffs) == {"analytic"} and not any(analytic_applies(self, name) for name in self.rows()):
             raise InputError(
                 "the analytic readoff holds for a Gaussian ReLU layer without bias only: name another readoff"
             )
@@ -81,12 +89,59 @@ class CompareConfig(NetworkSettings):
             check_writable(self.json)
         if self.minimax_pairs < 1:
             raise InputError(f"minimax_pairs = {self.minimax_pairs}: it must be at least 1")
-        if "minimax" in self.readoffs:
+        if {"minimax", "random_labels"} & set(self.readoffs):
             check_minimax(self.features())
 
     def first_layers(self) -> tuple[str, ...]:
         """The names of all first layers that the run draws."""
-        return (self.layer, self.frozen_layer)
+        drawn = [name for name in self.rows() if name not in ("identity", "trained", *CONTROLS)]
+        return tuple(dict.fromkeys((*([self.layer] if "trained" in self.rows() else []), self.frozen_layer, *drawn)))
+
+    def rows(self) -> tuple[str, ...]:
+        """The first layers in the table's order: none, those that stay as drawn, the trained one, controls made from it.
+
+        "all" leaves out the constructions that cannot be made for these sizes; `left_out` says why.
+        """
+        if self.layers is None:
+            return ("identity", self.frozen_layer, "trained")
+        names = dict.fromkeys(self.layers)
+        if "all" in names:
+            names |= dict.fromkeys(("identity", self.frozen_layer, *CONSTRUCTIONS, "trained", *CONTROLS))
+            for name in ("all", *self.left_out()):
+                del names[name]
+        rank = {"identity": 0, "trained": 2} | dict.fromkeys(CONTROLS, 3)
+        return tuple(sorted(names, key=lambda name: rank.get(name, 1)))
+
+    def left_out(self) -> dict[str, str]:
+        """Constructions that "all" would have, but that cannot be made for these sizes, and why."""
+        reasons = {}
+        for name, construction in CONSTRUCTIONS.items() if "all" in (self.layers or ()) else ():
+            try:
+                construction.check(self.m, self.d, self.layer_p)
+            except InputError as error:
+                reasons[name] = str(error)
+        return {name: why for name, why in reasons.items() if name not in (self.layers or ())}
+
+    def readoffs_of(self, layer: str, task: PairTask) -> tuple[str, ...]:
+        """The readoffs that this first layer gets in the table of this task, in its order."""
+        names = [name for name in readoff_names() if name in self.readoffs]
+        if layer == "identity":
+            names = [name for name in names if name in ("constant", "minimax", "random_labels")]
+        elif layer == "trained":
+            names = [name for name in names if name in ("trained", "minimax", "random_labels")]
+        own = layer in CONSTRUCTIONS and CONSTRUCTIONS[layer].reads(task)
+        without = {"own": own, "analytic": analytic_applies(self, layer), "constant": layer == "identity"}
+        return tuple(name for name in names if without.get(name, True))
+
+    def _check_layers(self) -> None:
+        if self.layers is None:
+            return
+        if not self.layers:
+            raise InputError("layers is empty: name at least one first layer, or leave it out")
+        names = self.rows()
+        lacking = [name for name in names if name in CONTROLS]
+        if lacking and "trained" not in names:
+            raise InputError(f"the control {lacking[0]} is made from the trained layer: name trained in layers, too")
 
 
 Fit = Callable[[CompareConfig, nn.Module, PairTask, Inputs], LinearReadoff]
@@ -97,131 +152,73 @@ FITTED: dict[str, Fit] = {
     "least_squares": lambda config, layer, task, inputs: least_squares(layer, task, inputs),
     "balanced": lambda config, layer, task, inputs: balanced(layer, task, config.features(), inputs),
 }
-"""Readoffs of the frozen layer by name. Add your own, and name it in `readoffs`, to set it beside the others."""
+"""Readoffs of a frozen layer by name. Add your own, and name it in `readoffs`, to set it beside the others."""
 
 
-@dataclass(frozen=True)
-class _Bench:
-    """One task and seed of a comparison: what its rows share."""
-
-    config: CompareConfig
-    task: PairTask
-    sample: PairTask
-    """The pairs that minimax readoffs are found for."""
-    seed: int
-    folder: Path
-    position: int
-
-    def inputs(self, task: PairTask, role: str = "evaluation") -> Inputs:
-        config = self.config
-        return cover(config.features(), task, config.eval_inputs, self.seed, config.device, role)
-
-    def row(
-        self, layer: str, readoff: str, make: Callable[[], tuple[Network, PairTask, dict[str, Any]]]
-    ) -> dict[str, Any]:
-        """One row of the table: made and measured now, or read from the record. `make` may state its own seconds."""
-        path = self.folder / f"{layer}-{readoff}.json"
-        if path.exists():
-            return read_json(path, ("task", "layer", "readoff", "seed", "evaluation", *FIGURES))
-        started = time.perf_counter()
-        network, task, extra = make()
-        seconds = extra.pop("seconds", None) or time.perf_counter() - started
-        tensors = {key: extra.pop(key) for key in list(extra) if isinstance(extra[key], Tensor)}
-        evaluation = evaluate(network, task, self.inputs(task)).to_dict()
-        save_network(path.with_suffix(".safetensors"), network, task, tensors)
-        row = {
-            "task": self.task.name,
-            "layer": layer,
-            "readoff": readoff,
-            "seed": self.seed,
-            **headline(evaluation),
-            "all_pairs": self.task.n_outputs,
-            "seconds": seconds,
-            **extra,
-            "evaluation": evaluation,
-        }
-        write_json(path, row)
-        return row
-
-    def fitted_row(self, name: str, layer: nn.Module, fit: Fit) -> dict[str, Any]:
-        """The frozen layer with a readoff fitted to it, or read off its weights."""
-
-        def make() -> tuple[Network, PairTask, dict[str, Any]]:
-            return Network(layer, fit(self.config, layer, self.task, self.inputs(self.task, "fit"))), self.task, {}
-
-        return self.row(self.config.frozen_layer, name, make)
-
-    def minimax_row(self, layer_name: str, layer: nn.Module) -> dict[str, Any]:
-        def make() -> tuple[Network, PairTask, dict[str, Any]]:
-            inputs = self.config.features().enumerate(device=self.config.device)
-
-            def progress(outputs: Iterable[int]) -> Iterable[int]:
-                label = f"{self.task.name} seed {self.seed} {layer_name} minimax"
-                place: dict[str, Any] = {"position": self.position, "leave": False, "disable": not bars()}
-                return tqdm(outputs, desc=label, unit="pair", **place)
-
-            # A lone job has all of torch's threads, one beside others a single one: as many processes are free to help.
-            fitted = minimax(layer, self.sample, inputs, progress, processes=torch.get_num_threads())
-            return Network(layer, fitted.readoff), self.sample, {"proved": fitted.proved, **certificate_tensors(fitted)}
-
-        return self.row(layer_name, "minimax", make)
-
-    def trained_rows(self, name: str, layer: nn.Module) -> list[dict[str, Any]]:
-        """A layer with the readoff that is trained with it (or on it, if it is frozen), and with the minimax readoff."""
-        rows, wanted = [], self.config.readoffs
-        learns = any(parameter.requires_grad for parameter in layer.parameters())
-        if "trained" in wanted or (learns and "minimax" in wanted):
-            label = f"{self.task.name} seed {self.seed} {name}"
-            where = self.folder / f"{name}-training"
-            network, seconds = train_network(self.config, self.task, layer, self.seed, where, label, self.position)
-            layer = network.layer
-            if "trained" in wanted:
-                rows.append(self.row(name, "trained", lambda: (network, self.task, {"seconds": seconds})))
-        if "minimax" in wanted:
-            rows.append(self.minimax_row(name, layer))
-        return rows
+def readoff_names() -> tuple[str, ...]:
+    """All readoffs there are, in the order of the table's rows."""
+    return ("constant", *FITTED, "own", "trained", "minimax", "random_labels")
 
 
-def certificate_tensors(fitted: Minimax) -> dict[str, Tensor]:
-    """Certificates as flat tensors: output i owns the entries offsets[i] … offsets[i+1] of rows and multipliers.
-
-    `rows` number the inputs in the order of `SparseFeatures.enumerate`.
-    """
-    sizes = torch.tensor([0] + [len(c.rows) for c in fitted.certificates])
-    return {
-        "certificate_offsets": sizes.cumsum(0),
-        "certificate_rows": torch.cat([torch.from_numpy(c.rows) for c in fitted.certificates]),
-        "certificate_multipliers": torch.cat([torch.from_numpy(c.multipliers) for c in fitted.certificates]),
-        "lower_bounds": torch.tensor([c.lower_bound for c in fitted.certificates], dtype=torch.float64),
-    }
-
-
-def compare_one(config: CompareConfig, gate: str, seed: int, folder: Path, position: int = 0) -> list[dict[str, Any]]:
+def compare_one(config: CompareConfig, gate: str, seed: int, folder: Path, position: int = 0) -> list[Row]:
     """All rows of one task and one seed."""
     task = config.make_task(gate)
     generator = torch.Generator().manual_seed(derive_seed(seed, "pairs"))
     chosen = torch.randperm(task.n_outputs, generator=generator)[: config.minimax_pairs].sort().values
-    bench = _Bench(config, task, task.subset(chosen), seed, folder / f"{task.name}-seed-{seed}", position)
-    wanted = config.readoffs
-    rows = []
-    identity = make_layer("identity", config.m, config.d, seed)
-    if "constant" in wanted:
-        half = LinearReadoff.constant(task.n_outputs, config.m, 0.5).to(config.device)
-        rows.append(bench.row("identity", "constant", lambda: (Network(identity, half), task, {})))
-    if "minimax" in wanted:
-        rows.append(bench.minimax_row("identity", identity))
-    frozen = first_layer(config, config.frozen_layer, seed, trainable=False).to(config.device)
-    for name, fit in FITTED.items():
-        if name in wanted and (name != "analytic" or analytic_applies(config)):
-            rows.append(bench.fitted_row(name, frozen, fit))
-    rows += bench.trained_rows(config.frozen_layer, frozen)
-    rows += bench.trained_rows("trained", first_layer(config, config.layer, seed, trainable=True))
+    bench = Bench(config, task, task.subset(chosen), seed, folder / f"{task.name}-seed-{seed}", position)
+    trained: nn.Module | None = None
+    rows: list[Row] = []
+    for name in config.rows():
+        readoffs = config.readoffs_of(name, task)
+        if not readoffs and not (name == "trained" and set(CONTROLS) & set(config.rows())):
+            continue
+        if name in CONTROLS:
+            assert trained is not None  # `rows` has it before its controls
+            layer = control(CONTROLS[name], trained, derive_seed(seed, "frozen layer"))
+        elif name == "trained":
+            layer = first_layer(config, config.layer, task, seed, trainable=True)
+        else:
+            layer = first_layer(config, name, task, seed, trainable=False).to(config.device)
+        layer, found = bench.trained(name, layer, "trained" in readoffs)
+        trained = layer if name == "trained" else trained
+        for readoff in readoffs:
+            if readoff == "trained":
+                rows += found
+            elif readoff == "minimax":
+                rows.append(bench.minimax(name, layer))
+            elif readoff == "random_labels":
+                rows.append(bench.random_labels(name, layer))
+            else:
+                rows.append(bench.fitted(name, readoff, layer, functools.partial(_fitted, bench, name, readoff, layer)))
     return rows
 
 
-def analytic_applies(config: CompareConfig) -> bool:
-    """The analytic readoff holds for a Gaussian ReLU layer without bias and at least 2 active features."""
-    return config.frozen_layer == "gaussian" and config.activation == "relu" and config.layer_bias == 0
+def _fitted(bench: Bench, name: str, readoff: str, layer: nn.Module) -> LinearReadoff:
+    config, task = bench.config, bench.task
+    assert isinstance(config, CompareConfig)
+    if readoff == "constant":
+        return LinearReadoff.constant(task.n_outputs, layer_width(layer, config.m), 0.5).to(config.device)
+    if readoff == "own":
+        construction, request = CONSTRUCTIONS[name], config.request(task, derive_seed(bench.seed, "frozen layer"))
+        # Made for features with axes of their own, embedded or not: it does not know of the frame's interference.
+        return construction.readoff(request, construction.build(request)).to(config.device)
+    return FITTED[readoff](config, layer, task, bench.inputs(task, "fit"))
+
+
+def control(make: Callable[[FirstLayer, int], FirstLayer], trained: nn.Module, seed: int) -> nn.Module:
+    """A control made from a trained layer; with embedded features, from the layer behind the same frame."""
+    layer = inner(trained)
+    if not isinstance(layer, FirstLayer):
+        raise InputError(
+            "controls are made from the weights of a trained FirstLayer: leave them out for layers of your own"
+        )
+    made = make(layer, seed)
+    return Embedded(trained.frame, made) if isinstance(trained, Embedded) else made
+
+
+def analytic_applies(config: CompareConfig, layer: str) -> bool:
+    """The analytic readoff holds for a Gaussian ReLU layer without bias, of features with axes of their own."""
+    return layer == "gaussian" and (config.activation, config.layer_bias, config.d0) == ("relu", 0, None)
 
 
 def _ratios(frozen: Sequence[np.ndarray], trained: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -242,27 +239,36 @@ def _ratios(frozen: Sequence[np.ndarray], trained: Sequence[np.ndarray]) -> dict
 def notes(config: CompareConfig) -> list[str]:
     """What a reader of the table should know of this configuration."""
     lines = []
-    if "analytic" in config.readoffs:
-        if not analytic_applies(config):
+    frozen = [name for name in config.rows() if name not in ("identity", "trained")]
+    if "analytic" in config.readoffs and frozen:
+        if not any(analytic_applies(config, name) for name in frozen):
             lines.append("The analytic readoff is left out: it holds for a Gaussian ReLU layer without bias only.")
         elif config.inputs != "exactly":
             lines.append(
                 f"The analytic readoff is made for exactly {max(2, round(config.s))} active features; on inputs with "
                 "another number it is biased, by design."
             )
-    return lines
+    own = [name for name in frozen if name in CONSTRUCTIONS]
+    if "own" in config.readoffs and own:
+        lines.append(
+            f"own: the construction's readoff, made for exactly {max(2, round(config.s))} active features: "
+            + "; ".join(f"{name}: {CONSTRUCTIONS[name].source}" for name in own)
+            + "."
+        )
+    if "random_labels" in config.readoffs:
+        lines.append(
+            "random_labels: minimax readoffs of labels as sparse as the targets, in random order over inputs of equal size; "
+            "errors are against these labels."
+        )
+    return lines + [f"The construction {name} is left out: {why}." for name, why in config.left_out().items()]
 
 
-FIGURES = ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros", "within_quarter", "seconds")
-"""The numbers of a row."""
-
-
-def aggregate(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def aggregate(rows: Sequence[Row]) -> list[Row]:
     """One row per (task, layer, readoff): means over seeds, with the half-width of their 95 % t interval and each seed's figures.
 
     `proved` says whether the certificates of every seed hold; `seconds` is the mean.
     """
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["task"], row["layer"], row["readoff"]), []).append(row)
     table = []
@@ -278,7 +284,7 @@ def aggregate(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return table
 
 
-def genericity(rows: Sequence[dict[str, Any]], frozen_layer: str) -> dict[str, Any]:
+def genericity(rows: Sequence[Row], frozen_layer: str) -> dict[str, Any]:
     """For each task, worst errors of the frozen layer over those of the trained one, both by minimax readoffs.
 
     Per seed the ratio of the two worst errors over all sampled pairs, and the ratios pair by pair (the same pairs).

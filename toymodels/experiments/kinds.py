@@ -10,7 +10,6 @@ from typing import Any
 from toymodels.errors import InputError
 from toymodels.experiments import compare, train
 from toymodels.experiments.settings import NetworkSettings
-from toymodels.gates import Gate
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,13 @@ def _of_train(config: train.TrainConfig) -> list[str]:
 
 def _of_compare(config: compare.CompareConfig) -> list[str]:
     names = []
-    for gate in (Gate.parse(task).name for task in config.task):
-        rows = [("identity", "constant"), ("identity", "minimax")]
-        rows += [(config.frozen_layer, readoff) for readoff in config.readoffs if readoff != "constant"]
-        rows += [("trained", "trained"), ("trained", "minimax")]
-        for layer, readoff in rows:
-            if readoff in config.readoffs and (readoff != "analytic" or compare.analytic_applies(config)):
-                names += [f"{gate}/{layer}/{readoff}.{figure}" for figure in compare.FIGURES]
-        if "minimax" in config.readoffs:
-            names.append(f"genericity.{gate}")
+    for gate in config.task:
+        task = config.make_task(gate)
+        for layer in config.rows():
+            for readoff in config.readoffs_of(layer, task):
+                names += [f"{task.name}/{layer}/{readoff}.{figure}" for figure in compare.FIGURES]
+        if "minimax" in config.readoffs and {config.frozen_layer, "trained"} <= set(config.rows()):
+            names.append(f"genericity.{task.name}")
     return names
 
 

@@ -84,7 +84,8 @@ def _again(folder: Path, config: CompareConfig | TrainConfig) -> str:
     rows = []
     device = config.device if torch.device(config.device).type == "cpu" or torch.cuda.is_available() else "cpu"
     for record in sorted(folder.rglob("*.json")):
-        if record.parent != folder and not _network_of(record).exists():
+        kept = not record.stem.endswith("-random_labels")  # a readoff of labels: its network computes no gate
+        if kept and record.parent != folder and not _network_of(record).exists():
             rows.append((str(_network_of(record).relative_to(folder)), "", "", "missing"))
     for path in sorted(folder.rglob("*.safetensors")):
         record = path.parent / "result.json" if path.name == "network.safetensors" else path.with_suffix(".json")

@@ -14,11 +14,12 @@ from torch import nn
 from tqdm import tqdm
 
 from toymodels.config import check_device, cover, derive_seed
+from toymodels.constructions import CONSTRUCTIONS
 from toymodels.evaluation import evaluate
 from toymodels.experiments.settings import NetworkSettings
 from toymodels.gates import Gate
 from toymodels.jobs import bars, run_jobs
-from toymodels.layers import FirstLayer, gaussian, make_layer
+from toymodels.layers import Embedded, FirstLayer, behind, gaussian, inner, make_layer
 from toymodels.network import Network
 from toymodels.readoffs.linear import LinearReadoff
 from toymodels.record import Metrics, load_network, locked, open_record, read_metrics, save_network
@@ -96,8 +97,9 @@ def train_network(
 
         train(trainer, folder / "checkpoint.pt", config.checkpoint_seconds, show, metrics.flush, restore)
     metrics.flush()
-    if isinstance(layer, FirstLayer) and layer.weight.requires_grad:
-        layer.law = "trained"
+    learned = inner(layer)
+    if isinstance(learned, FirstLayer) and learned.weight.requires_grad:
+        learned.law = "trained"
     extra = {"seconds": torch.tensor(trainer.seconds, dtype=torch.float64)}
     if trainer.step < planned:
         extra["stopped_at"] = torch.tensor(trainer.step)
@@ -106,18 +108,25 @@ def train_network(
     return network, trainer.seconds
 
 
-def first_layer(config: NetworkSettings, name: str, seed: int, trainable: bool) -> nn.Module:
-    """A fresh first layer; frozen ones are drawn from a stream of their own, so none is the start of a trained one."""
+def first_layer(config: NetworkSettings, name: str, task: PairTask, seed: int, trainable: bool) -> nn.Module:
+    """A fresh first layer, behind the features' frame if they are embedded.
+
+    Frozen ones are drawn from a stream of their own, so none is the start of a trained one.
+    """
     stream = derive_seed(seed, "trained layer" if trainable else "frozen layer")
+    frame = config.make_frame(seed)
+    seen = config.m if config.d0 is None else config.d0
+    if name in CONSTRUCTIONS:
+        made = CONSTRUCTIONS[name].build(config.request(task, stream))
+        layer: nn.Module = made if frame is None else behind(frame, made)
+        return layer.requires_grad_(trainable)
     if name == "gaussian":
-        layer: nn.Module = gaussian(
-            config.m, config.d, stream, config.activation, config.layer_scale, config.layer_bias
-        )
+        layer = gaussian(seen, config.d, stream, config.activation, config.layer_scale, config.layer_bias)
     else:
-        layer = make_layer(name, config.m, config.d, stream, config.activation)
+        layer = make_layer(name, seen, config.d, stream, config.activation)
     if not hasattr(layer, "law"):
         layer.law = name  # type: ignore[assignment]  # by which a record finds its constructor in LAYERS again
-    return layer.requires_grad_(trainable)
+    return (layer if frame is None else Embedded(frame, layer)).requires_grad_(trainable)
 
 
 @torch.no_grad()
@@ -139,7 +148,7 @@ def train_seed(
         return read_json(where / "result.json", ("seed", "evaluation", "training_seconds"))
     task = config.make_task(config.task)
     label = f"{task.name} seed {seed}"
-    layer = first_layer(config, config.layer, seed, config.train_first)
+    layer = first_layer(config, config.layer, task, seed, config.train_first)
     network, seconds = train_network(config, task, layer, seed, where, label, position, report)
     inputs = cover(config.features(), task, config.eval_inputs, seed, config.device)
     result = {"seed": seed, "training_seconds": seconds, "evaluation": evaluate(network, task, inputs).to_dict()}

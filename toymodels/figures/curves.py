@@ -201,7 +201,14 @@ def _analytic(row: Row, task: str, error: str) -> float | None:
     """The analytic readoff's predicted error, for inputs with exactly s active; None where no closed form holds."""
     m, s, d = row.get("m"), row.get("s"), row["d"]
     frozen = (row.get("frozen_layer"), row.get("activation"), row.get("layer_bias", 0)) == ("gaussian", "relu", 0)
-    if not frozen or row.get("inputs") != "exactly" or m is None or s is None or row.get("pairs") is not None:
+    if (
+        not frozen
+        or row.get("d0") is not None
+        or row.get("inputs") != "exactly"
+        or m is None
+        or s is None
+        or row.get("pairs") is not None
+    ):
         return None
     gate, active = Gate.parse(task), int(s)
     if not 2 <= active <= m - 2:

@@ -1,0 +1,50 @@
+"""What a construction is: a first layer made for a problem, and the readoff that its authors give with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from toymodels.layers import FirstLayer
+from toymodels.readoffs.linear import LinearReadoff
+from toymodels.tasks import PairTask
+
+
+@dataclass(frozen=True)
+class Request:
+    """The problem that a layer is constructed for."""
+
+    m: int
+    """Features."""
+    d: int
+    """Neurons."""
+    s: int
+    """Active features that readoffs are made for, at least 2."""
+    seed: int
+    """Of the layer's random weights."""
+    task: PairTask
+    """The gate on pairs to be read off; targeted constructions are made for its pairs alone."""
+    p: float | int | str | None = None
+    """Probability that a weight is not 0, in sparse constructions: a number, "asymptotic", or None for the best known."""
+
+
+@dataclass(frozen=True)
+class Construction:
+    """A published first layer."""
+
+    build: Callable[[Request], FirstLayer]
+    """The layer; the same for the same request. Raises InputError for a problem that it cannot be made for."""
+    readoff: Callable[[Request, FirstLayer], LinearReadoff]
+    """Its own readoff of the request's task from the layer that `build` returned. Raises InputError for another gate."""
+    source: str
+    """Where it was published, or that it was derived here."""
+    gates: tuple[str, ...] | None = None
+    """The gates that its own readoff computes; None for every gate."""
+    check: Callable[[int, int, float | int | str | None], None] = lambda m, d, p: None
+    """Raises InputError for (m, d, p) that it cannot be made for, before any work."""
+    uses_p: bool = False
+    """Whether the request's p counts."""
+
+    def reads(self, task: PairTask) -> bool:
+        """Whether the construction has a readoff of its own for this task."""
+        return self.gates is None or task.gate.name in self.gates

@@ -1,0 +1,109 @@
+"""Null models: layers that keep one thing of a trained layer and redraw the rest, and labels without structure.
+
+A Gaussian layer differs from a trained one in everything at once. Each control here keeps one property (the singular
+values, the weights as a bag, or those of each neuron), so what it reads as well as the trained layer does is owed to
+that property alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from toymodels.errors import InputError
+from toymodels.features import Inputs
+from toymodels.layers import FirstLayer
+from toymodels.tasks import ALL, Task
+
+
+def spectrum_matched(layer: FirstLayer, seed: int) -> FirstLayer:
+    """U S Vᵀ with the layer's singular values S and uniformly random orthonormal U and V; biases in random order.
+
+    Keeps the spectrum; the distribution of the weights becomes nearly Gaussian and their arrangement random.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.linalg.svdvals(layer.weight.detach().double().cpu())
+    left, right = (_orthonormal(size, len(values), generator) for size in layer.weight.shape)
+    return _like(layer, (left * values) @ right.T, _permuted(layer.bias, generator), "spectrum_matched")
+
+
+def shuffled(layer: FirstLayer, seed: int) -> FirstLayer:
+    """All weights in random order, and all biases: keeps the distribution of the weights, not their arrangement."""
+    generator = torch.Generator().manual_seed(seed)
+    return _like(layer, _permuted(layer.weight, generator), _permuted(layer.bias, generator), "shuffled")
+
+
+def shuffled_within(layer: FirstLayer, seed: int) -> FirstLayer:
+    """The weights of each neuron in random order, its bias kept: keeps each neuron's distribution of weights as well."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = layer.weight.detach().cpu()
+    order = torch.rand(weight.shape, generator=generator).argsort(1)
+    return _like(layer, weight.gather(1, order), layer.bias.detach().cpu(), "shuffled_within")
+
+
+CONTROLS: dict[str, Callable[[FirstLayer, int], FirstLayer]] = {
+    "spectrum_matched": spectrum_matched,
+    "shuffled": shuffled,
+    "shuffled_within": shuffled_within,
+}
+"""Layers made from a trained one, by name: a function of (trained layer, seed)."""
+
+
+def _orthonormal(size: int, columns: int, generator: torch.Generator) -> Float[Tensor, "size columns"]:
+    """Uniform on the Stiefel manifold: QR of a Gaussian matrix, with the signs of R's diagonal taken out."""
+    q, r = torch.linalg.qr(torch.randn(size, columns, dtype=torch.float64, generator=generator))
+    return q * r.diagonal().sign()
+
+
+def _permuted(values: Tensor, generator: torch.Generator) -> Tensor:
+    flat = values.detach().cpu().reshape(-1)
+    return flat[torch.randperm(len(flat), generator=generator)].reshape(values.shape)
+
+
+def _like(layer: FirstLayer, weight: Tensor, bias: Tensor, law: str) -> FirstLayer:
+    made = FirstLayer(weight.to(layer.weight.dtype), bias.clone(), layer.activation, law, layer.scale)
+    return made.to(layer.weight.device).requires_grad_(False)
+
+
+class RandomLabels(Task):
+    """Labels as sparse as a task's, without structure: each output's targets in random order over inputs of equal size.
+
+    Among the inputs with k features on, as many have the label 1 as have the target 1; which ones is random. A readoff
+    that fits them as well as the gate owes its error to freedom, not to what the layer computes (Zhang et al. 2017,
+    "Understanding deep learning requires rethinking generalization").
+    """
+
+    truth = (0, 1)
+
+    def __init__(self, task: Task, inputs: Inputs, seed: int):
+        """Labels for these inputs only. Raises InputError for inputs that are a sample: an input may occur in it twice."""
+        if not inputs.enumerated:
+            raise InputError("random labels are given to all inputs: take fewer (active) features, so that they can be")
+        generator = torch.Generator().manual_seed(seed)
+        self.m, self.n_outputs, self.name = task.m, task.n_outputs, f"random labels as sparse as {task.name}"
+        # Inputs are found again by a sum of random whole numbers, one for each active feature, exact in float64.
+        self._keys = torch.randint(2**44, (task.m,), generator=generator).double()
+        x = inputs.dense(dtype=torch.float64).cpu()
+        self._codes, self._rows = (x @ self._keys).sort()
+        assert bool((self._codes.diff() > 0).all()), "two inputs have one code"  # odds below 10^-2 at a million inputs
+        labels = torch.zeros(len(x), task.n_outputs, dtype=torch.uint8)
+        size = x.sum(1)
+        for start in range(0, task.n_outputs, 64):
+            outputs = slice(start, min(start + 64, task.n_outputs))
+            for k in size.unique():
+                group = torch.nonzero(size == k).reshape(-1)
+                target = task.targets(x[group], outputs).to(torch.uint8)
+                order = torch.rand(target.shape, generator=generator).argsort(0)
+                labels[group, outputs] = target.gather(0, order)
+        self._labels = labels
+
+    def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
+        """The label. Raises InputError for an input that was not among those labelled."""
+        code = x.double().cpu() @ self._keys
+        place = torch.searchsorted(self._codes, code).clamp(max=len(self._codes) - 1)
+        if not bool((self._codes[place] == code).all()):
+            raise InputError("an input has no random label: labels were drawn for other inputs")
+        return self._labels[self._rows[place], outputs].long().to(x.device)

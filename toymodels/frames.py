@@ -1,0 +1,74 @@
+"""Frames: features embedded in superposition, as m directions in fewer than m dimensions.
+
+Column k is the unit vector of feature k (an "f-vector" of the 2024 post); the layer behind it sees F x. The coherence,
+the largest |cosine| of two directions, says how far features stay apart; no frame has less than Welch's bound
+(`theory.floors.welch_bound`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from toymodels.errors import InputError
+
+
+def check_frame(m: int, d0: int) -> None:
+    """Raises InputError unless m features go into 1 to m dimensions."""
+    if not 1 <= d0 <= m:
+        raise InputError(
+            f"d0 = {d0} dimensions for m = {m} features: it must lie between 1 and m (leave it out for an axis each)"
+        )
+
+
+def random_frame(m: int, d0: int, seed: int) -> Float[Tensor, "d0 m"]:
+    """m independent uniform unit vectors in R^d0. Raises InputError unless 1 <= d0 <= m."""
+    check_frame(m, d0)
+    return _unit(torch.randn(d0, m, generator=torch.Generator().manual_seed(seed)))
+
+
+def optimised_frame(m: int, d0: int, seed: int) -> Float[Tensor, "d0 m"]:
+    """m unit vectors in R^d0 of low coherence, from random ones. Raises InputError unless 1 <= d0 <= m.
+
+    The maximum of the squared cosines by ever sharper soft maxima (log-sum-exp), each minimised by L-BFGS. A local
+    minimum: `coherence` says how far from Welch's bound it ended.
+    """
+    return _optimised(m, d0, seed).clone()
+
+
+# A comparison asks for the same frame once for each first layer.
+@functools.lru_cache(maxsize=8)
+def _optimised(m: int, d0: int, seed: int) -> Float[Tensor, "d0 m"]:
+    raw = random_frame(m, d0, seed).double().requires_grad_()
+    row, column = torch.triu_indices(m, m, 1)
+    for sharpness in (10.0, 30.0, 100.0, 300.0, 1000.0):
+        optimiser = torch.optim.LBFGS([raw], max_iter=60, history_size=10, line_search_fn="strong_wolfe")
+
+        def soft_maximum(sharpness: float = sharpness, optimiser: torch.optim.LBFGS = optimiser) -> Tensor:
+            optimiser.zero_grad()
+            frame = _unit(raw)
+            squares = (frame.T @ frame)[row, column].square()
+            loss = torch.logsumexp(sharpness * squares, 0) / sharpness
+            loss.backward()
+            return loss
+
+        optimiser.step(soft_maximum)
+    return _unit(raw.detach()).float()
+
+
+def coherence(frame: Float[Tensor, "d0 m"]) -> float:
+    """The largest |cosine| of two different features' directions; 0 for a single feature."""
+    cosines = (_unit(frame).T @ _unit(frame)).abs()
+    return float(cosines.fill_diagonal_(0).max())
+
+
+def _unit(vectors: Float[Tensor, "d0 m"]) -> Float[Tensor, "d0 m"]:
+    return vectors / vectors.norm(dim=0, keepdim=True)
+
+
+FRAMES: dict[str, Callable[[int, int, int], Tensor]] = {"random": random_frame, "optimised": optimised_frame}
+"""Frames by name: a function of (m, d0, seed)."""
