@@ -27,7 +27,7 @@ from toymodels.storage import check_writable, read_json, write_atomically
 
 FIGURES = ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros", "within_quarter", "seconds")
 """Errors of a row: largest |error|, mean over pairs of each pair's largest, RMS at ones and at zeros, share within 1/4."""
-_ROWS = frozenset({"seeds", "task", "readoffs"})
+_ROWS = frozenset({"seeds", "task", "readoffs", "layers"})
 _ABOUT = ("run", "seed", "covered", "n_pairs", "proved", "stopped_at")
 """Columns that say nothing of what was varied."""
 _COLUMNS = frozenset({"kind", "task", "first_layer", "readoff", *FIGURES, *_ABOUT})

@@ -19,7 +19,7 @@ LAWS = {("identity", "constant"): (0.5, 0.0), ("gaussian", "analytic"): (20.0, -
 def row(config, task, seed, layer, readoff, error, inputs=None):
     """One row."""
     kind = "compare" if isinstance(config, CompareConfig) else "train"
-    left_out = NOT_IN_IDENTITY | {"seeds", "task", "readoffs"}
+    left_out = NOT_IN_IDENTITY | {"seeds", "task", "readoffs", "layers"}
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in to_dict(config).items() if k not in left_out}
     count = inputs or config.features().n_inputs
     return {

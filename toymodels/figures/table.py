@@ -40,7 +40,7 @@ def title_of(error: str) -> str:
 
 KEYS = ("task", "seed", "first_layer", "readoff")
 # The gate, the seed, the first layer and the readoff have columns of their own in a row.
-_NOT_SETTINGS = NOT_IN_IDENTITY | {"task", "seeds", "train_first", "readoffs"}
+_NOT_SETTINGS = NOT_IN_IDENTITY | {"task", "seeds", "train_first", "readoffs", "layers"}
 SETTINGS = tuple(
     dict.fromkeys(
         field.name

@@ -14,6 +14,7 @@ in that span, since two of these features are on), and its errors are divided by
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from toymodels.errors import InputError
 from toymodels.gates import Gate
@@ -32,26 +33,38 @@ def worst_error_floor(gate: Gate, m: int, s: int, d: int) -> float:
     check_features(m, s)
     if d < 1:
         raise InputError(f"a layer has at least one neuron, got d = {d}")
+    return max(_floors(gate, m, s, d), default=0.0)
+
+
+def _floors(gate: Gate, m: int, s: int, d: int) -> Iterator[float]:
+    """The floor by Welch's bound of each order that says something, from 1 up."""
     _, beta, gamma, delta = gate.coefficients
     free = m - s + 2
     pairs, rank = math.comb(free, 2), d + (free if beta or gamma else 1)
     if pairs < 2 or not delta:
-        return 0.0
-    best, order = 0.0, 1
+        return
+    order = 1
     while math.comb(rank + order - 1, order) < pairs:
-        best = max(best, welch_bound(pairs, rank, order))
+        bound = welch_bound(pairs, rank, order)
+        yield abs(delta) * bound / (1 + bound)
         order += 1
-    return abs(delta) * best / (1 + best)
 
 
 def least_width(gate: Gate, m: int, s: int, epsilon: float) -> int:
     """The smallest d at which `worst_error_floor` is at most epsilon; 1 where it says nothing. epsilon > 0."""
     if not epsilon > 0:
         raise InputError(f"an error to reach is a positive number, got {epsilon:g}")
+    check_active(s)
+    check_features(m, s)
+
+    def too_small(d: int) -> bool:
+        # Thin layers have very many orders, and their first ones tell.
+        return any(floor > epsilon for floor in _floors(gate, m, s, d))
+
     low, high = 0, 1
-    while worst_error_floor(gate, m, s, high) > epsilon:
+    while too_small(high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if worst_error_floor(gate, m, s, middle) > epsilon else (low, middle)
+        low, high = (middle, high) if too_small(middle) else (low, middle)
     return high

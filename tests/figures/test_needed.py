@@ -1,0 +1,56 @@
+import math
+
+import pytest
+
+from tests.figures import standin
+from toymodels.errors import InputError
+from toymodels.figures.needed import name_of, needed, width_needed
+
+
+def table():
+    rows = standin.widths(d=(8, 16, 32, 64, 128, 256), m=(16, 24), tasks=("and",), inputs="at_most")
+    return [row for row in rows if row["readoff"] in ("minimax", "analytic")]
+
+
+def test_the_width_is_where_the_law_says():
+    found = needed(table(), "worst_error", 0.25)
+    for (key, _, _), crossed in found.items():
+        constant, exponent = standin.LAWS[key[0], key[2]]
+        if key[0] == "gaussian" and key[2] == "analytic":
+            assert crossed.x == math.inf  # 20/√d is 1.25 at d = 256
+        else:
+            want = (constant / 0.25) ** (-1 / exponent)
+            # The errors carry 3 % of noise over three seeds, 2 % in the mean: 4 % in d for an exponent of −1/2 at one
+            # standard error. Linear interpolation of a power between d and 2d is off by 6 % at most.
+            assert crossed.x == pytest.approx(want, rel=3 * 0.04 + 0.06)
+
+
+def test_seeds_that_end_at_different_widths_count_with_their_last_error():
+    rows = [
+        {**row, "worst_error": error, "d": d, "seed": seed}
+        for row in table()[:1]
+        for seed, line in enumerate(((0.4, 0.2, None), (0.5, 0.4, 0.2)))
+        for d, error in zip((8, 16, 32), line, strict=True)
+        if error is not None
+    ]
+    (crossed,) = needed(rows, "worst_error", 0.25).values()
+    assert 16 < crossed.x < 32  # means 0.45, 0.3, 0.2: without the fill the last one is a seed alone
+
+
+def test_the_figure_has_every_method_and_says_what_was_not_reached():
+    drawing = width_needed(table())
+    for words in ("trained, minimax", "gaussian, own", "more than 256", "0.25", "0.1"):
+        assert words in drawing.text
+    assert "at most 2 active" in drawing.figure.axes[0].get_title()
+    assert "seeds" in drawing.figure.get_suptitle()
+
+
+def test_names():
+    assert name_of(("bernoulli", 0.5, "minimax")) == "bernoulli (p = 0.5), minimax"
+
+
+def test_tables_that_make_no_figure_are_refused():
+    with pytest.raises(InputError, match="task takes 2"):
+        width_needed(standin.widths(d=(8, 16), m=(12,)))
+    with pytest.raises(InputError, match="no width needed for seconds"):
+        width_needed(standin.widths(d=(8, 16), m=(12,), tasks=("and",)), "seconds")
