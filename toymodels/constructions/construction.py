@@ -10,6 +10,10 @@ from toymodels.readoffs.linear import LinearReadoff
 from toymodels.tasks import PairTask
 
 
+Probability = float | int | str | None
+"""That a weight is not 0, in sparse constructions: a number, "asymptotic", or None for the best known."""
+
+
 @dataclass(frozen=True)
 class Request:
     """The problem that a layer is constructed for."""
@@ -24,8 +28,8 @@ class Request:
     """Of the layer's random weights."""
     task: PairTask
     """The gate on pairs to be read off; targeted constructions are made for its pairs alone."""
-    p: float | int | str | None = None
-    """Probability that a weight is not 0, in sparse constructions: a number, "asymptotic", or None for the best known."""
+    p: Probability = None
+    """Probability that a weight is not 0, where the construction has one to choose."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Construction:
     """Where it was published, or that it was derived here."""
     gates: tuple[str, ...] | None = None
     """The gates that its own readoff computes; None for every gate."""
-    check: Callable[[int, int, float | int | str | None], None] = lambda m, d, p: None
+    check: Callable[[int, int, Probability], object] = lambda m, d, p: None
     """Raises InputError for (m, d, p) that it cannot be made for, before any work."""
     uses_p: bool = False
     """Whether the request's p counts."""

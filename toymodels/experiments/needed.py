@@ -51,7 +51,7 @@ MINIMAX = tuple(
 )
 OWN = tuple(
     Method(layer, "analytic" if layer == "gaussian" else "own", widest=32_768, most_inputs=200_000)
-    for layer in ("gaussian", "rademacher", "four_class", "bernoulli", "targeted", "quadratic")
+    for layer in ("gaussian", "rademacher", "four_class", "bernoulli", "quadratic")
 )
 TRAINED = (Method("trained", "minimax", widest=512, most_inputs=3_000),)
 METHODS = {method.name: method for method in (*TRAINED, *MINIMAX, *OWN)}

@@ -24,7 +24,6 @@ LAYER_COLOURS = {
     "rademacher": "#CC79A7",
     "bernoulli": "#009E73",
     "four_class": "#56B4E9",
-    "targeted": "#E69F00",
     "quadratic": "0.2",
 }
 """Of Okabe and Ito's palette."""
@@ -83,7 +82,8 @@ def width_needed(rows: Sequence[Row], error: str = "worst_error", epsilons: Sequ
     counts, sizes = values(rows, "s"), values(rows, "m")
     figure = new_figure(0.9 + 2.7 * len(counts))
     axes = figure.subplots(len(counts), len(epsilons), sharex=True, squeeze=False)
-    lines, drawn = [], {}
+    lines: list[tuple[str, ...]] = []
+    drawn: dict[str, Any] = {}
     for column, epsilon in enumerate(epsilons):
         found = needed(rows, error, epsilon)
         for line, s in enumerate(counts):

@@ -1,0 +1,203 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from toymodels.constructions.iid import bernoulli, iid, rademacher, ternary, ternary_law
+from toymodels.errors import InputError
+from toymodels.features import SparseFeatures
+from toymodels.gates import CASES, Gate
+from toymodels.layers import IdentityLayer, gaussian
+from toymodels.readoffs.by_class import class_readoff, mean_readoff
+from toymodels.tasks import PairTask, Task
+from toymodels.theory.bernoulli import activation_moments, bernoulli_errors, debias, mean_reciprocal
+from toymodels.theory.classes import solve_readoff
+from toymodels.theory.laws import RADEMACHER, FiniteLaw, bernoulli_law, finite_classes
+from toymodels.theory.two_valued import sign_readoff
+
+SKEW = FiniteLaw((-1.0, 0.0, 2.0), (0.5, 0.3, 0.2), 0.25)
+
+
+def inputs(s: int) -> torch.Tensor:
+    """One input with exactly s active for each case of the pair (0, 1)."""
+    x = torch.zeros(4, s + 2)
+    for row, (k, l) in zip(x, CASES, strict=True):
+        row[0], row[1] = k, l
+        row[2 : 2 + s - k - l] = 1
+    return x
+
+
+def outputs(draw, read, s: int, layers: int) -> np.ndarray:
+    """Outputs for the pair (0, 1), (layers, 4 cases), each layer fresh: every pair and input of a case has the same law."""
+    x = inputs(s)
+    found = []
+    for seed in range(layers):
+        layer = draw(seed)
+        found.append(read(layer)(layer(x))[:, 0].detach().double().numpy())
+    return np.array(found)
+
+
+def z_scores(samples: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Deviations of the four means and the four mean squared deviations from prediction, in standard errors."""
+    squares = (samples - mean) ** 2
+    found = []
+    for sample, predicted in ((samples, mean), (squares, variance)):
+        gap, error = sample.mean(0) - predicted, sample.std(0, ddof=1) / math.sqrt(len(sample))
+        # A case without any spread (both on, s = 2: every neuron gives 1) must agree to rounding.
+        found.append(np.where(error > 1e-7, gap / np.maximum(error, 1e-7), np.where(np.abs(gap) < 1e-6, 0, np.inf)))
+    return np.concatenate(found)
+
+
+SIZES = [(2, 60, 0.2), (3, 100, 0.3), (5, 50, 0.15)]
+
+
+@pytest.mark.parametrize(("s", "d", "p"), SIZES)
+def test_bernoulli_conditional_means_and_variances(s, d, p):
+    """Theory section 4, given a non-empty intersection: 1 + tp, tp, tp, tp − 1 + (1−p)^t, to 3 standard errors."""
+    task, layers = PairTask(s + 2, "and", [(0, 1)]), 1500
+    found = outputs(lambda seed: bernoulli(s + 2, d, seed, p), lambda layer: mean_readoff(layer, task, s, p), s, layers)
+    size = np.array([int(bernoulli(s + 2, d, seed, p).weight[:, :2].all(1).sum()) for seed in range(layers)])
+    t = s - np.array([0, 1, 1, 2])
+    mean = np.array([t[0] * p - 1 + (1 - p) ** t[0], t[1] * p, t[2] * p, 1 + t[3] * p])
+    variance = activation_moments(s, p).variance * mean_reciprocal(d, p)
+    held = found[size > 0]
+    assert np.abs(z_scores(held, mean, variance)).max() < 3
+    np.testing.assert_array_equal(found[size == 0], 0)
+    # Faults that this would catch: means of one more active feature, and a variance half as large again.
+    assert np.abs(z_scores(held, np.array([*mean[:1], *(mean[1:] + p)]), variance)).max() > 3
+    assert np.abs(z_scores(held, mean, 1.5 * variance)).max() > 3
+    assert len(held) < layers or d * p**2 > 5
+
+
+@pytest.mark.parametrize("kind", ["none", "shift", "affine"])
+def test_mean_readoff_by_hand(kind):
+    """Weights by the definition, pair by pair; a pair without common neurons outputs −shift."""
+    s, p = 3, 0.25
+    layer, task, correction = bernoulli(8, 12, 1, p), PairTask(8, "and"), debias(3, 0.25, kind)
+    readoff = mean_readoff(layer, task, s, p, kind)
+    x = SparseFeatures.at_most(8, 3).enumerate().dense()
+    activation = layer(x).detach()
+    read, empty = readoff(activation).detach(), 0
+    for index, (k, l) in enumerate(task.pairs.tolist()):
+        common = [i for i in range(12) if layer.weight[i, k] == 1 and layer.weight[i, l] == 1]
+        empty += not common
+        mean = activation[:, common].double().mean(1) if common else torch.zeros(len(x), dtype=torch.float64)
+        torch.testing.assert_close(read[:, index], correction.gain * mean - correction.shift, rtol=0, atol=1e-12)
+    assert 0 < empty < task.n_outputs
+
+
+def test_debiased_errors_are_those_of_theory():
+    s, d, p, layers = 3, 80, 0.3, 1500
+    task = PairTask(s + 2, "and", [(1, 0)])
+    found = outputs(
+        lambda seed: bernoulli(s + 2, d, seed, p), lambda layer: mean_readoff(layer, task, s, p, "affine"), s, layers
+    )
+    predicted, target = bernoulli_errors(d, s, p, "affine"), np.array([0, 0, 0, 1])
+    squares = (found - target) ** 2
+    z = (squares.mean(0) - predicted.rms**2) / (squares.std(0, ddof=1) / math.sqrt(layers))
+    assert np.abs(z).max() < 3
+
+
+LAWS = {
+    "rademacher": (RADEMACHER, "sign", "and"),
+    "rademacher_bias": (FiniteLaw((-1.0, 1.0), (0.5, 0.5), -1.0), "value", "xor"),
+    "ternary": (ternary_law(0.6), "sign", "and"),
+    "ternary_value": (ternary_law(0.6), "value", "first_and_not_second"),
+    "bernoulli": (bernoulli_law(0.3), "value", "xor"),
+    "skew": (SKEW, "sign", "or"),
+}
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_class_readoff_is_unbiased_with_the_predicted_error(name):
+    """48 figures: with this quantile the test fails by chance once in 1,000 new sets of seeds."""
+    law, by, gate = LAWS[name]
+    s, d, layers = 3, 64, 1000
+    task, parsed = PairTask(s + 2, gate, [(0, 1)]), Gate.parse(gate)
+    found = outputs(
+        lambda seed: iid(law, s + 2, d, seed), lambda layer: class_readoff(layer, task, s, law, by), s, layers
+    )
+    sigma = solve_readoff(finite_classes(law, s, by), parsed).sigma
+    limit = float(stats.t.ppf(1 - 1e-3 / 48 / 2, layers - 1))
+    target = np.array(parsed.truth, dtype=float)
+    assert np.abs(z_scores(found, target, sigma**2 / d)).max() < limit
+    assert np.abs(z_scores(found, target, 1.4 * sigma**2 / d)).max() > limit
+
+
+@pytest.mark.parametrize(("s", "c"), [(2, 2.0), (3, 4.0), (8, 6.4)])
+def test_the_readoff_of_a_rademacher_layer_is_the_product_of_signs(s, c):
+    """Theory section 3: c·sign(w_k)·sign(w_l)/d."""
+    layer, task = rademacher(6, 40, 0), PairTask(6, "and")
+    signs = layer.weight.detach().double()
+    product = signs[:, task.pairs[:, 0]].T * signs[:, task.pairs[:, 1]].T
+    for by in ("sign", "value"):
+        readoff = class_readoff(layer, task, s, RADEMACHER, by)
+        torch.testing.assert_close(readoff.weight.detach(), c * product / 40, rtol=0, atol=1e-9)
+        assert not readoff.bias.detach().any()
+
+
+def test_zeros_of_a_ternary_layer_are_read_too():
+    law = ternary_law(0.6)
+    layer, task = ternary(6, 40, 0, 0.6), PairTask(6, "and", [(0, 1)])
+    zeros = (layer.weight.detach()[:, :2] == 0).any(1)
+    assert class_readoff(layer, task, 3, law, "sign").weight.detach()[0, zeros].abs().max() > 0.01
+    best = solve_readoff(finite_classes(law, 3, "sign"), task.gate).sigma
+    assert (best**2).sum() < 0.95 * (sign_readoff(law, 3).sigma ** 2).sum()
+
+
+def test_order_within_a_pair_counts():
+    layer = iid(SKEW, 4, 30, 0)
+    one = class_readoff(layer, PairTask(4, "first_and_not_second", [(0, 1)]), 2, SKEW)
+    other = class_readoff(layer, PairTask(4, "second_and_not_first", [(1, 0)]), 2, SKEW)
+    torch.testing.assert_close(one.weight, other.weight, rtol=0, atol=1e-9)
+    assert not torch.allclose(
+        one.weight, class_readoff(layer, PairTask(4, "first_and_not_second", [(1, 0)]), 2, SKEW).weight
+    )
+
+
+def test_blocks_of_outputs_make_no_difference(monkeypatch):
+    layer, task = iid(SKEW, 9, 21, 0), PairTask(9, "xor")
+    whole = class_readoff(layer, task, 3, SKEW).weight
+    monkeypatch.setattr("toymodels.readoffs.by_class._BLOCK", 100)
+    assert torch.equal(class_readoff(layer, task, 3, SKEW).weight, whole)
+
+
+def test_values_that_single_precision_rounds_are_known():
+    law = FiniteLaw((-0.1, 0.7), (0.4, 0.6), -0.3)
+    for layer in (iid(law, 5, 10, 0), iid(law, 5, 10, 0).double()):
+        class_readoff(layer, PairTask(5, "and"), 2, law)
+
+
+class Odd(Task):
+    m, n_outputs, truth, name = 4, 1, (0, 1), "odd"
+
+    def cases(self, x, outputs=slice(None)):
+        return x.sum(1, keepdim=True).long() % 2
+
+
+TASK, LAYER = PairTask(5, "and"), bernoulli(5, 8, 0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: mean_readoff(LAYER, PairTask(5, "xor"), 2, 0.5), "computes the gate and, not xor"),
+        (lambda: mean_readoff(rademacher(5, 8, 0), TASK, 2, 0.5), "weights 0 and 1"),
+        (lambda: mean_readoff(bernoulli(5, 8, 0, 0.5, "tanh"), TASK, 2, 0.5), "ReLU"),
+        (lambda: mean_readoff(IdentityLayer(5), TASK, 2, 0.5), "ReLU"),
+        (lambda: mean_readoff(LAYER, TASK, 1, 0.5), "at least 2 active"),
+        (lambda: mean_readoff(LAYER, TASK, 2, 0.5, "magic"), "debiased"),
+        (lambda: mean_readoff(LAYER, Odd(), 2, 0.5), "pairs of features"),
+        (lambda: class_readoff(LAYER, Odd(), 2, bernoulli_law(0.5)), "pairs of features"),
+        (lambda: class_readoff(LAYER, TASK, 2, RADEMACHER), "weights other"),
+        (lambda: class_readoff(LAYER, TASK, 2, bernoulli_law(0.5, -0.5)), "biases are not"),
+        (lambda: class_readoff(gaussian(5, 8, 0), TASK, 2, RADEMACHER), "weights other"),
+        (lambda: class_readoff(LAYER, TASK, 2, bernoulli_law(0.5), "colour"), "by"),
+        (lambda: class_readoff(bernoulli(5, 8, 0, 1), TASK, 3, FiniteLaw((1.0,), (1.0,), -1.0)), "unbiased"),
+    ],
+)
+def test_wrong_inputs_are_refused(call, words):
+    with pytest.raises(InputError, match=words):
+        call()

@@ -1,0 +1,119 @@
+"""Readoffs of layers with iid weights on finitely many values, where a neuron's own two weights say how it is read."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from toymodels.errors import InputError
+from toymodels.gates import Gate
+from toymodels.layers import FirstLayer
+from toymodels.readoffs.linear import LinearReadoff
+from toymodels.tasks import PairTask, Task
+from toymodels.theory.bernoulli import debias
+from toymodels.theory.classes import solve_readoff
+from toymodels.theory.laws import FiniteLaw, finite_classes
+
+_BLOCK = 2**22
+"""Entries of a block of outputs, so that index tables stay small beside the readoff itself."""
+
+
+@torch.no_grad()
+def mean_readoff(layer: nn.Module, task: Task, s: int, p: float | int, kind: str = "none") -> LinearReadoff:
+    """Output of a pair: gain · (mean activation over S_k ∩ S_l) − shift, S_k the neurons with weight 1 on feature k.
+
+    Construction 1.2 of Vaintrob, Mendel, Hänni (2024), Theorem 1 of arXiv:2408.05451; gain and shift from
+    `toymodels.theory.bernoulli.debias(s, p, kind)`, kind "none" (as published), "shift" or "affine". A pair with an
+    empty intersection outputs −shift. Weights float64, (outputs, d).
+
+    Raises InputError unless the task is U-AND, the layer a ReLU layer of weights 0 and 1 with bias −1, s ≥ 2, 0 < p < 1.
+    """
+    found = _relu_layer(layer, "the mean over common neurons")
+    pairs_of = _pairs(task)
+    if pairs_of.gate.name != "and":
+        raise InputError(f"the mean over common neurons computes the gate and, not {pairs_of.gate.name}")
+    weight = found.weight
+    if not bool(((weight == 0) | (weight == 1)).all()) or not bool((found.bias == -1).all()):
+        raise InputError("the mean over common neurons reads layers of weights 0 and 1 with bias −1 only")
+    correction = debias(s, p, kind)
+    on = (weight > 0).T
+    pairs = pairs_of.pairs.to(weight.device)
+    both = (on[pairs[:, 0]] & on[pairs[:, 1]]).double()
+    both *= correction.gain / both.sum(1, keepdim=True).clamp(min=1)
+    return LinearReadoff(both, both.new_full((len(pairs),), -correction.shift))
+
+
+@torch.no_grad()
+def class_readoff(layer: nn.Module, task: Task, s: int, law: FiniteLaw, by: str = "value") -> LinearReadoff:
+    """Neuron i is read with η/d, η by the class of its weights on the pair: unbiased in all four cases at exactly s active.
+
+    η: `solve_readoff(finite_classes(law, s, by), gate)`, with its σ the standard deviation of every error is σ/√d over
+    the draw of the layer. by = "value": a class for each pair of weight values; by = "sign": by the signs of the two.
+    On a Rademacher layer both are c·sign(w_k)·sign(w_l)/d for AND (theory section 3); a ternary layer has nine classes, and
+    its zeros are read too, which leaves less error than the product of signs. Weights float64, (outputs, d).
+
+    Raises InputError unless the task is a gate on pairs that these classes can compute, s ≥ 2, and the layer a ReLU layer
+    with the values and the bias of the law.
+    """
+    found = _relu_layer(layer, "the readoff by class")
+    pairs_of = _pairs(task)
+    eta = _coefficients(law, s, by, pairs_of.gate)
+    which = _which_value(found, law)
+    table = torch.tensor(eta, dtype=torch.float64, device=which.device) / found.width
+    n = len(law.values)
+    pairs = pairs_of.pairs.to(which.device)
+    weight = torch.empty(len(pairs), found.width, dtype=torch.float64, device=which.device)
+    rows = max(1, _BLOCK // found.width)
+    for start in range(0, len(pairs), rows):
+        part = pairs[start : start + rows]
+        torch.take(table, which[part[:, 0]] * n + which[part[:, 1]], out=weight[start : start + rows])
+    return LinearReadoff(weight, weight.new_zeros(len(pairs)))
+
+
+@functools.lru_cache(maxsize=64)
+def _coefficients(law: FiniteLaw, s: int, by: str, gate: Gate) -> tuple[float, ...]:
+    """η of every ordered pair of the law's values, in the law's order. Raises InputError as `class_readoff` says."""
+    classes = finite_classes(law, s, by)
+    eta = solve_readoff(classes, gate).eta.tolist()
+    names = [float((value > 0) - (value < 0)) if by == "sign" else float(value) for value in law.values]
+    place = {label: index for index, label in enumerate(classes.labels)}
+    return tuple(eta[place[a, b]] for a in names for b in names)
+
+
+def _which_value(layer: FirstLayer, law: FiniteLaw) -> Int[Tensor, "m neurons"]:
+    """Which value of the law each weight is. Raises InputError for a weight or a bias that the law does not have."""
+    values: Float[Tensor, " values"] = _single(law.values, layer.weight)
+    which = torch.zeros(layer.weight.T.shape, dtype=torch.int64, device=layer.weight.device)
+    known = torch.zeros_like(which, dtype=torch.bool)
+    for index, value in enumerate(values):
+        here = layer.weight.T.eq(value)
+        known |= here
+        which[here] = index
+    if not bool(known.all()):
+        raise InputError(
+            f"the layer has weights other than the law's values {law.values}: give the law it was drawn from"
+        )
+    if not bool((layer.bias == _single((law.bias,), layer.bias)).all()):
+        raise InputError(f"the layer's biases are not the law's, {law.bias:g}: give the law it was drawn from")
+    return which
+
+
+def _single(values: Sequence[float], like: Tensor) -> Float[Tensor, " values"]:
+    """Numbers as a layer holds them: rounded to single precision when it was drawn, whatever its precision now."""
+    return torch.tensor(values, dtype=torch.float32).to(like)
+
+
+def _relu_layer(layer: nn.Module, name: str) -> FirstLayer:
+    if not (isinstance(layer, FirstLayer) and layer.activation == "relu"):
+        raise InputError(f"{name} holds for a layer of iid weights with ReLU only: use a fitted readoff here")
+    return layer
+
+
+def _pairs(task: Task) -> PairTask:
+    if not isinstance(task, PairTask):
+        raise InputError(f"this readoff reads a gate on pairs of features; the task {task.name} is not one")
+    return task
