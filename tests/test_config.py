@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from toymodels.config import check_device, cover, derive_seed, from_dict, identity, short_hash, to_dict
+from toymodels.config import check_device, cover, derive_seed, from_dict, identity, identity_of, short_hash, to_dict
 from toymodels.errors import InputError
 from toymodels.experiments.compare import CompareConfig
 from toymodels.experiments.train import TrainConfig
@@ -66,6 +66,21 @@ def test_wrong_configurations_are_refused(change, words):
         ({"minimax_pairs": 0}, "at least 1"),
         ({"frozen_layer": "identity"}, "name a random layer"),
         ({"frozen_layer": "nope"}, "unknown first layer"),
+        ({"layers": ()}, "layers is empty"),
+        ({"layers": ("gaussian", "nope")}, "unknown first layer 'nope'.*bernoulli"),
+        ({"layers": ("shuffled",)}, "shuffled is made from the trained layer: name trained"),
+        ({"layers": ("quadratic",), "d": 50}, "d = 50 is no square.*49 or 64"),
+        ({"layers": ("bernoulli",), "layer_p": 1.5}, "p = 1.5: it must be above 0 and at most 1"),
+        ({"layers": ("bernoulli",), "layer_p": 0}, "p = 0: it must be above 0"),
+        ({"layers": ("bernoulli",), "layer_p": "asymptotic"}, "needs d > ln⁴"),
+        ({"layers": ("ternary",), "layer_p": "asymptotic"}, "a number in"),
+        ({"layer_p": 0.3}, "layer_p is for bernoulli and ternary layers"),
+        ({"frozen_layer": "rademacher", "activation": "gelu"}, "activation of its own"),
+        ({"readoffs": ("random_labels",), "m": 200, "s": 3}, "leave"),
+        ({"d0": 51}, "d0 = 51 dimensions for m = 50.*between 1 and m"),
+        ({"d0": 0}, "d0 = 0"),
+        ({"frame": "optimised"}, "it takes d0"),
+        ({"d0": 20, "frame": "magic"}, "one of random, optimised"),
         ({"m": 200, "s": 3, "inputs": "exactly"}, "make 1,313,400, more than 200,000.*leave minimax out"),
     ],
 )
@@ -93,7 +108,14 @@ def test_a_device_that_is_not_there_is_refused():
 
 
 def test_streams_of_one_seed_differ():
-    roles = ["trained layer", "frozen layer", "batches", "evaluation", "pairs"]
+    roles = ["trained layer", "frozen layer", "batches", "evaluation", "pairs", "fit", "frame", "labels"]
     seeds = {derive_seed(seed, role) for seed in range(50) for role in roles}
-    assert len(seeds) == 250
+    assert len(seeds) == 400
     assert torch.Generator().manual_seed(max(seeds)).initial_seed() == max(seeds)
+
+
+def test_a_setting_left_out_is_the_run_of_before_it_was_there():
+    saved = to_dict(TrainConfig(m=6, d=4))
+    before = {key: value for key, value in saved.items() if key not in ("d0", "frame", "layer_p")}
+    assert identity_of(before) == identity_of(saved)
+    assert identity_of(to_dict(TrainConfig(m=6, d=4, d0=3))) != identity_of(saved)

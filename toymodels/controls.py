@@ -73,7 +73,8 @@ class RandomLabels(Task):
 
     Among the inputs with k features on, as many have the label 1 as have the target 1; which ones is random. A readoff
     that fits them as well as the gate owes its error to freedom, not to what the layer computes (Zhang et al. 2017,
-    "Understanding deep learning requires rethinking generalization").
+    "Understanding deep learning requires rethinking generalization"). With at most 2 features on, the only such label of an
+    AND is the AND of another pair, and the control says nothing; from 3 on it does.
     """
 
     truth = (0, 1)

@@ -259,6 +259,7 @@ def notes(config: CompareConfig) -> list[str]:
         lines.append(
             "random_labels: minimax readoffs of labels as sparse as the targets, in random order over inputs of equal size; "
             "errors are against these labels."
+            + (" With at most 2 active, such a label is the AND of another pair." if config.s <= 2 else "")
         )
     return lines + [f"The construction {name} is left out: {why}." for name, why in config.left_out().items()]
 

@@ -1,0 +1,109 @@
+"""Comparisons over constructions, controls and embedded features."""
+
+import pytest
+
+from toymodels.constructions import CONSTRUCTIONS
+from toymodels.controls import CONTROLS
+from toymodels.experiments.compare import CompareConfig, run_compare
+from toymodels.experiments.kinds import KINDS
+from toymodels.experiments.show import describe
+from toymodels.experiments.train import TrainConfig, run_train
+from toymodels.record import load_network
+from toymodels.results import read_table
+from toymodels.storage import read_json
+
+READOFFS = ("own", "analytic", "balanced", "minimax", "random_labels")
+SMALL = {"m": 8, "d": 9, "steps": 20, "figures": False}
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """The folder of a comparison of all layers by the readoffs that need no training, for both gates."""
+    out = tmp_path_factory.mktemp("all") / "run"
+    return run_compare(CompareConfig(**SMALL, s=3, layers=("all",), readoffs=READOFFS, out=out))
+
+
+def test_all_layers_stand_in_one_table(everything):
+    rows = read_json(everything / "results.json")["rows"]
+    names = list(dict.fromkeys(row["layer"] for row in rows))
+    assert names == ["identity", "gaussian", *CONSTRUCTIONS, "trained", *CONTROLS]
+    assert all(row["proved"] for row in rows if row["readoff"] in ("minimax", "random_labels"))
+    for task in ("and", "xor"):
+        own = {row["layer"] for row in rows if (row["task"], row["readoff"]) == (task, "own")}
+        assert own == {name for name, made in CONSTRUCTIONS.items() if made.gates is None or task in made.gates}
+
+
+def test_a_minimax_readoff_is_never_worse_than_the_constructions_own(everything):
+    rows = {(row["task"], row["layer"], row["readoff"]): row for row in read_json(everything / "results.json")["rows"]}
+    for (task, layer, readoff), row in rows.items():
+        if readoff != "random_labels":
+            assert row["worst_error"] >= rows[task, layer, "minimax"]["worst_error"] - 1e-6
+
+
+def test_controls_are_made_from_the_trained_layer(everything):
+    folder = everything / "and-seed-0"
+    trained = load_network(folder / "trained-minimax.safetensors")[0].layer
+    for name in CONTROLS:
+        made = load_network(folder / f"{name}-minimax.safetensors")[0].layer
+        assert made.law == name
+        assert made.weight.shape == trained.weight.shape
+    shuffled = load_network(folder / "shuffled-minimax.safetensors")[0].layer
+    assert shuffled.weight.flatten().sort().values.equal(trained.weight.flatten().sort().values)
+
+
+def test_every_network_is_rebuilt_from_the_record(everything):
+    text = describe(everything, again=True)
+    assert "differs" not in text
+    assert "missing" not in text
+    assert "random_labels: minimax readoffs of labels" in text
+    assert "own: the construction's readoff, made for exactly 3" in text
+
+
+def test_the_names_of_the_figures_are_those_of_the_summary(everything):
+    config = CompareConfig(**SMALL, s=3, layers=("all",), readoffs=READOFFS)
+    summary = KINDS["compare"].summary(read_json(everything / "results.json"))
+    flat = {f"{group}.{name}" for group, values in summary.items() for name in values}
+    assert flat == set(KINDS["compare"].figures(config))
+
+
+def test_a_construction_that_does_not_fit_is_left_out_of_all_with_a_note(tmp_path):
+    config = CompareConfig(
+        m=6, d=8, steps=5, task=("and",), layers=("all",), readoffs=("own",), figures=False, out=tmp_path / "run"
+    )
+    result = read_json(run_compare(config) / "results.json")
+    assert "quadratic" not in {row["layer"] for row in result["rows"]}
+    assert any("quadratic is left out: d = 8 is no square" in note for note in result["notes"])
+
+
+def test_named_layers_are_all_there_is(tmp_path):
+    config = CompareConfig(
+        **SMALL, task=("and",), layers=("rademacher",), readoffs=("own", "minimax"), out=tmp_path / "run"
+    )
+    rows = read_table(run_compare(config))
+    assert [(row["first_layer"], row["readoff"]) for row in rows] == [("rademacher", "own"), ("rademacher", "minimax")]
+    assert not list((tmp_path / "run").rglob("*training*"))
+
+
+def test_every_first_layer_runs_on_embedded_features(tmp_path):
+    readoffs = ("own", "analytic", "least_squares", "trained", "minimax")
+    config = CompareConfig(
+        **SMALL, task=("and",), d0=5, frame="optimised", layers=("all",), readoffs=readoffs, out=tmp_path / "run"
+    )
+    folder = run_compare(config)
+    rows = read_json(folder / "results.json")["rows"]
+    assert {row["layer"] for row in rows} == {"identity", "gaussian", *CONSTRUCTIONS, "trained", *CONTROLS}
+    assert not [row for row in rows if row["readoff"] == "analytic"]  # made for features with axes of their own
+    frames = [load_network(path)[0].layer.frame for path in folder.rglob("*-minimax.safetensors")]
+    assert len(frames) == len({row["layer"] for row in rows})
+    assert all(frame.shape == (5, 8) and frame.equal(frames[0]) for frame in frames)  # one frame for all
+    assert "differs" not in describe(folder, again=True)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"d0": 5}, {"layer": "bernoulli", "layer_p": 0.4}, {"layer": "rademacher", "d0": 6}]
+)
+def test_networks_are_trained_from_constructions_and_behind_frames(settings, tmp_path):
+    folder = run_train(TrainConfig(m=8, d=9, steps=10, **settings, out=tmp_path / "run"))
+    network, _, _ = load_network(folder / "seed-0" / "network.safetensors")
+    assert hasattr(network.layer, "frame") == ("d0" in settings)
+    assert getattr(network.layer, "layer", network.layer).law == "trained"
