@@ -7,10 +7,12 @@ from scipy import stats
 
 from toymodels.constructions.iid import bernoulli, iid, rademacher, ternary, ternary_law
 from toymodels.errors import InputError
+from toymodels.evaluation import evaluate
 from toymodels.features import SparseFeatures
 from toymodels.gates import CASES, Gate
 from toymodels.layers import IdentityLayer, gaussian
-from toymodels.readoffs.by_class import class_readoff, mean_readoff
+from toymodels.network import Network
+from toymodels.readoffs.by_class import class_readoff, fitted_class_readoff, mean_readoff
 from toymodels.tasks import PairTask, Task
 from toymodels.theory.bernoulli import activation_moments, bernoulli_errors, debias, mean_reciprocal
 from toymodels.theory.classes import solve_readoff
@@ -201,3 +203,42 @@ TASK, LAYER = PairTask(5, "and"), bernoulli(5, 8, 0, 0.5)
 def test_wrong_inputs_are_refused(call, words):
     with pytest.raises(InputError, match=words):
         call()
+
+
+def test_a_fitted_class_readoff_is_the_least_squares_over_five_numbers():
+    """Against NumPy's weighted least squares over every (input, pair), with the five terms written out."""
+    features, task = SparseFeatures.at_most(9, 3), PairTask(9, "and")
+    inputs, layer = features.enumerate(), gaussian(9, 7, 0, bias=-0.3)
+    fitted = fitted_class_readoff(layer, task, features, inputs)
+    a = layer.double()(inputs.dense(dtype=torch.float64)).detach().numpy()
+    sign = np.where(layer.weight.detach().numpy() > 0, 1.0, -1.0).T
+    x, law = inputs.dense().numpy(), inputs.probabilities.numpy()
+    shares = features.case_probabilities()
+    terms, targets, roots = [], [], []
+    for k, l in task.pairs.tolist():
+        for row in range(len(x)):
+            u, v = sign[k], sign[l]
+            terms.append([a[row].sum(), a[row] @ u, a[row] @ v, a[row] @ (u * v), 1.0])
+            targets.append(x[row, k] * x[row, l])
+            roots.append((law[row] / shares[int(2 * x[row, k] + x[row, l])]) ** 0.5)
+    scaled = np.array(roots)[:, None] * np.array(terms)
+    alpha, beta, gamma, delta, offset = np.linalg.lstsq(scaled, np.array(roots) * targets, rcond=None)[0]
+    for (k, l), weight in zip(task.pairs.tolist(), fitted.weight.detach().numpy(), strict=True):
+        u, v = sign[k], sign[l]
+        assert np.allclose(weight, alpha + beta * u + gamma * v + delta * u * v, atol=1e-8)
+    assert np.allclose(fitted.bias.detach().numpy(), offset, atol=1e-8)
+
+
+def test_on_a_wide_rademacher_layer_it_is_the_sign_readoff():
+    """Its error is at most that of the unbiased readoff by class in the case-balanced mean square, which it minimises."""
+    features, task = SparseFeatures.exactly(12, 2), PairTask(12, "and")
+    inputs, layer = features.enumerate(), rademacher(12, 400, 0)
+    found = evaluate(Network(layer, fitted_class_readoff(layer, task, features, inputs)), task, inputs)
+    other = evaluate(Network(layer, class_readoff(layer, task, 2, RADEMACHER)), task, inputs)
+    assert sum(case.rms**2 for case in found.cases) < sum(case.rms**2 for case in other.cases)
+
+
+def test_it_refuses_what_it_cannot_read():
+    features = SparseFeatures.at_most(6, 2)
+    with pytest.raises(InputError, match="FirstLayer"):
+        fitted_class_readoff(IdentityLayer(6), PairTask(6, "and"), features, features.enumerate())

@@ -25,6 +25,7 @@ from toymodels.jobs import run_jobs
 from toymodels.layers import Embedded, FirstLayer, inner
 from toymodels.plots import draw_comparison
 from toymodels.readoffs.analytic import analytic
+from toymodels.readoffs.by_class import fitted_class_readoff
 from toymodels.readoffs.least_squares import balanced, least_squares
 from toymodels.readoffs.linear import LinearReadoff
 from toymodels.readoffs.minimax import check_minimax
@@ -50,7 +51,8 @@ class CompareConfig(NetworkSettings):
     task: tuple[str, ...] = ("and", "xor")
     """Gates on every pair, each with a table and a figure of its own."""
     readoffs: tuple[str, ...] = READOFFS
-    """Which to compare: constant analytic own (a construction's) least_squares balanced trained minimax random_labels."""
+    """Which to compare: constant analytic own (a construction's) least_squares balanced by_class trained minimax
+    random_labels."""
     minimax_pairs: int = 2000
     """Minimax readoffs are found for all pairs, or a random sample of this many if there are more (a linear program each)."""
     frozen_layer: str = "gaussian"
@@ -128,9 +130,15 @@ class CompareConfig(NetworkSettings):
         if layer == "identity":
             names = [name for name in names if name in ("constant", "minimax", "random_labels")]
         elif layer == "trained":
-            names = [name for name in names if name in ("trained", "minimax", "random_labels")]
+            names = [name for name in names if name in ("by_class", "trained", "minimax", "random_labels")]
         own = layer in CONSTRUCTIONS and CONSTRUCTIONS[layer].reads(task)
-        without = {"own": own, "analytic": analytic_applies(self, layer), "constant": layer == "identity"}
+        plain = self.d0 is None  # behind a frame a weight is no weight on a feature
+        without = {
+            "own": own,
+            "analytic": analytic_applies(self, layer),
+            "constant": layer == "identity",
+            "by_class": plain,
+        }
         return tuple(name for name in names if without.get(name, True))
 
     def _check_layers(self) -> None:
@@ -151,6 +159,7 @@ FITTED: dict[str, Fit] = {
     "analytic": lambda config, layer, task, inputs: analytic(layer, task, max(2, round(config.s))),
     "least_squares": lambda config, layer, task, inputs: least_squares(layer, task, inputs),
     "balanced": lambda config, layer, task, inputs: balanced(layer, task, config.features(), inputs),
+    "by_class": lambda config, layer, task, inputs: fitted_class_readoff(layer, task, config.features(), inputs),
 }
 """Readoffs of a frozen layer by name. Add your own, and name it in `readoffs`, to set it beside the others."""
 

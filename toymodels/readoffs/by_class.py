@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Sequence
 
@@ -10,8 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from toymodels.errors import InputError
+from toymodels.features import Inputs, SparseFeatures
 from toymodels.gates import Gate
 from toymodels.layers import FirstLayer
+from toymodels.losses import case_weights
 from toymodels.readoffs.linear import LinearReadoff
 from toymodels.tasks import PairTask, Task
 from toymodels.theory.bernoulli import debias
@@ -72,6 +75,41 @@ def class_readoff(layer: nn.Module, task: Task, s: int, law: FiniteLaw, by: str 
         part = pairs[start : start + rows]
         torch.take(table, which[part[:, 0]] * n + which[part[:, 1]], out=weight[start : start + rows])
     return LinearReadoff(weight, weight.new_zeros(len(pairs)))
+
+
+@torch.no_grad()
+def fitted_class_readoff(layer: nn.Module, task: Task, features: SparseFeatures, inputs: Inputs) -> LinearReadoff:
+    """One value for each sign class of a neuron's two weights, and an offset, for all pairs at once: A − B1 − B2 + C, fitted.
+
+    Readoff i of the pair (k, l) is α + β sign(w_ik) + γ sign(w_il) + δ sign(w_ik) sign(w_il); the five numbers, the offset
+    among them, minimise the squared error over all pairs and inputs in which every input case weighs the same. So few
+    numbers fit no pair's peculiarities: what a layer reads well this way, it owes to the four-class algorithm (Newgas,
+    arXiv:2507.09816; the four-quadrant readoff of theory section 3). A weight of 0 counts as negative. Weights float64.
+
+    Raises InputError unless the task is a gate on pairs and the layer a FirstLayer.
+    """
+    if not isinstance(layer, FirstLayer):
+        raise InputError("the readoff by sign class reads a FirstLayer's weights: use a fitted readoff here")
+    pairs_of = _pairs(task)
+    sign = torch.where(layer.weight > 0, 1.0, -1.0).double().T.contiguous()
+    first, second = pairs_of.pairs.to(sign.device).T
+    weights = case_weights("case", pairs_of.truth, pairs_of.case_probabilities(features))
+    layer = copy.deepcopy(layer).double()
+    moments, mixed = torch.zeros(5, 5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
+    for rows in inputs.blocks(max(1, _BLOCK // pairs_of.n_outputs)):
+        x = inputs.dense(rows, torch.float64)
+        a = layer(x)
+        total, single = a.sum(1, keepdim=True), a @ sign.T
+        parts = [total.expand(-1, len(first)), single[:, first], single[:, second], a @ (sign[first] * sign[second]).T]
+        terms = torch.stack([*parts, torch.ones_like(parts[0])], -1).reshape(-1, 5)
+        share = (pairs_of.by_case(x, weights) * inputs.probabilities[rows, None]).reshape(-1, 1)
+        moments += (terms.T @ (terms * share)).cpu()
+        mixed += ((share * terms).T @ pairs_of.targets(x).reshape(-1)).cpu()
+    # Dead layers and gates without an interaction leave some of the five free: the least of them.
+    alpha, beta, gamma, delta, offset = torch.linalg.lstsq(moments, mixed, driver="gelsd").solution.tolist()
+    u, v = sign[first], sign[second]
+    weight = alpha + beta * u + gamma * v + delta * u * v
+    return LinearReadoff(weight, weight.new_full((len(first),), offset))
 
 
 @functools.lru_cache(maxsize=64)
