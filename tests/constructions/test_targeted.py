@@ -8,6 +8,7 @@ from toymodels.constructions.targeted import (
     best_per_gate,
     errors_over_gates,
     expected_load,
+    feasible_gates,
     gate_neurons,
     interference,
     load,
@@ -174,6 +175,47 @@ def test_errors_grow_with_gates_and_shrink_with_width():
     ]
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_the_feasible_number_of_gates_is_where_the_error_crosses_the_limit(own):
+    inputs = SparseFeatures.at_most(20, 2).enumerate()
+    number = feasible_gates(300, inputs, 0, own=own, ratio=1.0001)
+    assert 1 < number < 190
+    below, above = errors_over_gates(300, (number, number + 1), inputs, 0, own=own)
+    assert below.worst_error < 0.5 <= above.worst_error
+    assert feasible_gates(300, inputs, 0, own=own, d0=2) == 0
+    assert feasible_gates(300, inputs, 0, 10.0, own=own) == 190
+    # Wider: more gates.
+    assert feasible_gates(1200, inputs, 0, own=own) > number
+
+
+def test_own_neurons_are_read_where_asked_for():
+    m, d, seed, n = 12, 60, 1, 5
+    pairs, inputs = random_graph(m, 40, seed), SparseFeatures.at_most(m, 2).enumerate()
+    layer, task, own = published(m, d, seed, pairs, n)
+    for chosen, readoff in ((True, own), (False, targeted_readoff(layer, task))):
+        measured = evaluate(Network(layer, readoff), task, inputs)
+        row = errors_over_gates(d, (40,), inputs, seed, n, own=chosen)[0]
+        assert (row.worst_error, row.mean_load) == (measured.worst_error, load(layer).mean)
+        one = [measured.cases[case] for case in (1, 2)]
+        assert row.rms_one_on**2 * sum(c.share for c in one) == pytest.approx(sum(c.share * c.rms**2 for c in one))
+
+
+def test_features_in_superposition_disturb_more_the_fewer_dimensions_they_have():
+    """An orthonormal frame of d0 = m changes nothing but rounding; random vectors in fewer dimensions interfere."""
+    m, d, seed, n = 16, 200, 0, 5
+    inputs = SparseFeatures.at_most(m, 2).enumerate()
+    layer, task, _ = published(m, d, seed, random_graph(m, 20, seed), n)
+    readoff = targeted_readoff(layer, task)
+    turned = torch.linalg.qr(torch.randn(m, m, generator=torch.Generator().manual_seed(0))).Q
+    plain = evaluate(Network(layer, readoff), task, inputs).worst_error
+    # Sums of 16 products in float32, each up to 1.
+    same = evaluate(Network(behind(turned, layer), readoff), task, inputs).worst_error
+    assert same == pytest.approx(plain, abs=16 * m * torch.finfo(torch.float32).eps)
+    errors = [errors_over_gates(d, (20,), inputs, seed, n, d0=d0)[0].rms_one_on for d0 in (4, 8, 16)]
+    axes = errors_over_gates(d, (20,), inputs, seed, n)[0].rms_one_on
+    assert errors[0] > errors[1] > errors[2] > axes
+
+
 def test_random_graphs_have_different_edges():
     pairs = random_graph(9, 36, 0)
     assert sorted(map(tuple, pairs.tolist())) == [(k, l) for k in range(9) for l in range(k + 1, 9)]
@@ -204,6 +246,7 @@ LAYER = targeted(8, 40, 3, PAIRS, 6)
         (lambda: targeted_readoff(LAYER, PairTask(8, "and", PAIRS[:2]), gate_neurons(8, 40, 3, PAIRS, 6)), "one row"),
         (lambda: interference(10, 5, -1), "at least 0"),
         (lambda: random_graph(5, 11, 0), "10 pairs"),
+        (lambda: feasible_gates(10, SparseFeatures.at_most(5, 2).enumerate(), 0, 0), "lies above 0"),
         (lambda: random_graph(5, 0, 0), "10 pairs"),
     ],
 )

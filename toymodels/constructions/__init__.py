@@ -108,7 +108,7 @@ CONSTRUCTIONS: dict[str, Construction] = {
         lambda request: quadratic.quadratic(request.m, request.d, request.seed),
         lambda request, layer: quadratic.quadratic_readoff(layer, request.task),
         "product of two features' directions (Vaintrob et al. 2024, section 1.5)",
-        check=lambda m, d, p: quadratic._root(d),
+        check=lambda m, d, p: quadratic.root(d),
     ),
     "four_class": Construction(
         _four_class,

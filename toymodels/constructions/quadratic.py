@@ -41,7 +41,7 @@ def quadratic(m: int, d: int, seed: int, frame: Float[Tensor, "r m"] | None = No
     """
     if m < 2:
         raise InputError(f"m = {m} features: pairs need at least 2")
-    r = _root(d)
+    r = root(d)
     if frame is None:
         frame = torch.randn(r, m, generator=torch.Generator().manual_seed(seed))
         frame = frame / frame.norm(dim=0, keepdim=True)
@@ -79,7 +79,7 @@ def layer_frame(layer: nn.Module) -> Float[Tensor, "r m"]:
         raise InputError(
             "this needs the layer of the quadratic construction, as `quadratic` makes it: use a fitted readoff"
         )
-    return layer.weight.detach()[: _root(layer.width)]
+    return layer.weight.detach()[: root(layer.width)]
 
 
 def layer_coherence(layer: nn.Module) -> float:
@@ -116,7 +116,8 @@ def _form(first: Float[Tensor, "r pairs"], second: Float[Tensor, "r pairs"]) -> 
     return torch.cat([first * second, mixed, -mixed]).T.contiguous()
 
 
-def _root(d: int) -> int:
+def root(d: int) -> int:
+    """r of a layer of d = r² neurons. Raises InputError for d < 1 or a d that is no square."""
     if d < 1:
         raise InputError(f"d = {d} neurons: the layer needs at least 1")
     r = math.isqrt(d)

@@ -181,7 +181,8 @@ def predicted_worst_error(m: int, d: int, pairs: Pairs, per_gate: int, s: int = 
     t, n = s - 1, per_gate
     degrees, features = np.unique(torch.bincount(table.reshape(-1), minlength=m).numpy(), return_counts=True)
     tails = binom.sf(np.arange(n * t + 1)[:, None] - 1, n * t, 1 - (1 - n / d) ** degrees) @ (features / m)
-    count = len(table) * max(1, math.comb(m - 2, t)) * np.append(tails, 0.0)  # of sums of at least 0, 1, …, n t + 1
+    sums = min(len(table) * max(1, math.comb(m - 2, t)), 10**300)  # as a float
+    count = float(sums) * np.append(tails, 0.0)  # of sums of at least 0, 1, …, n t + 1
     largest = int(np.argmax(count <= math.log(2))) - 1
     return Prediction(largest / n, float(count[largest]))
 
@@ -229,11 +230,13 @@ def errors_over_gates(
     per_gate: int | None = None,
     s: int = 2,
     d0: int | None = None,
+    own: bool = False,
 ) -> list[GateErrors]:
     """Errors at fixed width d on random graphs of ever more gates, over the inputs given: how many gates are feasible.
 
     Layer and graph are drawn from the seed; `per_gate` None is `best_per_gate` at s active, for each number of gates. With d0
-    the features are random unit vectors of R^d0 (the same seed), and the layer stands behind them. Readoff: the default.
+    the features are random unit vectors of R^d0 (the same seed), and the layer stands behind them. `own`: read the gates'
+    own neurons, as published, in place of all that see both features.
     Raises InputError as `targeted`, `random_graph` and `random_frame` do.
     """
     frame = None if d0 is None else random_frame(inputs.m, d0, seed)
@@ -243,13 +246,49 @@ def errors_over_gates(
         size = best_per_gate(inputs.m, d, pairs, s) if per_gate is None else per_gate
         layer, task = targeted(inputs.m, d, seed, pairs, size), PairTask(inputs.m, "and", pairs)
         seen = layer if frame is None else behind(frame, layer)
-        measured = evaluate(Network(seen, targeted_readoff(layer, task)), task, inputs)
+        readoff = targeted_readoff(layer, task, gate_neurons(inputs.m, d, seed, pairs, size) if own else None)
+        measured = evaluate(Network(seen, readoff), task, inputs)
         one, other = measured.cases[1:3]
         share = max(one.share + other.share, 1e-300)
         rms = math.sqrt((one.share * one.rms**2 + other.share * other.rms**2) / share)
         mean = float(measured.output_worst.mean())
         found.append(GateErrors(number, size, measured.worst_error, mean, rms, load(layer).mean))
     return found
+
+
+def feasible_gates(
+    d: int,
+    inputs: Inputs,
+    seed: int,
+    worst_error: float | int = 0.5,
+    s: int = 2,
+    d0: int | None = None,
+    own: bool = False,
+    ratio: float = 1.03,
+) -> int:
+    """How many gates of a random graph have a worst error below a limit: all m(m − 1)/2 pairs, or the number to a factor `ratio`.
+
+    Below 1/2 every output can be told from the other value by a threshold. All pairs are tried first, then the logarithm is
+    bisected from 1 gate on: the error grows with the gates on the whole, not at every step (common neurons, crowded, are many),
+    so another crossing may exist. 0 if a single gate is too many.
+    Raises InputError for a limit or a ratio that is not above 0 or 1, or as `errors_over_gates` does.
+    """
+    if not (worst_error > 0 and ratio > 1):
+        raise InputError(f"a limit of errors lies above 0 and a ratio above 1, got {worst_error:g} and {ratio:g}")
+
+    def good(gates: int) -> bool:
+        # Errors are ratios of counts of neurons: one that equals the limit must not pass by rounding.
+        return errors_over_gates(d, [gates], inputs, seed, None, s, d0, own)[0].worst_error < worst_error * (1 - 1e-9)
+
+    low, high = 1, inputs.m * (inputs.m - 1) // 2
+    if not good(low):
+        return 0
+    if good(high):
+        return high
+    while high - low > 1 and high > ratio * low:
+        middle = min(max(round(math.sqrt(low * high)), low + 1), high - 1)
+        low, high = (middle, high) if good(middle) else (low, middle)
+    return low
 
 
 def _seen(layer: nn.Module) -> Float[Tensor, "neurons m"]:
