@@ -9,7 +9,6 @@ from toymodels.layers import FirstLayer
 from toymodels.readoffs.linear import LinearReadoff
 from toymodels.tasks import PairTask
 
-
 Probability = float | int | str | None
 """That a weight is not 0, in sparse constructions: a number, "asymptotic", or None for the best known."""
 
