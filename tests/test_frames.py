@@ -73,4 +73,6 @@ def test_embedded_networks_are_stored_and_measured_as_any_other(tmp_path):
     assert evaluate(loaded, task, inputs).worst_error == want.worst_error
     # The same layer without an embedding, of the product's weights.
     plain = FirstLayer((layer.layer.weight.double() @ FRAME.double()).detach(), layer.layer.bias.double().detach())
-    assert evaluate(Network(plain, network.readoff), task, inputs).worst_error == pytest.approx(want.worst_error, abs=1e-9)
+    assert evaluate(Network(plain, network.readoff), task, inputs).worst_error == pytest.approx(
+        want.worst_error, abs=1e-9
+    )

@@ -26,6 +26,10 @@ from toymodels.storage import read_json
 from toymodels.tasks import PairTask
 
 
+_MOST_WORK = 2e10
+"""Inputs × neurons² of a minimax readoff."""
+
+
 @dataclass(frozen=True)
 class Method:
     """A first layer with a readoff, and how far it is looked at."""
@@ -85,7 +89,7 @@ def run_search(search: Search, folder: Path, position: int = 0) -> None:
         rows = read_json(there / "results.json", ("rows",))["rows"]
         return max(float(row["worst_error"]) for row in rows)
 
-    through(worst, widths(search.method), search.epsilons, guess(search))
+    through(worst, affordable(search), search.epsilons, guess(search))
 
 
 def widths(method: Method) -> list[int]:
@@ -93,6 +97,13 @@ def widths(method: Method) -> list[int]:
     found = dict.fromkeys(2 * round(4 * 2 ** (k / 2)) for k in itertools.takewhile(
         lambda k: 8 * 2 ** (k / 2) <= method.widest * 1.001, itertools.count()))  # fmt: skip
     return [round(math.sqrt(d)) ** 2 for d in found] if method.layer == "quadratic" else list(found)
+
+
+def affordable(search: Search) -> list[int]:
+    """The widths of a search; minimax readoffs end where one pair takes some ten seconds."""
+    inputs = SparseFeatures.at_most(search.m, search.s).n_inputs
+    most = math.sqrt(_MOST_WORK / inputs) if search.method.readoff == "minimax" else math.inf
+    return [d for d in widths(search.method) if d <= most]
 
 
 def guess(search: Search) -> int:

@@ -77,7 +77,9 @@ def width_needed(rows: Sequence[Row], error: str = "worst_error", epsilons: Sequ
         raise InputError(f"no width needed for {error}: the errors are {', '.join(ERRORS)}")
     for name in ("task", "inputs"):
         if len(values(rows, name)) != 1:
-            raise InputError(f"{name} takes {len(values(rows, name))} values in these rows: choose one, --where {name}=…")
+            raise InputError(
+                f"{name} takes {len(values(rows, name))} values in these rows: choose one, --where {name}=…"
+            )
     task, law = values(rows, "task")[0], values(rows, "inputs")[0]
     counts, sizes = values(rows, "s"), values(rows, "m")
     figure = new_figure(0.9 + 2.7 * len(counts))
@@ -129,7 +131,7 @@ def _draw(axis: Any, key: Key, there: dict[int, Crossing], rows: Sequence[Row]) 
         list(shown), list(shown.values()), "o-" if minimax else "v--", label=name_of(key), **style, zorder=3
     )
     for m, crossed in there.items():
-        if m in shown and crossed.interval and 0 < crossed.interval[0] and crossed.interval[1] < math.inf:
+        if m in shown and crossed.interval and crossed.interval[0] > 0 and crossed.interval[1] < math.inf:
             axis.plot([m, m], crossed.interval, color=colour, linewidth=0.7)
         elif crossed.x == math.inf:
             widest = max(row["d"] for row in rows if _is(row, key) and row["m"] == m)
