@@ -20,7 +20,7 @@ from torch import Tensor
 
 from toymodels.errors import InputError
 from toymodels.features import Inputs
-from toymodels.layers import FirstLayer, IdentityLayer, inner
+from toymodels.layers import FirstLayer, IdentityLayer, activations, inner
 from toymodels.network import Network
 from toymodels.readoffs.linear import LinearReadoff
 from toymodels.tallies import HUNDREDTHS, Room, Tallies
@@ -177,7 +177,7 @@ class _Walk:
 
     def _rows(self, rows: slice, tallies: Tallies, room: Room) -> None:
         x = self.inputs.dense(rows, self.dtype)
-        a = self.network.layer(x)
+        a = activations(self.network.layer, x, self.inputs.indices[rows])
         law = self.inputs.probabilities[rows] / self.task.n_outputs
         weight = float(law[0]) if bool((law == law[0]).all()) else law
         bits = x.to(torch.uint8).T.contiguous() if self.pairs is not None else None

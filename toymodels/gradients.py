@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from toymodels.layers import FirstLayer
+from toymodels.layers import activations
 from toymodels.losses import LossSums, LpLoss
 from toymodels.network import Network
 from toymodels.pair_loss import ActiveTerm, PairTerm, Readings, Rows, Term
@@ -133,22 +133,12 @@ class _Terms:
     def probe(self, rows: Rows) -> float:
         """Largest |error| on a few inputs spread over these."""
         x = rows.x[:: max(1, len(rows.x) // _PROBE)]
-        low, high = (
-            torch.aminmax(self.readoff(self.layer(x)) - self.task.targets(x))
-            if self.sample is None
-            else (torch.aminmax(self._sampled_readoff()(self.layer(x)) - self.some.targets(x)))
-        )
+        readoff = self.readoff if self.sample is None else self._sampled_readoff()
+        low, high = torch.aminmax(readoff(self.layer(x)) - self.some.targets(x))
         return max(-float(low), float(high)) or 1.0
 
     def _sampled_readoff(self) -> LinearReadoff:
         return LinearReadoff(self.readoff.weight[self.sample], self.readoff.bias[self.sample])
-
-    def _activations(self, part: Rows) -> Tensor:
-        layer = self.layer
-        # An input without any active feature has no columns to sum.
-        if type(layer) is FirstLayer and part.indices.shape[1] and layer.columns_win(part.indices.shape[1]):
-            return layer.from_active(part.indices)
-        return layer(part.x)
 
     def sum(self, rows: Sequence[Rows], unit: float) -> _Found:
         """Power and gradients over all rows, with errors in this unit."""
@@ -165,7 +155,7 @@ class _Terms:
         power, worst = 0.0, 0.0
         totals: list[Tensor] | None = None
         for part in rows:
-            a = self._activations(part)
+            a = activations(self.layer, part.x, part.indices)
             gradient = torch.zeros_like(a.detach())
             for term in (some, active):
                 if term is not None:

@@ -103,6 +103,15 @@ def inner(layer: nn.Module) -> nn.Module:
     return layer.layer if isinstance(layer, Embedded) else layer
 
 
+def activations(
+    layer: nn.Module, x: Float[Tensor, "batch m"], indices: Int[Tensor, "batch width"]
+) -> Float[Tensor, "batch neurons"]:
+    """layer(x), from the inputs' active features where that is the faster way. An input without any has no columns to sum."""
+    if type(layer) is FirstLayer and indices.shape[1] and layer.columns_win(indices.shape[1]):
+        return layer.from_active(indices)
+    return layer(x)
+
+
 def behind(frame: Float[Tensor, "d0 m"], layer: FirstLayer) -> Embedded:
     """A construction for features with axes of their own, on embedded ones: W = Ŵ Fᵀ reads F x where Ŵ read x.
 

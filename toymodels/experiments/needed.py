@@ -54,7 +54,7 @@ MINIMAX = tuple(
     for layer, p in (("gaussian", None), ("rademacher", None), ("bernoulli", 0.5), ("four_class", None))
 )
 OWN = tuple(
-    Method(layer, "analytic" if layer == "gaussian" else "own", widest=32_768, most_inputs=200_000)
+    Method(layer, "analytic" if layer == "gaussian" else "own", widest=32_768, most_inputs=600_000)
     for layer in ("gaussian", "rademacher", "four_class", "bernoulli", "quadratic")
 )
 TRAINED = (Method("trained", "minimax", widest=512, most_inputs=3_000),)
@@ -108,7 +108,7 @@ def affordable(search: Search) -> list[int]:
 
 def guess(search: Search) -> int:
     """About where the largest error of the search might be reached: where the search begins."""
-    return search.m if search.method.readoff == "minimax" else 16 * search.m
+    return search.m if search.method.readoff == "minimax" else 2 * search.m
 
 
 def through(worst: Callable[[int], float], grid: list[int], epsilons: tuple[float, ...], start: int) -> None:
