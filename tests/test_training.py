@@ -263,3 +263,15 @@ def test_networks_can_be_copied_after_training():
     one = trainer(SETTINGS[2])
     train(one)
     assert equal(weights(copy.deepcopy(one.network)), weights(one.network))
+
+
+def test_lbfgs_on_layers_made_from_columns():
+    """64 features, at most 2 active: the first layer is summed from columns, and its gradient comes transposed."""
+    features, task = SparseFeatures.at_most(64, 2), PairTask(64, "and", [(0, 1), (5, 9)])
+    layer = gaussian(64, 5, 0)
+    assert layer.columns_win(features.max_active)
+    before = layer.weight.detach().clone()
+    net = Network(layer, LinearReadoff.constant(2, 5))
+    trained = Trainer(net, task, features, TrainingSettings(optimiser="lbfgs", steps=5, p=(4.0,)), 0)
+    train(trained)
+    assert not torch.equal(layer.weight, before)
