@@ -165,7 +165,8 @@ class _Terms:
                 found = torch.autograd.grad(a, self.trained, gradient, allow_unused=True)
                 # Optimisers view gradients as vectors; that of a layer made from columns comes transposed.
                 new = [
-                    torch.zeros_like(p) if g is None else g.contiguous() for p, g in zip(self.trained, found, strict=True)
+                    torch.zeros_like(p) if g is None else g.contiguous()
+                    for p, g in zip(self.trained, found, strict=True)
                 ]
                 totals = new if totals is None else [old.add_(g) for old, g in zip(totals, new, strict=True)]
         gradients: list[tuple[Tensor, Tensor]] = list(zip(self.trained, totals or [], strict=False))

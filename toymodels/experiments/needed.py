@@ -25,7 +25,6 @@ from toymodels.record import run_name
 from toymodels.storage import read_json
 from toymodels.tasks import PairTask
 
-
 _MOST_WORK = 2e10
 """Inputs × neurons² of a minimax readoff."""
 
