@@ -17,7 +17,6 @@ from toymodels.constructions.fan_in import (
     mixed_fan_in,
     mixed_fan_in_readoff,
     readable,
-    smallest_probability,
 )
 from toymodels.errors import InputError
 from toymodels.evaluation import evaluate
@@ -26,6 +25,7 @@ from toymodels.layers import behind, gaussian
 from toymodels.network import Network
 from toymodels.tasks import PairTask
 from toymodels.theory import bernoulli
+from toymodels.theory.bernoulli import smallest_probability
 
 LIMIT = 3.0  # standard errors; seeds are fixed
 EXACT = 1e-12

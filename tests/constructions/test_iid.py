@@ -15,6 +15,9 @@ from toymodels.constructions.iid import (
     two_valued,
 )
 from toymodels.errors import InputError
+from toymodels.features import SparseFeatures
+from toymodels.readoffs.minimax import minimax
+from toymodels.tasks import PairTask
 from toymodels.theory.bernoulli import best_probability, median_worst_error
 from toymodels.theory.laws import FiniteLaw
 
@@ -111,3 +114,16 @@ def test_probabilities_by_name_and_by_number():
 def test_wrong_inputs_are_refused(call):
     with pytest.raises(InputError):
         call()
+
+
+def test_no_width_brings_a_rademacher_layer_below_a_sixth_on_at_most_three_active():
+    inputs, task = SparseFeatures.at_most(7, 3).enumerate(), PairTask(7, "and", [(0, 1), (2, 5)])
+    x = inputs.dense()
+    for bias, free in ((0.0, False), (-0.5, True)):
+        layer = rademacher(7, 500, 0, bias=bias)  # more neurons than the 64 inputs
+        a = dict(zip(map(tuple, inputs.indices.tolist()), layer(x).detach(), strict=True))
+        off = 7
+        combined = (a[0, 1, off] + a[0, 4, off] + a[1, 4, off] - a[off, off, off]) / 2
+        assert torch.allclose(a[0, 1, 4], combined, atol=1e-6) != free
+        errors = [certificate.worst_error for certificate in minimax(layer, task, inputs).certificates]
+        assert (max(errors) < 1e-6) if free else (min(errors) >= 1 / 6 - 1e-6)

@@ -93,6 +93,13 @@ def test_pairs_that_cannot_be_read_make_the_worst_error_one():
     assert median_worst_error(100, 100, 2, 0.1, "none") == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.parametrize(("m", "d"), [(16, 100), (16, 16_384), (100, 5000)])
+def test_the_best_probability_leaves_hardly_a_pair_unseen(m, d):
+    """On one input with 2 active a single pair is on: its worst error alone would choose 1/√d, and a third of the pairs lost."""
+    p = best_probability(m, d, 2, grid=12).p
+    assert m * (m - 1) / 2 * empty_probability(d, p) <= 0.5 * (1 + 1e-9)
+
+
 def test_best_probability_lies_inside_and_far_from_the_asymptotic_one():
     best = best_probability(100, 500, 2, grid=25)
     assert best.worst == median_worst_error(100, 500, 2, best.p)

@@ -23,6 +23,7 @@ from toymodels.errors import InputError
 from toymodels.layers import FirstLayer
 from toymodels.readoffs.linear import LinearReadoff
 from toymodels.tasks import Task
+from toymodels.theory.bernoulli import smallest_probability
 
 LAW, MIXED_LAW = "fan-in", "mixed fan-in"
 
@@ -50,21 +51,11 @@ def default_probability(m: int, d: int, k: int) -> float:
     1 % of the least `theory.bernoulli.median_worst_error` (m = 50 and 100, d = 100 to 500).
     Raises InputError as `fan_in` does.
     """
+    _check_sizes(m, d, k)
     smallest = smallest_probability(m, d, k)
     errors = max(2, math.comb(m, k) * k * (m - k))
     best = (math.log(errors) * (k - 1) ** 2 / (2 * d)) ** (1 / (k + 1))
     return max(smallest, min(0.5, best))
-
-
-def smallest_probability(m: int, d: int, k: int) -> float:
-    """The p at which 1/2 of all C(m, k) sets is seen by no neuron, in expectation: (1 − p^k)^d C(m, k) = 1/2.
-
-    So by Markov's inequality every set can be read with probability at least 1/2 (derived here). Below it sets cannot be
-    read, above it neurons see more other features. It is about (ln 2C(m, k)/d)^{1/k}, of the order of the published
-    log²(m)/d^{1/k}, but always below 1. Raises InputError as `fan_in` does.
-    """
-    _check_sizes(m, d, k)
-    return (-math.expm1(-math.log(2 * math.comb(m, k)) / d)) ** (1 / k)
 
 
 class ActivationMoments(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from toymodels.errors import InputError
 from toymodels.layers import FirstLayer
-from toymodels.theory.bernoulli import asymptotic_probability, median_worst_error
+from toymodels.theory.bernoulli import asymptotic_probability, median_worst_error, probability_grid
 from toymodels.theory.laws import RADEMACHER, FiniteLaw
 
 
@@ -42,6 +42,11 @@ def bernoulli(m: int, d: int, seed: int, p: float | int, activation: str = "relu
 
 def rademacher(m: int, d: int, seed: int, activation: str = "relu", bias: float | int = 0.0) -> FirstLayer:
     """Weights ±1 with equal odds (theory section 3, "other iid layers").
+
+    Without a bias, no width is enough where 2 and 3 features may be on: |±1 ± 1 ± 1| is half the sum of |±1 ± 1| over its
+    three pairs, so on all inputs a(ikl) = a(ik)/2 + a(il)/2 + a(kl)/2 − a(0)/2, and the same holds for every linear readoff
+    and its offset. For the AND of i and k the targets miss that by 1/2 and four errors make it up with weights 1, 1/2, 1/2,
+    1/2 and 1/2: the worst error is at least 1/6 (derived here). A ternary layer with zeros, or a bias, is free of it.
 
     On exactly s active features the bias s − 2θ of `toymodels.theory.two_valued.fit` is the best one; 0 is as published.
     """
@@ -103,10 +108,7 @@ def _best(m: int, d: int, s: int, kind: str) -> float:
 
     The error is smooth in p but for ripples of a per cent, so a quarter of the work finds it to that.
     """
-    if d < 2:
-        raise InputError(f"the search for the best probability needs d >= 2, got d = {d}")
-    low, high = 1 / math.sqrt(d), 0.95
-    values = [low * (high / low) ** (i / (_GRID - 1)) for i in range(_GRID)]
+    values = probability_grid(m, d, _GRID)
     errors: dict[int, float] = {}
     wanted = range(0, _GRID, 6)
     for step in (3, 1, 0):

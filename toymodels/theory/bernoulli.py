@@ -171,6 +171,32 @@ def asymptotic_probability(m: int, d: int) -> float:
     return math.log(m) ** 2 / math.sqrt(d)
 
 
+def smallest_probability(m: int, d: int, k: int = 2) -> float:
+    """The p at which 1/2 of all C(m, k) sets is seen by no neuron, in expectation: (1 − p^k)^d C(m, k) = 1/2.
+
+    So by Markov's inequality every set can be read with probability at least 1/2 (derived here). Below it sets cannot be
+    read, above it neurons see more other features. It is about (ln 2C(m, k)/d)^{1/k}, of the order of the published
+    log²(m)/d^{1/k}, but always below 1. Raises InputError for d < 1 or k outside 2 … m.
+    """
+    if d < 1 or not 2 <= k <= m:
+        raise InputError(
+            f"a set of k = {k} of m = {m} features, d = {d} neurons: k lies between 2 and m, and d is at least 1"
+        )
+    return (-math.expm1(-math.log(2 * math.comb(m, k)) / d)) ** (1 / k)
+
+
+def probability_grid(m: int, d: int, grid: int = 60) -> list[float]:
+    """`grid` values of p, evenly spaced in log p from `smallest_probability` to 0.95, or from 0.9 where that is larger.
+
+    The worst error on one input hardly sees a pair that no neuron sees: it is on in few inputs, and wrong in those. So the
+    grid begins where every pair is likely to be seen. Raises InputError for d < 2 or grid < 2.
+    """
+    if d < 2 or grid < 2:
+        raise InputError(f"the search needs d >= 2 and at least 2 values of p, got d = {d}, grid = {grid}")
+    values: list[float] = np.geomspace(min(smallest_probability(m, d), 0.9), 0.95, grid).tolist()
+    return values
+
+
 class BestProbability(NamedTuple):
     """The best p found, and what it achieves."""
 
@@ -182,13 +208,8 @@ class BestProbability(NamedTuple):
 
 
 def best_probability(m: int, d: int, s: int, kind: str = "affine", grid: int = 60) -> BestProbability:
-    """The p of least `median_worst_error`, on a grid of `grid` values evenly spaced in log p from 1/√d to 0.95.
-
-    Below 1/√d intersections are empty more often than not. Raises InputError for d < 2, grid < 2 or as there.
-    """
-    if d < 2 or grid < 2:
-        raise InputError(f"the search needs d >= 2 and at least 2 values of p, got d = {d}, grid = {grid}")
-    values = np.geomspace(1 / math.sqrt(d), 0.95, grid).tolist()
+    """The p of least `median_worst_error` on `probability_grid`. Raises InputError for d < 2, grid < 2 or as there."""
+    values = probability_grid(m, d, grid)
     errors = [median_worst_error(m, d, s, p, kind) for p in values]
     best = int(np.argmin(errors))
     return BestProbability(values[best], errors[best], asymptotic_probability(m, d))
