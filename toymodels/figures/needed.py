@@ -13,7 +13,7 @@ from toymodels.errors import InputError
 from toymodels.figures.fits import Crossing, crossing
 from toymodels.figures.maps import widths
 from toymodels.figures.style import GREY, Drawing, heading, new_figure, quiet, sizes_axis
-from toymodels.figures.table import ERRORS, Row, by_seed, domain, require, title_of, values
+from toymodels.figures.table import ERRORS, Row, by_seed, require, show, span, title_of, values
 
 Key = tuple[str, float | int | None, str]
 """(first layer, its share of weights that are not 0, readoff)."""
@@ -106,15 +106,25 @@ def width_needed(rows: Sequence[Row], error: str = "worst_error", epsilons: Sequ
         axis.set_xlabel("features m", fontsize=8)
     for line in axes:
         line[0].set_ylabel("width d needed", fontsize=8)
-    figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", fontsize=6.5)
+    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=4, fontsize=6.5, frameon=False)
+    pairs = ", ".join(map(show, values(rows, "n_pairs")))
     heading(
         figure,
-        f"U-{task.upper()}: width at which {ERRORS[error][0].lower() + ERRORS[error][1:]} falls to ε; {domain(rows)}, means. "
-        "Full: minimax readoffs; dashed: the construction's own. Arrows: not reached at the widest layer measured.",
+        f"U-{task.upper()}: width at which the {ERRORS[error]}, largest over {pairs} pairs, falls to ε; {_covered(rows)}, means "
+        f"over {span(values(rows, 'seed'))}. Full: minimax readoffs; dashed: the construction's own. Arrows: not reached at the "
+        "widest layer measured.",
     )
     header = ("ε", "s", "first layer, readoff", "m", "width needed [95 % over seeds]")
-    text = f"{title_of(error)}: the width at which its mean over seeds falls to ε\n" + tables.render(header, lines)
+    text = (
+        f"{title_of(error)}, largest over {pairs} pairs: the width at which its mean over seeds falls to ε\n"
+        + tables.render(header, lines)
+    )
     return Drawing(f"width_needed-{error}", f"Width needed for {title_of(error)}", figure, text)
+
+
+def _covered(rows: Sequence[Row]) -> str:
+    every = all(str(text).startswith("all ") for text in values(rows, "covered"))
+    return "all inputs" if every else "all inputs, or a sample of them"
 
 
 def _ordered(keys: set[Key]) -> list[Key]:
