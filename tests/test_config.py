@@ -74,6 +74,19 @@ def test_wrong_configurations_are_refused(change, words):
         ({"layers": ("bernoulli",), "layer_p": 0}, "p = 0: it must be above 0"),
         ({"layers": ("bernoulli",), "layer_p": "asymptotic"}, "needs d > ln⁴"),
         ({"layers": ("ternary",), "layer_p": "asymptotic"}, "a number in"),
+        ({"layers": ("bernoulli",), "layer_p": 1}, "makes all neurons of a bernoulli layer the same"),
+        ({"layers": ("ternary",), "layer_p": 1e-7}, "hardly a weight"),
+        ({"layers": ("all",), "layer_p": "asymptotic"}, "needs d > ln⁴"),
+        ({"layers": ("gaussian", "gaussian")}, "layers names one twice"),
+        ({"readoffs": ("minimax", "minimax")}, "readoffs names one twice"),
+        ({"layers": ("gaussian", "trained"), "frozen_layer": "bernoulli"}, "not among layers: name it there"),
+        ({"layers": ("gaussian",), "layer": "kaiming"}, "name trained in layers"),
+        ({"layer": "identity"}, "nothing to train"),
+        ({"frozen_layer": "shuffled"}, "a control made from the trained layer"),
+        ({"readoffs": ("own",)}, "no first layer of this comparison .identity, gaussian, trained. has a readoff own"),
+        ({"readoffs": ("own",), "layers": ("targeted",), "task": ("xor",)}, "has a readoff own of xor"),
+        ({"readoffs": ("by_class",), "d0": 5}, "by_class: no embedding"),
+        ({"d": 10**8, "readoffs": ("minimax",)}, "weights, more than 1e.10: take fewer"),
         ({"layer_p": 0.3}, "layer_p is for bernoulli and ternary layers"),
         ({"frozen_layer": "rademacher", "activation": "gelu"}, "activation of its own"),
         ({"readoffs": ("random_labels",), "m": 200, "s": 3}, "leave"),
@@ -119,3 +132,8 @@ def test_a_setting_left_out_is_the_run_of_before_it_was_there():
     before = {key: value for key, value in saved.items() if key not in ("d0", "frame", "layer_p")}
     assert identity_of(before) == identity_of(saved)
     assert identity_of(to_dict(TrainConfig(m=6, d=4, d0=3))) != identity_of(saved)
+
+
+def test_the_best_share_is_the_one_by_default():
+    best = CompareConfig(layers=("bernoulli",), layer_p="best")
+    assert best == CompareConfig(layers=("bernoulli",))

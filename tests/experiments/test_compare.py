@@ -3,7 +3,9 @@ import pytest
 import torch
 
 from toymodels.experiments import compare
-from toymodels.experiments.compare import CompareConfig, aggregate, genericity, run_compare
+from toymodels.experiments.bench import FIGURES
+from toymodels.experiments.compare import CompareConfig, run_compare
+from toymodels.experiments.genericity import aggregate, genericity
 from toymodels.layers import LAYERS, FirstLayer
 from toymodels.readoffs.linear import LinearReadoff
 from toymodels.statistics import mean_interval
@@ -12,7 +14,7 @@ from toymodels.tables import sentence
 
 
 def row(layer, readoff, seed, worst):
-    figures = dict.fromkeys(compare.FIGURES, 0.0)
+    figures = dict.fromkeys(FIGURES, 0.0)
     return {
         **figures, "task": "and", "layer": layer, "readoff": readoff, "seed": seed, "proved": seed < 2,
         "worst_error": max(worst), "evaluation": {"output_worst": worst},

@@ -4,7 +4,7 @@ import pytest
 
 from toymodels.constructions import CONSTRUCTIONS
 from toymodels.controls import CONTROLS
-from toymodels.experiments.compare import CompareConfig, run_compare
+from toymodels.experiments.compare import CompareConfig, notes, run_compare
 from toymodels.experiments.kinds import KINDS
 from toymodels.experiments.show import describe
 from toymodels.experiments.train import TrainConfig, run_train
@@ -107,3 +107,27 @@ def test_networks_are_trained_from_constructions_and_behind_frames(settings, tmp
     network, _, _ = load_network(folder / "seed-0" / "network.safetensors")
     assert hasattr(network.layer, "frame") == ("d0" in settings)
     assert getattr(network.layer, "layer", network.layer).law == "trained"
+
+
+def test_notes_say_what_stands_behind_the_rows():
+    config = CompareConfig(m=8, d=12, layers=("all",), readoffs=("own", "analytic", "by_class", "random_labels"), d0=6)
+    found = notes(config)
+    said = " ".join(found)
+    for words in (
+        "analytic readoff is left out: it holds for a Gaussian ReLU layer without bias only, of features with an axis each",
+        "made for exactly 2 active features; on inputs with another number it is biased",
+        "and for features with an axis each",
+        "Without a readoff of their own for xor: bernoulli, targeted.",
+        "by_class is left out",
+        "For and, rademacher is the same layer as ternary.",
+        "For and, four_class is the same layer as ternary.",
+        "the best one for AND at exactly 2 active",
+        "the AND of another pair",
+        "quadratic is left out: d = 12 is no square",
+    ):
+        assert words in said
+    assert len(found) == len(set(found))
+    assert "the AND of another pair" not in " ".join(notes(CompareConfig(s=3, m=10, readoffs=("random_labels",))))
+    assert "the AND of another pair" not in " ".join(notes(CompareConfig(task=("xor",), readoffs=("random_labels",))))
+    named = CompareConfig(m=8, d=12, layers=("rademacher", "trained"), readoffs=("minimax",))
+    assert any("No ratio of genericity" in note for note in notes(named))

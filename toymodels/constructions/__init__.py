@@ -32,10 +32,18 @@ def _bernoulli_readoff(request: Request, layer: FirstLayer) -> LinearReadoff:
 
 
 def _check_bernoulli(m: int, d: int, p: Probability) -> None:
+    if d < 2:
+        raise InputError(f"d = {d}: a bernoulli layer needs at least 2 neurons")
     if p is not None:
-        iid.connection_probability(p, m, d, 2)
-    elif d < 2:
-        raise InputError(f"d = {d}: a bernoulli layer of the best p needs at least 2 neurons")
+        share = iid.connection_probability(p, m, d, 2)
+        if share == 1:
+            raise InputError("p = 1 makes all neurons of a bernoulli layer the same: take a p below 1")
+        _check_some(share, m, d)
+
+
+def _check_some(p: float, m: int, d: int) -> None:
+    if p * m * d < 1:
+        raise InputError(f"p = {p:g} leaves hardly a weight in a layer of {d} neurons on {m} features: take a larger p")
 
 
 @functools.cache
@@ -48,8 +56,17 @@ def best_ternary(s: int) -> float:
     return min((np.arange(4, 41) / 40).tolist(), key=sigma)
 
 
+def _ternary_p(request: Request) -> float:
+    return best_ternary(request.s) if request.p is None else _number(request.p)
+
+
 def _ternary_law(request: Request) -> FiniteLaw:
-    return iid.ternary_law(best_ternary(request.s) if request.p is None else _number(request.p))
+    return iid.ternary_law(_ternary_p(request))
+
+
+def _check_ternary(m: int, d: int, p: Probability) -> None:
+    if p is not None:
+        _check_some(_number(p), m, d)
 
 
 def _number(p: Probability) -> float:
@@ -64,13 +81,16 @@ def _ternary(request: Request) -> FirstLayer:
 
 
 @functools.cache
-def four_class_law(s: int) -> FiniteLaw:
-    """The two-valued law of least error constant for U-AND at exactly s active features."""
-    return two_valued.fit(s).law
+def four_class_law(s: int, gate: Gate) -> FiniteLaw:
+    """The two-valued law of least error constant at exactly s active features; that for AND where none computes the gate."""
+    try:
+        return two_valued.fit(s, gate).law
+    except InputError:
+        return two_valued.fit(s).law
 
 
 def _four_class(request: Request) -> FirstLayer:
-    return iid.iid(four_class_law(request.s), request.m, request.d, request.seed, name="four_class")
+    return iid.iid(four_class_law(request.s, request.task.gate), request.m, request.d, request.seed, name="four_class")
 
 
 def _targeted(request: Request) -> FirstLayer:
@@ -84,14 +104,14 @@ CONSTRUCTIONS: dict[str, Construction] = {
         "mean over common neurons, debiased (Vaintrob et al. 2024, Construction 1.2)",
         gates=("and",),
         check=_check_bernoulli,
-        uses_p=True,
+        share=_bernoulli_p,
     ),
     "ternary": Construction(
         _ternary,
         lambda request, layer: class_readoff(layer, request.task, request.s, _ternary_law(request)),
         "by class of a neuron's two weights (derived here)",
-        check=lambda m, d, p: p is None or _number(p),
-        uses_p=True,
+        check=_check_ternary,
+        share=_ternary_p,
     ),
     "rademacher": Construction(
         lambda request: iid.rademacher(request.m, request.d, request.seed),
@@ -112,7 +132,9 @@ CONSTRUCTIONS: dict[str, Construction] = {
     ),
     "four_class": Construction(
         _four_class,
-        lambda request, layer: class_readoff(layer, request.task, request.s, four_class_law(request.s)),
+        lambda request, layer: class_readoff(
+            layer, request.task, request.s, four_class_law(request.s, request.task.gate)
+        ),
         "A − B1 − B2 + C by class (Newgas 2025), with the best two-valued law (derived here)",
     ),
 }

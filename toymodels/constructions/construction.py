@@ -45,8 +45,13 @@ class Construction:
     """The gates that its own readoff computes; None for every gate."""
     check: Callable[[int, int, Probability], object] = lambda m, d, p: None
     """Raises InputError for (m, d, p) that it cannot be made for, before any work."""
-    uses_p: bool = False
-    """Whether the request's p counts."""
+    share: Callable[[Request], float] | None = None
+    """The p that is used for a request, where the construction has one to choose."""
+
+    @property
+    def uses_p(self) -> bool:
+        """Whether the request's p counts."""
+        return self.share is not None
 
     def reads(self, task: PairTask) -> bool:
         """Whether the construction has a readoff of its own for this task."""

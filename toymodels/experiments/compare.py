@@ -6,9 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -17,7 +15,8 @@ from toymodels.constructions import CONSTRUCTIONS
 from toymodels.controls import CONTROLS
 from toymodels.errors import InputError
 from toymodels.experiments.bench import FIGURES, Bench, Row
-from toymodels.experiments.settings import NetworkSettings
+from toymodels.experiments.genericity import aggregate, genericity, summary
+from toymodels.experiments.settings import NetworkSettings, check_layer
 from toymodels.experiments.train import first_layer, layer_width
 from toymodels.features import Inputs
 from toymodels.gates import Gate
@@ -30,7 +29,6 @@ from toymodels.readoffs.least_squares import balanced, least_squares
 from toymodels.readoffs.linear import LinearReadoff
 from toymodels.readoffs.minimax import check_minimax
 from toymodels.record import locked, open_record, read_metrics
-from toymodels.statistics import mean_interval
 from toymodels.storage import check_writable, write_json
 from toymodels.tasks import PairTask
 from toymodels.tracking import Mirror, check_mirror
@@ -51,8 +49,9 @@ class CompareConfig(NetworkSettings):
     task: tuple[str, ...] = ("and", "xor")
     """Gates on every pair, each with a table and a figure of its own."""
     readoffs: tuple[str, ...] = READOFFS
-    """Which to compare: constant analytic own (a construction's) least_squares balanced by_class trained minimax
-    random_labels."""
+    """Which to compare: constant (1/2, for no layer), analytic (Gaussian layers), least_squares, balanced (by input case), own
+    (a construction's), by_class (five numbers for all pairs), trained (by the loss), minimax (the best there is, certified),
+    random_labels (minimax of labels without structure). Trained layers and no layer get those that say something there."""
     minimax_pairs: int = 2000
     """Minimax readoffs are found for all pairs, or a random sample of this many if there are more (a linear program each)."""
     frozen_layer: str = "gaussian"
@@ -78,15 +77,13 @@ class CompareConfig(NetworkSettings):
         unknown = [name for name in self.readoffs if name not in known]
         if unknown or not self.readoffs:
             raise InputError(f"unknown readoff {', '.join(unknown) or '(none)'}: choose from {', '.join(known)}")
+        if len(set(self.readoffs)) < len(self.readoffs):
+            raise InputError(f"readoffs names one twice ({', '.join(self.readoffs)}): name each once")
         if self.frozen_layer in ("identity", "trained"):
             raise InputError(
                 f"frozen_layer {self.frozen_layer} is the name of another row of the table: name a random layer"
             )
         self._check_layers()
-        if set(self.readoffs) == {"analytic"} and not any(analytic_applies(self, name) for name in self.rows()):
-            raise InputError(
-                "the analytic readoff holds for a Gaussian ReLU layer without bias only: name another readoff"
-            )
         if self.json is not None:
             check_writable(self.json)
         if self.minimax_pairs < 1:
@@ -95,9 +92,9 @@ class CompareConfig(NetworkSettings):
             check_minimax(self.features())
 
     def first_layers(self) -> tuple[str, ...]:
-        """The names of all first layers that the run draws."""
-        drawn = [name for name in self.rows() if name not in ("identity", "trained", *CONTROLS)]
-        return tuple(dict.fromkeys((*([self.layer] if "trained" in self.rows() else []), self.frozen_layer, *drawn)))
+        """The names of all first layers that the run draws, the start of the trained one among them."""
+        names = [self.layer if name == "trained" else name for name in self.rows()]
+        return tuple(dict.fromkeys(name for name in names if name != "identity" and name not in CONTROLS))
 
     def rows(self) -> tuple[str, ...]:
         """The first layers in the table's order: none, those that stay as drawn, the trained one, controls made from it.
@@ -119,7 +116,7 @@ class CompareConfig(NetworkSettings):
         reasons = {}
         for name, construction in CONSTRUCTIONS.items() if "all" in (self.layers or ()) else ():
             try:
-                construction.check(self.m, self.d, self.layer_p)
+                construction.check(self.m, self.d, None)
             except InputError as error:
                 reasons[name] = str(error)
         return {name: why for name, why in reasons.items() if name not in (self.layers or ())}
@@ -142,14 +139,32 @@ class CompareConfig(NetworkSettings):
         return tuple(name for name in names if without.get(name, True))
 
     def _check_layers(self) -> None:
-        if self.layers is None:
-            return
-        if not self.layers:
-            raise InputError("layers is empty: name at least one first layer, or leave it out")
         names = self.rows()
-        lacking = [name for name in names if name in CONTROLS]
-        if lacking and "trained" not in names:
-            raise InputError(f"the control {lacking[0]} is made from the trained layer: name trained in layers, too")
+        check_layer(self.frozen_layer)
+        if self.layers is not None:
+            if not self.layers:
+                raise InputError("layers is empty: name at least one first layer, or leave it out")
+            if len(set(self.layers)) < len(self.layers):
+                raise InputError(f"layers names one twice ({', '.join(self.layers)}): name each once")
+            lacking = [name for name in names if name in CONTROLS]
+            if lacking and "trained" not in names:
+                raise InputError(
+                    f"the control {lacking[0]} is made from the trained layer: name trained in layers, too"
+                )
+            # What is set, but has no row, would change nothing but the run's identity.
+            if self.frozen_layer != "gaussian" and self.frozen_layer not in names:
+                raise InputError(f"frozen_layer {self.frozen_layer} is not among layers: name it there, too")
+            if self.layer != "gaussian" and "trained" not in names:
+                raise InputError(f"layer {self.layer} is where the trained layer starts: name trained in layers, too")
+        if self.layer == "identity" and "trained" in names:
+            raise InputError("layer identity has nothing to train: its rows are those of the layer identity")
+        tasks = [self.make_task(gate) for gate in self.task]
+        if not any(self.readoffs_of(name, task) for name in names for task in tasks):
+            raise InputError(
+                f"no first layer of this comparison ({', '.join(names)}) has a readoff {' or '.join(self.readoffs)} of "
+                f"{' or '.join(task.name for task in tasks)}: name other layers or readoffs (analytic: a gaussian ReLU layer "
+                "without bias or embedding; own: a construction; by_class: no embedding; constant: identity)"
+            )
 
 
 Fit = Callable[[CompareConfig, nn.Module, PairTask, Inputs], LinearReadoff]
@@ -230,102 +245,75 @@ def analytic_applies(config: CompareConfig, layer: str) -> bool:
     return layer == "gaussian" and (config.activation, config.layer_bias, config.d0) == ("relu", 0, None)
 
 
-def _ratios(frozen: Sequence[np.ndarray], trained: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Ratios of worst errors, each seed's and each pair's; None where the trained layer reads a target exactly."""
-    names = ("ratio", "ratio_interval", "ratio_by_seed", "pair_ratio_mean", "pair_ratio_min", "pair_ratio_max")
-    # What a certificate proves is proved to 1e-6: below, a ratio would compare rounding errors.
-    if min(t.min() for t in trained) <= 1e-6:
-        return dict.fromkeys((*names, "pair_ratio_quartiles"))
-    ratios = [float(f.max() / t.max()) for f, t in zip(frozen, trained, strict=True)]
-    by_pair = np.concatenate([f / t for f, t in zip(frozen, trained, strict=True)])
-    figures = (*mean_interval(ratios), ratios, float(by_pair.mean()), float(by_pair.min()), float(by_pair.max()))
-    return {
-        **dict(zip(names, figures, strict=True)),
-        "pair_ratio_quartiles": np.quantile(by_pair, [0.25, 0.75]).tolist(),
-    }
-
-
 def notes(config: CompareConfig) -> list[str]:
     """What a reader of the table should know of this configuration."""
-    lines = []
+    count = max(2, round(config.s))
+    other = "" if config.inputs == "exactly" else "; on inputs with another number it is biased, by design"
     frozen = [name for name in config.rows() if name not in ("identity", "trained")]
+    lines = []
     if "analytic" in config.readoffs and frozen:
-        if not any(analytic_applies(config, name) for name in frozen):
-            lines.append("The analytic readoff is left out: it holds for a Gaussian ReLU layer without bias only.")
-        elif config.inputs != "exactly":
+        if any(analytic_applies(config, name) for name in frozen):
+            lines.append(f"The analytic readoff is made for exactly {count} active features{other}." if other else "")
+        else:
             lines.append(
-                f"The analytic readoff is made for exactly {max(2, round(config.s))} active features; on inputs with "
-                "another number it is biased, by design."
+                "The analytic readoff is left out: it holds for a Gaussian ReLU layer without bias only, of features with an "
+                "axis each."
             )
-    own = [name for name in frozen if name in CONSTRUCTIONS]
-    if "own" in config.readoffs and own:
+    tasks = [config.make_task(gate) for gate in config.task]
+    made = [name for name in frozen if name in CONSTRUCTIONS]
+    if "own" in config.readoffs and made:
+        own = [name for name in made if any(CONSTRUCTIONS[name].reads(task) for task in tasks)]
         lines.append(
-            f"own: the construction's readoff, made for exactly {max(2, round(config.s))} active features: "
+            f"own: the construction's readoff, made for exactly {count} active features{other}"
+            + (", and for features with an axis each" if config.d0 is not None else "")
+            + ": "
             + "; ".join(f"{name}: {CONSTRUCTIONS[name].source}" for name in own)
             + "."
         )
+        for task in tasks:
+            none = [name for name in made if not CONSTRUCTIONS[name].reads(task)]
+            if none:
+                lines.append(f"Without a readoff of their own for {task.name}: {', '.join(none)}.")
+    if "by_class" in config.readoffs and config.d0 is not None:
+        lines.append("by_class is left out: behind an embedding a weight is not one on a feature.")
+    lines += _built(config, made)
     if "random_labels" in config.readoffs:
         lines.append(
             "random_labels: minimax readoffs of labels as sparse as the targets, in random order over inputs of equal size; "
             "errors are against these labels."
-            + (" With at most 2 active, such a label is the AND of another pair." if config.s <= 2 else "")
         )
-    return lines + [f"The construction {name} is left out: {why}." for name, why in config.left_out().items()]
+        if "and" in [task.name for task in tasks] and config.s == 2 and config.inputs != "independent":
+            lines.append("With at most 2 active, a random label of an AND is the AND of another pair.")
+    if "minimax" in config.readoffs and "trained" in config.rows() and config.frozen_layer not in config.rows():
+        lines.append(f"No ratio of genericity: the frozen layer, {config.frozen_layer}, is not among layers.")
+    lines += [f"The construction {name} is left out: {why}." for name, why in config.left_out().items()]
+    return [line for line in lines if line]
 
 
-def aggregate(rows: Sequence[Row]) -> list[Row]:
-    """One row per (task, layer, readoff): means over seeds, with the half-width of their 95 % t interval and each seed's figures.
-
-    `proved` says whether the certificates of every seed hold; `seconds` is the mean.
-    """
-    groups: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row["task"], row["layer"], row["readoff"]), []).append(row)
-    table = []
-    for members in groups.values():
-        first = {key: value for key, value in members[0].items() if key not in ("seed", "evaluation", *FIGURES)}
-        for figure in FIGURES:
-            first[figure], first[f"{figure}_interval"] = mean_interval([row[figure] for row in members])
-        if "proved" in first:
-            first["proved"] = all(row["proved"] for row in members)
-        first["seeds"] = [row["seed"] for row in members]
-        first["by_seed"] = [{key: row[key] for key in ("seed", *FIGURES)} for row in members]
-        table.append(first)
-    return table
-
-
-def genericity(rows: Sequence[Row], frozen_layer: str) -> dict[str, Any]:
-    """For each task, worst errors of the frozen layer over those of the trained one, both by minimax readoffs.
-
-    Per seed the ratio of the two worst errors over all sampled pairs, and the ratios pair by pair (the same pairs).
-    """
-    answer = {}
-    for task in dict.fromkeys(row["task"] for row in rows):
-        worst = {
-            (row["layer"], row["seed"]): np.array(row["evaluation"]["output_worst"])
-            for row in rows
-            if row["task"] == task and row["readoff"] == "minimax"
-        }
-        seeds = [seed for layer, seed in worst if layer == "trained"]
-        if not seeds or (frozen_layer, seeds[0]) not in worst:
-            continue
-        frozen, trained = ([worst[layer, seed] for seed in seeds] for layer in (frozen_layer, "trained"))
-        answer[task] = {
-            "frozen_mean": float(np.mean(frozen)),
-            "frozen_worst": float(np.mean([f.max() for f in frozen])),
-            "trained_mean": float(np.mean(trained)),
-            "trained_worst": float(np.mean([t.max() for t in trained])),
-            "pairs": len(trained[0]),
-            "seeds": seeds,
-            **_ratios(frozen, trained),
-        }
-    return answer
+def _built(config: CompareConfig, names: Sequence[str]) -> list[str]:
+    """What was chosen for the constructions, and which of them are one and the same layer here."""
+    lines, seen = [], dict[str, FirstLayer]()
+    for task in (config.make_task(gate) for gate in config.task):
+        layers = {name: CONSTRUCTIONS[name].build(config.request(task, 0)) for name in names}
+        for name, layer in layers.items():
+            twin = next((other for other, one in seen.items() if other != name and _equal(one, layer)), None)
+            if twin is not None:
+                lines.append(f"For {task.name}, {name} is the same layer as {twin}.")
+            else:
+                seen[name] = layer
+            share_of = CONSTRUCTIONS[name].share
+            if share_of is not None and config.layer_p is None:
+                share = share_of(config.request(task, 0))
+                lines.append(
+                    f"{name}: p = {share:.3g}, the best one for AND at exactly {max(2, round(config.s))} active."
+                )
+    return list(dict.fromkeys(lines))
 
 
-def summary(result: dict[str, Any]) -> dict[str, Any]:
-    """The figures by which sweeps compare runs: {"and/trained/minimax": {"worst_error": …}, …, "genericity": {"and": …}}."""
-    rows = {f"{row['task']}/{row['layer']}/{row['readoff']}": {k: row[k] for k in FIGURES} for row in result["rows"]}
-    return {**rows, "genericity": {task: answer["ratio"] for task, answer in result["genericity"].items()}}
+def _equal(one: FirstLayer, other: FirstLayer) -> bool:
+    return one.activation == other.activation and all(
+        torch.equal(a, b) for a, b in ((one.weight, other.weight), (one.bias, other.bias))
+    )
 
 
 def run_compare(config: CompareConfig) -> Path:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from toymodels.errors import InputError
-from toymodels.experiments import compare, train
+from toymodels.experiments import compare, genericity, train
+from toymodels.experiments.bench import FIGURES
 from toymodels.experiments.settings import NetworkSettings
 
 
@@ -28,7 +29,7 @@ class Kind:
 
 
 def _of_train(config: train.TrainConfig) -> list[str]:
-    names = [name for name in compare.FIGURES if name != "seconds"]
+    names = [name for name in FIGURES if name != "seconds"]
     return names + [f"seed-{seed}.{name}" for seed in config.seeds for name in names]
 
 
@@ -38,14 +39,16 @@ def _of_compare(config: compare.CompareConfig) -> list[str]:
         task = config.make_task(gate)
         for layer in config.rows():
             for readoff in config.readoffs_of(layer, task):
-                names += [f"{task.name}/{layer}/{readoff}.{figure}" for figure in compare.FIGURES]
+                names += [f"{task.name}/{layer}/{readoff}.{figure}" for figure in FIGURES]
         if "minimax" in config.readoffs and {config.frozen_layer, "trained"} <= set(config.rows()):
             names.append(f"genericity.{task.name}")
     return names
 
 
 KINDS: dict[str, Kind] = {
-    "compare": Kind(compare.CompareConfig, compare.run_compare, compare.summary, ("rows", "genericity"), _of_compare),
+    "compare": Kind(
+        compare.CompareConfig, compare.run_compare, genericity.summary, ("rows", "genericity"), _of_compare
+    ),
     "train": Kind(train.TrainConfig, train.run_train, train.summary, ("seeds",), _of_train),
 }
 """By name, as in the record, on the command line and in a sweep file's command."""

@@ -8,16 +8,25 @@ from dataclasses import dataclass
 from toymodels.config import ProblemSettings, RunSettings
 from toymodels.constructions import CONSTRUCTIONS
 from toymodels.constructions.construction import Request
+from toymodels.controls import CONTROLS
 from toymodels.errors import InputError
 from toymodels.layers import LAYERS
 from toymodels.tasks import PairTask
 from toymodels.training import TrainingSettings
 
+_MOST_WEIGHTS = 10**10
+"""Of a readoff: 40 GB, before its gradient and the optimiser's memory of it."""
+
 
 def check_layer(name: str) -> None:
-    """Raises InputError for an unknown first layer."""
+    """Raises InputError for an unknown first layer, and for one that is made from a trained layer."""
+    if name in CONTROLS:
+        raise InputError(
+            f"{name} is a control made from the trained layer: name it in layers of compare, beside trained"
+        )
     if name not in LAYERS and name not in CONSTRUCTIONS:
-        raise InputError(f"unknown first layer {name!r}: choose one of {', '.join([*LAYERS, *CONSTRUCTIONS])}")
+        known, more = ", ".join([*LAYERS, *CONSTRUCTIONS]), ", ".join(["trained", *CONTROLS, "all"])
+        raise InputError(f"unknown first layer {name!r}: choose one of {known} (and, in layers of compare, {more})")
 
 
 @dataclass(frozen=True)
@@ -32,12 +41,15 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
     layer_bias: int | float = 0.0
     """Every bias of a gaussian layer."""
     layer_p: int | float | str | None = None
-    """Share of weights that are not 0 in bernoulli and ternary layers, in (0, 1], or asymptotic; default: the best one."""
+    """Share of weights that are not 0 in bernoulli and ternary layers, in (0, 1], or asymptotic (ln²(m)/√d, bernoulli only);
+    default, or best: the one of least predicted error for AND."""
 
     def __post_init__(self) -> None:
         ProblemSettings.__post_init__(self)
         TrainingSettings.__post_init__(self)
         RunSettings.__post_init__(self)
+        if self.layer_p == "best":
+            object.__setattr__(self, "layer_p", None)
         names = self.first_layers()
         for name in names:
             check_layer(name)
@@ -55,6 +67,12 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
         if (self.layer_scale, self.layer_bias) != (1, 0) and "gaussian" not in names:
             raise InputError(
                 "layer_scale and layer_bias are for gaussian layers, and there is none here: leave them out"
+            )
+        outputs = math.comb(self.m, 2) if self.pairs is None else len(self.pairs)
+        if outputs * self.d > _MOST_WEIGHTS:
+            raise InputError(
+                f"a readoff of {outputs:,} pairs from {self.d:,} neurons has {outputs * self.d:.1e} weights, more than "
+                f"{_MOST_WEIGHTS:.0e}: take fewer features or neurons, or name pairs"
             )
         for name in ("layer_scale", "layer_bias"):
             object.__setattr__(self, name, float(getattr(self, name)))

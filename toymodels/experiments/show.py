@@ -13,6 +13,7 @@ from toymodels.config import cover, from_dict
 from toymodels.errors import InputError
 from toymodels.evaluation import evaluate
 from toymodels.experiments.compare import CompareConfig
+from toymodels.experiments.settings import NetworkSettings
 from toymodels.experiments.train import TrainConfig, headline
 from toymodels.record import load_config, load_network, read_metrics
 from toymodels.storage import read_json
@@ -34,7 +35,7 @@ def describe(folder: Path, again: bool = False) -> str:
         )
     cls, render = kinds[saved["kind"]]
     config = from_dict(cls, saved["config"])
-    title = f"{saved['kind']}: m = {config.m}, d = {config.d}, {config.features().name} active, {config.activation}"
+    title = f"{saved['kind']}: {_problem(config)}"
     if not (folder / "results.json").exists():
         return f"{title}\nnot finished\n{_so_far(folder)}\nthe same command with --out {folder} goes on from there"
     result = read_json(folder / "results.json", ("rows", "genericity") if saved["kind"] == "compare" else ("seeds",))
@@ -43,6 +44,15 @@ def describe(folder: Path, again: bool = False) -> str:
     except (KeyError, TypeError, IndexError, AttributeError):
         raise InputError(f"{folder / 'results.json'} is damaged: delete the run's folder and repeat the run") from None
     return text + ("\n\n" + _again(folder, config) if again else "")
+
+
+def _problem(config: NetworkSettings) -> str:
+    parts = [f"m = {config.m}, d = {config.d}", f"{config.features().name} active", config.activation]
+    if config.d0 is not None:
+        parts.append(f"features in d0 = {config.d0} dimensions ({config.frame or 'random'} frame)")
+    parts += [f"{name} = {value:g}" for name, value, plain in (
+        ("layer_scale", config.layer_scale, 1), ("layer_bias", config.layer_bias, 0)) if value != plain]  # fmt: skip
+    return ", ".join(parts + ([f"layer_p = {config.layer_p}"] if config.layer_p is not None else []))
 
 
 def _training(result: dict[str, Any]) -> str:
