@@ -52,6 +52,14 @@ def test_shuffled_keeps_the_weights_and_shuffled_within_each_neurons():
     assert not torch.equal(mixed.weight.sort(1).values, LAYER.weight.sort(1).values)
 
 
+def test_gaussian_like_keeps_mean_and_spread_alone():
+    weights = torch.stack([CONTROLS["gaussian_like"](LAYER, seed).weight for seed in range(20)]).flatten().numpy()
+    want = LAYER.weight.detach().numpy()
+    # Kolmogorov and Smirnov's test at a false-alarm rate of 1 in 1,000.
+    assert stats.kstest(weights, "norm", (want.mean(), want.std(ddof=1))).pvalue > 1e-3
+    assert stats.kstest(weights, want.flatten()).pvalue < 1e-6
+
+
 def test_random_labels_are_as_sparse_as_the_gate_and_independent_of_it():
     task, inputs = PairTask(12, "and"), SparseFeatures.at_most(12, 3).enumerate()
     labels = RandomLabels(task, inputs, 0)

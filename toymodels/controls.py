@@ -1,8 +1,8 @@
 """Null models: layers that keep one thing of a trained layer and redraw the rest, and labels without structure.
 
-A Gaussian layer differs from a trained one in everything at once. Each control here keeps one property (the singular
-values, the weights as a bag, or those of each neuron), so what it reads as well as the trained layer does is owed to
-that property alone.
+A Gaussian layer differs from a trained one in everything at once. Each control here keeps the biases and one property of
+the weights (scale, singular values, the weights as a bag, or those of each neuron), so what it reads better than a Gaussian
+layer is owed to these.
 """
 
 from __future__ import annotations
@@ -44,7 +44,16 @@ def shuffled_within(layer: FirstLayer, seed: int) -> FirstLayer:
     return _like(layer, weight.gather(1, order), layer.bias.detach().cpu(), "shuffled_within")
 
 
+def gaussian_like(layer: FirstLayer, seed: int) -> FirstLayer:
+    """Gaussian weights of the layer's mean and standard deviation, and its biases in random order: keeps those alone."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = layer.weight.detach().cpu()
+    drawn = weight.mean() + weight.std() * torch.randn(weight.shape, generator=generator)
+    return _like(layer, drawn, _permuted(layer.bias, generator), "gaussian_like")
+
+
 CONTROLS: dict[str, Callable[[FirstLayer, int], FirstLayer]] = {
+    "gaussian_like": gaussian_like,
     "spectrum_matched": spectrum_matched,
     "shuffled": shuffled,
     "shuffled_within": shuffled_within,
@@ -68,6 +77,10 @@ def _like(layer: FirstLayer, weight: Tensor, bias: Tensor, law: str) -> FirstLay
     return made.to(layer.weight.device).requires_grad_(False)
 
 
+_DRAWS = 20
+# Keys are drawn again where two inputs get one sum: odds below 10^-2 a draw at a million inputs.
+
+
 class RandomLabels(Task):
     """Labels as sparse as a task's, without structure: each output's targets in random order over inputs of equal size.
 
@@ -80,16 +93,20 @@ class RandomLabels(Task):
     truth = (0, 1)
 
     def __init__(self, task: Task, inputs: Inputs, seed: int):
-        """Labels for these inputs only. Raises InputError for inputs that are a sample: an input may occur in it twice."""
+        """Labels for these inputs only. Raises InputError for inputs that are a sample, or of which two are the same."""
         if not inputs.enumerated:
             raise InputError("random labels are given to all inputs: take fewer (active) features, so that they can be")
         generator = torch.Generator().manual_seed(seed)
         self.m, self.n_outputs, self.name = task.m, task.n_outputs, f"random labels as sparse as {task.name}"
         # Inputs are found again by a sum of random whole numbers, one for each active feature, exact in float64.
-        self._keys = torch.randint(2**44, (task.m,), generator=generator).double()
         x = inputs.dense(dtype=torch.float64).cpu()
-        self._codes, self._rows = (x @ self._keys).sort()
-        assert bool((self._codes.diff() > 0).all()), "two inputs have one code"  # odds below 10^-2 at a million inputs
+        for _ in range(_DRAWS):
+            self._keys = torch.randint(2**44, (task.m,), generator=generator).double()
+            self._codes, self._rows = (x @ self._keys).sort()
+            if bool((self._codes.diff() > 0).all()):
+                break
+        else:
+            raise InputError("two of the inputs are the same: random labels are given to each input once")
         labels = torch.zeros(len(x), task.n_outputs, dtype=torch.uint8)
         size = x.sum(1)
         for start in range(0, task.n_outputs, 64):

@@ -59,8 +59,8 @@ class CompareConfig(NetworkSettings):
     your own, or a construction."""
     layers: tuple[str, ...] | None = None
     """First layers, a row each for every readoff: identity, trained, gaussian, kaiming, your own, constructions (bernoulli
-    ternary rademacher targeted quadratic four_class), controls made from the trained one (spectrum_matched shuffled
-    shuffled_within), or all. Default: identity, frozen_layer and trained."""
+    ternary rademacher targeted quadratic four_class), controls made from the trained one (gaussian_like
+    spectrum_matched shuffled shuffled_within), or all. Default: identity, frozen_layer and trained."""
     figures: bool = True
     """Draw the figures: histograms of the outputs, a file for each gate."""
     json: Path | None = None
