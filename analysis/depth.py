@@ -37,7 +37,7 @@ from toymodels.errors import InputError
 from toymodels.features import SparseFeatures
 from toymodels.figures.style import Drawing, errors_axis, heading, new_figure, quiet, save
 from toymodels.statistics import mean_interval
-from toymodels.storage import write_atomically
+from toymodels.storage import check_writable, write_atomically
 from toymodels.tables import render
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73")
@@ -82,6 +82,12 @@ class Depth:
             raise InputError("m, d and corrections need at least one size each")
         if self.seeds < 2 or self.inputs < 1:
             raise InputError("an interval needs at least 2 seeds, and each at least 1 input")
+        for name, sizes in (("m", self.m), ("d", self.d), ("corrections", self.corrections)):
+            if len(set(sizes)) < len(sizes):
+                raise InputError(f"{name} names a size twice: each is measured once")
+        for m, _, s in self.corrections:
+            if not 1 <= s <= m:
+                raise InputError(f"corrections are triples (m, d, s) with s from 1 to m, got m = {m}, s = {s}")
         for m in self.m:
             Circuit.random(m, self.layers, 0).sample(1, self.s, 0)
         for _, d, s in (*self.corrections, *((0, d, self.s) for d in self.d)):
@@ -187,11 +193,14 @@ def measure(settings: Depth, path: Path) -> None:
 def load(path: Path) -> list[Row]:
     """The stored results. Raises InputError for a file that is missing or damaged."""
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
     except FileNotFoundError:
         raise InputError(f"{path} is missing: measure first, without --plot-only") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no text at all
         raise InputError(f"{path} is damaged ({error}): delete it and measure again") from None
+    if not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{path} is damaged (a line that is no JSON object): delete it and measure again")
+    return rows
 
 
 def _find(rows: list[Row], key: Row) -> Row | None:
@@ -374,7 +383,7 @@ def _plot_depths(settings: Depth, rows: list[Row], axis: Any) -> None:
             row = next(_select(settings, rows, kind="depth", m=m, d=d, mode=mode))
             colour, filled = COLOURS[index], mode == "with"
             look = {"color": colour, "marker": MARKERS[index], "linestyle": line}
-            name = f"m = {m:,}, {mode}" + (" correction" if "2d" not in mode else "")
+            name = f"{m:,}, {mode}"
             place = depths + 0.06 * (offset - 1)
             _band(axis, place, row["worst"], markerfacecolor=colour if filled else "white", label=name, **look)
     axis.axhline(0.5, color="0.35", linewidth=0.8, linestyle=":")
@@ -384,7 +393,9 @@ def _plot_depths(settings: Depth, rows: list[Row], axis: Any) -> None:
     axis.set_ylim(0, 1.45)
     axis.set_title(f"(b) random circuits, d = {d:,}, s = {settings.s} active", fontsize=7.5)
     quiet(axis)
-    axis.legend(fontsize=5.4, frameon=False, ncols=2, loc="upper left")
+    # A column for each m, filled from the top: two columns would part the entries of one m.
+    look = {"fontsize": 5.4, "title_fontsize": 5.4, "columnspacing": 1.2, "handlelength": 2.4, "frameon": False}
+    axis.legend(ncols=3, loc="upper left", title="nodes m, with or without correction", alignment="left", **look)
 
 
 def main(settings: Depth) -> str:
@@ -392,6 +403,8 @@ def main(settings: Depth) -> str:
     settings = settings.sizes()
     settings.check()
     path = settings.out / "depth.jsonl"
+    for file in (path, (settings.figures or settings.out) / "depth.png"):
+        check_writable(file)
     if not settings.plot_only:
         torch.set_num_threads(1)
         measure(settings, path)
@@ -403,6 +416,6 @@ def main(settings: Depth) -> str:
 if __name__ == "__main__":
     try:
         print(main(tyro.cli(Depth)))
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"depth: {error}", file=sys.stderr)
         sys.exit(2)

@@ -65,7 +65,7 @@ class SuperposedConfig:
     """Folder of the runs; the same command again goes on there."""
     methods: tuple[str, ...] = tuple(METHODS)
     """Of gaussian, no_layer (an affine readoff of the embedding), bernoulli, gaussian_optimised (frame of low coherence),
-    bernoulli_own and trained."""
+    bernoulli_own and trained; none: crowding runs only."""
     d: tuple[int, ...] = (16, 24, 32, 48, 64, 90, 128, 180, 256, 512)
     """Widths, and dimensions d0 of the embedding; each method takes those that it can afford."""
     epsilon: tuple[float, ...] = (0.25, 0.5)
@@ -94,6 +94,14 @@ class SuperposedConfig:
             raise InputError("epsilon takes errors between 0 and 1, at least one")
         if min(self.pairs, self.crowding_pairs) < 1:
             raise InputError("pairs and crowding_pairs take numbers from 1 up")
+        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"seeds {self.seeds}: they must be different whole numbers from 0 up, at least one")
+        if self.steps < 1:
+            raise InputError(f"steps = {self.steps}: a trained layer needs at least 1")
+        if not self.crowding_d0 and next(self.searches(), None) is None:
+            raise InputError(
+                "nothing to measure: name a method and a d that it is measured at, or a d0 for the crowding"
+            )
 
     def searches(self) -> Iterator[tuple[str, int, int]]:
         """(method, d, seed) of every search."""
@@ -165,6 +173,6 @@ def measure(config: SuperposedConfig) -> Path:
 if __name__ == "__main__":
     try:
         print(f"runs: {measure(tyro.cli(SuperposedConfig, description=__doc__))}")
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"measure_superposed: {error}", file=sys.stderr)
         sys.exit(2)

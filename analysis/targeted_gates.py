@@ -25,7 +25,7 @@ from toymodels.constructions.targeted import best_per_gate, feasible_gates, pred
 from toymodels.errors import InputError
 from toymodels.features import SparseFeatures
 from toymodels.figures.style import Drawing, errors_axis, heading, new_figure, quiet, save, sizes_axis
-from toymodels.storage import write_atomically
+from toymodels.storage import check_writable, write_atomically
 from toymodels.tables import render
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
@@ -56,8 +56,10 @@ class TargetedGates:
         """Raises InputError for settings that make no figure."""
         if not 1 <= len(self.m) <= len(COLOURS) or min(self.m) < 4 or len(set(self.d)) < 2 or self.seeds < 1:
             raise InputError("the figure needs one to four m of 4 or more, two widths and one seed at least")
-        if min(self.d) < 1:
-            raise InputError(f"d = {min(self.d)} neurons: the layer needs at least 1")
+        if len(set(self.m)) < len(self.m) or len(set(self.d)) < len(self.d):
+            raise InputError("m or d names a size twice: each is measured and drawn once")
+        if min(self.d) < 2:
+            raise InputError(f"d = {min(self.d)} neurons: two gates with neurons of their own need at least 2")
 
 
 def predicted_gates(m: int, d: int) -> int:
@@ -90,7 +92,7 @@ def load(path: Path) -> list[dict[str, Any]]:
     """The stored results, none for a file that is missing. Raises InputError for one that is damaged."""
     try:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no text at all
         raise InputError(f"{path} is damaged ({error}): delete it and measure again") from None
 
 
@@ -138,9 +140,10 @@ def draw(settings: TargetedGates, rows: list[dict[str, Any]]) -> Drawing:
     axis.set_xlabel("width d (neurons)", fontsize=8)
     axis.set_ylabel("gates with worst error below 1/2", fontsize=8)
     axis.legend(fontsize=6.5, frameon=False)
+    seeds = "seed 0" if settings.seeds == 1 else f"seeds 0–{settings.seeds - 1}"
     title = (
-        f"Targeted AND: feasible gates of random graphs, all inputs with at most 2 active, geometric mean of {settings.seeds} "
-        "seeds; dotted: predicted, own neurons; horizontal: all pairs"
+        "Targeted AND: gates of random graphs with worst error < 1/2 over all inputs with at most 2 active, geometric mean over "
+        f"{seeds}; dotted: predicted, own neurons; horizontal: all pairs"
     )
     heading(figure, title)
     header = ("m", "d", "all pairs", "predicted, own", "own (range)", "common (range)")
@@ -151,6 +154,8 @@ def main(settings: TargetedGates) -> str:
     """Measure (unless told not to), store, draw; returns what to print."""
     settings.check()
     path = settings.out / "targeted_gates.jsonl"
+    for file in (path, (settings.figures or settings.out) / "targeted_gates.png"):
+        check_writable(file)
     if not settings.plot_only:
         torch.set_num_threads(1)  # the products are short, and a second thread slows whoever works beside
         measure(settings, path)
@@ -162,6 +167,6 @@ def main(settings: TargetedGates) -> str:
 if __name__ == "__main__":
     try:
         print(main(tyro.cli(TargetedGates)))
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"targeted_gates: {error}", file=sys.stderr)
         sys.exit(2)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import jaxtyping
 import pytest
 import torch
 
@@ -102,5 +103,40 @@ def test_samples_have_at_most_s_active_and_are_reproducible(s, active):
     ],
 )
 def test_wrong_circuits_are_refused(make, words):
+    with pytest.raises(InputError, match=words):
+        make()
+
+
+AND = (Gate.parse("and"),)
+PAIRS, KINDS = torch.tensor([[0, 1], [1, 2]]), torch.tensor([0, 0])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: GateLayer(PAIRS[:0], KINDS[:0], AND), "without nodes"),
+        (lambda: GateLayer(PAIRS, KINDS + 1, AND), "kinds are the numbers of gates"),
+        (lambda: GateLayer(PAIRS, KINDS - 1, AND), "kinds are the numbers of gates"),
+        (lambda: GateLayer(PAIRS.float(), KINDS, AND), "pairs of a layer .* whole numbers"),
+        (lambda: GateLayer(PAIRS.tolist(), KINDS, AND), "pairs of a layer .* whole numbers"),
+        (lambda: GateLayer(PAIRS, KINDS.bool(), AND), "kinds of a layer .* whole numbers"),
+        (lambda: GateLayer(PAIRS.T.repeat(2, 2)[:, :3], KINDS, AND), "shape"),
+        (lambda: GateLayer(PAIRS, KINDS[:1], AND), "shape"),
+        (lambda: GateLayer(PAIRS, KINDS, AND).run(torch.zeros(4, 2)), "nodes up to 2"),
+        (lambda: Circuit(3.5, (GateLayer(PAIRS, KINDS, AND),)), "m = 3.5"),
+        (lambda: Circuit(4, (GateLayer(PAIRS, KINDS, AND),)).run(torch.zeros(4, 3)), "m = 4"),
+        (lambda: Circuit(4, (GateLayer(PAIRS, KINDS, AND),)).run(torch.zeros(4, 5)), "m = 4"),
+        (lambda: Circuit(4, (GateLayer(PAIRS, KINDS, AND),)).run(torch.zeros(4)), "m = 4"),
+        (lambda: Circuit(4, (GateLayer(PAIRS, KINDS, AND),)).run(torch.full((1, 4), 0.5)), "0 and 1"),
+        (lambda: Circuit.random(8, 1.5, 0), "depth = 1.5"),
+        (lambda: Circuit.random(8.0, 1, 0), "m = 8.0"),
+        (lambda: Circuit.random(8, 1, -1), "seed = -1"),
+        (lambda: Circuit.random(8, 1, 0).sample(2, 1, -1), "seed = -1"),
+        (lambda: Circuit.random(8, 1, 0).sample(2, 1.5, 0), "s = 1.5"),
+        (lambda: Circuit.random(8, 1, 0).sample(2.5, 1, 0), "n = 2.5"),
+    ],
+)
+def test_wrong_tensors_and_numbers_are_refused_in_a_sentence(make, words, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where types are not checked
     with pytest.raises(InputError, match=words):
         make()

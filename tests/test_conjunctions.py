@@ -2,6 +2,8 @@ import copy
 import itertools
 import math
 
+import jaxtyping
+import numpy as np
 import pytest
 import torch
 
@@ -124,3 +126,29 @@ def test_training_takes_the_task(optimiser, sets):
 def test_wrong_sets_are_refused(call, words):
     with pytest.raises(InputError, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: conjunction(8, 2.5), "k = 2.5"),
+        (lambda: conjunction(8.5, 2), "m = 8.5"),
+        (lambda: conjunction(8, sets=[0, 1]), "list of sets"),
+        (lambda: conjunction(8, sets=7), "list of sets"),
+        (lambda: conjunction(8, sets=["ab"]), "list of sets"),
+        (lambda: conjunction(8, sets=[[0.5, 1]]), "whole numbers"),
+        (lambda: conjunction(8, 2, [[0.5, 1]]), "whole numbers"),
+        (lambda: conjunction(8, sets=torch.tensor([[0.0, 1.0]])), "whole numbers"),
+        (lambda: SymmetricTask(8, (0, 0, 1), [[0, float("nan")]]), "whole numbers"),
+    ],
+)
+def test_sets_and_sizes_that_are_not_whole_are_refused(call, words, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where types are not checked
+    with pytest.raises(InputError, match=words):
+        call()
+
+
+def test_sets_may_be_of_numpy(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where types are not checked
+    assert members(conjunction(8, sets=np.array([[0, 3], [4, 1]]))) == [[0, 3], [4, 1]]
+    assert conjunction(np.int64(8), np.int64(2)).n_outputs == 28

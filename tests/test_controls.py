@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -95,3 +97,26 @@ def test_random_labels_of_other_inputs_are_refused():
     labels = RandomLabels(task, features.enumerate(), 0)
     with pytest.raises(InputError, match="no random label"):
         labels.targets(torch.ones(1, 8))
+
+
+def test_keys_that_give_two_inputs_one_code_are_drawn_again(monkeypatch):
+    task, inputs, real, draws = PairTask(8, "and"), SparseFeatures.at_most(8, 2).enumerate(), torch.randint, []
+
+    def equal_at_first(*arguments, **more):
+        draws.append(real(*arguments, **more))
+        return torch.ones_like(draws[-1]) if len(draws) < 3 else draws[-1]
+
+    monkeypatch.setattr(torch, "randint", equal_at_first)
+    labels, x = RandomLabels(task, inputs, 0), inputs.dense()
+    assert len(draws) == 3
+    assert torch.equal(labels.targets(x).sum(0), task.targets(x).sum(0))
+
+
+def test_the_same_input_twice_is_refused():
+    features = SparseFeatures.at_most(6, 2).enumerate()
+    twice = torch.cat([features.indices, features.indices[:1]])
+    inputs = dataclasses.replace(
+        features, indices=twice, probabilities=torch.full((len(twice),), 1 / len(twice)).double()
+    )
+    with pytest.raises(InputError, match="the same"):
+        RandomLabels(PairTask(6, "and"), inputs, 0)

@@ -1,5 +1,6 @@
 """Circuits emulated layer by layer: the same as a plain network, errors that grow without correction and not with it."""
 
+import jaxtyping
 import pytest
 import torch
 
@@ -104,3 +105,36 @@ def test_an_emulation_must_be_of_the_whole_circuit():
         errors_by_depth(circuit, stages(shorter, 40, 1, 0), circuit.sample(2, 1, 0))
     with pytest.raises(InputError, match="at least 1"):
         fold([])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda circuit: emulate(circuit, 40, 1, 0), "what `stages` makes.* number 1 here is a Network"),
+        (lambda circuit: emulate(circuit, 40, 1, 0, False), "what `stages` makes.* number 1 here is a Network"),
+        (lambda circuit: [*stages(circuit, 40, 1, 0)] * 2, "what `stages` makes.* number 3 here is one too many"),
+        (lambda circuit: [*stages(circuit, 40, 1, 0), None], "what `stages` makes.* number 3 here is a NoneType"),
+    ],
+)
+def test_errors_by_depth_take_the_stages_of_the_circuit_and_nothing_else(make, words, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where types are not checked
+    circuit = Circuit.random(8, 2, 0)
+    with pytest.raises(InputError, match=words):
+        errors_by_depth(circuit, make(circuit), circuit.sample(2, 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": -1}, "seed = -1: .* from 0 up"),
+        ({"seed": 0.5}, "seed = 0.5"),
+        ({"d": 40.5}, "d = 40.5"),
+        ({"s": float("nan")}, "s = nan"),
+        ({"size": 2.5}, "size = 2.5"),
+        ({"correction_size": 2.5}, "correction_size = 2.5"),
+    ],
+)
+def test_numbers_that_are_not_whole_are_refused(change, words, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where types are not checked
+    with pytest.raises(InputError, match=words):
+        emulate(Circuit.random(8, 2, 0), **{"d": 40, "s": 1, "seed": 0, **change})

@@ -1,3 +1,4 @@
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -76,3 +77,11 @@ def test_embedded_networks_are_stored_and_measured_as_any_other(tmp_path):
     assert evaluate(Network(plain, network.readoff), task, inputs).worst_error == pytest.approx(
         want.worst_error, abs=1e-9
     )
+
+
+@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize(("m", "d0"), [(8, 2.5), (8, 2.0), (8.5, 2), (8, float("nan"))])
+def test_sizes_that_are_not_whole_are_refused(name, m, d0, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where types are not checked
+    with pytest.raises(InputError, match="whole number"):
+        FRAMES[name](m, d0, 0)

@@ -27,11 +27,23 @@ from torch import Tensor
 from toymodels.errors import InputError
 from toymodels.features import SparseFeatures, dense
 from toymodels.gates import Gate
+from toymodels.theory.counts import check_whole
+
+
+def check_seed(seed: int) -> None:
+    """Raises InputError unless the seed is a whole number from 0 up."""
+    check_whole(seed=seed)
+    if seed < 0:
+        raise InputError(f"seed = {seed}: it must be a whole number from 0 up")
 
 
 @dataclass(frozen=True)
 class GateLayer:
-    """One layer of a circuit: node g is `gates[kinds[g]]` of the nodes `pairs[g]` of the layer before."""
+    """One layer of a circuit: node g is `gates[kinds[g]]` of the nodes `pairs[g]` of the layer before.
+
+    Raises InputError for a layer without nodes, pairs or kinds that are not integer tensors of such shapes, or a kind that is
+    no index of `gates`.
+    """
 
     pairs: Int[Tensor, "nodes 2"]
     """The two nodes of the layer before that each gate reads."""
@@ -40,8 +52,27 @@ class GateLayer:
     gates: tuple[Gate, ...]
     """The gates that occur."""
 
+    def __post_init__(self) -> None:
+        for name, values in (("pairs", self.pairs), ("kinds", self.kinds)):
+            # Other dtypes are no index: uint8 and bool would choose by mask.
+            if not (isinstance(values, Tensor) and values.dtype in (torch.int32, torch.int64)):
+                raise InputError(f"{name} of a layer of gates are whole numbers, in an integer tensor")
+        if self.pairs.ndim != 2 or self.pairs.shape[1] != 2 or self.kinds.shape != self.pairs.shape[:1]:
+            shapes = f"{tuple(self.pairs.shape)} and {tuple(self.kinds.shape)}"
+            raise InputError(f"a layer of gates has pairs of the shape (nodes, 2) and kinds (nodes,); got {shapes}")
+        if len(self.kinds) == 0:
+            raise InputError("a layer without nodes computes nothing: give it at least 1 gate")
+        if self.kinds.min() < 0 or self.kinds.max() >= len(self.gates):
+            raise InputError(
+                f"kinds are the numbers of gates, from 0 to below {len(self.gates)}, as many as were given"
+            )
+
     def run(self, x: Float[Tensor, "batch m"]) -> Float[Tensor, "batch nodes"]:
-        """The 0/1 values of the nodes from those of the layer before."""
+        """The 0/1 values of the nodes from those of the layer before. Raises InputError where nodes that it reads are missing."""
+        if x.ndim != 2 or x.shape[1] <= self.pairs.max():
+            raise InputError(
+                f"values of the shape {tuple(x.shape)}: the layer reads nodes up to {int(self.pairs.max())}, one column each"
+            )
         truth = torch.tensor([gate.truth for gate in self.gates], dtype=x.dtype)[self.kinds]
         case = (2 * x[:, self.pairs[:, 0]] + x[:, self.pairs[:, 1]]).long()
         return truth.expand(len(x), -1, -1).gather(2, case[:, :, None])[:, :, 0]
@@ -49,7 +80,10 @@ class GateLayer:
 
 @dataclass(frozen=True)
 class Circuit:
-    """A boolean circuit with m inputs and layers of gates; build a random one with `Circuit.random`."""
+    """A boolean circuit with m inputs and layers of gates; build a random one with `Circuit.random`.
+
+    Raises InputError for no layers, or one that reads nodes that the layer before it does not have.
+    """
 
     m: int
     """Number of inputs."""
@@ -57,6 +91,7 @@ class Circuit:
     """The first reads the inputs, each other the one before it."""
 
     def __post_init__(self) -> None:
+        check_whole(m=self.m)
         nodes = self.m
         if not self.layers:
             raise InputError("a circuit of depth 0 computes nothing: give it at least 1 layer")
@@ -74,8 +109,11 @@ class Circuit:
     def random(cls, m: int, depth: int, seed: int, doubles: Sequence[str] = ("or", "xor")) -> Circuit:
         """A random circuit of m nodes a layer as in the module's docstring; its doubles are gates of these kinds, at random.
 
-        Raises InputError for m odd or below 6 (cycles of three nodes), depth < 1, or a kind other than or and xor.
+        Raises InputError for m odd or below 6 (cycles of three nodes), depth < 1, a seed below 0, one of these that is not a
+        whole number, or a kind other than or and xor.
         """
+        check_whole(m=m, depth=depth)
+        check_seed(seed)
         if m < 6 or m % 2:
             raise InputError(f"m = {m} nodes a layer: halves that form cycles need m even and at least 6")
         if depth < 1:
@@ -96,7 +134,14 @@ class Circuit:
         return cls(m, tuple(layers))
 
     def run(self, x: Float[Tensor, "batch m"]) -> list[Float[Tensor, "batch nodes"]]:
-        """The 0/1 values of every layer, from the first gates to the last, for 0/1 inputs."""
+        """The 0/1 values of every layer, from the first gates to the last, for 0/1 inputs.
+
+        Raises InputError for inputs of other than m features, or of other values than 0 and 1.
+        """
+        if x.ndim != 2 or x.shape[1] != self.m:
+            raise InputError(f"inputs of the shape {tuple(x.shape)}: the circuit takes (batch, m), m = {self.m}")
+        if bool(((x != 0) & (x != 1)).any()):
+            raise InputError("inputs of a boolean circuit are 0 and 1; these have other values")
         values = []
         for layer in self.layers:
             x = layer.run(x)
@@ -107,8 +152,11 @@ class Circuit:
         """n inputs of a random circuit with at most s active nodes: ⌊s/3⌋ random pairs of neighbouring doubles, else singles.
 
         Two pairs may share a double. For s a multiple of 3 activity stays at s from layer to layer, but for coincidences;
-        s = 1, 2, 4, 5 alternates with 2, 4, 5, 7. Raises InputError for n < 1 or s outside 1 … m/2.
+        s = 1, 2, 4, 5 alternates with 2, 4, 5, 7. Raises InputError for n < 1, s outside 1 … m/2, a seed below
+        0, or one of these that is not a whole number.
         """
+        check_whole(n=n, s=s)
+        check_seed(seed)
         half = self.m // 2
         if n < 1:
             raise InputError(f"a sample needs at least 1 input, got {n}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from toymodels.errors import InputError
 from toymodels.tasks import ALL, Task
+from toymodels.theory.counts import check_whole
 
 OUTPUT_LIMIT = 200_000
 """Outputs; more sets than this are refused (a readoff holds outputs × neurons numbers)."""
@@ -43,9 +45,10 @@ class SymmetricTask(Task):
         `truth[j]` is the value, 0 or 1, with j features of the set active; `name` goes into tables.
 
         Raises InputError for m < 2, a truth table of fewer than 2 values or of others than 0 and 1, k > m, more than
-        OUTPUT_LIMIT sets, an empty list or set, a feature out of range, a feature twice in a set, a set of more than k
-        features, or a list without any set of k.
+        OUTPUT_LIMIT sets, an empty list or set, a feature out of range or not a whole number, a feature twice in a set, a
+        set of more than k features, or a list without any set of k.
         """
+        check_whole(m=m)
         if m < 2:
             raise InputError(f"m = {m} features: a task needs at least 2")
         if len(truth) < 2 or any(value not in (0, 1) for value in truth):
@@ -87,9 +90,11 @@ def conjunction(
     Raises InputError unless k or sets are given, for k < 1, or as `SymmetricTask` does.
     """
     if k is None:
-        if sets is None or len(sets) == 0:
+        rows = [] if sets is None else _rows(sets)
+        if not rows:
             raise InputError("a conjunction needs its fan-in k, or a list of at least one set of features")
-        k = max(len(members) for members in sets)
+        k = max(map(len, rows))
+    check_whole(k=k)
     if k < 1:
         raise InputError(f"k = {k}: a conjunction is the AND of at least 1 feature")
     return SymmetricTask(m, (0,) * k + (1,), sets, f"and of {k}")
@@ -110,7 +115,7 @@ def _all_sets(m: int, k: int) -> Int[Tensor, "outputs k"]:
 
 
 def _listed_sets(m: int, k: int, sets: Int[Tensor, "outputs k"] | Sequence[Sequence[int]]) -> Int[Tensor, "outputs k"]:
-    rows = sets.tolist() if isinstance(sets, Tensor) else [list(row) for row in sets]
+    rows = _rows(sets)
     if not rows:
         raise InputError("the list of sets is empty: name at least one, or leave it out for all of k features")
     _check_number(len(rows))
@@ -124,6 +129,17 @@ def _listed_sets(m: int, k: int, sets: Int[Tensor, "outputs k"] | Sequence[Seque
     if max(map(len, rows)) < k:
         raise InputError(f"no listed set has k = {k} features: the truth table must be that of the largest set")
     return torch.tensor([[*row, *[m] * (k - len(row))] for row in rows], dtype=torch.int64)
+
+
+def _rows(sets: Int[Tensor, "outputs k"] | Sequence[Sequence[int]]) -> list[list[int]]:
+    """The sets as lists; an index must be an int, or a tensor of them would cut it down to one in silence."""
+    try:
+        rows = sets.tolist() if isinstance(sets, Tensor) else sets
+        return [[operator.index(feature) for feature in row] for row in rows]
+    except TypeError:
+        raise InputError(
+            "sets is a list of sets of features, each a list of whole numbers, as in [[0, 1, 2], [3, 4]]"
+        ) from None
 
 
 def _check_number(number: int) -> None:

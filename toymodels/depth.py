@@ -16,13 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from toymodels.circuits import Circuit
+from toymodels.circuits import Circuit, check_seed
 from toymodels.constructions.computing import computing_layer
 from toymodels.constructions.correction import correction_layer
 from toymodels.errors import InputError
 from toymodels.layers import FirstLayer
 from toymodels.network import Network
 from toymodels.readoffs.linear import LinearReadoff
+from toymodels.theory.counts import check_whole
 
 
 class Stage(NamedTuple):
@@ -47,6 +48,9 @@ def stages(
     correction_size: int | None = None,
 ) -> Iterator[Stage]:
     """The stages one by one, as deep circuits of thousands of features want it; see `emulate`."""
+    sizes = {"size": size, "correction_size": correction_size}
+    check_whole(d=d, s=s, **{name: value for name, value in sizes.items() if value is not None})
+    check_seed(seed)
     seeds = iter(np.random.SeedSequence([seed, circuit.m, d]).generate_state(2 * circuit.depth).tolist())
     nodes = circuit.m
     for layer in circuit.layers:
@@ -70,7 +74,7 @@ def emulate(
 
     s is the number of active nodes that sets are sized for and ones are gauged at; `size` and `correction_size` are the
     sizes of the sets of both kinds of layers, default √(units/s). Raises InputError as `computing_layer` and
-    `correction_layer` do.
+    `correction_layer` do, for a seed below 0, and for one of these numbers that is not whole.
     """
     made = stages(circuit, d, s, seed, correct, size, correction_size)
     return nn.ModuleList(network for stage in made for network in stage if network is not None)
@@ -107,12 +111,18 @@ class DepthErrors(NamedTuple):
 def errors_by_depth(circuit: Circuit, emulation: Iterable[Stage], x: Float[Tensor, "batch m"]) -> list[DepthErrors]:
     """Errors after each stage, on the same inputs all the way; the first stage gets them exactly.
 
-    Raises InputError for an emulation with fewer stages than the circuit has layers.
+    `emulation` is what `stages` makes. Raises InputError for elements that are no `Stage` (`emulate` returns networks, of
+    which one or two are a stage), more or fewer stages than the circuit has layers, or inputs that `Circuit.run` refuses.
     """
     values, found = x, []
     truths = circuit.run(x)
-    for depth, (stage, truth) in enumerate(zip(emulation, truths, strict=False), 1):
-        values = stage.forward(values)
+    for depth, stage in enumerate(emulation, 1):
+        if not isinstance(stage, Stage) or depth > circuit.depth:
+            raise InputError(
+                f"errors by depth take what `stages` makes, one Stage for each of the circuit's {circuit.depth} layers; number "
+                f"{depth} here is " + ("one too many" if isinstance(stage, Stage) else f"a {type(stage).__name__}")
+            )
+        values, truth = stage.forward(values), truths[depth - 1]
         error = values - truth
         wrong = ((values > 0.5) != (truth > 0.5)).any(1).double().mean()
         worst, rms = float(error.abs().max()), float(error.double().square().mean().sqrt())

@@ -15,10 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from toymodels.errors import InputError
+from toymodels.theory.counts import check_whole
 
 
 def check_frame(m: int, d0: int) -> None:
-    """Raises InputError unless m features go into 1 to m dimensions."""
+    """Raises InputError unless m features go into 1 to m dimensions, both whole numbers."""
+    check_whole(m=m, d0=d0)
     if not 1 <= d0 <= m:
         raise InputError(
             f"d0 = {d0} dimensions for m = {m} features: it must lie between 1 and m (leave it out for an axis each)"

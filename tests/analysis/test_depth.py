@@ -56,10 +56,35 @@ def test_wrong_settings_are_refused_before_anything_is_written(script, tmp_path)
         ({"d": (4,)}, "at least 2"),
         ({"seeds": 1}, "at least 2 seeds"),
         ({"corrections": ()}, "at least one size"),
+        ({"corrections": ((2, 1000, 3),)}, "s from 1 to m"),
+        ({"m": (200, 200)}, "m names a size twice"),
     ):
         with pytest.raises(InputError, match=words):
             script.main(script.Depth(out=out, **settings))
+    (tmp_path / "file").touch()
+    for settings in ({"out": tmp_path / "file"}, {"out": out, "figures": tmp_path / "file"}):
+        with pytest.raises(InputError, match="cannot be written"):
+            script.main(script.Depth(quick=True, **settings))
     done = subprocess.run([sys.executable, SCRIPT, "--out", out, "--seeds", "1"], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert not out.exists()
+
+
+def test_damaged_results_are_refused(script, tmp_path):
+    for content in (b"{", b"5\n", b"\xff\xfe"):
+        (tmp_path / "depth.jsonl").write_bytes(content)
+        with pytest.raises(InputError, match="damaged"):
+            script.main(script.Depth(out=tmp_path, quick=True, plot_only=True))
+
+
+def test_the_legend_names_every_line(script):
+    """In a column for each m: two columns for nine lines would part those of one m."""
+    settings = script.Depth(out=Path(), layers=1, corrections=((500, 1000, 3),), seeds=2)
+    errors = {"epsilon": [0.1], "worst": [[0.2], [0.3]], "rms": [[0.1], [0.1]], "wrong": [[0.0], [0.0]]}
+    errors |= {"tolerance": [0.2, 0.3], "halves": [0.2, 0.3], "fails": [None, None]}
+    rows = [{**key, **errors} for key in script.Depth.keys(settings)]
+    axis = script.plot(settings, rows).figure.axes[1]
+    names = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert names == [f"{m:,}, {mode}" for m in (400, 800, 1600) for mode in ("with", "without", "without, 2d")]
+    assert axis.get_legend()._ncols == 3

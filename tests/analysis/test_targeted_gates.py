@@ -33,6 +33,8 @@ def test_measures_stores_and_draws(script, tmp_path):
     for kind in ("png", "pdf"):
         assert (tmp_path / f"targeted_gates.{kind}").stat().st_size > 10_000
     assert "predicted, own" in text
+    assert "worst error < 1/2" in text
+    assert "over seeds 0–1;" in text
     # Again, with one line lost: only that one is measured, to the same numbers.
     whole = (tmp_path / "targeted_gates.jsonl").read_text()
     (tmp_path / "targeted_gates.jsonl").write_text("".join(whole.splitlines(keepends=True)[:-1]))
@@ -44,11 +46,23 @@ def test_wrong_settings_are_refused_before_anything_is_written(script, tmp_path)
     for settings, words in (
         ({"m": (3,)}, "one to four m"),
         ({"d": (32,)}, "two widths"),
-        ({"d": (0, 32)}, "at least 1"),
+        ({"d": (0, 32)}, "at least 2"),
+        ({"d": (1, 16)}, "at least 2"),
+        ({"d": (16, 16, 32)}, "twice"),
+        ({"m": (8, 8)}, "twice"),
         ({"plot_only": True}, "measure it first"),
     ):
         with pytest.raises(InputError, match=words):
             script.main(script.TargetedGates(out=tmp_path / "out", **settings))
+    (tmp_path / "file").touch()
+    for settings in ({"out": tmp_path / "file"}, {"out": tmp_path / "out", "figures": tmp_path / "file"}):
+        with pytest.raises(InputError, match="cannot be written"):
+            script.main(script.TargetedGates(**settings))
+    assert not (tmp_path / "out").exists()
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--out", tmp_path / "out", "--plot-only"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert not (tmp_path / "out").exists()
     done = subprocess.run(
         [sys.executable, SCRIPT, "--out", tmp_path / "out", "--m", "3"], capture_output=True, text=True

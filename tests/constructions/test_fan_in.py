@@ -1,6 +1,7 @@
 import itertools
 import math
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -290,3 +291,28 @@ LAYER, MIXED = fan_in(7, 50, 0, 3, 0.5), mixed_fan_in(7, 50, 0, SETS, 5)
 def test_wrong_inputs_are_refused(call, words):
     with pytest.raises(InputError, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: fan_in(8, 16, 0, 2.5), "k = 2.5"),
+        (lambda: fan_in(8, 16.5, 0, 2), "d = 16.5"),
+        (lambda: default_probability(8, 16, float("nan")), "k = nan"),
+        (lambda: activation_moments(2, 2.5, 0.5), "s = 2.5"),
+        (lambda: debias(2, float("nan"), 0.5), "s = nan"),
+        (lambda: fan_in_readoff(LAYER, conjunction(7, 3), float("nan")), "s = nan"),
+        (lambda: fan_in_readoff(LAYER, conjunction(7, 3), 3.5), "s = 3.5"),
+        (lambda: fan_in_readoff(LAYER, conjunction(7, 3), 8), "no more than m = 7"),
+        (lambda: mixed_fan_in(7, 50, 0, SETS, 2.5), "per_gate = 2.5"),
+        (lambda: gate_neurons(7, 50.5, 0, SETS, 2), "d = 50.5"),
+    ],
+)
+def test_numbers_that_are_not_whole_and_too_many_active_are_refused(call, words, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where types are not checked
+    with pytest.raises(InputError, match=words):
+        call()
+
+
+def test_all_features_may_be_active():
+    assert fan_in_readoff(LAYER, conjunction(7, 3), 7).bias.isfinite().all()

@@ -1,3 +1,4 @@
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -251,5 +252,22 @@ LAYER = targeted(8, 40, 3, PAIRS, 6)
     ],
 )
 def test_wrong_inputs_are_refused(call, words):
+    with pytest.raises(InputError, match=words):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: targeted(8, 40, 0, PAIRS, 2.5), "per_gate = 2.5"),
+        (lambda: targeted(8, 40.5, 0, PAIRS), "d = 40.5"),
+        (lambda: targeted(8, 40, 0, PAIRS, s=2.5), "s = 2.5"),
+        (lambda: interference(10, 5, 1.5), "degree = 1.5"),
+        (lambda: random_graph(5, 2.5, 0), "gates = 2.5"),
+        (lambda: random_graph(5.5, 2, 0), "m = 5.5"),
+    ],
+)
+def test_numbers_that_are_not_whole_are_refused(call, words, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where types are not checked
     with pytest.raises(InputError, match=words):
         call()

@@ -23,6 +23,7 @@ from toymodels.figures.superposed import (
     name_of,
     superposed,
 )
+from toymodels.figures.table import load_table
 from toymodels.results import read_table
 from toymodels.theory.crowding import crowded_rms_zeros
 
@@ -121,6 +122,39 @@ def test_the_figure_shows_and_says_everything():
     assert "mp/d0" not in superposed(table(inputs="at_most")).text
 
 
+def test_the_title_names_the_errors_of_its_panels():
+    searched, crowding = table(inputs="at_most"), crowds()
+
+    def title(rows, error="worst_error"):
+        return " ".join(superposed(rows, error).figure.get_suptitle().split())
+
+    ac, d = "(a–c) worst error, all inputs with at most 2 active", "(d) RMS error at zeros, exactly 2 active"
+    both = title(searched + crowding)
+    assert ac in both
+    assert d in both
+    assert "sampled pairs" in both
+    assert d not in title(searched)
+    assert "(a–c)" not in title(crowding)
+    assert "(a–c) RMS error where the target is 1, all" in title(searched, "rms_ones")
+
+
+def test_the_slope_is_named_clear_of_all_points():
+    """In the shipped figure."""
+    figure = superposed(load_table(FOLDER / "results" / "superposed.csv")).figure
+    figure.canvas.draw()
+    axis = figure.axes[2]
+    (label,) = [text for text in axis.texts if "slope" in text.get_text()]
+    box = label.get_window_extent()
+    inside = axis.get_window_extent()
+    assert inside.contains(box.x0, box.y0)
+    assert inside.contains(box.x1, box.y1)
+    box = box.padded(3.4 / 2 * figure.dpi / 72)  # half a marker's size
+    marked = [line for line in axis.lines if line.get_marker() not in (None, "None", "")]
+    points = np.concatenate([axis.transData.transform(line.get_xydata()) for line in marked if len(line.get_xdata())])
+    assert len(points) >= 6
+    assert not any(box.contains(*point) for point in points)
+
+
 def test_tables_that_make_no_figure_are_refused():
     rows = table(widths=(16,), inputs="at_most")
     with pytest.raises(InputError, match="task takes 2"):
@@ -212,6 +246,11 @@ def run(name, *arguments):
         ({"epsilon": (0.0,)}, "between 0 and 1"),
         ({"d": (4,)}, "from 8 up"),
         ({"crowding_pairs": 0}, "from 1 up"),
+        ({"seeds": ()}, "at least one"),
+        ({"seeds": (0, -1)}, "from 0 up"),
+        ({"steps": 0}, "steps = 0"),
+        ({"methods": (), "crowding_d0": ()}, "nothing to measure"),
+        ({"methods": ("trained",), "d": (512,), "crowding_d0": ()}, "nothing to measure"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_measured(script, change, words, tmp_path):

@@ -6,7 +6,8 @@ import pytest
 
 from toymodels.errors import InputError
 from toymodels.gates import CASES
-from toymodels.theory.counts import at_most, case_counts, exactly, independent, pattern_probability
+from toymodels.theory import counts
+from toymodels.theory.counts import at_most, case_counts, check_whole, exactly, independent, pattern_probability
 
 
 def test_laws_of_the_number_active():
@@ -54,3 +55,21 @@ def test_pairs_in_each_case():
 def test_wrong_inputs_are_refused(call):
     with pytest.raises(InputError):
         call()
+
+
+def test_at_most_is_the_shares_to_the_last_bit_and_sums_the_sizes_once(monkeypatch):
+    sums = []
+    monkeypatch.setattr(counts, "sum", lambda sizes: sums.append(1) or sum(sizes), raising=False)
+    for m, s in ((2, 0), (9, 9), (60, 30), (300, 4)):
+        sums.clear()
+        found = at_most(m, s)
+        assert len(sums) <= 1  # one for each size is minutes at m = 1,000,000
+        total = sum(math.comb(m, j) for j in range(s + 1))
+        assert found.tolist() == [math.comb(m, j) / total if j <= s else 0 for j in range(m + 1)]
+
+
+@pytest.mark.parametrize("number", [2.5, 2.0, float("nan"), "2", None])
+def test_what_is_not_whole_is_named(number):
+    check_whole(m=3, s=np.int64(2))
+    with pytest.raises(InputError, match=r"s = .* whole number"):
+        check_whole(m=3, s=number)

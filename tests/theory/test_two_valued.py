@@ -1,5 +1,6 @@
 import math
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -178,3 +179,28 @@ def test_at_three_active_a_few_zeros_beat_rademacher_and_a_bias_beats_both():
 def test_wrong_inputs_are_refused(call):
     with pytest.raises(InputError):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: fit(2.5), "s = 2.5"),
+        (lambda: fit(float("nan")), "s = nan"),
+        (lambda: fit(3, steps=2.5), "steps = 2.5"),
+        (lambda: threshold_classes(2.5, 0.5, 1.0), "s = 2.5"),
+        (lambda: sign_readoff(RADEMACHER, 2.5), "s = 2.5"),
+        (lambda: best_sign_law(3, 1.5), "magnitudes = 1.5"),
+        (lambda: and_limit(float("nan")), "got nan"),
+        (lambda: and_limit(float("inf")), "got inf"),
+        (lambda: and_limit(-40), "got -40"),
+    ],
+)
+def test_numbers_that_are_not_whole_or_not_finite_are_refused(call, words, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where types are not checked
+    with pytest.raises(InputError, match=words):
+        call()
+
+
+def test_the_limit_is_a_number_at_both_ends_of_its_range():
+    for bias in (-37, 37):
+        assert math.isfinite(and_limit(bias).constant)

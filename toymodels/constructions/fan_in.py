@@ -24,6 +24,7 @@ from toymodels.layers import FirstLayer
 from toymodels.readoffs.linear import LinearReadoff
 from toymodels.tasks import Task
 from toymodels.theory.bernoulli import smallest_probability
+from toymodels.theory.counts import check_whole
 
 LAW, MIXED_LAW = "fan-in", "mixed fan-in"
 
@@ -32,7 +33,7 @@ def fan_in(m: int, d: int, seed: int, k: int, p: float | int | None = None, acti
     """W iid Bernoulli(p), every bias −(k − 1); p None is `default_probability`. k = 2 is Construction 1.2, and the layer
     that `inclusion_exclusion_readoff` reads ANDs of any fan-in from.
 
-    Raises InputError for d < 1, k outside 2 … m or p outside (0, 1).
+    Raises InputError for d < 1, k outside 2 … m, one of these that is not a whole number, or p outside (0, 1).
     """
     _check_sizes(m, d, k)
     p = default_probability(m, d, k) if p is None else p
@@ -70,8 +71,10 @@ def activation_moments(k: int, s: int, p: float | int) -> ActivationMoments:
 
     Derived here: the neuron's other weights are iid whatever it sees of the set. The mean is 1 + tp at j = k, tp at
     j = k − 1, tp − 1 + (1 − p)^t at j = k − 2 with t = s − j, as theory section 4 has it for k = 2; 0 where s < k − 1 leaves
-    too few. NaN for j > s, a case that does not occur. Raises InputError for k < 1, s < 1 or p outside (0, 1).
+    too few. NaN for j > s, a case that does not occur. Raises InputError for k < 1, s < 1, one of these that is not a whole
+    number, or p outside (0, 1).
     """
+    check_whole(k=k, s=s)
     if k < 1 or s < 1:
         raise InputError(f"moments need k ≥ 1 and s ≥ 1 active features, got k = {k}, s = {s}")
     _check_probability(p)
@@ -98,6 +101,7 @@ def debias(k: int, s: int, p: float | int) -> Debias:
     (μ_{k−1}, 0), (μ_k, 1) errs by ∓ε: gain 1/(μ_k − μ_0), shift gain · (μ_0 + μ_{k−1})/2, ε = gain · (μ_{k−1} − μ_0)/2. (Derived
     here; for k = 2 it is `theory.bernoulli.debias`.) Raises InputError for s < k or as `activation_moments` does.
     """
+    check_whole(k=k, s=s)
     if s < k:
         raise InputError(f"s = {s} active features never make an AND of k = {k} true: a correction needs s ≥ k")
     mean = activation_moments(k, s, p).mean
@@ -111,12 +115,16 @@ def fan_in_readoff(layer: nn.Module, task: Task, s: int | None = None) -> Linear
 
     The bias is removed by `debias` at the layer's own share of ones. A set that no neuron sees reads as the constant −shift.
     Raises InputError for another layer than `fan_in` makes, a task that is not the AND of sets of k of its features with
-    the layer's own k (its bias is −(k − 1)), or s < k.
+    the layer's own k (its bias is −(k − 1)), or s that is not a whole number from k to m.
     """
     layer = _made(layer, LAW)
     seen, sets, k = _seen(layer), _sets(task, layer), _fan(layer)
     if any(len(row) != k for row in sets):
         raise InputError(f"the layer has bias −{k - 1}, for ANDs of k = {k} features; the task is {task.name}")
+    if s is not None:
+        check_whole(s=s)
+        if s > task.m:
+            raise InputError(f"s = {s} active features: there are no more than m = {task.m}")
     gain, shift = (1.0, 0.0) if s is None else debias(k, s, float(seen.mean().clamp(1e-9, 1 - 1e-9)))
     weight = seen.T[torch.tensor(sets, device=seen.device)].prod(1)
     weight *= gain / weight.sum(1, keepdim=True).clamp(min=1)
@@ -185,7 +193,8 @@ def mixed_fan_in(
     most (1 − K/k)⁺ = 0. Where gates of different sizes put one feature on one neuron we take the larger weight, as the union
     of sets does for equal sizes: a gate whose features are all active then reads at least 1, and sharing shows at zeros only.
 
-    Raises InputError for sets that `conjunction` refuses, d < 1 or per_gate outside 1 … d.
+    Raises InputError for sets that `conjunction` refuses, d < 1, per_gate outside 1 … d, or one of these that is not a whole
+    number.
     """
     task = conjunction(m, sets=sets)
     neurons = gate_neurons(m, d, seed, sets, per_gate)
@@ -201,6 +210,7 @@ def gate_neurons(
     m: int, d: int, seed: int, sets: Sequence[Sequence[int]], per_gate: int
 ) -> Int[Tensor, "sets per_gate"]:
     """Each gate's own neurons, without replacement: those of `mixed_fan_in` with the same arguments, which it refuses alike."""
+    check_whole(d=d, per_gate=per_gate)
     number = conjunction(m, sets=sets).n_outputs
     if not 1 <= per_gate <= d:
         raise InputError(f"{per_gate} neurons a gate: it must lie between 1 and the width d = {d}")
@@ -262,6 +272,7 @@ def _sets(task: Task, layer: FirstLayer) -> list[list[int]]:
 
 
 def _check_sizes(m: int, d: int, k: int) -> None:
+    check_whole(m=m, d=d, k=k)
     if d < 1:
         raise InputError(f"d = {d} neurons: the layer needs at least 1")
     if not 2 <= k <= m:

@@ -30,6 +30,7 @@ from toymodels.layers import FirstLayer, behind
 from toymodels.network import Network
 from toymodels.readoffs.linear import LinearReadoff
 from toymodels.tasks import PairTask, Task
+from toymodels.theory.counts import check_whole
 
 LAW = "targeted"
 _ROWS = 1024  # gates drawn at a time; part of what a seed means
@@ -43,7 +44,8 @@ def targeted(
 ) -> FirstLayer:
     """The layer for the AND of every listed pair; `per_gate` neurons a gate, by default `best_per_gate` for s active.
 
-    Raises InputError for an empty list, a pair of features that do not exist, d < 1 or per_gate outside 1 … d.
+    Raises InputError for an empty list, a pair of features that do not exist, d < 1, per_gate outside 1 … d, or one of these
+    that is not a whole number.
     """
     table = PairTask(m, "and", pairs).pairs
     if per_gate is None:
@@ -149,6 +151,7 @@ def interference(d: int, per_gate: int, degree: int) -> Interference:
     Raises InputError for d < 1, per_gate outside 1 … d or a negative degree.
     """
     _check_sizes(d, per_gate)
+    check_whole(degree=degree)
     if degree < 0:
         raise InputError(f"a feature is in {degree} gates: it must be at least 0")
     n = per_gate
@@ -176,6 +179,7 @@ def predicted_worst_error(m: int, d: int, pairs: Pairs, per_gate: int, s: int = 
     """
     table = PairTask(m, "and", pairs).pairs
     _check_sizes(d, per_gate)
+    check_whole(s=s)
     if not 2 <= s <= m:
         raise InputError(f"s = {s} active features: gates of two need from 2 to m = {m}")
     t, n = s - 1, per_gate
@@ -200,6 +204,7 @@ def best_per_gate(m: int, d: int, pairs: Pairs, s: int = 2) -> int:
 
 def random_graph(m: int, gates: int, seed: int) -> Int[Tensor, "gates 2"]:
     """So many different pairs k < l of m features, uniformly at random. Raises InputError unless 1 ≤ gates ≤ m(m − 1)/2."""
+    check_whole(m=m, gates=gates)
     if m < 2 or not 1 <= gates <= m * (m - 1) // 2:
         raise InputError(
             f"{gates} gates on m = {m} features: there are from 1 to m(m − 1)/2 = {m * (m - 1) // 2} pairs"
@@ -306,6 +311,7 @@ def _seen(layer: nn.Module) -> Float[Tensor, "neurons m"]:
 
 
 def _check_sizes(d: int, per_gate: int) -> None:
+    check_whole(d=d, per_gate=per_gate)
     if d < 1:
         raise InputError(f"d = {d} neurons: the layer needs at least 1")
     if not 1 <= per_gate <= d:

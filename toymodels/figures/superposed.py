@@ -157,11 +157,12 @@ def superposed(rows: Sequence[Row], error: str = "worst_error", epsilons: Sequen
         figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=3, fontsize=6.5, frameon=False)
     task, s = values(rows, "task")[0], values(rows, "s")[0]
     pairs = values(searched, "n_pairs")
+    panels = [f"(a–c) {ERRORS[error]}, all inputs with at most {s} active, {pairs[-1]} sampled pairs"] if pairs else []
+    panels += [f"(d) RMS error at zeros, exactly {s} active"] if crowds else []
     heading(
         figure,
-        f"U-{task.upper()} of features in superposition: m features in d0 = d dimensions; at most {s} active, all inputs, "
-        f"{pairs[-1] if pairs else 0} sampled pairs, means over {span(values(rows, 'seed'))}. Up to m = d each feature has an "
-        "axis of its own. Minimax readoffs are the best possible; 1/2 is the error of a constant.",
+        f"U-{task.upper()} of m features in superposition in d0 = d dimensions (up to m = d an axis each), means over "
+        f"{span(values(rows, 'seed'))}; {'; '.join(panels)}",
     )
     header = ("first layer, readoff", "ε", "d", f"m up to which the {ERRORS[error]} is below ε [95 % over seeds]")
     text = tables.render(header, words)
@@ -261,7 +262,9 @@ def _capacities(
     if anchor is not None:
         guide = anchor[1] * (span_d / anchor[0]) ** 1.5
         axis.plot(span_d, guide, color="black", linewidth=0.7, linestyle=":")
-        axis.text(span_d[0], guide[0], "slope 3/2", fontsize=6, va="top")
+        # Above the line and near its wide end: methods that hold fewer features lie below, and m = d does there.
+        place = span_d[0] * (span_d[1] / span_d[0]) ** 0.8
+        axis.text(place, anchor[1] * (place / anchor[0]) ** 1.5, "slope 3/2 ", fontsize=6, ha="right", va="bottom")
     axis.set_xlabel("width d = dimensions d0", fontsize=8)
     axis.set_ylabel("features m below ε", fontsize=8)
     rest = f" (filled), {epsilons[1]:g} (open)" if len(epsilons) > 1 else ""

@@ -6,11 +6,22 @@ Every symmetric source of sparse boolean inputs is one of these: exactly s, at m
 from __future__ import annotations
 
 import math
+import operator
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from toymodels.errors import InputError
+
+
+def check_whole(**numbers: Any) -> None:
+    """Raise InputError for the first of these numbers, given by name, that is not whole; an int, or one of numpy's, is."""
+    for name, number in numbers.items():
+        try:
+            operator.index(number)
+        except TypeError:
+            raise InputError(f"{name} = {number!r}: it must be a whole number, an int") from None
 
 
 def check_features(m: int, least: int = 2) -> None:
@@ -33,7 +44,8 @@ def at_most(m: int, s: int) -> Float[np.ndarray, " counts"]:
     """All inputs with at most s of m active, equally likely: P(count = j) proportional to C(m, j) for j <= s."""
     exactly(m, s)
     sizes = [math.comb(m, j) if j <= s else 0 for j in range(m + 1)]
-    return np.array([size / sum(sizes) for size in sizes])
+    total = sum(sizes)
+    return np.array([size / total for size in sizes])
 
 
 def independent(m: int, p: float) -> Float[np.ndarray, " counts"]:

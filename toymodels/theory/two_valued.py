@@ -26,13 +26,19 @@ from scipy.stats import binom, norm
 from toymodels.errors import InputError
 from toymodels.gates import CASES, Gate
 from toymodels.theory.classes import ClassMoments, Readoff, check_active, solve_readoff
+from toymodels.theory.counts import check_whole
 from toymodels.theory.laws import FiniteLaw, finite_classes
 
 _LABELS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
 
 
-def _check(s: int, q: float, threshold: float) -> None:
+def _check_active(s: int) -> None:
+    check_whole(s=s)
     check_active(s)
+
+
+def _check(s: int, q: float, threshold: float) -> None:
+    _check_active(s)
     if not 0 < q < 1:
         raise InputError(f"the probability of the larger weight lies strictly between 0 and 1, got q = {q}")
     if not 0 <= threshold < s:
@@ -100,9 +106,11 @@ def fit(s: int, gate: Gate | str = "and", probabilities: int = 25, steps: int = 
     Between integers σ is smooth in θ, so each interval [i, i + 1) is searched for itself: a grid of `probabilities` values
     of q by `steps` of θ, then the Nelder-Mead method from the two best of it. No random numbers. For AND and s <= 4 it is
     q = 1/2 with θ = s − 1, σ = 2^{s/2}: η = ±2^s on the neurons that fire, all of whose weights on active features are the
-    larger (derived here); from s = 5 on lower thresholds are better. Raises InputError for s < 2 or an unknown gate.
+    larger (derived here); from s = 5 on lower thresholds are better. Raises InputError for s < 2, an unknown gate, fewer than
+    two probabilities or one step, or a number of those that is not whole.
     """
-    check_active(s)
+    _check_active(s)
+    check_whole(probabilities=probabilities, steps=steps)
     if probabilities < 2 or steps < 1:
         raise InputError(f"the grid needs 2 values of q and 1 of θ at least, got {probabilities} and {steps}")
     parsed = Gate.parse(gate) if isinstance(gate, str) else gate
@@ -161,7 +169,11 @@ def and_limit(bias: float | int | None = None) -> Limit:
     As s grows z/√s → N(β, 1), and standardised weights ũ, ṽ of a pair are read as c·ũ·ṽ with 1/c = E[δ(z)] = φ(β)/√s (the
     second derivative of ReLU), so σ/s → √E[((Z + β)⁺)²]/φ(β) (derived here). β = 0: √π = 1.7725, the Rademacher layer, and
     what the optimal readoff of a Gaussian layer has (`optimal.optimal_limit`); the signs of a Gaussian layer (π/2)√π.
+    Raises InputError unless |β| ≤ 37: beyond, φ(β) is too small for a float.
     """
+
+    if bias is not None and not abs(bias) <= 37:
+        raise InputError(f"the bias lies from -37 to 37 standard deviations, or neurons (almost) never fire; got {bias:g}")
 
     def constant(beta: float) -> float:
         second = (1 + beta**2) * norm.cdf(beta) + beta * norm.pdf(beta)
@@ -187,7 +199,7 @@ def sign_readoff(law: FiniteLaw, s: int) -> SignReadoff:
     E[min] <= E|u| <= √E[u²]; zeros only add): there they are optimal (derived here). At s = 3 they are not: see
     `best_sign_law`. Raises InputError for an asymmetric law, one that cannot be read so, or s < 2.
     """
-    check_active(s)
+    _check_active(s)
     odds = dict(zip(law.values, law.probabilities, strict=True))
     if any(abs(odds.get(-value, 0.0) - chance) > 1e-12 for value, chance in odds.items()):
         raise InputError(f"the sign readoff is unbiased for symmetric weight laws only, got values {law.values}")
@@ -222,7 +234,8 @@ def best_sign_law(
     `starts` random points of the seed: an upper bound on the optimum, never a proof of it. Components of probability
     below 1e-4 are dropped. Raises InputError for s < 2, magnitudes < 1 or starts < 0.
     """
-    check_active(s)
+    _check_active(s)
+    check_whole(magnitudes=magnitudes, starts=starts)
     if magnitudes < 1 or starts < 0:
         raise InputError(
             f"a law needs at least one magnitude and no fewer than 0 starts, got {magnitudes} and {starts}"
