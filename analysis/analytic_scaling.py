@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from scipy import stats
 from tqdm import tqdm
 
+from toymodels.arguments import parse
 from toymodels.errors import InputError
 from toymodels.experiments.checks import quantile_interval, root_interval
 from toymodels.experiments.predictions import exact_shares, rms_by_value
@@ -355,7 +355,7 @@ def main(settings: Scaling) -> str:
 
 if __name__ == "__main__":
     try:
-        print(main(tyro.cli(Scaling)))
+        print(main(parse(Scaling)))
     except InputError as error:
         print(f"analytic_scaling: {error}", file=sys.stderr)
         sys.exit(2)

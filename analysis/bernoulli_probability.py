@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
+from toymodels.arguments import parse
 from toymodels.constructions.iid import connection_probability
 from toymodels.errors import InputError
 from toymodels.figures.style import Drawing, errors_axis, heading, new_figure, quiet, save, sizes_axis
@@ -145,7 +144,7 @@ def main(settings: Probabilities) -> str:
 
 if __name__ == "__main__":
     try:
-        print(main(tyro.cli(Probabilities)))
+        print(main(parse(Probabilities)))
     except (InputError, OSError) as error:
         print(f"bernoulli_probability: {error}", file=sys.stderr)
         sys.exit(2)

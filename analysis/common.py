@@ -9,6 +9,7 @@ from pathlib import Path
 
 import tyro
 
+from toymodels.arguments import parse
 from toymodels.errors import InputError
 from toymodels.figures.networks import finished_runs
 from toymodels.figures.style import Drawing, save
@@ -46,22 +47,22 @@ def from_table(
 ) -> None:
     """The script of a figure from a table; `draw` takes (rows, error)."""
 
-    def work(settings: FromTable) -> None:
+    def work() -> None:
+        settings = parse(FromTable, description)
         rows = where(load_table(settings.results), settings.where)
         _publish([draw(rows, error) for error in settings.error or errors], settings.figures)
 
-    settings = tyro.cli(FromTable, description=description)
-    _main(lambda: work(settings))
+    _main(work)
 
 
 def from_runs(draw: Callable[[Path], list[Drawing]], description: str | None) -> None:
     """The script of figures from one run; `draw` takes its folder."""
 
-    def work(settings: FromRuns) -> None:
+    def work() -> None:
+        settings = parse(FromRuns, description)
         _publish(_of_one(draw, settings), settings.figures)
 
-    settings = tyro.cli(FromRuns, description=description)
-    _main(lambda: work(settings))
+    _main(work)
 
 
 def _of_one(draw: Callable[[Path], list[Drawing]], settings: FromRuns) -> list[Drawing]:

@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from scipy.special import ndtri
 from tqdm import tqdm
 
+from toymodels.arguments import parse
 from toymodels.circuits import Circuit
 from toymodels.constructions.correction import correction_layer, noisy_moments, step
 from toymodels.constructions.sets import default_size
@@ -415,7 +415,7 @@ def main(settings: Depth) -> str:
 
 if __name__ == "__main__":
     try:
-        print(main(tyro.cli(Depth)))
+        print(main(parse(Depth)))
     except (InputError, OSError) as error:
         print(f"depth: {error}", file=sys.stderr)
         sys.exit(2)

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 
+from toymodels.arguments import parse
 from toymodels.config import derive_seed
 from toymodels.errors import InputError
 from toymodels.experiments.compare import CompareConfig, run_compare
@@ -172,7 +172,7 @@ def measure(config: SuperposedConfig) -> Path:
 
 if __name__ == "__main__":
     try:
-        print(f"runs: {measure(tyro.cli(SuperposedConfig, description=__doc__))}")
+        print(f"runs: {measure(parse(SuperposedConfig, __doc__))}")
     except (InputError, OSError) as error:
         print(f"measure_superposed: {error}", file=sys.stderr)
         sys.exit(2)

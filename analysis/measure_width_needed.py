@@ -6,14 +6,13 @@ python analysis/measure_width_needed.py --m 16 32 --seeds 0 --out runs/quick
 
 import sys
 
-import tyro
-
+from toymodels.arguments import parse
 from toymodels.errors import InputError
 from toymodels.experiments.needed import NeededConfig, measure
 
 if __name__ == "__main__":
     try:
-        print(f"runs: {measure(tyro.cli(NeededConfig, description=__doc__))}")
+        print(f"runs: {measure(parse(NeededConfig, __doc__))}")
     except InputError as error:
         print(f"measure_width_needed: {error}", file=sys.stderr)
         sys.exit(2)

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 
+from toymodels.arguments import parse
 from toymodels.constructions.targeted import best_per_gate, feasible_gates, predicted_worst_error, random_graph
 from toymodels.errors import InputError
 from toymodels.features import SparseFeatures
@@ -166,7 +166,7 @@ def main(settings: TargetedGates) -> str:
 
 if __name__ == "__main__":
     try:
-        print(main(tyro.cli(TargetedGates)))
+        print(main(parse(TargetedGates)))
     except (InputError, OSError) as error:
         print(f"targeted_gates: {error}", file=sys.stderr)
         sys.exit(2)

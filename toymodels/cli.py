@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 import tyro
 
+from toymodels.arguments import parse
 from toymodels.config import from_dict
 from toymodels.errors import InputError
 from toymodels.experiments import show
@@ -94,30 +93,6 @@ Command = Union[  # noqa: UP007
 ]
 
 
-def parse(arguments: Sequence[str] | None) -> Any:
-    """The configuration that the arguments ask for. Raises InputError, in one sentence, for arguments that make none."""
-    shown = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(shown):
-            return tyro.cli(Command, args=arguments, prog="toymodels", description=DESCRIPTION)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        cause: BaseException | None = stop
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__context__
-        raise cause or InputError(_sentence(shown.getvalue())) from None
-
-
-def _sentence(box: str) -> str:
-    """What tyro says in the first part of its box, in one line; the box is drawn with lines or, in ASCII, with dashes."""
-    lines = [line.strip("│ ") for line in box.splitlines()[1:]]  # the first line is the box's title
-    ruled = [not line.strip("─-╰╯") for line in lines]
-    start = 1 if ruled and ruled[0] else 0
-    end = ruled.index(True, start) if True in ruled[start:] else len(lines)
-    return " ".join(lines[start:end]) + " (see --help)"
-
-
 def _text(config: Any) -> str | None:
     """What a command that does no run prints; None for one that does. Each loads what others do not want."""
     if isinstance(config, ShowConfig):
@@ -158,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     resumes = ""
     try:
-        config = parse(arguments)
+        config = parse(Command, DESCRIPTION, arguments, "toymodels")
         text = _text(config)
         if text is not None:
             print(text)

@@ -160,10 +160,11 @@ class CompareConfig(NetworkSettings):
             raise InputError("layer identity has nothing to train: its rows are those of the layer identity")
         tasks = [self.make_task(gate) for gate in self.task]
         if not any(self.readoffs_of(name, task) for name in names for task in tasks):
+            gates = " or ".join(task.name for task in tasks)
             raise InputError(
-                f"no first layer of this comparison ({', '.join(names)}) has a readoff {' or '.join(self.readoffs)} of "
-                f"{' or '.join(task.name for task in tasks)}: name other layers or readoffs (analytic: a gaussian ReLU layer "
-                "without bias or embedding; own: a construction; by_class: no embedding; constant: identity)"
+                f"no first layer of this comparison ({', '.join(names)}) has a readoff {' or '.join(self.readoffs)} of {gates}: "
+                "name another readoff or first layer (analytic: a gaussian ReLU layer without bias or embedding; own: a "
+                "construction; by_class: no embedding; constant: identity)"
             )
 
 

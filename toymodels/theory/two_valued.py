@@ -173,7 +173,9 @@ def and_limit(bias: float | int | None = None) -> Limit:
     """
 
     if bias is not None and not abs(bias) <= 37:
-        raise InputError(f"the bias lies from -37 to 37 standard deviations, or neurons (almost) never fire; got {bias:g}")
+        raise InputError(
+            f"the bias lies from -37 to 37 standard deviations, or neurons (almost) never fire; got {bias:g}"
+        )
 
     def constant(beta: float) -> float:
         second = (1 + beta**2) * norm.cdf(beta) + beta * norm.pdf(beta)
