@@ -40,8 +40,8 @@ class Method:
     widest: int = 1024
     """Neurons beyond which the search ends, its error not reached."""
     most_inputs: int = 50_000
-    """Inputs beyond which a problem is not looked at: what a readoff costs grows with them. (Above the limit of enumeration
-    a sample of inputs is measured, and its rows say so.)"""
+    """Inputs beyond which a problem is not looked at: what a readoff costs grows with them, and a sample's worst error
+    is no measure beside that of all inputs."""
 
     @property
     def name(self) -> str:
@@ -54,7 +54,7 @@ MINIMAX = tuple(
     for layer, p in (("gaussian", None), ("rademacher", None), ("bernoulli", 0.5), ("four_class", None))
 )
 OWN = tuple(
-    Method(layer, "analytic" if layer == "gaussian" else "own", widest=32_768, most_inputs=3_000_000)
+    Method(layer, "analytic" if layer == "gaussian" else "own", widest=32_768, most_inputs=600_000)
     for layer in ("gaussian", "rademacher", "four_class", "bernoulli", "quadratic")
 )
 TRAINED = (Method("trained", "minimax", widest=512, most_inputs=3_000),)

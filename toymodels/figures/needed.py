@@ -93,7 +93,7 @@ def width_needed(rows: Sequence[Row], error: str = "worst_error", epsilons: Sequ
             methods = _ordered({key for key, active, _ in found if active == s})
             for key in methods:
                 there = {m: found[k, active, m] for k, active, m in found if (k, active) == (key, s)}
-                drawn |= {name_of(key): _draw(axis, key, dict(sorted(there.items())), rows)}
+                drawn |= {name_of(key): _draw(axis, key, dict(sorted(there.items())), [r for r in rows if r["s"] == s])}
                 for m, crossed in sorted(there.items()):
                     lines.append((f"{epsilon:g}", str(s), name_of(key), str(m), _in_words(crossed, rows, key, s, m)))
             drawn |= _laws(axis, task, law, s, epsilon, sizes)
