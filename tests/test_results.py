@@ -10,9 +10,10 @@ import pytest
 from toymodels import results
 from toymodels.cli import main
 from toymodels.errors import InputError
+from toymodels.experiments.bench import FIGURES
 from toymodels.experiments.compare import CompareConfig, run_compare
 from toymodels.experiments.train import TrainConfig, run_train
-from toymodels.results import FIGURES, read_frame, read_table, write
+from toymodels.results import read_frame, read_table, write
 from toymodels.storage import read_json
 
 SMALL = {"m": 5, "d": 4, "steps": 20}

@@ -18,6 +18,7 @@ from typing import Any
 from toymodels import tables
 from toymodels.config import NOT_IN_IDENTITY, from_dict, to_dict
 from toymodels.errors import InputError
+from toymodels.experiments.bench import FIGURES
 from toymodels.experiments.kinds import kind_of
 from toymodels.experiments.train import headline
 from toymodels.gates import Gate
@@ -25,8 +26,6 @@ from toymodels.record import load_config, run_name
 from toymodels.statistics import mean_interval
 from toymodels.storage import check_writable, read_json, write_atomically
 
-FIGURES = ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros", "within_quarter", "seconds")
-"""Errors of a row: largest |error|, mean over pairs of each pair's largest, RMS at ones and at zeros, share within 1/4."""
 _ROWS = frozenset({"seeds", "task", "readoffs", "layers"})
 _ABOUT = ("run", "seed", "covered", "n_pairs", "proved", "stopped_at")
 """Columns that say nothing of what was varied."""

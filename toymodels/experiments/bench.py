@@ -26,7 +26,7 @@ from toymodels.storage import read_json, write_json
 from toymodels.tasks import PairTask, Task
 
 FIGURES = ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros", "within_quarter", "seconds")
-"""The numbers of a row."""
+"""The numbers of a row: largest |error|, mean over pairs of each pair's largest, RMS at ones and at zeros, share within 1/4."""
 
 Row = dict[str, Any]
 
