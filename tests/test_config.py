@@ -89,12 +89,12 @@ def test_wrong_configurations_are_refused(change, words):
         ({"d": 10**8, "readoffs": ("minimax",)}, "weights, more than 1e.10: take fewer"),
         ({"layer_p": 0.3}, "layer_p is for bernoulli and ternary layers"),
         ({"frozen_layer": "rademacher", "activation": "gelu"}, "activation of its own"),
-        ({"readoffs": ("random_labels",), "m": 200, "s": 3}, "leave"),
+        ({"readoffs": ("random_labels",), "m": 400, "s": 3}, "leave"),
         ({"d0": 51}, "d0 = 51 dimensions for m = 50.*between 1 and m"),
         ({"d0": 0}, "d0 = 0"),
         ({"frame": "optimised"}, "it takes d0"),
         ({"d0": 20, "frame": "magic"}, "one of random, optimised"),
-        ({"m": 200, "s": 3, "inputs": "exactly"}, "make 1,313,400, more than 200,000.*leave minimax out"),
+        ({"m": 400, "s": 3, "inputs": "exactly"}, "make 10,586,800, more than 3,000,000.*leave minimax out"),
     ],
 )
 def test_wrong_comparisons_are_refused(change, words):

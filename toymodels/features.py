@@ -20,7 +20,7 @@ from torch import Tensor
 from toymodels.errors import InputError
 from toymodels.theory import counts as laws
 
-ENUMERATION_LIMIT = 2_000_000
+ENUMERATION_LIMIT = 3_000_000
 """Inputs; more than this are refused by `enumerate` unless a higher limit is asked for."""
 
 

@@ -1,6 +1,7 @@
 import pytest
 
 from toymodels.errors import InputError
+from toymodels.experiments import needed
 from toymodels.experiments.needed import METHODS, Method, NeededConfig, Search, measure, run_search, through, widths
 from toymodels.results import read_table
 from toymodels.tasks import PairTask
@@ -38,8 +39,6 @@ def test_a_search_is_ordinary_runs_that_are_not_repeated(tmp_path, monkeypatch):
     }
     errors = {row["d"]: row["worst_error"] for row in rows}
     assert min(errors.values()) <= 0.3 < max(errors.values())
-    from toymodels.experiments import needed
-
     monkeypatch.setattr(needed, "run_compare", lambda config: pytest.fail("a finished run was done again"))
     run_search(search, tmp_path)
 
@@ -74,3 +73,12 @@ def test_sizes_beyond_a_method_are_not_looked_at():
     assert [(search.method.name, search.m) for search in config.searches()] == [
         ("trained/minimax", 64), ("gaussian/minimax", 64), ("gaussian/minimax", 256)
     ]  # fmt: skip
+
+
+def test_a_trained_layer_has_the_same_optimiser_at_every_size():
+    config = NeededConfig(methods=("trained/minimax",), m=(16, 128), s=(2,), seeds=(0,))
+    made = [needed.configuration(search, 64) for search in config.searches()]
+    assert {(run.m, run.resolve(run.features(), run.make_task("and"))) for run in made} == {
+        (16, "lbfgs"),
+        (128, "lbfgs"),
+    }

@@ -63,8 +63,8 @@ def test_activations_that_are_not_finite_are_refused():
 
 
 def test_too_many_inputs_are_refused_with_the_count():
-    with pytest.raises(InputError, match="make 1,313,400, more than 200,000"):
-        check_minimax(SparseFeatures.exactly(200, 3))
+    with pytest.raises(InputError, match="make 10,586,800, more than 3,000,000"):
+        check_minimax(SparseFeatures.exactly(400, 3))
     check_minimax(FEATURES)
 
 

@@ -20,13 +20,11 @@ from toymodels import jobs
 from toymodels.config import derive_seed
 from toymodels.errors import InputError
 from toymodels.experiments.compare import CompareConfig, run_compare
-from toymodels.features import SparseFeatures
+from toymodels.features import ENUMERATION_LIMIT, SparseFeatures
 from toymodels.record import run_name
 from toymodels.storage import read_json
 from toymodels.tasks import PairTask
-
-_MOST_WORK = 2e10
-"""Inputs × neurons² of a minimax readoff."""
+from toymodels.training import FULL_BATCH_LIMIT
 
 
 @dataclass(frozen=True)
@@ -39,9 +37,8 @@ class Method:
     """Share of weights that are not 0, in a bernoulli or ternary layer."""
     widest: int = 1024
     """Neurons beyond which the search ends, its error not reached."""
-    most_inputs: int = 50_000
-    """Inputs beyond which a problem is not looked at: what a readoff costs grows with them, and a sample's worst error
-    is no measure beside that of all inputs."""
+    most_inputs: int = ENUMERATION_LIMIT
+    """Inputs beyond which a problem is not looked at: a sample's worst error is no measure beside that of all inputs."""
 
     @property
     def name(self) -> str:
@@ -54,10 +51,10 @@ MINIMAX = tuple(
     for layer, p in (("gaussian", None), ("rademacher", None), ("bernoulli", 0.5), ("four_class", None))
 )
 OWN = tuple(
-    Method(layer, "analytic" if layer == "gaussian" else "own", widest=32_768, most_inputs=600_000)
+    Method(layer, "analytic" if layer == "gaussian" else "own", widest=32_768)
     for layer in ("gaussian", "rademacher", "four_class", "bernoulli", "quadratic")
 )
-TRAINED = (Method("trained", "minimax", widest=512, most_inputs=3_000),)
+TRAINED = (Method("trained", "minimax", widest=512, most_inputs=10_000),)  # all pairs and inputs in each step
 METHODS = {method.name: method for method in (*TRAINED, *MINIMAX, *OWN)}
 """What is compared, by name."""
 
@@ -82,14 +79,14 @@ def run_search(search: Search, folder: Path, position: int = 0) -> None:
     jobs.work_alone()
 
     def worst(d: int) -> float:
-        config = _config(search, d)
+        config = configuration(search, d)
         there = folder / run_name("compare", config)
         if not (there / "results.json").exists():
             run_compare(dataclasses.replace(config, out=there))
         rows = read_json(there / "results.json", ("rows",))["rows"]
         return max(float(row["worst_error"]) for row in rows)
 
-    through(worst, affordable(search), search.epsilons, guess(search))
+    through(worst, widths(search.method), search.epsilons, guess(search))
 
 
 def widths(method: Method) -> list[int]:
@@ -99,16 +96,11 @@ def widths(method: Method) -> list[int]:
     return [round(math.sqrt(d)) ** 2 for d in found] if method.layer == "quadratic" else list(found)
 
 
-def affordable(search: Search) -> list[int]:
-    """The widths of a search; minimax readoffs end where one pair takes some ten seconds."""
-    inputs = SparseFeatures.at_most(search.m, search.s).n_inputs
-    most = math.sqrt(_MOST_WORK / inputs) if search.method.readoff == "minimax" else math.inf
-    return [d for d in widths(search.method) if d <= most]
-
-
 def guess(search: Search) -> int:
-    """About where the largest error of the search might be reached: where the search begins."""
-    return search.m if search.method.readoff == "minimax" else 2 * search.m
+    """About where the largest error of the search might be reached, as it was measured: where the search begins."""
+    if search.method.readoff != "minimax":
+        return 2 * search.m
+    return round(6.5 * search.m**0.6) if search.s <= 2 else 4 * search.m
 
 
 def through(worst: Callable[[int], float], grid: list[int], epsilons: tuple[float, ...], start: int) -> None:
@@ -120,10 +112,14 @@ def through(worst: Callable[[int], float], grid: list[int], epsilons: tuple[floa
         place += 1
 
 
-def _config(search: Search, d: int) -> CompareConfig:
+def configuration(search: Search, d: int) -> CompareConfig:
+    """The run of a search at one width."""
     method, learns = search.method, search.method.layer == "trained"
+    # By the same optimiser at every size: beyond FULL_BATCH_LIMIT "auto" would be another one.
+    every = SparseFeatures.at_most(search.m, search.s).n_inputs * PairTask(search.m, "and").n_outputs
     return CompareConfig(
         m=search.m, d=d, s=search.s, inputs="at_most", task=("and",), seeds=(search.seed,), figures=False,
+        optimiser="lbfgs" if learns and every > FULL_BATCH_LIMIT else "auto",
         pairs=None if learns else _pairs(search), minimax_pairs=search.pairs, steps=search.steps if learns else 3000,
         layers=(method.layer,), readoffs=(method.readoff,), layer_p=method.layer_p,
     )  # fmt: skip
@@ -144,7 +140,7 @@ class NeededConfig:
     """Folder of the runs; the same command again goes on there."""
     methods: tuple[str, ...] = tuple(METHODS)
     """First layers and readoffs."""
-    epsilon: tuple[float, ...] = (0.25, 0.1)
+    epsilon: tuple[float, ...] = (0.25, 0.2, 0.1)
     """Errors to reach."""
     m: tuple[int, ...] = (16, 32, 64, 128, 256)
     """Numbers of features."""

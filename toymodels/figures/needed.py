@@ -14,6 +14,7 @@ from toymodels.figures.fits import Crossing, crossing
 from toymodels.figures.maps import widths
 from toymodels.figures.style import GREY, Drawing, heading, new_figure, quiet, sizes_axis
 from toymodels.figures.table import ERRORS, Row, by_seed, require, show, span, title_of, values
+from toymodels.gates import Gate
 
 Key = tuple[str, float | int | None, str]
 """(first layer, its share of weights that are not 0, readoff)."""
@@ -27,6 +28,9 @@ LAYER_COLOURS = {
     "quadratic": "0.2",
 }
 """Of Okabe and Ito's palette."""
+
+
+AFFINE = "m linear neurons (affine readoff)"
 
 
 def name_of(key: Key) -> str:
@@ -66,10 +70,13 @@ def _whole(errors: Any) -> Any:
     return filled
 
 
-def width_needed(rows: Sequence[Row], error: str = "worst_error", epsilons: Sequence[float] = (0.25, 0.1)) -> Drawing:
+def width_needed(
+    rows: Sequence[Row], error: str = "worst_error", epsilons: Sequence[float] = (0.25, 0.2, 0.1)
+) -> Drawing:
     """Width needed over m, a column of panels for each ε and a row for each s; methods as lines, laws and bounds beside.
 
     Dashed lines: a construction's own readoff; full lines: minimax readoffs. Arrows: not reached at the widest measured.
+    Where ε is at least what affine readoffs of the features reach, the m linear neurons that this takes are a line, too.
     Raises InputError for a table without the columns, or of more than one gate or kind of inputs.
     """
     require(rows, numbers=("m", "d", "s", error))
@@ -154,11 +161,14 @@ def _is(row: Row, key: Key) -> bool:
 
 
 def _laws(axis: Any, task: str, law: str, s: int, epsilon: float, sizes: Sequence[int]) -> dict[str, Any]:
-    styles = {"no layer below (rank bound)": ":", "analytic readoff (median law)": "-."}
+    styles = {AFFINE: "--", "no layer below (rank bound)": ":", "analytic readoff (median law)": "-."}
     names = {"analytic readoff (median law)": "analytic law, all pairs, exactly s"}
     drawn: dict[str, list[tuple[int, float]]] = {}
+    floor = Gate.parse(task).affine_floor
     wide = [*sizes, *(m for m in (512, 1024) if m > max(sizes))]
     for m in wide:
+        if epsilon >= floor:
+            drawn.setdefault(AFFINE, []).append((m, m))
         for name, width in widths(task, m, s, law, epsilon).items():
             if math.isfinite(width) and width > 1:
                 drawn.setdefault(name, []).append((m, width))

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import highspy
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 from scipy.optimize import nnls
 
 from toymodels.errors import InputError
@@ -37,6 +37,7 @@ ORTHOGONALITY = 1e-9
 """Largest |μ·A_j| / max|A_j| and |Σ μ| that count as zero."""
 
 _RANK = 1e-10  # singular values below this share of the largest are rounding: using them would need coefficients ≥ 1e10
+_INDEPENDENT = 1e-6  # reciprocal condition number from which Gram matrices are good enough
 _EXACT = 1e-11  # a least-squares fit this close, in units of half the target's range, has error 0 but for rounding
 _CONVERGED = 1e-10  # the interior point stops at this gap, in units of the least-squares residual
 _SHARE = 1 - 1e-3  # of the way to the nearest bound that a step may go
@@ -103,16 +104,14 @@ class ChebyshevSolver:
         centred = activations - self._mean
         spread = np.abs(centred).max(0)
         live = np.flatnonzero(spread > 1e-13 * self._size)
-        n = len(activations)
-        q, upper = np.linalg.qr(centred[:, live] / spread[live])
-        u, sigma, vt = np.linalg.svd(upper, full_matrices=False)
-        rank = int((sigma > _RANK * sigma[0]).sum()) if len(sigma) else 0
+        columns, to_columns = _orthonormal(centred[:, live] / spread[live])
+        n, rank = columns.shape
         # Columns of mean square 1, the constant last: the Gram matrix of the basis is n times the identity.
         self._basis = np.empty((n, rank + 1))
-        np.matmul(q, u[:, :rank] * np.sqrt(n), out=self._basis[:, :rank])
+        np.multiply(columns, np.sqrt(n), out=self._basis[:, :rank])
         self._basis[:, rank] = 1
         self._to_coefficients = np.zeros((activations.shape[1], rank))
-        self._to_coefficients[live] = vt[:rank].T / sigma[:rank] * np.sqrt(n) / spread[live, None]
+        self._to_coefficients[live] = to_columns * np.sqrt(n) / spread[live, None]
 
     def solve(self, target: Float[np.ndarray, " inputs"]) -> Chebyshev:
         """The minimax readoff of one target, proved optimal or with the best bounds found (see `proved`).
@@ -222,6 +221,26 @@ class ChebyshevSolver:
         mu = (mass * signs)[kept]
         thin = self.measured(f, found.coefficients, found.offset, rows[kept], mu, found.iterations, found.method)
         return thin if thin.proved else found
+
+
+def _orthonormal(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, T) with Q = A T, orthonormal columns that span those of A.
+
+    Cholesky factors of the Gram matrix, twice, where the columns are independent enough for them (Yamamoto et al. 2015,
+    "Roundoff error analysis of the CholeskyQR2 algorithm"): at 8,000 × 1,000 a third of the time of a QR factorisation.
+    """
+    first, failed = lapack.dpotrf(A.T @ A, clean=1) if A.shape[1] else (np.eye(0), 1)
+    if not failed and lapack.dtrcon(first)[0] > _INDEPENDENT:
+        q = A.copy()
+        blas.dtrsm(1.0, first, q.T, trans_a=1, overwrite_b=1)
+        second, failed = lapack.dpotrf(q.T @ q, clean=1)
+        if not failed:
+            blas.dtrsm(1.0, second, q.T, trans_a=1, overwrite_b=1)
+            return q, lapack.dtrtri(second @ first)[0]
+    q, upper = np.linalg.qr(A)
+    u, sigma, vt = np.linalg.svd(upper, full_matrices=False)
+    rank = int((sigma > _RANK * sigma[0]).sum()) if len(sigma) else 0
+    return q @ u[:, :rank], vt[:rank].T / sigma[:rank]
 
 
 _Point = tuple[np.ndarray, np.ndarray, int]  # readoff in the basis, measure on all inputs, iterations

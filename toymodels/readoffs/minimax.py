@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 import multiprocessing
 import os
 import signal
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +24,18 @@ from torch import nn
 
 from toymodels import jobs
 from toymodels.errors import InputError
-from toymodels.features import Inputs, SparseFeatures, count_in_words
+from toymodels.features import ENUMERATION_LIMIT, Inputs, SparseFeatures, count_in_words, dense
+from toymodels.layers import activations
 from toymodels.readoffs.chebyshev import Chebyshev, ChebyshevSolver
+from toymodels.readoffs.exchange import exchange
 from toymodels.readoffs.linear import LinearReadoff
 from toymodels.tasks import Task
+from toymodels.threads import by_hand
 
-MINIMAX_LIMIT = 200_000
-"""Inputs; a linear program needs every admissible input, and each costs d numbers of memory."""
-
+_HELD = 2**24
+"""Activations, inputs × neurons, up to which all are held (128 MiB, and as much again for a basis of them); beyond, few
+are (`exchange`), which with more than 100 inputs per neuron is the faster way, too."""
+_TOGETHER = 16  # outputs that share the making of activations in an exchange
 _CHUNK = 2**16  # targets × inputs handed to a worker at once: some 0.2 s of its work, which Ctrl-C waits for
 
 
@@ -50,8 +55,8 @@ class Minimax:
         return all(certificate.proved for certificate in self.certificates)
 
 
-def check_minimax(features: SparseFeatures, limit: int = MINIMAX_LIMIT) -> None:
-    """Raises InputError, with the count and what to do, where inputs are too many for a minimax readoff."""
+def check_minimax(features: SparseFeatures, limit: int = ENUMERATION_LIMIT) -> None:
+    """Raises InputError, with the count and what to do, where inputs are too many to look at each of them."""
     if features.n_inputs > limit:
         raise InputError(
             f"a minimax readoff needs all inputs, and {features.name} active features make "
@@ -72,33 +77,54 @@ def minimax(
 
     Computed and measured in float64 over the inputs given: over all admissible inputs the result is the layer's own
     limit ε*; over a sample its lower bound still holds for all inputs, its upper bound for the sample only.
-    `progress` may wrap the loop over outputs (a progress bar). `processes` of one thread each share the outputs; each
-    output is solved alone, so the result is the same to the last bit. More than one start as those of `jobs.run_jobs`
-    do (a script that asks for them stands under `if __name__ == "__main__":`), and each holds a basis of the
-    activations, inputs × neurons in float64.
+    `progress` may wrap the loop over outputs (a progress bar). `processes` share the outputs, and their number changes
+    no bit of the result. More than one start as those of `jobs.run_jobs` do (a script that asks for them stands under
+    `if __name__ == "__main__":`), and each holds a basis of the activations, inputs × neurons in float64. Where
+    activations are too many to be held, they are threads, and activations are made on the way (`exchange`).
     Raises InputError for activations that are not finite, or fewer than 1 process; BrokenProcessPool if a process is
     killed.
     """
     if processes < 1:
         raise InputError(f"processes = {processes}: it must be at least 1")
+    layer = copy.deepcopy(layer).double()
+    width = _look(layer, task, slice(0), inputs, slice(0, 1))[0].shape[1]
+    solve = (_exchanged if len(inputs) * width > _HELD else _solved)(layer, task, inputs, processes)
+    with closing(solve) as solved:
+        certificates = [found for _, found in zip(progress(range(task.n_outputs)), solved, strict=True)]
+    weight = torch.from_numpy(np.stack([c.coefficients for c in certificates]))
+    bias = torch.tensor([c.offset for c in certificates], dtype=torch.float64)
+    return Minimax(LinearReadoff(weight, bias).to(inputs.indices.device), tuple(certificates))
+
+
+def _look(
+    layer: nn.Module, task: Task, outputs: slice, inputs: Inputs, rows: slice | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Activations and targets of some outputs on some inputs, in float64."""
+    indices = inputs.indices[rows]
+    x = dense(indices, inputs.m, torch.float64)
+    with torch.no_grad():  # a thread starts with gradients on, whatever its maker does
+        return activations(layer, x, indices).cpu().numpy(), task.targets(x, outputs).double().cpu().numpy()
+
+
+def _exchanged(layer: nn.Module, task: Task, inputs: Inputs, threads: int) -> Generator[Chebyshev, None, None]:
+    """Without holding activations, in order, a group of outputs at a time."""
+    pool = ThreadPoolExecutor(threads, "minimax", torch.set_num_threads, (1,))
+    with threadpool_limits(1, "blas"), by_hand(), pool:
+        for start in range(0, task.n_outputs, _TOGETHER):
+            outputs = slice(start, min(start + _TOGETHER, task.n_outputs))
+            look = functools.partial(_look, layer, task, outputs, inputs)
+            yield from exchange(look, len(inputs), map if threads == 1 else pool.map)
+
+
+def _solved(layer: nn.Module, task: Task, inputs: Inputs, processes: int) -> Generator[Chebyshev, None, None]:
+    """From all activations at once, in order."""
     x = inputs.dense(dtype=torch.float64)
     workers = min(processes, task.n_outputs)
     chunk = max(1, min(_CHUNK // len(x), task.n_outputs // workers))
     slices = (slice(i, min(i + chunk, task.n_outputs)) for i in range(0, task.n_outputs, chunk))
     targets = (task.targets(x, outputs).T.contiguous().cpu().numpy() for outputs in slices)
-    activations = _activations(layer, inputs)
-    solve = _solved_here(activations, targets) if workers == 1 else _solved_apart(activations, targets, workers)
-    with closing(solve) as solved:
-        certificates = [found for _, found in zip(progress(range(task.n_outputs)), solved, strict=True)]
-    weight = torch.from_numpy(np.stack([c.coefficients for c in certificates]))
-    bias = torch.tensor([c.offset for c in certificates], dtype=torch.float64)
-    return Minimax(LinearReadoff(weight, bias).to(x.device), tuple(certificates))
-
-
-def _activations(layer: nn.Module, inputs: Inputs) -> Float[np.ndarray, "inputs neurons"]:
-    layer = copy.deepcopy(layer).double()
-    blocks = [layer(inputs.dense(rows, torch.float64)) for rows in inputs.blocks(4096)]
-    return torch.cat(blocks).cpu().numpy()
+    held = np.concatenate([_look(layer, task, slice(0), inputs, rows)[0] for rows in inputs.blocks(4096)])
+    yield from _solved_here(held, targets) if workers == 1 else _solved_apart(held, targets, workers)
 
 
 def _solved_here(activations: np.ndarray, chunks: Iterator[np.ndarray]) -> Generator[Chebyshev, None, None]:
