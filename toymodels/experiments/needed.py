@@ -100,7 +100,7 @@ def guess(search: Search) -> int:
     """About where the largest error of the search might be reached, as it was measured: where the search begins."""
     if search.method.readoff != "minimax":
         return 2 * search.m
-    return round(6.5 * search.m**0.6) if search.s <= 2 else 4 * search.m
+    return round(6.5 * search.m**0.6) if search.s <= 2 else round(8 * search.m**0.8)
 
 
 def through(worst: Callable[[int], float], grid: list[int], epsilons: tuple[float, ...], start: int) -> None:

@@ -47,20 +47,6 @@ class _Few:
     """The best readoff and certificate so far, both for all inputs."""
 
 
-@dataclass(frozen=True)
-class _Span:
-    """What a readoff errs by on one block of inputs."""
-
-    error: tuple[float, float]
-    """Least and largest output − target."""
-    target: tuple[float, float]
-    """Least and largest target."""
-    rows: Int[np.ndarray, " worse"]
-    """Inputs on which |error| is larger than on any of the few."""
-    sizes: Float[np.ndarray, " worse"]
-    """|error| there."""
-
-
 def exchange(look: Look, n: int, share: Share = map) -> list[Chebyshev]:
     """For each target the minimax readoff over inputs 0 … n − 1, proved or with the best bounds found (see `proved`).
 
@@ -73,12 +59,15 @@ def exchange(look: Look, n: int, share: Share = map) -> list[Chebyshev]:
     blocks = [slice(start, min(start + size, n)) for start in range(0, n, size)]
     first = np.sort(np.random.default_rng(0).choice(n, min(n, _START * unknowns), replace=False))
     going = [_Few(column, first) for column in range(targets.shape[1])]
+    # One piece of memory for all rounds: small ones, kept while blocks come and go, would keep the blocks' memory, too.
+    errors = np.empty((len(going), n))
     best: list[Chebyshev | None] = [None] * len(going)
     for _ in range(_ROUNDS):
         solved = list(share(lambda few: _solve(look, few), going))
-        spans = list(share(lambda block: _measure(look, block, going, solved), blocks))  # noqa: B023 (called at once)
+        spans = list(share(lambda block: _measure(look, block, going, solved, errors), blocks))  # noqa: B023 (called at once)
+        half_ranges = (np.max([high for _, high in spans], 0) - np.min([low for low, _ in spans], 0)) / 2
         for place, few in enumerate(going):
-            going[place] = _next(few, solved[place], [block[place] for block in spans], _JOIN * unknowns)
+            going[place] = _next(few, solved[place], errors[place], float(half_ranges[place]), _JOIN * unknowns)
             best[few.column] = going[place].best
         going = [few for few in going if len(few.rows)]
         if not going:
@@ -94,42 +83,41 @@ def _solve(look: Look, few: _Few) -> tuple[Chebyshev, Float[np.ndarray, " few"]]
     return found, np.abs(activations @ found.coefficients + found.offset - target)
 
 
-def _measure(look: Look, block: slice, going: list[_Few], solved: list[tuple[Chebyshev, np.ndarray]]) -> list[_Span]:
-    """Every target's readoff on one block of all inputs."""
+def _measure(
+    look: Look, block: slice, going: list[_Few], solved: list[tuple[Chebyshev, np.ndarray]], errors: np.ndarray
+) -> tuple[list[float], list[float]]:
+    """Output − target of each readoff on one block of all inputs, into a row of `errors` each; least and largest targets."""
     activations, targets = look(block)
     targets = targets[:, [few.column for few in going]]
-    errors = activations @ np.stack([found.coefficients for found, _ in solved], 1)
-    errors += np.array([found.offset for found, _ in solved]) - targets
-    if not np.isfinite(errors).all():
-        raise InputError("activations and targets must be finite, but some are infinite or not a number")
-    spans = []
-    for error, target, (found, _) in zip(errors.T, targets.T, solved, strict=True):
-        size = np.abs(error)
-        worse = np.flatnonzero(size > found.worst_error)
-        spans.append(_Span(_limits(error), _limits(target), block.start + worse, size[worse]))
-    return spans
+    found = activations @ np.stack([chebyshev.coefficients for chebyshev, _ in solved], 1)
+    found += np.array([chebyshev.offset for chebyshev, _ in solved]) - targets
+    errors[: len(going), block] = found.T
+    return targets.min(0).tolist(), targets.max(0).tolist()
 
 
-def _limits(values: np.ndarray) -> tuple[float, float]:
-    return float(values.min()), float(values.max())
+def _next(
+    few: _Few, solved: tuple[Chebyshev, np.ndarray], error: Float[np.ndarray, " inputs"], half_range: float, most: int
+) -> _Few:
+    """The inputs of the next round: none where the readoff is proved, or no input is worse than those of this round.
 
-
-def _next(few: _Few, solved: tuple[Chebyshev, np.ndarray], spans: list[_Span], most: int) -> _Few:
-    """The inputs of the next round: none where the readoff is proved, or no input is worse than those of this round."""
+    Raises InputError for an error that is not finite.
+    """
     found, sizes = solved
-    least, largest = min(span.error[0] for span in spans), max(span.error[1] for span in spans)
+    least, largest = float(error.min()), float(error.max())
+    if not np.isfinite(largest - least):
+        raise InputError("activations and targets must be finite, but some are infinite or not a number")
     here = dataclasses.replace(
         found,
         offset=found.offset - (least + largest) / 2,  # the best one over all inputs
         worst_error=(largest - least) / 2,
-        half_range=(max(span.target[1] for span in spans) - min(span.target[0] for span in spans)) / 2,
+        half_range=half_range,
         rows=few.rows[found.rows],
         iterations=found.iterations + (few.best.iterations if few.best else 0),
     )
     best = _better(few.best, here)
-    worse, by = (np.concatenate([getattr(span, name) for span in spans]) for name in ("rows", "sizes"))
-    new = worse[np.argsort(-by, kind="stable")[:most]]
-    new = np.setdiff1d(new, few.rows)
+    size = np.abs(error)
+    worse = np.flatnonzero(size > found.worst_error)
+    new = np.setdiff1d(worse[np.argsort(-size[worse], kind="stable")[:most]], few.rows)
     if best.proved or not len(new):
         return _Few(few.column, new[:0], best)
     # Where many readoffs are optimal on the few, each round may find another, and no bound may grow: then all stay.
