@@ -120,7 +120,7 @@ def test_one_input_that_is_not_finite_is_found():
 def test_minimax_readoffs_are_the_same_from_few_inputs(monkeypatch, processes):
     layer, task = gaussian(14, 20, 0), PairTask(14, "and")
     whole = minimax(layer, task, INPUTS)
-    monkeypatch.setattr(caller, "_HELD", 0)
+    monkeypatch.setattr(caller, "HELD_LIMIT", 0)
     few = minimax(layer, task, INPUTS, processes=processes)
     assert few.proved
     assert [c.worst_error for c in few.certificates] == pytest.approx(
@@ -131,7 +131,7 @@ def test_minimax_readoffs_are_the_same_from_few_inputs(monkeypatch, processes):
 
 
 def test_threads_change_no_bit(monkeypatch):
-    monkeypatch.setattr(caller, "_HELD", 0)
+    monkeypatch.setattr(caller, "HELD_LIMIT", 0)
     layer, task = gaussian(14, 20, 0), PairTask(14, "xor", PAIRS)
     alone, shared = (minimax(layer, task, INPUTS, processes=count) for count in (1, 3))
     assert torch.equal(alone.readoff.weight, shared.readoff.weight)
@@ -139,7 +139,7 @@ def test_threads_change_no_bit(monkeypatch):
 
 
 def test_layers_of_your_own_and_random_labels(monkeypatch):
-    monkeypatch.setattr(caller, "_HELD", 0)
+    monkeypatch.setattr(caller, "HELD_LIMIT", 0)
     layer = torch.nn.Sequential(torch.nn.Linear(14, 9), torch.nn.Tanh())
     labels = RandomLabels(PairTask(14, "and", PAIRS), INPUTS, 0)
     assert minimax(layer, labels, INPUTS, processes=2).proved

@@ -32,7 +32,7 @@ from toymodels.readoffs.linear import LinearReadoff
 from toymodels.tasks import Task
 from toymodels.threads import by_hand
 
-_HELD = 2**24
+HELD_LIMIT = 2**24
 """Activations, inputs × neurons, up to which all are held (128 MiB, and as much again for a basis of them); beyond, few
 are (`exchange`), which with more than 100 inputs per neuron is the faster way, too."""
 _TOGETHER = 16  # outputs that share the making of activations in an exchange
@@ -88,7 +88,7 @@ def minimax(
         raise InputError(f"processes = {processes}: it must be at least 1")
     layer = copy.deepcopy(layer).double()
     width = _look(layer, task, slice(0), inputs, slice(0, 1))[0].shape[1]
-    solve = (_exchanged if len(inputs) * width > _HELD else _solved)(layer, task, inputs, processes)
+    solve = (_exchanged if len(inputs) * width > HELD_LIMIT else _solved)(layer, task, inputs, processes)
     with closing(solve) as solved:
         certificates = [found for _, found in zip(progress(range(task.n_outputs)), solved, strict=True)]
     weight = torch.from_numpy(np.stack([c.coefficients for c in certificates]))
