@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from toymodels.errors import InputError
-from toymodels.features import Inputs
+from toymodels.features import Inputs, dense
 from toymodels.layers import FirstLayer
 from toymodels.tasks import ALL, Task
 
@@ -99,21 +99,23 @@ class RandomLabels(Task):
         generator = torch.Generator().manual_seed(seed)
         self.m, self.n_outputs, self.name = task.m, task.n_outputs, f"random labels as sparse as {task.name}"
         # Inputs are found again by a sum of random whole numbers, one for each active feature, exact in float64.
-        x = inputs.dense(dtype=torch.float64).cpu()
+        indices = inputs.indices.cpu()
         for _ in range(_DRAWS):
             self._keys = torch.randint(2**44, (task.m,), generator=generator).double()
-            self._codes, self._rows = (x @ self._keys).sort()
+            self._codes, self._rows = nn.functional.pad(self._keys, (0, 1))[indices].sum(1).sort()
             if bool((self._codes.diff() > 0).all()):
                 break
         else:
             raise InputError("two of the inputs are the same: random labels are given to each input once")
-        labels = torch.zeros(len(x), task.n_outputs, dtype=torch.uint8)
-        size = x.sum(1)
-        for start in range(0, task.n_outputs, 64):
-            outputs = slice(start, min(start + 64, task.n_outputs))
+        labels = torch.zeros(len(indices), task.n_outputs, dtype=torch.uint8)
+        size = (indices < task.m).sum(1)
+        step = max(1, min(64, 2**25 // len(indices)))  # outputs: their order over inputs is long numbers
+        for start in range(0, task.n_outputs, step):
+            outputs = slice(start, min(start + step, task.n_outputs))
             for k in size.unique():
                 group = torch.nonzero(size == k).reshape(-1)
-                target = task.targets(x[group], outputs).to(torch.uint8)
+                parts = (dense(indices[part], task.m, torch.float64) for part in group.split(2**14))
+                target = torch.cat([task.targets(x, outputs).to(torch.uint8) for x in parts])
                 order = torch.rand(target.shape, generator=generator).argsort(0)
                 labels[group, outputs] = target.gather(0, order)
         self._labels = labels

@@ -60,6 +60,7 @@ def test_every_method_reads_the_same_pairs(tmp_path):
         ({"methods": ("gaussian/psychic",)}, "unknown method"),
         ({"epsilon": (0.0,)}, "between 0 and 1"),
         ({"pairs": 0}, "from 1 up"),
+        ({"pairs": 200, "m": (256,), "s": (3,)}, "take fewer pairs"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_measured(change, words, tmp_path):

@@ -290,3 +290,16 @@ def test_wrong_shapes_are_refused():
         ChebyshevSolver(np.zeros((3, 2), np.float32))
     with pytest.raises(InputError, match="one value for each of the 3 inputs"):
         ChebyshevSolver(np.eye(3)).solve(np.zeros(4))
+
+
+@pytest.mark.parametrize("condition", [1e0, 1e3, 1e5, 1e7, 1e9])
+def test_bases_are_orthonormal_whatever_the_columns(condition):
+    rng = np.random.default_rng(0)
+    a = np.linalg.qr(rng.standard_normal((80, 12)))[0] * np.geomspace(1, 1 / condition, 12)
+    a = a @ np.linalg.qr(rng.standard_normal((12, 12)))[0]
+    before = a.copy()
+    q, to_columns = chebyshev._orthonormal(a)
+    assert np.array_equal(a, before)
+    assert np.abs(q.T @ q - np.eye(12)).max() < 1e-13
+    # A T = Q, to the rounding that a condition number allows.
+    assert np.abs(a @ to_columns - q).max() < 1e-14 * max(condition, 10)

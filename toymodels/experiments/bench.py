@@ -20,7 +20,7 @@ from toymodels.experiments.train import headline, layer_width, train_network
 from toymodels.features import Inputs
 from toymodels.jobs import bars
 from toymodels.network import Network
-from toymodels.readoffs.minimax import Minimax, minimax
+from toymodels.readoffs.minimax import Minimax, holds_all, minimax
 from toymodels.record import save_network
 from toymodels.storage import read_json, write_json
 from toymodels.tasks import PairTask, Task
@@ -106,7 +106,7 @@ class Bench:
             return tqdm(outputs, desc=about, unit="pair", **place)
 
         width = layer_width(layer, self.config.m)
-        worth = _SECONDS * task.n_outputs * len(inputs) * width**2 > _WORTH
+        worth = not holds_all(inputs, width) or _SECONDS * task.n_outputs * len(inputs) * width**2 > _WORTH
         # A lone job has all of torch's threads, one beside others a single one: as many processes are free to help.
         return minimax(layer, task, inputs, progress, processes=torch.get_num_threads() if worth else 1)
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from toymodels import jobs
-from toymodels.config import derive_seed
+from toymodels.config import EXHAUSTIVE_LIMIT, derive_seed
 from toymodels.errors import InputError
 from toymodels.experiments.compare import CompareConfig, run_compare
 from toymodels.features import ENUMERATION_LIMIT, SparseFeatures
@@ -160,6 +160,11 @@ class NeededConfig:
             raise InputError(f"unknown method {unknown[0]!r}: choose from {', '.join(METHODS)}")
         if not self.epsilon or not all(0 < epsilon < 1 for epsilon in self.epsilon) or self.pairs < 1:
             raise InputError("epsilon takes errors between 0 and 1, at least one, and pairs a number from 1 up")
+        for m, s in itertools.product(self.m, self.s):
+            if SparseFeatures.at_most(m, s).n_inputs * self.pairs > EXHAUSTIVE_LIMIT:
+                raise InputError(
+                    f"{self.pairs} pairs on all inputs of at most {s} of {m} are too many: take fewer pairs"
+                )
         for m, s, name, seed in itertools.product(self.m, self.s, self.methods, self.seeds):
             if SparseFeatures.at_most(m, s).n_inputs <= METHODS[name].most_inputs:
                 yield Search(METHODS[name], m, s, seed, self.epsilon, self.pairs, self.steps)

@@ -76,7 +76,7 @@ def width_needed(
     """Width needed over m, a column of panels for each ε and a row for each s; methods as lines, laws and bounds beside.
 
     Dashed lines: a construction's own readoff; full lines: minimax readoffs. Arrows: not reached at the widest measured.
-    Where ε is at least what affine readoffs of the features reach, the m linear neurons that this takes are a line, too.
+    Where ε is at least what affine readoffs of the features reach, the m linear neurons that suffice for it are a line, too.
     Raises InputError for a table without the columns, or of more than one gate or kind of inputs.
     """
     require(rows, numbers=("m", "d", "s", error))
@@ -161,7 +161,7 @@ def _is(row: Row, key: Key) -> bool:
 
 
 def _laws(axis: Any, task: str, law: str, s: int, epsilon: float, sizes: Sequence[int]) -> dict[str, Any]:
-    styles = {AFFINE: "--", "no layer below (rank bound)": ":", "analytic readoff (median law)": "-."}
+    styles = {AFFINE: "-", "no layer below (rank bound)": ":", "analytic readoff (median law)": "-."}
     names = {"analytic readoff (median law)": "analytic law, all pairs, exactly s"}
     drawn: dict[str, list[tuple[int, float]]] = {}
     floor = Gate.parse(task).affine_floor

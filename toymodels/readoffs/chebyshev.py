@@ -5,7 +5,8 @@ The linear program
     minimise t  subject to  −t ≤ A[x]·r + c − f[x] ≤ t  for every input x
 
 has as its dual: maximise μ·f over signed measures μ on inputs with Σ|μ| = 1, Σ μ = 0, Aᵀμ = 0. Any such μ proves
-max|A r + c − f| ≥ μ·f for every r and c, so a readoff together with a measure of the same value needs no further trust:
+max|A r + c − f| ≥ μ·f for every r and c (in floating point, for all but coefficients that undo the rounding of zero), so a
+readoff together with a measure of the same value needs no further trust:
 
     np.abs(multipliers).sum()          # 1
     multipliers @ activations[rows]    # 0, and multipliers.sum() is 0
@@ -78,8 +79,11 @@ class Chebyshev:
 
     @property
     def proved(self) -> bool:
-        """Whether the certificate proves the readoff optimal: gap ≤ GAP half ranges, μ annihilates activations."""
-        return self.gap <= GAP * self.half_range and self.orthogonality <= ORTHOGONALITY
+        """Whether the certificate proves the readoff optimal: bounds within GAP half ranges, μ annihilates activations.
+
+        A lower bound above the error of a readoff is no proof: μ then leaks through coefficients as large as 1/ORTHOGONALITY.
+        """
+        return abs(self.gap) <= GAP * self.half_range and self.orthogonality <= ORTHOGONALITY
 
 
 class ChebyshevSolver:

@@ -26,7 +26,6 @@ _START = 6  # inputs drawn for the first round, per unknown
 _JOIN = 8  # inputs that join in a round at most, per unknown
 _STAY = 0.8  # of the worst error on the few: an input that errs less leaves
 _ROUNDS = 60  # 5 to 8 are usual
-_BLOCK = 2**21  # activations made at once: 16 MiB
 
 Look = Callable[[slice | np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Activations (inputs, neurons) and targets (inputs, targets), in float64, of the inputs in a slice or of these numbers."""
@@ -47,15 +46,15 @@ class _Few:
     """The best readoff and certificate so far, both for all inputs."""
 
 
-def exchange(look: Look, n: int, share: Share = map) -> list[Chebyshev]:
+def exchange(look: Look, n: int, size: int, share: Share = map) -> list[Chebyshev]:
     """For each target the minimax readoff over inputs 0 … n − 1, proved or with the best bounds found (see `proved`).
 
-    In each round `look` is asked for every input once, in blocks. What `share` does side by side changes no result.
+    In each round `look` is asked for every input once, `size` of them at a time. What `share` does side by side changes no
+    result.
     Raises InputError for activations or targets that are not finite.
     """
     activations, targets = look(slice(0, 1))
     unknowns = activations.shape[1] + 1
-    size = max(1, _BLOCK // unknowns)
     blocks = [slice(start, min(start + size, n)) for start in range(0, n, size)]
     first = np.sort(np.random.default_rng(0).choice(n, min(n, _START * unknowns), replace=False))
     going = [_Few(column, first) for column in range(targets.shape[1])]
@@ -89,7 +88,8 @@ def _measure(
     """Output − target of each readoff on one block of all inputs, into a row of `errors` each; least and largest targets."""
     activations, targets = look(block)
     targets = targets[:, [few.column for few in going]]
-    found = activations @ np.stack([chebyshev.coefficients for chebyshev, _ in solved], 1)
+    with np.errstate(all="ignore"):  # what is not finite is looked for
+        found = activations @ np.stack([chebyshev.coefficients for chebyshev, _ in solved], 1)
     found += np.array([chebyshev.offset for chebyshev, _ in solved]) - targets
     errors[: len(going), block] = found.T
     return targets.min(0).tolist(), targets.max(0).tolist()
@@ -121,7 +121,7 @@ def _next(
     if best.proved or not len(new):
         return _Few(few.column, new[:0], best)
     # Where many readoffs are optimal on the few, each round may find another, and no bound may grow: then all stay.
-    grown = few.best is None or found.lower_bound > few.best.lower_bound + GAP
+    grown = few.best is None or found.lower_bound > few.best.lower_bound + GAP * half_range
     return _Few(few.column, np.union1d(few.rows[sizes >= _STAY * found.worst_error] if grown else few.rows, new), best)
 
 
@@ -130,10 +130,13 @@ def _better(one: Chebyshev | None, other: Chebyshev) -> Chebyshev:
     if one is None:
         return other
 
-    def proof(c: Chebyshev) -> float:
-        return c.lower_bound if c.orthogonality <= ORTHOGONALITY else 0.0
+    best = min(other, one, key=lambda c: c.worst_error)
 
-    best, shown = min(other, one, key=lambda c: c.worst_error), max(other, one, key=proof)
+    def proof(c: Chebyshev) -> float:
+        holds = c.orthogonality <= ORTHOGONALITY and c.lower_bound <= best.worst_error + GAP * c.half_range
+        return c.lower_bound if holds else 0.0
+
+    shown = max(other, one, key=proof)
     parts = ("lower_bound", "rows", "multipliers", "orthogonality")
     return dataclasses.replace(
         best, iterations=other.iterations, half_range=other.half_range, **{part: getattr(shown, part) for part in parts}

@@ -33,8 +33,10 @@ from toymodels.tasks import Task
 from toymodels.threads import by_hand
 
 HELD_LIMIT = 2**24
-"""Activations, inputs × neurons, up to which all are held (128 MiB, and as much again for a basis of them); beyond, few
-are (`exchange`), which with more than 100 inputs per neuron is the faster way, too."""
+"""Activations, inputs × neurons, that may all be held: some 1 GB with what is made of them."""
+_FEW_LIMIT = 10_000, 100
+"""Inputs, and inputs per neuron, from which solving on few of them (`exchange`) is the faster way, too."""
+_BLOCK = 2**21  # activations, or values of inputs, made at once: 16 MiB
 _TOGETHER = 16  # outputs that share the making of activations in an exchange
 _CHUNK = 2**16  # targets × inputs handed to a worker at once: some 0.2 s of its work, which Ctrl-C waits for
 
@@ -80,7 +82,7 @@ def minimax(
     `progress` may wrap the loop over outputs (a progress bar). `processes` share the outputs, and their number changes
     no bit of the result. More than one start as those of `jobs.run_jobs` do (a script that asks for them stands under
     `if __name__ == "__main__":`), and each holds a basis of the activations, inputs × neurons in float64. Where
-    activations are too many to be held, they are threads, and activations are made on the way (`exchange`).
+    activations are not all held (`holds_all`), they are threads, which may call the layer at the same time.
     Raises InputError for activations that are not finite, or fewer than 1 process; BrokenProcessPool if a process is
     killed.
     """
@@ -88,12 +90,18 @@ def minimax(
         raise InputError(f"processes = {processes}: it must be at least 1")
     layer = copy.deepcopy(layer).double()
     width = _look(layer, task, slice(0), inputs, slice(0, 1))[0].shape[1]
-    solve = (_exchanged if len(inputs) * width > HELD_LIMIT else _solved)(layer, task, inputs, processes)
+    solve = (_solved if holds_all(inputs, width) else _exchanged)(layer, task, inputs, processes)
     with closing(solve) as solved:
         certificates = [found for _, found in zip(progress(range(task.n_outputs)), solved, strict=True)]
     weight = torch.from_numpy(np.stack([c.coefficients for c in certificates]))
     bias = torch.tensor([c.offset for c in certificates], dtype=torch.float64)
     return Minimax(LinearReadoff(weight, bias).to(inputs.indices.device), tuple(certificates))
+
+
+def holds_all(inputs: Inputs, width: int) -> bool:
+    """Whether `minimax` holds the activations of all inputs, or makes them block by block."""
+    least, each = _FEW_LIMIT
+    return len(inputs) * width <= HELD_LIMIT and len(inputs) <= max(least, each * width)
 
 
 def _look(
@@ -108,12 +116,14 @@ def _look(
 
 def _exchanged(layer: nn.Module, task: Task, inputs: Inputs, threads: int) -> Generator[Chebyshev, None, None]:
     """Without holding activations, in order, a group of outputs at a time."""
+    width = _look(layer, task, slice(0), inputs, slice(0, 1))[0].shape[1]
+    size = max(1, _BLOCK // max(width, inputs.m))
     pool = ThreadPoolExecutor(threads, "minimax", torch.set_num_threads, (1,))
     with threadpool_limits(1, "blas"), by_hand(), pool:
         for start in range(0, task.n_outputs, _TOGETHER):
             outputs = slice(start, min(start + _TOGETHER, task.n_outputs))
             look = functools.partial(_look, layer, task, outputs, inputs)
-            yield from exchange(look, len(inputs), map if threads == 1 else pool.map)
+            yield from exchange(look, len(inputs), size, map if threads == 1 else pool.map)
 
 
 def _solved(layer: nn.Module, task: Task, inputs: Inputs, processes: int) -> Generator[Chebyshev, None, None]:
