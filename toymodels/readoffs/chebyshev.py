@@ -289,19 +289,10 @@ def _interior_point(G: np.ndarray, f: np.ndarray, keep: int, limit: int = 60) ->
                     keep *= 2
             count += 1
 
-            def step(
-                rhs: np.ndarray, into_u: np.ndarray, into_v: np.ndarray
-            ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-                """Newton's step for u·above and v·below to change by into_u·above and into_v·below."""
-                z = lapack.dpotrs(factor, rhs)[0]  # noqa: B023 (called within this iteration)
-                de = G @ z[:k]
-                d_above, d_below = z[k] - de, z[k] + de
-                return z, d_above, d_below, into_u - p * d_above, into_v - q * d_below  # noqa: B023
-
             # Predictor: towards complementarity 0. Its right-hand side is known without a pass over G.
             rhs = np.zeros(k + 1)
             rhs[k] = -1
-            _, d_above, d_below, du, dv = step(rhs, -u, -v)
+            _, d_above, d_below, du, dv = _step(G, factor, p, q, rhs, -u, -v)
             primal = min(_longest(above, d_above), _longest(below, d_below))
             length = min(_longest(u, du), _longest(v, dv))
             reached = (u + length * du) @ (above + primal * d_above) + (v + length * dv) @ (below + primal * d_below)
@@ -311,7 +302,7 @@ def _interior_point(G: np.ndarray, f: np.ndarray, keep: int, limit: int = 60) ->
             into_v = (centre - dv * d_below) / below - v
             rhs[:k] = (into_v - into_u) @ G - dual
             rhs[k] = surplus + into_u.sum() + into_v.sum()
-            z, d_above, d_below, du, dv = step(rhs, into_u, into_v)
+            z, d_above, d_below, du, dv = _step(G, factor, p, q, rhs, into_u, into_v)
             share = min(max(0.95, 1 - complementarity), _SHARE)
             primal = min(1.0, share * min(_longest(above, d_above), _longest(below, d_below)))
             length = min(1.0, share * min(_longest(u, du), _longest(v, dv)))
@@ -320,6 +311,25 @@ def _interior_point(G: np.ndarray, f: np.ndarray, keep: int, limit: int = 60) ->
             u, v = u + length * du, v + length * dv
             predicted = (1 - length) * dual
     return *best, count
+
+
+def _step(
+    G: np.ndarray,
+    factor: np.ndarray,
+    p: np.ndarray,
+    q: np.ndarray,
+    rhs: np.ndarray,
+    into_u: np.ndarray,
+    into_v: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Newton's step (z, above, below, u, v) for u·above and v·below to change by into_u·above and into_v·below.
+
+    p = u/above and q = v/below.
+    """
+    z = lapack.dpotrs(factor, rhs)[0]
+    de = G @ z[:-1]
+    d_above, d_below = z[-1] - de, z[-1] + de
+    return z, d_above, d_below, into_u - p * d_above, into_v - q * d_below
 
 
 def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: int, H: np.ndarray) -> np.ndarray | None:
