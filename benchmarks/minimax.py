@@ -43,26 +43,26 @@ def against_all_held(m: int, d: int, s: int, pairs: int, repeats: int) -> list[R
     """Activations made block by block against all of them held, one process each; no repeats: the former alone."""
     task, inputs, layer = PairTask(m, "and"), SparseFeatures.at_most(m, s).enumerate(), gaussian(m, d, 0)
     task = task.subset(torch.arange(task.n_outputs)[:: task.n_outputs // pairs][:pairs])
-    seconds: dict[int, list[float]] = {0: [], 2**62: []}
-    found: dict[int, Minimax] = {}
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    found: dict[bool, Minimax] = {}
 
-    def measure(held: int) -> None:
-        module.HELD_LIMIT, module._FEW_LIMIT = held, (held, held)
+    def measure(held: bool) -> None:
+        module.holds_all = lambda *_: held
         started = time.perf_counter()
         found[held] = minimax(layer, task, inputs)
         seconds[held].append((time.perf_counter() - started) / pairs)
 
-    measure(0)
+    measure(False)
     peak, product = peak_mib(), matmul()
     for _ in range(repeats):
-        measure(2**62)
-        measure(0)
+        measure(True)
+        measure(False)
     errors = [[certificate.worst_error for certificate in fitted.certificates] for fitted in found.values()]
     if not all(fitted.proved for fitted in found.values()) or not np.allclose(
         errors[0], errors[-1], rtol=0, atol=TOLERANCE
     ):
         raise ArithmeticError("a minimax readoff is not proved, or the two ways differ")
-    own, other = seconds[0][-max(repeats, 1) :], seconds[2**62]
+    own, other = seconds[False][-max(repeats, 1) :], seconds[True]
     row = Row(
         f"m = {m}, d = {d}, at most {s} active, {len(inputs):,} inputs: {pairs} pairs, blocks of activations", "s/pair",
         Spread.of(own), Spread.of([product() for _ in range(5)]), peak,

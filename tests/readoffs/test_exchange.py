@@ -129,7 +129,7 @@ def test_a_lower_bound_above_a_readoffs_error_is_no_proof():
 def test_minimax_readoffs_are_the_same_from_few_inputs(monkeypatch, processes):
     layer, task = gaussian(14, 20, 0), PairTask(14, "and").subset(torch.arange(20))
     whole = minimax(layer, task, INPUTS)
-    monkeypatch.setattr(caller, "HELD_LIMIT", 0)
+    monkeypatch.setattr(caller, "holds_all", lambda *_: False)
     monkeypatch.setattr(caller, "_solved", lambda *_: pytest.fail("all activations were held"))
     few = minimax(layer, task, INPUTS, processes=processes)
     assert few.proved
@@ -142,7 +142,7 @@ def test_minimax_readoffs_are_the_same_from_few_inputs(monkeypatch, processes):
 
 
 def test_threads_change_no_bit(monkeypatch):
-    monkeypatch.setattr(caller, "HELD_LIMIT", 0)
+    monkeypatch.setattr(caller, "holds_all", lambda *_: False)
     layer, task = gaussian(14, 20, 0), PairTask(14, "xor", PAIRS)
     alone, shared = (minimax(layer, task, INPUTS, processes=count) for count in (1, 3))
     assert torch.equal(alone.readoff.weight, shared.readoff.weight)
@@ -150,7 +150,7 @@ def test_threads_change_no_bit(monkeypatch):
 
 
 def test_layers_of_your_own_and_random_labels(monkeypatch):
-    monkeypatch.setattr(caller, "HELD_LIMIT", 0)
+    monkeypatch.setattr(caller, "holds_all", lambda *_: False)
     layer = torch.nn.Sequential(torch.nn.Linear(14, 9), torch.nn.Tanh())
     labels = RandomLabels(PairTask(14, "and", PAIRS), INPUTS, 0)
     assert minimax(layer, labels, INPUTS, processes=2).proved

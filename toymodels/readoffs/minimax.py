@@ -34,8 +34,8 @@ from toymodels.threads import by_hand
 
 HELD_LIMIT = 2**24
 """Activations, inputs × neurons, that may all be held: some 1 GB with what is made of them."""
-_FEW_LIMIT = 10_000, 100
-"""Inputs, and inputs per neuron, from which solving on few of them (`exchange`) is the faster way, too."""
+_MANY = 10_000  # inputs from which, with _PER_NEURON times as many as neurons, `exchange` is the faster way, too
+_PER_NEURON = 100
 _BLOCK = 2**21  # activations, or values of inputs, made at once: 16 MiB
 _TOGETHER = 16  # outputs that share the making of activations in an exchange
 _CHUNK = 2**16  # targets × inputs handed to a worker at once: some 0.2 s of its work, which Ctrl-C waits for
@@ -90,7 +90,10 @@ def minimax(
         raise InputError(f"processes = {processes}: it must be at least 1")
     layer = copy.deepcopy(layer).double()
     width = _look(layer, task, slice(0), inputs, slice(0, 1))[0].shape[1]
-    solve = (_solved if holds_all(inputs, width) else _exchanged)(layer, task, inputs, processes)
+    if holds_all(inputs, width):
+        solve = _solved(layer, task, inputs, processes)
+    else:
+        solve = _exchanged(layer, task, inputs, max(1, _BLOCK // max(width, inputs.m)), processes)
     with closing(solve) as solved:
         certificates = [found for _, found in zip(progress(range(task.n_outputs)), solved, strict=True)]
     weight = torch.from_numpy(np.stack([c.coefficients for c in certificates]))
@@ -100,8 +103,7 @@ def minimax(
 
 def holds_all(inputs: Inputs, width: int) -> bool:
     """Whether `minimax` holds the activations of all inputs, or makes them block by block."""
-    least, each = _FEW_LIMIT
-    return len(inputs) * width <= HELD_LIMIT and len(inputs) <= max(least, each * width)
+    return len(inputs) * width <= HELD_LIMIT and len(inputs) <= max(_MANY, _PER_NEURON * width)
 
 
 def _look(
@@ -114,10 +116,10 @@ def _look(
         return activations(layer, x, indices).cpu().numpy(), task.targets(x, outputs).double().cpu().numpy()
 
 
-def _exchanged(layer: nn.Module, task: Task, inputs: Inputs, threads: int) -> Generator[Chebyshev, None, None]:
-    """Without holding activations, in order, a group of outputs at a time."""
-    width = _look(layer, task, slice(0), inputs, slice(0, 1))[0].shape[1]
-    size = max(1, _BLOCK // max(width, inputs.m))
+def _exchanged(
+    layer: nn.Module, task: Task, inputs: Inputs, size: int, threads: int
+) -> Generator[Chebyshev, None, None]:
+    """Without holding activations but those of `size` inputs, in order, a group of outputs at a time."""
     pool = ThreadPoolExecutor(threads, "minimax", torch.set_num_threads, (1,))
     with threadpool_limits(1, "blas"), by_hand(), pool:
         for start in range(0, task.n_outputs, _TOGETHER):
