@@ -29,10 +29,10 @@ from toymodels.arguments import parse
 from toymodels.errors import InputError
 from toymodels.experiments.checks import quantile_interval, root_interval
 from toymodels.experiments.predictions import exact_shares, rms_by_value
-from toymodels.gates import Gate
-from toymodels.readoffs.streaming import analytic_rule, case_errors, sample_cases, stream_outputs
-from toymodels.storage import write_atomically
+from toymodels.fast.streaming import analytic_rule, case_errors, sample_cases, stream_outputs
+from toymodels.runs.storage import write_atomically
 from toymodels.theory.extremes import maximum_law
+from toymodels.theory.gates import Gate
 from toymodels.theory.quadrants import error_std
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
@@ -218,7 +218,7 @@ def _fit(
 
 def table(settings: Scaling, found: list[dict[str, Any]]) -> str:
     """The fits in words."""
-    from toymodels.tables import render
+    from toymodels.runs.text import render
 
     cells = [
         (str(f["m"]), str(f["s"]), f["error"], f"{f['slope']:.4f} ± {f['slope_interval']:.4f}", f"{f['slope_theory']:.4f}",

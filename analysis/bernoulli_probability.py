@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from toymodels.arguments import parse
-from toymodels.constructions.iid import connection_probability
 from toymodels.errors import InputError
 from toymodels.figures.style import Drawing, errors_axis, heading, new_figure, quiet, save, sizes_axis
-from toymodels.gates import Gate
-from toymodels.storage import write_atomically
-from toymodels.tables import render
+from toymodels.layers.iid import connection_probability
+from toymodels.runs.storage import write_atomically
+from toymodels.runs.text import render
 from toymodels.theory.bernoulli import asymptotic_probability, median_worst_error
+from toymodels.theory.gates import Gate
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 """Of Okabe and Ito's palette, one for each pair of m and s."""

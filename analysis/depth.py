@@ -29,16 +29,16 @@ from scipy.special import ndtri
 from tqdm import tqdm
 
 from toymodels.arguments import parse
-from toymodels.circuits import Circuit
-from toymodels.constructions.correction import correction_layer, noisy_moments, step
-from toymodels.constructions.sets import default_size
-from toymodels.depth import errors_by_depth, failing_depth, stages
+from toymodels.circuits.circuit import Circuit
+from toymodels.circuits.correction import correction_layer, noisy_moments, step
+from toymodels.circuits.depth import errors_by_depth, failing_depth, stages
+from toymodels.circuits.sets import default_size
+from toymodels.core.features import SparseFeatures
 from toymodels.errors import InputError
-from toymodels.features import SparseFeatures
 from toymodels.figures.style import Drawing, errors_axis, heading, new_figure, quiet, save
-from toymodels.statistics import mean_interval
-from toymodels.storage import check_writable, write_atomically
-from toymodels.tables import render
+from toymodels.runs.storage import check_writable, write_atomically
+from toymodels.runs.text import render
+from toymodels.theory.statistics import mean_interval
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73")
 MARKERS = ("o", "s", "^")

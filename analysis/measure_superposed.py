@@ -22,14 +22,14 @@ from pathlib import Path
 import torch
 
 from toymodels.arguments import parse
-from toymodels.config import derive_seed
+from toymodels.core.features import SparseFeatures
+from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
 from toymodels.experiments.compare import CompareConfig, run_compare
 from toymodels.experiments.needed import through
-from toymodels.features import SparseFeatures
-from toymodels.record import run_name
-from toymodels.storage import read_json
-from toymodels.tasks import PairTask
+from toymodels.runs.config import derive_seed
+from toymodels.runs.record import run_name
+from toymodels.runs.storage import read_json
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,12 @@ from typing import Any
 import torch
 
 from toymodels.arguments import parse
-from toymodels.constructions.targeted import best_per_gate, feasible_gates, predicted_worst_error, random_graph
+from toymodels.core.features import SparseFeatures
 from toymodels.errors import InputError
-from toymodels.features import SparseFeatures
 from toymodels.figures.style import Drawing, errors_axis, heading, new_figure, quiet, save, sizes_axis
-from toymodels.storage import check_writable, write_atomically
-from toymodels.tables import render
+from toymodels.layers.targeted import best_per_gate, feasible_gates, predicted_worst_error, random_graph
+from toymodels.runs.storage import check_writable, write_atomically
+from toymodels.runs.text import render
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 """Blue, vermilion, green and purple of Okabe and Ito's palette."""

@@ -13,9 +13,9 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.harness import Case, Row, Spread, matmul, peak_mib
-from toymodels.gates import CASE_NAMES, Gate
-from toymodels.readoffs.streaming import analytic_rule, case_errors, sample_cases, stream_outputs
+from toymodels.fast.streaming import analytic_rule, case_errors, sample_cases, stream_outputs
 from toymodels.theory.extremes import maximum_law
+from toymodels.theory.gates import CASE_NAMES, Gate
 from toymodels.theory.quadrants import error_std
 
 S = 3

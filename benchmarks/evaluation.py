@@ -10,12 +10,12 @@ import time
 import torch
 
 from benchmarks.harness import Case, Row, Spread, clock, matmul, peak_mib
-from toymodels.evaluation import evaluate
-from toymodels.features import Inputs, SparseFeatures
-from toymodels.layers import gaussian
-from toymodels.network import Network
+from toymodels.core.evaluation import evaluate
+from toymodels.core.features import Inputs, SparseFeatures
+from toymodels.core.layers import gaussian
+from toymodels.core.network import Network
+from toymodels.core.tasks import PairTask
 from toymodels.readoffs.analytic import analytic
-from toymodels.tasks import PairTask
 
 S = 3
 ROWS, COLUMNS = 1024, 2048

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from toymodels.jobs import cores
+from toymodels.parallel.processes import cores
 
 MATMUL = 1536
 """Side of the square float32 matrices whose product is the machine's own rate."""

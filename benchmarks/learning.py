@@ -12,15 +12,15 @@ import time
 import torch
 
 from benchmarks.harness import Case, Row, Spread, matmul, peak_mib
-from toymodels.evaluation import evaluate
-from toymodels.features import Inputs, SparseFeatures
-from toymodels.layers import kaiming
-from toymodels.network import Network
-from toymodels.readoffs.least_squares import balanced
-from toymodels.readoffs.linear import LinearReadoff
-from toymodels.readoffs.minimax import minimax
-from toymodels.tasks import PairTask
-from toymodels.training import Trainer, TrainingSettings, train
+from toymodels.core.evaluation import evaluate
+from toymodels.core.features import Inputs, SparseFeatures
+from toymodels.core.layers import kaiming
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import PairTask
+from toymodels.core.training import Trainer, TrainingSettings, train
+from toymodels.fast.least_squares import balanced
+from toymodels.fast.minimax import minimax
 
 PAIRS = 100
 """Of the minimax readoffs."""

@@ -16,11 +16,11 @@ from scipy.optimize import linprog
 from threadpoolctl import threadpool_limits
 
 from benchmarks.harness import Case, Row, Spread, matmul, peak_mib
-from toymodels.features import SparseFeatures
-from toymodels.layers import gaussian
-from toymodels.readoffs import minimax as module
-from toymodels.readoffs.minimax import Minimax, minimax
-from toymodels.tasks import PairTask
+from toymodels.core.features import SparseFeatures
+from toymodels.core.layers import gaussian
+from toymodels.core.tasks import PairTask
+from toymodels.fast import minimax as module
+from toymodels.fast.minimax import Minimax, minimax
 
 TOLERANCE = 1e-6
 WANTED = 20.0

@@ -15,10 +15,10 @@ import torch
 
 from benchmarks.harness import Row, Spread
 from toymodels.errors import InputError
-from toymodels.jobs import cores
-from toymodels.record import commit
-from toymodels.storage import write_atomically
-from toymodels.tables import render
+from toymodels.parallel.processes import cores
+from toymodels.runs.record import commit
+from toymodels.runs.storage import write_atomically
+from toymodels.runs.text import render
 
 HEADER = ("setting", "unit", "new", "against", "reference", "ratio", "wanted", "met", "matmul", "peak MiB")
 LEGEND = (

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.harness import Case, Row, alternate
-from toymodels.features import SparseFeatures, dense
+from toymodels.core.features import SparseFeatures, dense
 
 WANTED = 5.0
 

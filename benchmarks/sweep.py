@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from benchmarks.harness import Case, Row, Spread, matmul, peak_mib
-from toymodels.results import read_table
+from toymodels.runs.table import read_table
 from toymodels.sweeps.runner import SweepConfig, run_sweep
 
 WANTED = 1.7

@@ -13,13 +13,13 @@ import torch
 
 from benchmarks.harness import Case, Row, alternate
 from benchmarks.reference import PlainTrainer
-from toymodels.features import SparseFeatures
-from toymodels.layers import FirstLayer, kaiming
-from toymodels.losses import case_weights
-from toymodels.network import Network
-from toymodels.readoffs.linear import LinearReadoff
-from toymodels.tasks import PairTask
-from toymodels.training import Trainer, TrainingSettings
+from toymodels.core.features import SparseFeatures
+from toymodels.core.layers import FirstLayer, kaiming
+from toymodels.core.losses import case_weights
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import PairTask
+from toymodels.core.training import Trainer, TrainingSettings
 
 ACTIVE = 4.3
 ONES = 20.0

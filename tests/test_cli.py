@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from toymodels.cli import main
-from toymodels.storage import read_json
+from toymodels.runs.storage import read_json
 
 SMALL = ["--m", "10", "--d", "16", "--steps", "60"]
 
@@ -87,7 +87,7 @@ def test_results_that_are_json_but_no_results_are_said(content, tmp_path, capsys
 
 
 def test_a_checkpoint_of_another_run_is_said(tmp_path, capsys):
-    from toymodels.storage import save_checkpoint
+    from toymodels.runs.storage import save_checkpoint
 
     run = tmp_path / "run"
     save_checkpoint(tmp_path / "c.pt", {"trainer": {}, "extra": {}})
@@ -297,7 +297,7 @@ def test_an_offline_mirror_holds_configuration_and_history(tmp_path):
 
 
 def test_the_switch(monkeypatch):
-    from toymodels.tracking import wandb_mode
+    from toymodels.runs.tracking import wandb_mode
 
     for name in ("WANDB_MODE", "WANDB_SWEEP_ID"):
         monkeypatch.delenv(name, raising=False)

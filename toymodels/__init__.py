@@ -5,19 +5,19 @@
 Everything below combines with everything else; `evaluate` measures it all with one ruler.
 """
 
+from toymodels.core.evaluation import Evaluation, evaluate
+from toymodels.core.features import Inputs, SparseFeatures
+from toymodels.core.layers import LAYERS, FirstLayer, IdentityLayer, gaussian, kaiming, make_layer
+from toymodels.core.losses import LpLoss, case_weights
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import PairTask, Task
+from toymodels.core.training import Trainer, TrainingSettings, train
 from toymodels.errors import InputError
-from toymodels.evaluation import Evaluation, evaluate
-from toymodels.features import Inputs, SparseFeatures
-from toymodels.gates import Gate
-from toymodels.layers import LAYERS, FirstLayer, IdentityLayer, gaussian, kaiming, make_layer
-from toymodels.losses import LpLoss, case_weights
-from toymodels.network import Network
+from toymodels.fast.least_squares import balanced, least_squares
+from toymodels.fast.minimax import Minimax, minimax
 from toymodels.readoffs.analytic import analytic
-from toymodels.readoffs.least_squares import balanced, least_squares
-from toymodels.readoffs.linear import LinearReadoff
-from toymodels.readoffs.minimax import Minimax, minimax
-from toymodels.tasks import PairTask, Task
-from toymodels.training import Trainer, TrainingSettings, train
+from toymodels.theory.gates import Gate
 
 __all__ = [
     "LAYERS",

@@ -17,14 +17,14 @@ import torch
 import tyro
 
 from toymodels.arguments import parse
-from toymodels.config import from_dict
 from toymodels.errors import InputError
 from toymodels.experiments import show
 from toymodels.experiments.compare import CompareConfig, run_compare
 from toymodels.experiments.kinds import kind_of
 from toymodels.experiments.sizes import BoundsConfig, WidthConfig
 from toymodels.experiments.train import TrainConfig, run_train
-from toymodels.storage import read_json
+from toymodels.runs.config import from_dict
+from toymodels.runs.storage import read_json
 from toymodels.sweeps.runner import SweepConfig, run_sweep
 
 DESCRIPTION = "Computation in superposition: train, freeze, read off and measure toy networks on U-AND and U-XOR."
@@ -98,11 +98,11 @@ def _text(config: Any) -> str | None:
     if isinstance(config, ShowConfig):
         return show.describe(config.run, config.evaluate)
     if isinstance(config, ResultsConfig):
-        from toymodels import results
+        from toymodels.runs import table as results
 
         return results.write(config.folder, config.out) if config.out else results.describe(config.folder)
     if isinstance(config, ReportConfig):
-        from toymodels.report import write_report
+        from toymodels.figures.report import write_report
 
         return f"report: {write_report(config.folder, config.out or config.folder / 'report.html')}"
     if isinstance(config, WidthConfig):

@@ -32,8 +32,8 @@ from toymodels import (
     minimax,
     train,
 )
-from toymodels.features import Inputs
-from toymodels.readoffs.chebyshev import GAP, ORTHOGONALITY
+from toymodels.core.features import Inputs
+from toymodels.fast.interior_point import GAP, ORTHOGONALITY
 from toymodels.theory.counts import at_most, exactly, independent
 from toymodels.theory.floors import affine_floor, choice_bits, counting_width, square_floor, welch_bound, zero_predictor
 

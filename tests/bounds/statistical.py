@@ -22,14 +22,14 @@ from toymodels import (
     evaluate,
     gaussian,
 )
-from toymodels.features import Inputs
-from toymodels.gates import CASES
+from toymodels.core.features import Inputs
 from toymodels.theory.bernoulli import bernoulli_errors, debias, empty_probability, mean_reciprocal
 from toymodels.theory.classes import solve_readoff
+from toymodels.theory.distributions import RADEMACHER, finite_classes
 from toymodels.theory.extremes import leading_maximum, maximum_law
 from toymodels.theory.fitted import fitted_error
+from toymodels.theory.gates import CASES
 from toymodels.theory.kernel import arc_cosine
-from toymodels.theory.laws import RADEMACHER, finite_classes
 from toymodels.theory.optimal import PopulationReadoff, optimal_readoff
 from toymodels.theory.quadrants import and_scale, error_std, error_std_limit
 from toymodels.theory.varying import varying_readoff

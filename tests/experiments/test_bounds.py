@@ -13,10 +13,10 @@ from toymodels.experiments.predictions import rows
 from toymodels.experiments.sizes import BoundsConfig, WidthConfig
 from toymodels.experiments.width import by_law, smallest
 from toymodels.experiments.width import rows as width_rows
-from toymodels.gates import Gate
 from toymodels.theory import counts, floors
 from toymodels.theory.extremes import maximum_law
 from toymodels.theory.fitted import fitted_error
+from toymodels.theory.gates import Gate
 from toymodels.theory.quadrants import predicted_rms
 
 AND, XOR = Gate.parse("and"), Gate.parse("xor")

@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 import torch
 
+from toymodels.core.layers import LAYERS, FirstLayer
+from toymodels.core.readoffs import LinearReadoff
 from toymodels.experiments import compare
 from toymodels.experiments.bench import FIGURES
 from toymodels.experiments.compare import CompareConfig, run_compare
 from toymodels.experiments.genericity import aggregate, genericity
-from toymodels.layers import LAYERS, FirstLayer
-from toymodels.readoffs.linear import LinearReadoff
-from toymodels.statistics import mean_interval
-from toymodels.storage import read_json
-from toymodels.tables import sentence
+from toymodels.runs.storage import read_json
+from toymodels.runs.text import sentence
+from toymodels.theory.statistics import mean_interval
 
 
 def row(layer, readoff, seed, worst):
@@ -90,7 +90,7 @@ def test_a_sample_of_pairs_is_stated_and_the_same_for_every_layer(tmp_path):
     folder = run_compare(config)
     rows = read_json(folder / "results.json")["rows"]
     assert {(r["pairs"], r["all_pairs"], r["inputs"]) for r in rows} == {(5, 28, "all 37")}
-    from toymodels.record import load_network
+    from toymodels.runs.record import load_network
 
     pairs = [load_network(folder / "xor-seed-0" / f"{r['layer']}-minimax.safetensors")[1].pairs.tolist() for r in rows]
     assert pairs[0] == pairs[1] == pairs[2]
@@ -128,7 +128,7 @@ def test_a_layer_of_ones_own_is_resumed_and_shown(tmp_path, monkeypatch):
     "change", [{"m": 8, "d": 60}, {"m": 2, "d": 1, "s": 1}, {"m": 5, "d": 3, "s": 5, "inputs": "exactly"}]
 )
 def test_targets_read_exactly_make_no_ratio(change, tmp_path):
-    from toymodels.tables import comparison
+    from toymodels.runs.text import comparison
 
     config = CompareConfig(**change, task=("and",), steps=100, out=tmp_path / "run")
     result = read_json(run_compare(config) / "results.json")

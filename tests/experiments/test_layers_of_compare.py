@@ -2,15 +2,15 @@
 
 import pytest
 
-from toymodels.constructions import CONSTRUCTIONS
-from toymodels.controls import CONTROLS
 from toymodels.experiments.compare import CompareConfig, notes, run_compare
 from toymodels.experiments.kinds import KINDS
 from toymodels.experiments.show import describe
 from toymodels.experiments.train import TrainConfig, run_train
-from toymodels.record import load_network
-from toymodels.results import read_table
-from toymodels.storage import read_json
+from toymodels.layers import CONSTRUCTIONS
+from toymodels.layers.null_models import CONTROLS
+from toymodels.runs.record import load_network
+from toymodels.runs.storage import read_json
+from toymodels.runs.table import read_table
 
 READOFFS = ("own", "analytic", "balanced", "minimax", "random_labels")
 SMALL = {"m": 8, "d": 9, "steps": 20, "figures": False}

@@ -1,10 +1,10 @@
 import pytest
 
+from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
 from toymodels.experiments import needed
 from toymodels.experiments.needed import METHODS, Method, NeededConfig, Search, measure, run_search, through, widths
-from toymodels.results import read_table
-from toymodels.tasks import PairTask
+from toymodels.runs.table import read_table
 
 
 @pytest.mark.parametrize("start", [8, 40, 1000, 5000])
@@ -46,7 +46,7 @@ def test_a_search_is_ordinary_runs_that_are_not_repeated(tmp_path, monkeypatch):
 def test_every_method_reads_the_same_pairs(tmp_path):
     for name in ("gaussian/minimax", "trained/minimax"):
         run_search(Search(METHODS[name], 8, 2, 3, (0.5,), 5, 5), tmp_path / name)
-    from toymodels.record import load_network
+    from toymodels.runs.record import load_network
 
     found = [load_network(path)[1].pairs.tolist() for path in sorted(tmp_path.rglob("*-minimax.safetensors"))]
     assert len(found) >= 2

@@ -1,13 +1,13 @@
-"""Stand-in tables of results, of known content, with the columns of `toymodels.results.read_table`."""
+"""Stand-in tables of results, of known content, with the columns of `toymodels.runs.table.read_table`."""
 
 import itertools
 import json
 
 import numpy as np
 
-from toymodels.config import NOT_IN_IDENTITY, to_dict
 from toymodels.experiments.compare import CompareConfig
 from toymodels.experiments.train import TrainConfig
+from toymodels.runs.config import NOT_IN_IDENTITY, to_dict
 
 LINES = (("identity", "constant"), ("gaussian", "analytic"), ("gaussian", "minimax"), ("trained", "trained"),
          ("trained", "minimax"))  # fmt: skip

@@ -13,8 +13,8 @@ from toymodels.figures.gallery import Skipped, drawings
 from toymodels.figures.maps import error_map, genericity_map, loss_map
 from toymodels.figures.parameters import parameters
 from toymodels.figures.style import READOFF_COLOURS, embedded, save
-from toymodels.gates import Gate
 from toymodels.theory.extremes import maximum_law
+from toymodels.theory.gates import Gate
 from toymodels.theory.quadrants import error_std
 from toymodels.theory.rank import least_width, worst_error_floor
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 from scipy import stats
 
+from toymodels.core.evaluation import evaluate
+from toymodels.core.features import SparseFeatures
+from toymodels.core.layers import IdentityLayer, gaussian, kaiming
+from toymodels.core.network import Network
+from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
-from toymodels.evaluation import evaluate
-from toymodels.features import SparseFeatures
-from toymodels.gates import CASES, Gate
-from toymodels.layers import IdentityLayer, gaussian, kaiming
-from toymodels.network import Network
 from toymodels.readoffs.analytic import analytic
-from toymodels.tasks import PairTask
+from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.quadrants import and_scale, error_std
 
 # One test of each of the 24 (gate, s, case) means and 24 variances below, over independent layers. "Within 3 standard

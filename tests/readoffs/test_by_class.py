@@ -5,18 +5,18 @@ import pytest
 import torch
 from scipy import stats
 
-from toymodels.constructions.iid import bernoulli, iid, rademacher, ternary, ternary_law
+from toymodels.core.evaluation import evaluate
+from toymodels.core.features import SparseFeatures
+from toymodels.core.layers import IdentityLayer, gaussian
+from toymodels.core.network import Network
+from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import InputError
-from toymodels.evaluation import evaluate
-from toymodels.features import SparseFeatures
-from toymodels.gates import CASES, Gate
-from toymodels.layers import IdentityLayer, gaussian
-from toymodels.network import Network
+from toymodels.layers.iid import bernoulli, iid, rademacher, ternary, ternary_law
 from toymodels.readoffs.by_class import class_readoff, fitted_class_readoff, mean_readoff
-from toymodels.tasks import PairTask, Task
 from toymodels.theory.bernoulli import activation_moments, bernoulli_errors, debias, mean_reciprocal
 from toymodels.theory.classes import solve_readoff
-from toymodels.theory.laws import RADEMACHER, FiniteLaw, bernoulli_law, finite_classes
+from toymodels.theory.distributions import RADEMACHER, FiniteLaw, bernoulli_law, finite_classes
+from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.two_valued import sign_readoff
 
 SKEW = FiniteLaw((-1.0, 0.0, 2.0), (0.5, 0.3, 0.2), 0.25)

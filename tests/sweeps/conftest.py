@@ -3,7 +3,7 @@
 import pytest
 
 from tests.sweeps.toy import Here
-from toymodels import jobs
+from toymodels.parallel import processes as jobs
 from toymodels.sweeps import runner
 
 

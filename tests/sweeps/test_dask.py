@@ -11,9 +11,9 @@ import time
 import pytest
 
 from tests.sweeps.toy import COMMAND, GRID, PARAMETERS, Here, finish, table, write
-from toymodels import jobs
 from toymodels.cli import main
-from toymodels.results import read_table
+from toymodels.parallel import processes as jobs
+from toymodels.runs.table import read_table
 from toymodels.sweeps import runner
 from toymodels.sweeps.runner import SweepConfig, run_sweep
 

@@ -12,11 +12,12 @@ import time
 import pytest
 
 from tests.sweeps.toy import COMMAND, GRID, PARAMETERS, Here, finish, processes, start, table, trainings, write
-from toymodels import jobs, storage
 from toymodels.cli import main
 from toymodels.errors import InputError
-from toymodels.results import read_table
-from toymodels.storage import read_json
+from toymodels.parallel import processes as jobs
+from toymodels.runs import storage
+from toymodels.runs.storage import read_json
+from toymodels.runs.table import read_table
 from toymodels.sweeps import runner
 from toymodels.sweeps import suggestions as suggestions_module
 from toymodels.sweeps.plan import read_plan
@@ -144,7 +145,7 @@ def test_a_failing_run_is_recorded_and_tried_again(tmp_path, here, capsys, monke
     assert main(command) == 1
     assert here.handed_over == [record.stem]
 
-    from toymodels.training import Trainer
+    from toymodels.core.training import Trainer
 
     monkeypatch.setattr(Trainer, "_finite", lambda *_: 0.5)  # as if a new version could do it
     monkeypatch.setattr("toymodels.experiments.train.evaluate", lambda *_: _Evaluation())

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from toymodels.results import read_table
-from toymodels.storage import read_json
+from toymodels.runs.storage import read_json
+from toymodels.runs.table import read_table
 from toymodels.sweeps.plan import read_plan
 from toymodels.sweeps.search import search
 

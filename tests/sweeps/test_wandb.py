@@ -10,7 +10,7 @@ import pytest
 
 from tests.sweeps.toy import COMMAND, PARAMETERS, write
 from tests.sweeps.wandb_stub import ENTITY, PROJECT, SWEEP, wandb_server
-from toymodels.storage import read_json
+from toymodels.runs.storage import read_json
 from toymodels.sweeps.plan import read_plan
 
 METRIC = "metric: {name: worst_error, goal: minimize}\n"

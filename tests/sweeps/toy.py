@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
-from toymodels.results import read_table
+from toymodels.runs.table import read_table
 
 COMMAND = 'command: ["${env}", "toymodels", "run", "train", "${args_json_file}"]\n'
 PARAMETERS = "parameters:\n  m: {value: 5}\n  steps: {value: 20}\n  seeds: {value: [0]}\n"

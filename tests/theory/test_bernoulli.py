@@ -6,7 +6,6 @@ import pytest
 from scipy.stats import binomtest
 
 from toymodels.errors import InputError
-from toymodels.gates import CASES
 from toymodels.theory.bernoulli import (
     activation_moments,
     asymptotic_probability,
@@ -17,6 +16,7 @@ from toymodels.theory.bernoulli import (
     mean_reciprocal,
     median_worst_error,
 )
+from toymodels.theory.gates import CASES
 
 
 @pytest.mark.parametrize(("s", "p"), [(2, 0.1), (3, 0.4), (6, 0.25)])

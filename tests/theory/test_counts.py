@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from toymodels.errors import InputError
-from toymodels.gates import CASES
 from toymodels.theory import counts
 from toymodels.theory.counts import at_most, case_counts, check_whole, exactly, independent, pattern_probability
+from toymodels.theory.gates import CASES
 
 
 def test_laws_of_the_number_active():

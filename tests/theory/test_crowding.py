@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from toymodels import Network, PairTask, SparseFeatures, evaluate
-from toymodels.constructions.iid import bernoulli
+from toymodels.core.frames import random_frame
+from toymodels.core.layers import behind
 from toymodels.errors import InputError
-from toymodels.frames import random_frame
-from toymodels.layers import behind
+from toymodels.layers.iid import bernoulli
 from toymodels.readoffs.by_class import mean_readoff
 from toymodels.theory.bernoulli import bernoulli_errors
 from toymodels.theory.crowding import crowded_square, interference

@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import norm
 
 from toymodels.errors import InputError
-from toymodels.gates import CASES, Gate
 from toymodels.theory.extremes import error_shape, leading_maximum, maximum_law, normal_maximum
+from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.quadrants import error_std, readoff_coefficients
 
 AND, XOR = Gate.parse("and"), Gate.parse("xor")

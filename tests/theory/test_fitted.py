@@ -6,9 +6,9 @@ import pytest
 from scipy.optimize import brentq
 
 from toymodels.errors import InputError
-from toymodels.gates import Gate
 from toymodels.theory.fitted import fitted_error
 from toymodels.theory.floors import affine_floor
+from toymodels.theory.gates import Gate
 from toymodels.theory.kernel import arc_cosine
 from toymodels.theory.quadrants import predicted_rms
 

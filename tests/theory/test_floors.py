@@ -6,7 +6,6 @@ import pytest
 from scipy.optimize import linprog
 
 from toymodels.errors import InputError
-from toymodels.gates import CASES, Gate
 from toymodels.theory.counts import at_most, exactly, independent
 from toymodels.theory.floors import (
     affine_floor,
@@ -17,6 +16,7 @@ from toymodels.theory.floors import (
     welch_bound,
     zero_predictor,
 )
+from toymodels.theory.gates import CASES, Gate
 
 AND, XOR = Gate.parse("and"), Gate.parse("xor")
 M = 6

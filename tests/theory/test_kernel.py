@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from toymodels.errors import InputError
-from toymodels.gates import Gate
+from toymodels.theory.gates import Gate
 from toymodels.theory.kernel import arc_cosine, kernel_error_std, kernel_fit
 from toymodels.theory.optimal import optimal_readoff
 

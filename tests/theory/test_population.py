@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from toymodels.errors import InputError
-from toymodels.gates import CASES, Gate
 from toymodels.theory.classes import least_variance
+from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.population import Condition, activation_moments, gaussian_population, minimax_variance
 from toymodels.theory.quadrants import quadrant_moments
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from toymodels.errors import InputError
-from toymodels.gates import CASES, Gate
+from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.quadrants import (
     QUADRANTS,
     and_scale,

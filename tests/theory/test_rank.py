@@ -3,8 +3,8 @@ import pytest
 
 from toymodels import PairTask, SparseFeatures, gaussian, minimax
 from toymodels.errors import InputError
-from toymodels.gates import Gate
 from toymodels.theory.floors import welch_bound
+from toymodels.theory.gates import Gate
 from toymodels.theory.rank import least_width, worst_error_floor
 
 AND, XOR = Gate.parse("and"), Gate.parse("xor")

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from toymodels.constructions.iid import rademacher, two_valued
+from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
-from toymodels.gates import CASES, Gate
+from toymodels.layers.iid import rademacher, two_valued
 from toymodels.readoffs.by_class import class_readoff
-from toymodels.tasks import PairTask
 from toymodels.theory.classes import solve_readoff
-from toymodels.theory.laws import RADEMACHER, FiniteLaw, bernoulli_law, finite_classes
+from toymodels.theory.distributions import RADEMACHER, FiniteLaw, bernoulli_law, finite_classes
+from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.quadrants import error_std
 from toymodels.theory.two_valued import (
     and_limit,

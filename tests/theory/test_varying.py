@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from toymodels.errors import InputError
-from toymodels.gates import CASES, Gate
+from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.population import Condition
 from toymodels.theory.quadrants import and_scale, error_std, quadrant_moments, readoff_coefficients
 from toymodels.theory.varying import (

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from toymodels.config import cover, derive_seed
-from toymodels.controls import RandomLabels
-from toymodels.evaluation import evaluate
+from toymodels.core.evaluation import evaluate
+from toymodels.core.features import Inputs
+from toymodels.core.network import Network
+from toymodels.core.tasks import PairTask, Task
 from toymodels.experiments.settings import NetworkSettings
 from toymodels.experiments.train import headline, layer_width, train_network
-from toymodels.features import Inputs
-from toymodels.jobs import bars
-from toymodels.network import Network
-from toymodels.readoffs.minimax import Minimax, holds_all, minimax
-from toymodels.record import save_network
-from toymodels.storage import read_json, write_json
-from toymodels.tasks import PairTask, Task
+from toymodels.fast.minimax import Minimax, holds_all, minimax
+from toymodels.layers.null_models import RandomLabels
+from toymodels.parallel.processes import bars
+from toymodels.runs.config import cover, derive_seed
+from toymodels.runs.record import save_network
+from toymodels.runs.storage import read_json, write_json
 
 FIGURES = ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros", "within_quarter", "seconds")
 """The numbers of a row: largest |error|, mean over pairs of each pair's largest, RMS at ones and at zeros, share within 1/4."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from toymodels import tables
-from toymodels.config import to_dict
 from toymodels.experiments.checks import Checked, check
 from toymodels.experiments.predictions import Row, rows, span
 from toymodels.experiments.sizes import BoundsConfig
-from toymodels.gates import Gate
-from toymodels.storage import write_json
+from toymodels.runs import text as tables
+from toymodels.runs.config import to_dict
+from toymodels.runs.storage import write_json
+from toymodels.theory.gates import Gate
 
 
 def run_bounds(config: BoundsConfig) -> str:

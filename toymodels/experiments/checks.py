@@ -14,9 +14,13 @@ from scipy.stats import binom
 from torch import Tensor
 from tqdm import tqdm
 
-from toymodels.config import derive_seed
+from toymodels.core.evaluation import evaluate
+from toymodels.core.features import Inputs, SparseFeatures
+from toymodels.core.layers import IdentityLayer, gaussian
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
-from toymodels.evaluation import evaluate
 from toymodels.experiments.predictions import (
     BERNOULLI_LIMIT,
     PREDICTION,
@@ -31,14 +35,9 @@ from toymodels.experiments.predictions import (
     varying_solution,
 )
 from toymodels.experiments.sizes import BoundsConfig
-from toymodels.features import Inputs, SparseFeatures
-from toymodels.gates import CASE_NAMES, Gate
-from toymodels.layers import IdentityLayer, gaussian
-from toymodels.network import Network
-from toymodels.readoffs.least_squares import balanced, least_squares
-from toymodels.readoffs.linear import LinearReadoff
-from toymodels.readoffs.minimax import minimax
-from toymodels.readoffs.streaming import (
+from toymodels.fast.least_squares import balanced, least_squares
+from toymodels.fast.minimax import minimax
+from toymodels.fast.streaming import (
     CaseErrors,
     Rule,
     analytic_rule,
@@ -47,12 +46,13 @@ from toymodels.readoffs.streaming import (
     sample_cases,
     stream_outputs,
 )
-from toymodels.statistics import mean_interval
-from toymodels.tasks import PairTask
+from toymodels.runs.config import derive_seed
 from toymodels.theory.bernoulli import best_probability, debias
 from toymodels.theory.extremes import maximum_law
+from toymodels.theory.gates import CASE_NAMES, Gate
 from toymodels.theory.optimal import PopulationReadoff, optimal_readoff
 from toymodels.theory.population import Condition, activation_moments
+from toymodels.theory.statistics import mean_interval
 
 GRID_LIMIT = 1_000_000_000
 """Inputs × pairs × neurons up to which the analytic readoff is measured on all of them, per layer."""

@@ -10,28 +10,28 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from toymodels.config import check_device, derive_seed
-from toymodels.constructions import CONSTRUCTIONS
-from toymodels.controls import CONTROLS
+from toymodels.core.features import Inputs
+from toymodels.core.layers import Embedded, FirstLayer, inner
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
 from toymodels.experiments.bench import FIGURES, Bench, Row
 from toymodels.experiments.genericity import aggregate, genericity, summary
 from toymodels.experiments.settings import NetworkSettings, check_layer
 from toymodels.experiments.train import first_layer, layer_width
-from toymodels.features import Inputs
-from toymodels.gates import Gate
-from toymodels.jobs import run_jobs
-from toymodels.layers import Embedded, FirstLayer, inner
-from toymodels.plots import draw_comparison
+from toymodels.fast.least_squares import balanced, least_squares
+from toymodels.fast.minimax import check_minimax
+from toymodels.figures.histograms import draw_comparison
+from toymodels.layers import CONSTRUCTIONS
+from toymodels.layers.null_models import CONTROLS
+from toymodels.parallel.processes import run_jobs
 from toymodels.readoffs.analytic import analytic
 from toymodels.readoffs.by_class import fitted_class_readoff
-from toymodels.readoffs.least_squares import balanced, least_squares
-from toymodels.readoffs.linear import LinearReadoff
-from toymodels.readoffs.minimax import check_minimax
-from toymodels.record import locked, open_record, read_metrics
-from toymodels.storage import check_writable, write_json
-from toymodels.tasks import PairTask
-from toymodels.tracking import Mirror, check_mirror
+from toymodels.runs.config import check_device, derive_seed
+from toymodels.runs.record import locked, open_record, read_metrics
+from toymodels.runs.storage import check_writable, write_json
+from toymodels.runs.tracking import Mirror, check_mirror
+from toymodels.theory.gates import Gate
 
 READOFFS = ("constant", "analytic", "own", "least_squares", "balanced", "trained", "minimax")
 """The readoffs of a comparison unless others are named."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from toymodels.experiments.bench import FIGURES, Row
-from toymodels.statistics import mean_interval
+from toymodels.theory.statistics import mean_interval
 
 
 def aggregate(rows: Sequence[Row]) -> list[Row]:

@@ -16,15 +16,15 @@ from typing import Any
 
 import torch
 
-from toymodels import jobs
-from toymodels.config import EXHAUSTIVE_LIMIT, derive_seed
+from toymodels.core.features import ENUMERATION_LIMIT, SparseFeatures
+from toymodels.core.tasks import PairTask
+from toymodels.core.training import FULL_BATCH_LIMIT
 from toymodels.errors import InputError
 from toymodels.experiments.compare import CompareConfig, run_compare
-from toymodels.features import ENUMERATION_LIMIT, SparseFeatures
-from toymodels.record import run_name
-from toymodels.storage import read_json
-from toymodels.tasks import PairTask
-from toymodels.training import FULL_BATCH_LIMIT
+from toymodels.parallel import processes as jobs
+from toymodels.runs.config import EXHAUSTIVE_LIMIT, derive_seed
+from toymodels.runs.record import run_name
+from toymodels.runs.storage import read_json
 
 
 @dataclass(frozen=True)

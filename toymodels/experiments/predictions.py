@@ -12,11 +12,11 @@ import numpy as np
 
 from toymodels.errors import InputError
 from toymodels.experiments.sizes import BoundsConfig, SizeSettings
-from toymodels.gates import CASE_NAMES, Gate
 from toymodels.theory import counts, floors
 from toymodels.theory.bernoulli import BernoulliErrors, bernoulli_errors, best_probability
 from toymodels.theory.extremes import maximum_law
 from toymodels.theory.fitted import fitted_error
+from toymodels.theory.gates import CASE_NAMES, Gate
 from toymodels.theory.kernel import KernelFit, kernel_error_std, kernel_fit
 from toymodels.theory.optimal import PopulationReadoff, optimal_readoff
 from toymodels.theory.quadrants import error_std

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from toymodels.config import ProblemSettings, RunSettings
-from toymodels.constructions import CONSTRUCTIONS
-from toymodels.constructions.construction import Request
-from toymodels.controls import CONTROLS
+from toymodels.core.layers import LAYERS
+from toymodels.core.tasks import PairTask
+from toymodels.core.training import TrainingSettings
 from toymodels.errors import InputError
-from toymodels.layers import LAYERS
-from toymodels.tasks import PairTask
-from toymodels.training import TrainingSettings
+from toymodels.layers import CONSTRUCTIONS
+from toymodels.layers.construction import Request
+from toymodels.layers.null_models import CONTROLS
+from toymodels.runs.config import ProblemSettings, RunSettings
 
 _MOST_WEIGHTS = 10**10
 """Of a readoff: 40 GB, before its gradient and the optimiser's memory of it."""

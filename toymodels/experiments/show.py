@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-from toymodels import tables
-from toymodels.config import cover, from_dict
+from toymodels.core.evaluation import evaluate
 from toymodels.errors import InputError
-from toymodels.evaluation import evaluate
 from toymodels.experiments.compare import CompareConfig
 from toymodels.experiments.settings import NetworkSettings
 from toymodels.experiments.train import TrainConfig, headline
-from toymodels.record import load_config, load_network, read_metrics
-from toymodels.storage import read_json
+from toymodels.runs import text as tables
+from toymodels.runs.config import cover, from_dict
+from toymodels.runs.record import load_config, load_network, read_metrics
+from toymodels.runs.storage import read_json
 
 
 def describe(folder: Path, again: bool = False) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from toymodels.config import ProblemSettings
 from toymodels.errors import InputError
-from toymodels.gates import Gate
+from toymodels.runs.config import ProblemSettings
+from toymodels.theory.gates import Gate
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,20 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from toymodels.config import check_device, cover, derive_seed
-from toymodels.constructions import CONSTRUCTIONS
-from toymodels.evaluation import evaluate
+from toymodels.core.evaluation import evaluate
+from toymodels.core.layers import Embedded, FirstLayer, behind, gaussian, inner, make_layer
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import PairTask
+from toymodels.core.training import Progress, Trainer, train
 from toymodels.experiments.settings import NetworkSettings
-from toymodels.gates import Gate
-from toymodels.jobs import bars, run_jobs
-from toymodels.layers import Embedded, FirstLayer, behind, gaussian, inner, make_layer
-from toymodels.network import Network
-from toymodels.readoffs.linear import LinearReadoff
-from toymodels.record import Metrics, load_network, locked, open_record, read_metrics, save_network
-from toymodels.storage import read_json, write_json
-from toymodels.tasks import PairTask
-from toymodels.tracking import Mirror, check_mirror
-from toymodels.training import Progress, Trainer, train
+from toymodels.layers import CONSTRUCTIONS
+from toymodels.parallel.processes import bars, run_jobs
+from toymodels.runs.config import check_device, cover, derive_seed
+from toymodels.runs.record import Metrics, load_network, locked, open_record, read_metrics, save_network
+from toymodels.runs.storage import read_json, write_json
+from toymodels.runs.tracking import Mirror, check_mirror
+from toymodels.theory.gates import Gate
 
 STOP = "stop"
 """A file of this name in a run's folder ends its training before its last step: somebody has seen enough."""

@@ -6,8 +6,6 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from toymodels import tables
-from toymodels.config import to_dict
 from toymodels.errors import InputError
 from toymodels.experiments.predictions import (
     WIDTH,
@@ -24,11 +22,13 @@ from toymodels.experiments.predictions import (
     varying_solution,
 )
 from toymodels.experiments.sizes import WidthConfig
-from toymodels.gates import Gate
-from toymodels.storage import write_json
+from toymodels.runs import text as tables
+from toymodels.runs.config import to_dict
+from toymodels.runs.storage import write_json
 from toymodels.theory import floors
 from toymodels.theory.extremes import maximum_law
 from toymodels.theory.fitted import fitted_error
+from toymodels.theory.gates import Gate
 from toymodels.theory.optimal import optimal_readoff
 from toymodels.theory.quadrants import error_std
 from toymodels.theory.rank import least_width

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from toymodels import tables
 from toymodels.errors import InputError
 from toymodels.experiments.predictions import exact_shares, rms_by_value
 from toymodels.figures.fits import EXACT, PowerLaw, crossing, in_words, power_law
@@ -37,11 +36,12 @@ from toymodels.figures.table import (
     title_of,
     values,
 )
-from toymodels.gates import Gate
-from toymodels.statistics import mean_interval
+from toymodels.runs import text as tables
 from toymodels.theory.extremes import maximum_law
+from toymodels.theory.gates import Gate
 from toymodels.theory.quadrants import error_std
 from toymodels.theory.rank import worst_error_floor
+from toymodels.theory.statistics import mean_interval
 
 AXES = {
     "d": ("width d (neurons)", "m"),

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from toymodels import tables
 from toymodels.errors import InputError
 from toymodels.experiments.width import smallest
 from toymodels.figures.fits import EXACT, crossing, in_words
@@ -27,10 +26,11 @@ from toymodels.figures.table import (
     title_of,
     values,
 )
-from toymodels.gates import Gate
-from toymodels.statistics import mean_interval
+from toymodels.runs import text as tables
 from toymodels.theory.extremes import maximum_law
+from toymodels.theory.gates import Gate
 from toymodels.theory.rank import least_width
+from toymodels.theory.statistics import mean_interval
 
 Grid = Float[np.ndarray, "rows columns"]
 

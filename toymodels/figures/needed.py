@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from toymodels import tables
 from toymodels.errors import InputError
 from toymodels.figures.fits import Crossing, crossing
 from toymodels.figures.maps import widths
 from toymodels.figures.style import GREY, Drawing, heading, new_figure, quiet, sizes_axis
 from toymodels.figures.table import ERRORS, Row, by_seed, require, show, span, title_of, values
-from toymodels.gates import Gate
+from toymodels.runs import text as tables
+from toymodels.theory.gates import Gate
 
 Key = tuple[str, float | int | None, str]
 """(first layer, its share of weights that are not 0, readoff)."""

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from toymodels import tables
-from toymodels.config import ProblemSettings, from_dict
+from toymodels.core.layers import FirstLayer
+from toymodels.core.readoffs import LinearReadoff
 from toymodels.errors import InputError
 from toymodels.experiments.compare import CompareConfig
 from toymodels.experiments.train import TrainConfig
+from toymodels.figures.histograms import comparison_figure
 from toymodels.figures.style import READOFF_COLOURS, Drawing, heading, new_figure, quiet
-from toymodels.layers import FirstLayer
-from toymodels.plots import comparison_figure
-from toymodels.readoffs.linear import LinearReadoff
-from toymodels.record import load_config, load_network
-from toymodels.storage import read_json
+from toymodels.runs import text as tables
+from toymodels.runs.config import ProblemSettings, from_dict
+from toymodels.runs.record import load_config, load_network
+from toymodels.runs.storage import read_json
 
 CLASSES = ("++", "+−", "−+", "−−")
 """Signs of a neuron's weights on the pair's two features."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from toymodels import tables
 from toymodels.errors import InputError
 from toymodels.figures.style import (
     Drawing,
@@ -20,7 +19,8 @@ from toymodels.figures.style import (
     sizes_axis,
 )
 from toymodels.figures.table import ERRORS, Row, domain, of_series, require, series, show, title_of, values, varied
-from toymodels.statistics import mean_interval
+from toymodels.runs import text as tables
+from toymodels.theory.statistics import mean_interval
 
 _FEW = 8
 """Different numbers up to which an axis has a tick at each."""

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from toymodels.storage import write_atomically
+from toymodels.runs.storage import write_atomically
 
 READOFF_COLOURS = {
     "constant": "0.35",

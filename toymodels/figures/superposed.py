@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from toymodels import tables
 from toymodels.errors import InputError
 from toymodels.figures.fits import Crossing, PowerLaw, crossing, in_words, power_law
 from toymodels.figures.style import GREY, Drawing, errors_axis, heading, new_figure, quiet, sizes_axis
 from toymodels.figures.table import ERRORS, Row, by_seed, require, span, title_of, values
+from toymodels.runs import text as tables
 from toymodels.theory.bernoulli import bernoulli_errors
 from toymodels.theory.crowding import at_zeros, crowded_rms_zeros
 

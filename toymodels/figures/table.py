@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from toymodels.config import NOT_IN_IDENTITY
 from toymodels.errors import InputError
 from toymodels.experiments.compare import CompareConfig
 from toymodels.experiments.train import TrainConfig
-from toymodels.results import read_table
+from toymodels.runs.config import NOT_IN_IDENTITY
+from toymodels.runs.table import read_table
 
 Row = dict[str, Any]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from toymodels.core.layers import FirstLayer
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import InputError
-from toymodels.layers import FirstLayer
-from toymodels.readoffs.linear import LinearReadoff
-from toymodels.tasks import PairTask, Task
 from toymodels.theory.quadrants import readoff_coefficients
 
 

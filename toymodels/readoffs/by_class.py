@@ -10,16 +10,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from toymodels.core.features import Inputs, SparseFeatures
+from toymodels.core.layers import FirstLayer
+from toymodels.core.losses import case_weights
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import InputError
-from toymodels.features import Inputs, SparseFeatures
-from toymodels.gates import Gate
-from toymodels.layers import FirstLayer
-from toymodels.losses import case_weights
-from toymodels.readoffs.linear import LinearReadoff
-from toymodels.tasks import PairTask, Task
 from toymodels.theory.bernoulli import debias
 from toymodels.theory.classes import solve_readoff
-from toymodels.theory.laws import FiniteLaw, finite_classes
+from toymodels.theory.distributions import FiniteLaw, finite_classes
+from toymodels.theory.gates import Gate
 
 _BLOCK = 2**22
 """Entries of a block of outputs, so that index tables stay small beside the readoff itself."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from toymodels.errors import InputError
-from toymodels.jobs import cores
+from toymodels.parallel.processes import cores
 from toymodels.sweeps.work import Outcome, start_worker
 
 _COUNT_SECONDS = 5.0

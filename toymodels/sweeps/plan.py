@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toymodels.config import from_dict
 from toymodels.errors import InputError
 from toymodels.experiments.kinds import KINDS, Kind
 from toymodels.experiments.settings import NetworkSettings
-from toymodels.record import run_name
-from toymodels.storage import read_json
+from toymodels.runs.config import from_dict
+from toymodels.runs.record import run_name
+from toymodels.runs.storage import read_json
 from toymodels.sweeps.definition import Parameter, Sweep, read_sweep
 from toymodels.sweeps.search import random_configuration, search
 from toymodels.sweeps.source import nearest

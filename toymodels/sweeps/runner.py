@@ -18,15 +18,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from toymodels.core.training import Interrupted, stop_on_interrupt
 from toymodels.errors import InputError
-from toymodels.storage import read_json
+from toymodels.runs.storage import read_json
+from toymodels.runs.tracking import check_mirror
 from toymodels.sweeps.executors import Handle, Place, open_place
 from toymodels.sweeps.plan import Plan, read_plan
 from toymodels.sweeps.stopper import Stopper
 from toymodels.sweeps.suggestions import RUNS, Run, Suggestions
 from toymodels.sweeps.work import Outcome, do_run, record_failure
-from toymodels.tracking import check_mirror
-from toymodels.training import Interrupted, stop_on_interrupt
 
 _LOST = 3
 """How often a run may lose its process before it counts as failed."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from toymodels.experiments.train import STOP
-from toymodels.record import read_metrics
+from toymodels.runs.record import read_metrics
 from toymodels.sweeps.definition import Hyperband
 from toymodels.sweeps.early import bands, should_stop
 from toymodels.sweeps.plan import EARLY_METRIC

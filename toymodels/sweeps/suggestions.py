@@ -17,7 +17,7 @@ import yaml
 from filelock import FileLock
 
 from toymodels.errors import InputError
-from toymodels.storage import check_writable, read_json, write_json
+from toymodels.runs.storage import check_writable, read_json, write_json
 from toymodels.sweeps.plan import Plan
 from toymodels.sweeps.search import Finished, Search, search
 from toymodels.sweeps.work import LOCKS

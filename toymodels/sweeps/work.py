@@ -16,12 +16,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from toymodels import jobs
-from toymodels.config import from_dict
 from toymodels.errors import InputError
 from toymodels.experiments.kinds import KINDS
-from toymodels.record import Busy
-from toymodels.storage import write_json
+from toymodels.parallel import processes as jobs
+from toymodels.runs.config import from_dict
+from toymodels.runs.record import Busy
+from toymodels.runs.storage import write_json
 
 LOCKS = "locks"
 """Folder of the sweep with a lock for each run."""

@@ -16,9 +16,9 @@ from jaxtyping import Float
 from scipy.stats import binom
 
 from toymodels.errors import InputError
-from toymodels.gates import CASES, Gate
 from toymodels.theory.classes import check_active
 from toymodels.theory.counts import case_counts, check_features
+from toymodels.theory.gates import CASES, Gate
 
 _AND = np.array(Gate.parse("and").truth, dtype=float)
 

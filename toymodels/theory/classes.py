@@ -1,7 +1,7 @@
 """Readoffs by class of neuron: one value for each class, fixed by being unbiased, and the error that leaves.
 
 Setting (all of this package): weights iid, exactly s of m boolean features active, a pair (k, l) in one of the four
-cases of `toymodels.gates.CASES`, z the preactivation of one neuron, u and v its weights on x_k and x_l. A readoff that
+cases of `toymodels.theory.gates.CASES`, z the preactivation of one neuron, u and v its weights on x_k and x_l. A readoff that
 gives every neuron of class q (Gaussian layer: the signs of u and v) the value η_q, scaled by 1/d, has over the draw of
 the layer
 
@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from toymodels.errors import InputError
-from toymodels.gates import CASES, Gate
+from toymodels.theory.gates import CASES, Gate
 
 
 def check_active(s: int, least: int = 2) -> None:

@@ -26,8 +26,8 @@ from scipy.special import log_ndtr, ndtr
 from scipy.stats import gamma
 
 from toymodels.errors import InputError
-from toymodels.gates import Gate
 from toymodels.theory.counts import case_counts
+from toymodels.theory.gates import Gate
 from toymodels.theory.quadrants import quadrant_moment, readoff_coefficients
 
 _SCALE_VARIANCE = 5.0  # d·Var(R): E[(z⁺)⁴]/E[(z⁺)²]² − 1 = (3/2)/(1/4) − 1

@@ -22,9 +22,9 @@ from jaxtyping import Float, Int
 from scipy.optimize import brentq
 
 from toymodels.errors import InputError
-from toymodels.gates import CASES, Gate
 from toymodels.theory.classes import check_active
 from toymodels.theory.counts import check_features
+from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.kernel import arc_cosine
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from toymodels.errors import InputError
-from toymodels.gates import CASES, Gate
 from toymodels.theory.counts import check_features, pattern_probability
+from toymodels.theory.gates import CASES, Gate
 
 
 class Predictor(NamedTuple):

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Float
 
 from toymodels.errors import InputError
-from toymodels.gates import CASES, Gate
 from toymodels.theory.classes import check_active
 from toymodels.theory.counts import check_features
+from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.population import Condition, activation_moments, gaussian_population
 from toymodels.theory.varying import conditions_up_to
 

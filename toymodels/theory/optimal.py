@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float
 
 from toymodels.errors import InputError
-from toymodels.gates import Gate
 from toymodels.theory.classes import check_active
+from toymodels.theory.gates import Gate
 from toymodels.theory.population import (
     Condition,
     Minimax,

@@ -16,8 +16,8 @@ from scipy.optimize import LinearConstraint, minimize
 from scipy.special import ndtr
 
 from toymodels.errors import InputError
-from toymodels.gates import CASES
 from toymodels.theory.classes import check_case, is_feasible, least_variance
+from toymodels.theory.gates import CASES
 
 _REACH = 9.0  # radius beyond which the weight density is below 1e-17
 

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from scipy.special import gamma
 
 from toymodels.errors import InputError
-from toymodels.gates import CASES, Gate
 from toymodels.theory.classes import ClassMoments, check_active, check_case, solve_readoff
+from toymodels.theory.gates import CASES, Gate
 
 QUADRANTS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 """Signs (of u, of v) of the four neuron classes of a Gaussian layer: index = 2·(u > 0) + (v > 0)."""

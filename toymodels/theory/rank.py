@@ -17,10 +17,10 @@ import math
 from collections.abc import Iterator
 
 from toymodels.errors import InputError
-from toymodels.gates import Gate
 from toymodels.theory.classes import check_active
 from toymodels.theory.counts import check_features
 from toymodels.theory.floors import welch_bound
+from toymodels.theory.gates import Gate
 
 
 def worst_error_floor(gate: Gate, m: int, s: int, d: int) -> float:

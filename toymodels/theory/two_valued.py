@@ -24,10 +24,10 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import binom, norm
 
 from toymodels.errors import InputError
-from toymodels.gates import CASES, Gate
 from toymodels.theory.classes import ClassMoments, Readoff, check_active, solve_readoff
 from toymodels.theory.counts import check_whole
-from toymodels.theory.laws import FiniteLaw, finite_classes
+from toymodels.theory.distributions import FiniteLaw, finite_classes
+from toymodels.theory.gates import CASES, Gate
 
 _LABELS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
 

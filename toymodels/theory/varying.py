@@ -16,8 +16,8 @@ from jaxtyping import Float
 from scipy.optimize import minimize, minimize_scalar
 
 from toymodels.errors import InputError
-from toymodels.gates import CASES, Gate
 from toymodels.theory.classes import check_active
+from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.optimal import PopulationReadoff, minimax_to_gate, optimal_readoff, solve_population
 from toymodels.theory.population import (
     Condition,

@@ -1,0 +1,277 @@
+import copy
+
+import pytest
+import torch
+
+from toymodels.core import training as module
+from toymodels.core.evaluation import evaluate
+from toymodels.core.features import SparseFeatures
+from toymodels.core.layers import gaussian
+from toymodels.core.losses import LpLoss
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import PairTask
+from toymodels.core.training import Interrupted, Trainer, TrainingSettings, train
+from toymodels.errors import InputError
+from toymodels.runs.storage import load_checkpoint
+
+FEATURES = SparseFeatures.at_most(8, 2)
+TASK = PairTask(8, "and")
+
+
+def network(d=12, frozen=False):
+    layer = gaussian(8, d, 0).requires_grad_(not frozen)
+    return Network(layer, LinearReadoff.constant(TASK.n_outputs, d))
+
+
+def trainer(settings, frozen=False, seed=0):
+    return Trainer(network(frozen=frozen), TASK, FEATURES, settings, seed)
+
+
+SETTINGS = [
+    TrainingSettings(optimiser="lbfgs", steps=60, average="apart"),
+    TrainingSettings(optimiser="lbfgs", steps=73),
+    TrainingSettings(optimiser="adam", steps=40, p=(2.0, 4.0), batch=32, lr_schedule="cosine"),
+    TrainingSettings(optimiser="adamw", steps=40, p=(3.5,), weight_decay=0.1, lr_schedule="linear", average="apart"),
+    TrainingSettings(optimiser="adam", steps=40, p=(2.0, 4.0), batch="all"),
+    TrainingSettings(optimiser="adam", steps=40, p=(2.0, 4.0), batch=32, pairs_per_step=5, root=False),
+]
+
+
+def weights(net):
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+def equal(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: s.optimiser)
+@pytest.mark.parametrize("stop_after", [1, 3, 5])
+def test_a_run_continued_from_a_checkpoint_ends_at_the_same_weights(settings, stop_after, tmp_path):
+    whole = trainer(settings)
+    train(whole)
+
+    first, reports = trainer(settings), []
+
+    def stop(progress):
+        reports.append(progress)
+        if len(reports) == stop_after:
+            raise KeyboardInterrupt  # as a second Ctrl-C, or a kill: nothing is saved from here on
+
+    with pytest.raises(KeyboardInterrupt):
+        train(first, tmp_path / "c.pt", every_seconds=0, report=stop)
+    second = trainer(settings)
+    train(second, tmp_path / "c.pt", every_seconds=1e9)
+    assert second.step == whole.step == settings.steps
+    assert equal(weights(second.network), weights(whole.network))
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_other_batches():
+    runs = []
+    for seed in (0, 0, 1):
+        one = trainer(SETTINGS[2], seed=seed)
+        train(one)
+        runs.append(weights(one.network))
+    assert equal(runs[0], runs[1])
+    assert not equal(runs[0], runs[2])
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: s.optimiser)
+def test_a_frozen_layer_stays_as_it_is_and_its_readoff_learns(settings):
+    one = trainer(settings, frozen=True)
+    before = weights(one.network)
+    train(one)
+    after = weights(one.network)
+    assert torch.equal(before["layer.weight"], after["layer.weight"])
+    assert torch.equal(before["layer.bias"], after["layer.bias"])
+    assert not torch.equal(before["readoff.weight"], after["readoff.weight"])
+    other = trainer(settings)
+    train(other)
+    assert not torch.equal(before["layer.weight"], weights(other.network)["layer.weight"])
+
+
+def test_lbfgs_on_continued_exponents_beats_the_affine_floor_and_a_trained_layer_beats_a_frozen_one():
+    errors = []
+    for frozen in (True, False):
+        one = trainer(TrainingSettings(steps=1000), frozen)
+        assert one.optimiser_name == "lbfgs"
+        train(one)
+        errors.append(evaluate(one.network, TASK, FEATURES.enumerate()).worst_error)
+    assert errors[1] < errors[0]
+    assert errors[1] < 0.25
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("root", [False, True])
+def test_gradients_in_blocks_are_those_of_one_block(apart, root, monkeypatch):
+    results = []
+    for block in (10**9, 3 * TASK.n_outputs):
+        monkeypatch.setattr(module, "_BLOCK", block)
+        settings = TrainingSettings(optimiser="lbfgs", average="apart" if apart else "together", root=root)
+        one = trainer(settings)
+        one.network.double()
+        blocks = [
+            module.Block(b.x.double(), b.targets.double(), b.weights.double()) for b in one._make_blocks(one._inputs)
+        ]
+        loss = LpLoss(3.0, root, apart)
+        sums = module.loss_and_gradients(one.network, loss, lambda blocks=blocks: iter(blocks))
+        results.append((len(blocks), loss.value(sums), [p.grad.clone() for p in one.network.parameters()]))
+    assert results[0][0] == 1
+    assert results[1][0] > 1
+    assert results[0][1] == pytest.approx(results[1][1], rel=1e-12)
+    for a, b in zip(results[0][2], results[1][2], strict=True):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-14)
+
+
+def test_weights_by_value_leave_xor_unseen_and_by_case_do_not():
+    """Theory, section 5: weighted by target value, XOR's rare case 11 is missed and the network answers x_k + x_l."""
+    task, features = PairTask(20, "xor"), SparseFeatures.at_most(20, 2)
+    worst = {}
+    for weight in ("value", "case"):
+        net = Network(gaussian(20, 40, 0), LinearReadoff.constant(task.n_outputs, 40))
+        one = Trainer(net, task, features, TrainingSettings(optimiser="lbfgs", steps=60, p=(2.0,), weight=weight), 0)
+        train(one)
+        worst[weight] = evaluate(net, task, features.enumerate()).cases[3].rms
+    assert worst["value"] > 2 * worst["case"]
+
+
+def test_ctrl_c_stops_between_steps_and_keeps_a_checkpoint(tmp_path):
+    import os
+    import signal
+
+    one = trainer(SETTINGS[2])
+
+    def interrupt(progress):
+        if progress.step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="after step 7 of 40"):
+        train(one, tmp_path / "c.pt", report=interrupt)
+    assert load_checkpoint(tmp_path / "c.pt")["trainer"]["step"] == 7
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    (tmp_path / "c.pt").write_bytes(b"half a checkp")
+    with pytest.raises(InputError, match="cannot be read"):
+        train(trainer(SETTINGS[2]), tmp_path / "c.pt")
+
+
+def test_a_diverging_loss_is_said():
+    one = trainer(TrainingSettings(optimiser="adam", steps=50, p=(2.0,)))
+    one.network.readoff.bias.data[0] = torch.nan
+    with pytest.raises(ArithmeticError, match="lower the learning rate"):
+        train(one)
+
+
+def test_a_line_search_on_a_loss_that_overflows_ends():
+    settings = TrainingSettings(optimiser="lbfgs", steps=50, root=False, p=(1000.0,), weight=1e300)
+    one = trainer(settings)
+    one.network.readoff.bias.data += 1e3
+    with pytest.raises(ArithmeticError, match="smaller p or its root"):
+        train(one)
+
+
+def test_learning_rate_schedules():
+    for schedule, expected in (("constant", 1e-3), ("linear", 0.5e-3), ("cosine", 0.5e-3)):
+        one = trainer(TrainingSettings(optimiser="adam", steps=40, lr_schedule=schedule))
+        one.step = 20
+        one.advance()
+        assert one._optimisers[0].param_groups[0]["lr"] == pytest.approx(expected)
+
+
+def test_exponents_share_the_steps():
+    one, seen = trainer(TrainingSettings(optimiser="lbfgs", steps=100, p=(2.0, 4.0, 8.0))), []
+    train(one, report=lambda progress: seen.append((progress.step, progress.p)))
+    assert [p for _, p in seen] == sorted(p for _, p in seen)
+    assert {p: max(step for step, q in seen if q == p) for p in (2.0, 4.0, 8.0)} == {2.0: 34, 4.0: 67, 8.0: 100}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"optimiser": "sgd"}, "unknown optimiser"),
+        ({"lr_schedule": "step"}, "unknown lr_schedule"),
+        ({"average": "both"}, "unknown average"),
+        ({"p": ()}, "p is empty"),
+        ({"p": (2.0, 0.5)}, "exponent"),
+        ({"weight": -1.0}, "positive"),
+        ({"weight": "nope"}, "unknown weight"),
+        ({"steps": 0}, "at least 1"),
+        ({"batch": 0}, "at least 1"),
+        ({"batch": "some"}, "or 'all'"),
+        ({"pairs_per_step": 0, "optimiser": "adam"}, "at least 1"),
+        ({"pairs_per_step": 5}, "optimiser adam"),
+        ({"pairs_per_step": 5, "optimiser": "adam", "average": "apart"}, "averaged together"),
+        ({"pairs_per_step": 5, "optimiser": "adam", "weight_decay": 0.1}, "weight decay"),
+        ({"lr": 0.0}, "positive"),
+        ({"weight_decay": -1.0}, "0 or a positive"),
+    ],
+)
+def test_wrong_settings_are_refused(change, words):
+    with pytest.raises(InputError, match=words):
+        TrainingSettings(**change)
+
+
+def test_lbfgs_needs_inputs_that_can_be_enumerated():
+    big = SparseFeatures.exactly(200, 10)
+    with pytest.raises(InputError, match="more than the limit"):
+        Trainer(network(), PairTask(200, "and", [(0, 1)]), big, TrainingSettings(optimiser="lbfgs"), 0)
+    assert TrainingSettings().resolve(big, PairTask(200, "and")) == "adam"
+    for needs in (TrainingSettings(optimiser="lbfgs"), TrainingSettings(optimiser="adam", batch="all")):
+        with pytest.raises(InputError, match="more than the limit"):
+            needs.check_inputs(big, PairTask(200, "and"))
+    TrainingSettings().check_inputs(big, PairTask(200, "and"))
+
+
+def test_a_step_on_a_sample_of_pairs_moves_their_readoffs_and_those_with_both_features_on_only():
+    settings = TrainingSettings(optimiser="adam", steps=1, p=(4.0,), batch=2, pairs_per_step=3)
+    one = trainer(settings)
+    torch.nn.init.normal_(one.network.readoff.weight, generator=torch.Generator().manual_seed(0))
+    before = weights(one.network)
+    state = one.generator.get_state()
+    one.advance()
+    moved = (weights(one.network)["readoff.bias"] != before["readoff.bias"]).nonzero()[:, 0].tolist()
+    one.generator.set_state(state)
+    _, both = TASK.both_on(FEATURES.sample(2, one.generator))
+    sample = torch.randperm(TASK.n_outputs, generator=one.generator)[:3]
+    assert moved == sorted({*both.tolist(), *sample.tolist()})
+    assert not torch.equal(weights(one.network)["layer.weight"], before["layer.weight"])
+
+
+def test_a_sample_of_pairs_needs_pairs_and_a_linear_readoff():
+    class First(torch.nn.Module):
+        def forward(self, a, outputs=slice(None)):
+            return a[:, outputs]
+
+    settings = TrainingSettings(optimiser="adam", pairs_per_step=5)
+    with pytest.raises(InputError, match="linear readoff"):
+        Trainer(Network(gaussian(8, 30, 0), First()), TASK, FEATURES, settings, 0)
+
+
+def test_exact_inputs_have_no_noise_and_follow_probabilities():
+    features = SparseFeatures.independent(8, 0.3)
+    settings = TrainingSettings(optimiser="adam", steps=1, p=(3.0,), batch="all", root=False)
+    one = Trainer(network(), TASK, features, settings, 0)
+    x = features.enumerate().dense()
+    error = (one.network(x) - TASK.targets(x)).abs() ** 3 * TASK.by_case(x, one._weights)
+    exact = (features.enumerate().probabilities[:, None] * error).sum().item() / TASK.n_outputs
+    assert one.advance().loss == pytest.approx(exact, rel=1e-5)
+
+
+def test_networks_can_be_copied_after_training():
+    one = trainer(SETTINGS[2])
+    train(one)
+    assert equal(weights(copy.deepcopy(one.network)), weights(one.network))
+
+
+def test_lbfgs_on_layers_made_from_columns():
+    """64 features, at most 2 active: the first layer is summed from columns, and its gradient comes transposed."""
+    features, task = SparseFeatures.at_most(64, 2), PairTask(64, "and", [(0, 1), (5, 9)])
+    layer = gaussian(64, 5, 0)
+    assert layer.columns_win(features.max_active)
+    before = layer.weight.detach().clone()
+    net = Network(layer, LinearReadoff.constant(2, 5))
+    trained = Trainer(net, task, features, TrainingSettings(optimiser="lbfgs", steps=5, p=(4.0,)), 0)
+    train(trained)
+    assert not torch.equal(layer.weight, before)

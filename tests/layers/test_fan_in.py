@@ -1,0 +1,318 @@
+import itertools
+import math
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+
+from toymodels.core.evaluation import evaluate
+from toymodels.core.features import SparseFeatures
+from toymodels.core.layers import behind, gaussian
+from toymodels.core.network import Network
+from toymodels.core.tasks import PairTask
+from toymodels.errors import InputError
+from toymodels.layers.fan_in import (
+    activation_moments,
+    debias,
+    default_probability,
+    fan_in,
+    fan_in_readoff,
+    gate_neurons,
+    inclusion_exclusion_readoff,
+    mixed_fan_in,
+    mixed_fan_in_readoff,
+    readable,
+)
+from toymodels.tasks.sets import SymmetricTask, conjunction
+from toymodels.theory import bernoulli
+from toymodels.theory.bernoulli import smallest_probability
+
+LIMIT = 3.0  # standard errors; seeds are fixed
+EXACT = 1e-12
+
+
+def outputs(layer, readoff, x):
+    return readoff(layer.double()(x.double())).detach()
+
+
+def test_the_layer_is_bernoulli_with_the_bias_of_its_fan_in():
+    layer = fan_in(30, 400, 0, 3, 0.3)
+    assert (layer.width, layer.law, layer.activation, layer.bias.unique().tolist()) == (400, "fan-in", "relu", [-2.0])
+    assert set(layer.weight.unique().tolist()) == {0.0, 1.0}
+    assert abs(float(layer.weight.detach().mean()) - 0.3) < LIMIT * math.sqrt(0.3 * 0.7 / 12_000)
+    assert torch.equal(fan_in(30, 400, 0, 3, 0.3).weight, layer.weight)
+    assert not torch.equal(fan_in(30, 400, 1, 3, 0.3).weight, layer.weight)
+
+
+def test_the_default_probability_has_smaller_errors_than_far_ones():
+    """Fan-in 3: the mean worst error of 12 layers, paired by seed, against half and twice the probability."""
+    m, d, k = 12, 400, 3
+    p, task, inputs = default_probability(m, d, k), conjunction(m, k), SparseFeatures.exactly(m, k).enumerate()
+    assert smallest_probability(m, d, k) < p < 0.5
+    assert torch.equal(fan_in(m, d, 0, k).weight, fan_in(m, d, 0, k, p).weight)
+    near, half, twice = (
+        np.array([evaluate(Network(layer, fan_in_readoff(layer, task)), task, inputs).worst_error for layer in layers])
+        for layers in ([fan_in(m, d, seed, k, each) for seed in range(12)] for each in (p, p / 2, 2 * p))
+    )
+    for far in (half, twice):
+        gain = far - near
+        assert gain.mean() > LIMIT * gain.std(ddof=1) / math.sqrt(12)
+
+
+@pytest.mark.parametrize(("m", "d"), [(50, 100), (50, 400), (100, 500)])
+def test_the_default_probability_of_fan_in_two_is_nearly_the_best(m, d):
+    """By the exact law of each error (theory.bernoulli): within 3 % of the least worst error on a grid of p."""
+    best = bernoulli.best_probability(m, d, 2, "none", grid=25)
+    found = bernoulli.median_worst_error(m, d, 2, default_probability(m, d, 2), "none")
+    assert found < 1.03 * best.worst
+    assert bernoulli.median_worst_error(m, d, 2, 2 * default_probability(m, d, 2), "none") > 1.03 * best.worst
+
+
+def test_the_default_probability_stays_within_its_limits():
+    # The formula asks for more than 1/2 in both narrow layers; on one neuron even the least p is larger.
+    assert default_probability(50, 50, 4) == max(0.5, smallest_probability(50, 50, 4))
+    assert default_probability(10, 1, 2) == smallest_probability(10, 1, 2) > 0.5
+    # z² (k − 1)²/(4d) by hand: 2 ln(45 · 2 · 8)/4000.
+    assert default_probability(10, 1000, 2) == pytest.approx((2 * math.log(720) / 4000) ** (1 / 3))
+
+
+@pytest.mark.parametrize(("m", "d", "k"), [(12, 100, 2), (10, 200, 3), (8, 400, 4)])
+def test_the_smallest_probability_leaves_half_a_set_unread(m, d, k):
+    p = smallest_probability(m, d, k)
+    assert (1 - p**k) ** d * math.comb(m, k) == pytest.approx(0.5)
+    assert d ** (-1 / k) < p < 1
+    task, layers = conjunction(m, k), 200
+    unread = np.array([(1 - readable(fan_in(m, d, seed, k, p), task)) * task.n_outputs for seed in range(layers)])
+    assert abs(unread.mean() - 0.5) < LIMIT * unread.std(ddof=1) / math.sqrt(layers)
+    assert (unread > 0).mean() < 0.5
+    # Planted fault: a probability a tenth larger.
+    other = np.array([(1 - readable(fan_in(m, d, s, k, 1.1 * p), task)) * task.n_outputs for s in range(layers)])
+    assert abs(other.mean() - 0.5) > LIMIT * other.std(ddof=1) / math.sqrt(layers)
+
+
+@pytest.mark.parametrize(("k", "s", "p"), [(2, 4, 0.3), (3, 3, 0.4), (3, 6, 0.25), (4, 5, 0.5), (4, 2, 0.5)])
+def test_moments_agree_with_sampled_layers(k, s, p):
+    """100,000 neurons that see the whole set, for each case: mean and mean square deviation to 3 standard errors."""
+    moments, n = activation_moments(k, s, p), 100_000
+    for j in range(min(k, s) + 1):
+        m = k + s
+        x = torch.zeros(1, m)
+        x[0, :j], x[0, k : k + s - j] = 1, 1
+        layer = fan_in(m, n, 100 * s + j, k, p)
+        layer.weight.data[:, :k] = 1
+        a = layer(x)[0].detach().double()
+        sample = torch.stack([a, (a - moments.mean[j]) ** 2], 1)
+        wrong = activation_moments(k, s, 1.05 * p)
+        error = LIMIT * sample.std(0) / math.sqrt(n) + EXACT
+        assert ((sample.mean(0) - torch.tensor([moments.mean[j], moments.variance[j]])).abs() <= error).all()
+        if moments.variance[j] > 0:  # planted fault: another p
+            assert (sample.mean(0)[0] - wrong.mean[j]).abs() > error[0]
+    assert np.isnan(moments.mean[min(k, s) + 1 :]).all()
+
+
+@pytest.mark.parametrize("s", [2, 3, 6])
+def test_fan_in_two_is_the_bernoulli_construction(s):
+    moments, known = activation_moments(2, s, 0.3), bernoulli.activation_moments(s, 0.3)
+    np.testing.assert_allclose(moments.mean, known.mean[[0, 1, 3]], atol=EXACT)
+    np.testing.assert_allclose(moments.variance, known.variance[[0, 1, 3]], atol=EXACT)
+    np.testing.assert_allclose(debias(2, s, 0.3), bernoulli.debias(s, 0.3), atol=EXACT)
+
+
+@pytest.mark.parametrize(("k", "s"), [(3, 3), (3, 5), (4, 4)])
+def test_the_closed_forms_of_the_upper_cases_and_the_correction(k, s):
+    p = 0.35
+    mean = activation_moments(k, s, p).mean
+    t = s - np.array([k, k - 1, k - 2])
+    expected = [1 + t[0] * p, t[1] * p, t[2] * p - 1 + (1 - p) ** t[2]]
+    assert mean[[k, k - 1, k - 2]].tolist() == pytest.approx(expected, abs=EXACT)
+    gain, shift = debias(k, s, p)
+    bias = gain * mean - shift - (np.arange(k + 1) == k)
+    largest = abs(bias[0])
+    assert [bias[0], bias[k - 1], bias[k]] == pytest.approx([-largest, largest, -largest], abs=EXACT)
+    assert (np.abs(bias) <= largest + EXACT).all()
+    # No line does better: a grid around the correction.
+    for g, c in itertools.product((0.95, 1, 1.05), (-0.02, 0, 0.02)):
+        other = gain * g * mean - shift - c - (np.arange(k + 1) == k)
+        assert np.abs(other).max() >= largest - EXACT
+
+
+def test_exact_on_the_set_alone_and_never_too_small():
+    m, d, k = 9, 300, 3
+    layer, task = fan_in(m, d, 1, k), conjunction(m, k)
+    assert readable(layer, task) == 1
+    x = SparseFeatures.at_most(m, 4).enumerate().dense()
+    error = outputs(layer, fan_in_readoff(layer, task), x) - task.targets(x)
+    inside = task.cases(x) == x.sum(1)[:, None].long()
+    assert float(error[inside].abs().max()) < EXACT
+    assert float(error[x.sum(1) < k].abs().max()) < EXACT
+    assert float(error.min()) > -EXACT
+    layer.bias.data += 1  # planted fault: the bias of a smaller fan-in
+    readoff = fan_in_readoff(fan_in(m, d, 1, k), task)
+    assert float((outputs(layer, readoff, x) - task.targets(x))[inside].abs().max()) > 0.5
+
+
+def test_the_readoff_is_the_mean_over_the_intersection_and_its_correction():
+    layer, task = fan_in(7, 200, 1, 3, 0.4), conjunction(7, 3)
+    plain, corrected = fan_in_readoff(layer, task), fan_in_readoff(layer, task, s=4)
+    gain, shift = debias(3, 4, float(layer.weight.detach().double().mean()))
+    x = SparseFeatures.exactly(7, 4).enumerate().dense()
+    for i, members in enumerate(task.sets.tolist()):
+        common = (layer.weight[:, members].sum(1) == 3).double()
+        assert torch.allclose(plain.weight[i].detach(), (common / common.sum()).detach(), atol=EXACT)
+    expected = gain * outputs(layer, plain, x) - shift
+    assert torch.allclose(outputs(layer, corrected, x), expected, atol=1e-9)
+
+
+def test_the_correction_lowers_the_error():
+    m, d, k, s = 12, 800, 3, 3
+    inputs, task = SparseFeatures.exactly(m, s).enumerate(), conjunction(m, k)
+    for seed in range(3):
+        layer = fan_in(m, d, seed, k)
+        plain, corrected = (
+            evaluate(Network(layer, fan_in_readoff(layer, task, known)), task, inputs) for known in (None, s)
+        )
+        assert corrected.output_worst.mean() < plain.output_worst.mean()
+
+
+@pytest.mark.parametrize("size", range(2, 7))
+def test_the_identity_of_inclusion_and_exclusion(size):
+    """Over all active subsets J of I; the sign (−1)^(|I|−|I'|+1) is right for odd sizes only."""
+    for active in itertools.product((0, 1), repeat=size):
+        total = quoted = 0
+        for number in range(2, size + 1):
+            for part in itertools.combinations(range(size), number):
+                value = max(0, sum(active[i] for i in part) - 1)
+                total += (-1) ** number * value
+                quoted += (-1) ** (size - number + 1) * value
+        assert total == int(all(active))
+        assert quoted == (total if size % 2 else -total)
+
+
+SETS = [(0, 1), (2, 5), (0, 3, 4), (1, 2, 6), (0, 2, 4, 6), (3, 4, 5, 6)]
+
+
+def test_inclusion_and_exclusion_is_exact_within_the_set():
+    m = 7
+    layer, task = fan_in(m, 600, 0, 2, 0.4), conjunction(m, sets=SETS)
+    assert readable(layer, task, exactly=True) == 1
+    readoff = inclusion_exclusion_readoff(layer, task)
+    x = SparseFeatures.at_most(m, m).enumerate().dense()
+    found, targets = outputs(layer, readoff, x), task.targets(x)
+    for i, members in enumerate(SETS):
+        within = x.sum(1) == x[:, list(members)].sum(1)
+        assert float((found - targets)[within, i].abs().max()) < 1e-11  # sums of hundreds of terms
+        # Planted fault: the quoted sign.
+        if len(members) % 2 == 0:
+            assert float((-found - targets)[within, i].abs().max()) > 0.9
+    # One other feature adds itself to every neuron that sees it: fan-in 2 then errs as Construction 1.2 does.
+    one = torch.zeros(1, m)
+    one[0, [0, 3]] = 1
+    neurons = (layer.weight[:, 0] * layer.weight[:, 1]).bool()
+    share = float(layer.weight.detach()[neurons, 3].mean())
+    assert float(outputs(layer, readoff, one)[0, 0]) == pytest.approx(share)
+
+
+def test_inclusion_and_exclusion_of_pairs_is_the_mean_over_the_intersection():
+    layer, task = fan_in(8, 100, 0, 2), conjunction(8, 2)
+    first, second = inclusion_exclusion_readoff(layer, task), fan_in_readoff(layer, task)
+    assert torch.allclose(first.weight, second.weight, atol=EXACT)
+
+
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_a_gate_of_mixed_fan_in_alone_is_exact(number):
+    """(K/k·j − K + 1)⁺ on a gate's own neurons, for all inputs within the gate."""
+    sets = [tuple(range(number)), (4, 5, 6, 7)]
+    layer, task = mixed_fan_in(8, 200, 1, sets, 5), conjunction(8, sets=sets)
+    neurons = gate_neurons(8, 200, 1, sets, 5)
+    assert not set(neurons[0].tolist()) & set(neurons[1].tolist())
+    assert (layer.law, layer.bias.unique().tolist()) == ("mixed fan-in", [-3.0])
+    readoff = mixed_fan_in_readoff(layer, task, neurons)
+    x = SparseFeatures.at_most(8, 8).enumerate().dense()
+    found = outputs(layer, readoff, x)
+    # Weights 4/3 are rounded to float32, and add up to at most 4.
+    rounding = 4 * torch.finfo(torch.float32).eps
+    for i, members in enumerate(sets):
+        j = x[:, list(members)].sum(1).double()
+        expected = (4 / len(members) * j - 3).clamp(min=0)
+        assert float((found[:, i] - expected).abs().max()) < rounding
+        assert torch.equal(expected > 0.5, task.targets(x)[:, i] == 1)
+    assert float((found - task.targets(x)).abs().max()) < rounding
+    layer.weight.data.clamp_(max=1.0)  # planted fault: weight 1 whatever the fan-in
+    if number < 4:
+        assert float((outputs(layer, readoff, x) - task.targets(x)).abs().max()) > 0.9
+
+
+def test_crowded_mixed_gates_err_at_zeros_only_within_the_gate():
+    m, d, per_gate = 10, 60, 5
+    sets = [(0, 1), (1, 2), (0, 1, 2), (3, 4, 5), (2, 3, 6, 7), (0, 4, 8, 9)]
+    layer, task = mixed_fan_in(m, d, 0, sets, per_gate), conjunction(m, sets=sets)
+    neurons = gate_neurons(m, d, 0, sets, per_gate)
+    for features, own in zip(sets, neurons, strict=True):
+        assert float(layer.weight.detach()[own][:, list(features)].min()) >= 4 / len(features) - 1e-6
+    x = SparseFeatures.at_most(m, 4).enumerate().dense()
+    found, targets = outputs(layer, mixed_fan_in_readoff(layer, task, neurons), x), task.targets(x)
+    assert float((found - targets).min()) > -4 * torch.finfo(torch.float32).eps
+    assert float((found - targets).max()) > 0.1  # they do share neurons
+
+
+LAYER, MIXED = fan_in(7, 50, 0, 3, 0.5), mixed_fan_in(7, 50, 0, SETS, 5)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: fan_in(10, 0, 0, 3), "at least 1"),
+        (lambda: fan_in(10, 50, 0, 1), "from 2 to m"),
+        (lambda: fan_in(10, 50, 0, 11), "from 2 to m"),
+        (lambda: fan_in(10, 50, 0, 3, 1), "between 0 and 1"),
+        (lambda: fan_in(10, 50, 0, 3, 0.0), "between 0 and 1"),
+        (lambda: activation_moments(0, 2, 0.5), "k ≥ 1"),
+        (lambda: debias(3, 2, 0.5), "s ≥ k"),
+        (lambda: fan_in_readoff(gaussian(7, 50, 0), conjunction(7, 3)), "fan-in construction"),
+        (lambda: fan_in_readoff(LAYER, PairTask(7, "and")), "the task is and"),
+        (lambda: fan_in_readoff(LAYER, SymmetricTask(7, (0, 0, 1, 0))), "symmetric 0010"),
+        (lambda: fan_in_readoff(LAYER, conjunction(7, 2)), "ANDs of k = 3"),
+        (lambda: fan_in_readoff(LAYER, conjunction(8, 3)), "must be the same"),
+        (lambda: fan_in_readoff(LAYER, conjunction(7, 3), 2), "s ≥ k"),
+        (lambda: fan_in_readoff(behind(torch.eye(7) / 2, LAYER).layer, conjunction(7, 3)), "before any embedding"),
+        (lambda: inclusion_exclusion_readoff(LAYER, conjunction(7, 3)), "bias −1"),
+        (lambda: inclusion_exclusion_readoff(fan_in(7, 50, 0, 2), conjunction(7, 1)), "2 to 16"),
+        (lambda: mixed_fan_in(7, 50, 0, [], 5), "at least one set"),
+        (lambda: mixed_fan_in(7, 50, 0, SETS, 51), "between 1 and the width"),
+        (lambda: mixed_fan_in_readoff(LAYER, conjunction(7, 3), torch.zeros(35, 2).long()), "mixed fan-in"),
+        (lambda: mixed_fan_in_readoff(MIXED, conjunction(7, sets=SETS), torch.zeros(2, 2).long()), "one row"),
+        (
+            lambda: mixed_fan_in_readoff(MIXED, conjunction(7, sets=SETS), gate_neurons(7, 50, 1, SETS, 5)),
+            "do not see it",
+        ),
+    ],
+)
+def test_wrong_inputs_are_refused(call, words):
+    with pytest.raises(InputError, match=words):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: fan_in(8, 16, 0, 2.5), "k = 2.5"),
+        (lambda: fan_in(8, 16.5, 0, 2), "d = 16.5"),
+        (lambda: default_probability(8, 16, float("nan")), "k = nan"),
+        (lambda: activation_moments(2, 2.5, 0.5), "s = 2.5"),
+        (lambda: debias(2, float("nan"), 0.5), "s = nan"),
+        (lambda: fan_in_readoff(LAYER, conjunction(7, 3), float("nan")), "s = nan"),
+        (lambda: fan_in_readoff(LAYER, conjunction(7, 3), 3.5), "s = 3.5"),
+        (lambda: fan_in_readoff(LAYER, conjunction(7, 3), 8), "no more than m = 7"),
+        (lambda: mixed_fan_in(7, 50, 0, SETS, 2.5), "per_gate = 2.5"),
+        (lambda: gate_neurons(7, 50.5, 0, SETS, 2), "d = 50.5"),
+    ],
+)
+def test_numbers_that_are_not_whole_and_too_many_active_are_refused(call, words, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where types are not checked
+    with pytest.raises(InputError, match=words):
+        call()
+
+
+def test_all_features_may_be_active():
+    assert fan_in_readoff(LAYER, conjunction(7, 3), 7).bias.isfinite().all()

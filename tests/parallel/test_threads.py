@@ -1,0 +1,48 @@
+import threading
+
+import pytest
+import torch
+
+from toymodels.parallel.threads import available, by_hand, in_threads
+
+
+@pytest.fixture(autouse=True)
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_parts_run_side_by_side_in_order_with_one_thread_of_torch_each():
+    barrier = threading.Barrier(3)
+
+    def work(part):
+        barrier.wait(10)  # passes only if all three are at work
+        return part, torch.get_num_threads(), torch.is_grad_enabled()
+
+    with torch.no_grad():
+        assert in_threads(work, 3) == [(0, 1, False), (1, 1, False), (2, 1, False)]
+    assert torch.get_num_threads() == 3
+
+
+def test_by_hand_gives_the_threads_back():
+    with by_hand():
+        assert (torch.get_num_threads(), available()) == (1, 3)
+        assert in_threads(lambda part: part, 2) == [0, 1]
+        assert (torch.get_num_threads(), available()) == (1, 3)
+    assert (torch.get_num_threads(), available()) == (3, 3)
+
+
+def test_an_error_waits_for_the_other_parts():
+    done = []
+
+    def work(part):
+        if part == 0:
+            raise ValueError("first")
+        done.append(part)
+
+    with pytest.raises(ValueError, match="first"):
+        in_threads(work, 3)
+    assert sorted(done) == [1, 2]
+    assert torch.get_num_threads() == 3

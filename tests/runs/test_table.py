@@ -1,0 +1,175 @@
+"""The table of results: one row for each run, seed, gate, first layer and readoff, wherever the runs are."""
+
+import csv
+import json
+import sys
+import types
+
+import pytest
+
+from toymodels.cli import main
+from toymodels.errors import InputError
+from toymodels.experiments.bench import FIGURES
+from toymodels.experiments.compare import CompareConfig, run_compare
+from toymodels.experiments.train import TrainConfig, run_train
+from toymodels.runs import table as results
+from toymodels.runs.storage import read_json
+from toymodels.runs.table import read_frame, read_table, write
+
+SMALL = {"m": 5, "d": 4, "steps": 20}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A comparison of two gates and two seeds, and trainings of a gate whose name, "true", is a word of JSON."""
+    folder = tmp_path_factory.mktemp("results")
+    run_compare(CompareConfig(**SMALL, task=("and", "0001"[::-1]), seeds=(0, 1), figures=False, out=folder / "compare"))
+    run_train(TrainConfig(**SMALL, task="true", seeds=(0,), out=folder / "train"))
+    run_train(TrainConfig(**SMALL, seeds=(0, 1), pairs=((0, 1), (2, 3)), train_first=False, out=folder / "frozen"))
+    return folder
+
+
+def test_rows_hold_the_figures_of_the_records(runs):
+    table = read_table(runs)
+    record = read_json(runs / "compare" / "results.json")["rows"]
+    assert len(table) == sum(len(row["by_seed"]) for row in record) + 3
+    assert len({tuple(row) for row in table}) == 1
+    for row in record:
+        for seed in row["by_seed"]:
+            about = {"run": "compare", "task": row["task"], "first_layer": row["layer"], "readoff": row["readoff"]}
+            (found,) = [r for r in table if r.items() >= {**about, "seed": seed["seed"]}.items()]
+            assert {name: found[name] for name in FIGURES} == {name: seed[name] for name in FIGURES}
+            assert (found["covered"], found["n_pairs"], found["proved"]) == ("all 16", 10, row.get("proved"))
+            assert found["train_first"] is None
+    frozen = [row for row in table if row["run"] == "frozen"]
+    measured = [seed["evaluation"] for seed in read_json(runs / "frozen" / "results.json")["seeds"]]
+    assert [row["worst_error"] for row in frozen] == [evaluation["worst_error"] for evaluation in measured]
+    assert [row["seed"] for row in frozen] == [0, 1]
+    assert {row["first_layer"] for row in frozen} == {"gaussian"}
+    assert frozen[0]["pairs"] == [[0, 1], [2, 3]]
+    assert frozen[0]["frozen_layer"] is None
+    assert {row["task"] for row in table} == {"and", "nor", "true"}
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+@pytest.mark.parametrize("below", ["", "compare", "train", "frozen"])
+def test_what_is_written_is_read_back(runs, ending, below, tmp_path, capsys):
+    path = tmp_path / f"table.{ending}"
+    assert main(["results", str(runs / below), "--out", str(path)]) == 0
+    table = read_table(runs / below)
+    assert read_table(path) == table
+    assert [type(value) for value in read_table(path)[0].values()] == [type(value) for value in table[0].values()]
+    assert f"{len(table)} rows of {len({row['run'] for row in table})} runs" in capsys.readouterr().out
+    again = tmp_path / f"again.{ending}"
+    write(path, again)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_other_programs_read_the_files(runs, tmp_path):
+    write(runs, tmp_path / "table.csv")
+    with open(tmp_path / "table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["worst_error"]) for row in rows] == [row["worst_error"] for row in read_table(runs)]
+    assert {row["activation"] for row in rows} == {"relu"}
+
+
+def test_figures_in_words(runs, capsys):
+    assert main(["results", str(runs / "frozen")]) == 0
+    said = capsys.readouterr().out
+    a, b = (row["worst_error"] for row in read_table(runs / "frozen"))
+    assert f"{(a + b) / 2:.4f} ±" in said
+    assert "all 16" in said
+    assert main(["results", str(runs)]) == 0
+    said = capsys.readouterr().out
+    # Two columns of the gates and three runs: everything that differs stands there, a field that a kind has not as -.
+    header = said.splitlines()[0].split("  ")
+    assert {"kind", "task", "first_layer", "readoff", "pairs"} <= {name.strip() for name in header}
+    assert len(said.split("\n\n")[0].splitlines()) == 2 + 2 * 9 + 2
+
+
+def test_the_same_run_in_two_places_counts_once(runs, tmp_path):
+    run_train(TrainConfig(**SMALL, seeds=(0, 1), out=tmp_path / "one"))
+    alone = read_table(tmp_path)
+    run_train(TrainConfig(**SMALL, seeds=(0, 1), out=tmp_path / "sweep" / "runs" / "two"))
+    assert read_table(tmp_path) == alone
+    run_train(TrainConfig(**SMALL, seeds=(1,), out=tmp_path / "three"))
+    assert len(read_table(tmp_path)) == 3  # a run of its own, but no new seed
+    assert results.describe(tmp_path).splitlines()[2].split()[0] == "2"
+
+
+DAMAGES = [
+    ("results.json", '{"seeds": [', "truncated or damaged"),
+    ("results.json", '{"seeds": [{}]}', "is damaged"),
+    ("results.json", '{"seeds": 3}', "is damaged"),
+    ("config.json", "{", "truncated or damaged"),
+    ("config.json", '{"format": 0}', "format 0"),
+    ("config.json", '{"format": 1, "kind": "dance", "config": {}}', "unknown kind of run 'dance'"),
+    ("config.json", '{"format": 1, "kind": "train", "config": {"mm": 1}}', "unknown key 'mm'"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "words"), DAMAGES)
+def test_a_damaged_record_is_one_sentence(name, content, words, tmp_path, capsys):
+    run_train(TrainConfig(**SMALL, out=tmp_path / "run"))
+    (tmp_path / "run" / name).write_text(content)
+    assert main(["results", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+
+
+FILES = [
+    ("t.csv", ""),
+    ("t.csv", "a,b\n1,2\n"),
+    ("t.csv", "a,b\n1,2,3\n"),
+    ("t.csv", '"a\n'),
+    ("t.jsonl", ""),
+    ("t.jsonl", "{}\n"),
+    ("t.jsonl", "[1]\n"),
+    ("t.jsonl", "{\n"),
+    ("t.jsonl", "3\n"),
+    ("t.jsonl", "\x80\n"),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), FILES)
+def test_a_file_that_is_no_table_is_one_sentence(name, content, tmp_path, capsys):
+    (tmp_path / name).write_text(content, encoding="latin-1")
+    assert main(["results", str(tmp_path / name)]) == 2
+    said = capsys.readouterr().err
+    assert "is not a table of results" in said
+    assert said.count("\n") == 1
+
+
+def test_a_table_that_lacks_a_column_or_a_cell_is_one_sentence(runs, tmp_path):
+    rows = read_table(runs / "train")
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({key: value for key, value in rows[0].items() if key != "worst_error"}))
+    with pytest.raises(InputError, match="it lacks worst_error"):
+        read_table(path)
+    path.write_text(f"{json.dumps(rows[0])}\n{json.dumps({**rows[0], 'more': 1})}\n")
+    with pytest.raises(InputError, match="different columns"):
+        read_table(path)
+
+
+def test_nothing_to_show_is_one_sentence(tmp_path, capsys):
+    for folder in (tmp_path, tmp_path / "absent"):
+        assert main(["results", str(folder)]) == 2
+        assert "holds no finished run" in capsys.readouterr().err
+    assert main(["results", str(tmp_path), "--out", str(tmp_path / "t.xlsx")]) == 2
+    assert "as .csv or as .jsonl" in capsys.readouterr().err
+    assert main(["results", str(tmp_path), "--out", str(tmp_path / "t.csv")]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_frame(runs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InputError, match="pip install pandas"):
+        read_frame(runs)
+    try:
+        monkeypatch.delitem(sys.modules, "pandas")
+        import pandas
+    except ImportError:  # not among what we install: a frame is what its constructor makes of the rows
+        pandas = types.SimpleNamespace(DataFrame=lambda rows: types.SimpleNamespace(to_dict=lambda _: rows))
+        monkeypatch.setitem(sys.modules, "pandas", pandas)
+    assert read_frame(runs / "frozen").to_dict("records") == read_table(runs / "frozen")

@@ -1,0 +1,167 @@
+"""The weighted squared loss without its outputs.
+
+With targets and weights that are bilinear in (x_k, x_l) — every gate, every weight by case — the sum of w (o − f)² over
+all outputs o = r·ã is a sum of quadratic forms,
+
+    Σ_x P w (o − f)² = r (α G + β G_k + γ G_l + δ G_kl) rᵀ − 2 r·(α' μ + β' μ_k + γ' μ_l + δ' μ_kl) + const,
+
+G = E[ã ãᵀ] and μ = E[ã] over the batch, with a subscript over the inputs in which that feature (those features) is on,
+(α … δ) the bilinear form of the weights and (α' … δ') that of weights times targets (`gates.bilinear`). G costs
+batch·d² instead of batch·pairs·d, G_k is needed only where weights or targets treat 01 or 10 apart from 00, and G_kl is
+a sum over the few pairs that are on together. Exact: the value and the gradients are those of the dense form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from toymodels.core.tasks import PairTask, ragged
+from toymodels.fast.pair_lp import Readings, Rows, filled, sums_by_row
+from toymodels.parallel.threads import available, in_threads
+from toymodels.theory.gates import bilinear
+
+_BLOCK = 512
+"""Outputs at a time."""
+_ENTRIES = 2**22
+"""Numbers gathered at a time for the inputs and readoffs of single features."""
+_LOOK = 16
+"""Inputs on which the largest error is looked at."""
+
+
+class SquaredTerm:
+    """Σ P w e² over some inputs and all outputs of a task (see `pair_loss.Term`)."""
+
+    def __init__(self, readings: Readings, task: PairTask, weights: Sequence[float], layer: bool = True):
+        """`weights` by case; `layer` says whether the gradient in the activations is wanted."""
+        self.readings, self.task, self.layer = readings, task, layer
+        self.square = bilinear(weights)
+        self.valued = [w * f for w, f in zip(weights, task.truth, strict=True)]
+        self.cross = bilinear(self.valued)
+
+    @torch.no_grad()
+    def add(
+        self, rows: Rows, activations: Float[Tensor, "inputs neurons"], gradient: Float[Tensor, "inputs neurons"]
+    ) -> tuple[float, float]:
+        """(power, largest |error| on the first 16 inputs); adds to the gradient in the activations, keeps the readoff's."""
+        a = filled(activations)
+        change = torch.zeros_like(a)
+        both = self.task.both_on(rows.indices)
+        power = (
+            self._all(rows, a, change) + self._one_on(rows, a, change) + self._both_on(rows, activations, change, *both)
+        )
+        power += self._mass(rows, both[0])
+        if self.layer:
+            gradient += change[:, : gradient.shape[1]]
+        return power, self._largest(rows, a)
+
+    def _all(self, rows: Rows, a: Tensor, change: Tensor) -> float:
+        """α r G rᵀ − 2α' r·μ of all outputs."""
+        alpha, cross = self.square[0], self.cross[0]
+        lawful = a * rows.law[:, None]
+        gram, mean = alpha * (lawful.T @ a), cross * lawful.sum(0)
+        starts = range(0, self.task.n_outputs, _BLOCK)
+        threads = 1 if a.is_cuda else min(available(), len(starts))
+
+        def work(thread: int) -> tuple[float, Tensor, Tensor]:
+            buffer, product = a.new_zeros(_BLOCK, a.shape[1]), a.new_empty(_BLOCK, a.shape[1])
+            outer, total, power = torch.zeros_like(gram), torch.zeros_like(mean), 0.0
+            for start in starts[thread::threads]:
+                outputs = slice(start, min(start + _BLOCK, self.task.n_outputs))
+                r = self.readings.filled(outputs, 1.0, buffer)
+                # rG − μ is half the gradient, and r·(rG − 2μ) the sum itself.
+                half = torch.addmm(mean, r, gram, beta=-1, out=product[: len(r)])
+                power += float(torch.dot(r.view(-1), half.view(-1)))
+                self.readings.add(outputs, half)
+                if self.layer:
+                    outer.addmm_(r.T, r)
+                total += r.sum(0)
+            return power, outer, total
+
+        results = in_threads(work, threads)
+        total = torch.stack([result[2] for result in results]).sum(0)
+        if self.layer:
+            outer = torch.stack([result[1] for result in results]).sum(0)
+            change += alpha * (lawful @ outer) - cross * rows.law[:, None] * total
+        return sum(result[0] for result in results) - float(mean @ total)
+
+    def _one_on(self, rows: Rows, a: Tensor, change: Tensor) -> float:
+        """Σ over features k of r G_k rᵀ and r·μ_k, over the outputs that read k first (β, β') or second (γ, γ').
+
+        The outputs that read one feature are few, and so are the inputs with it on: their own products, of many features
+        at once, are the cheap way.
+        """
+        _, beta, gamma, _ = self.square
+        _, beta1, gamma1, _ = self.cross
+        if not (beta or gamma or beta1 or gamma1):
+            return 0.0
+        on = _lists(rows.columns.bool())
+        readers, first = (table.to(a.device) for table in self.task.readers)
+        real = readers < self.task.n_outputs
+        first = first.to(a.dtype)
+        square = (first * (beta - gamma) + gamma) * real
+        cross = (first * (beta1 - gamma1) + gamma1) * real
+        # The lists of inputs are filled up with one beyond the last, of activation and probability 0.
+        padded = torch.cat([a, a.new_zeros(1, a.shape[1])])
+        law = torch.cat([rows.law, rows.law.new_zeros(1)])
+        readers = readers.clamp(max=self.task.n_outputs - 1)
+        padded_change = torch.zeros_like(padded)
+        power = 0.0
+        step = max(1, _ENTRIES // (max(on.shape[1], readers.shape[1]) * a.shape[1]))
+        for start in range(0, self.task.m, step):
+            features = slice(start, start + step)
+            active, outputs = on[features], readers[features]
+            x = padded.index_select(0, active.reshape(-1)).reshape(*active.shape, -1)
+            r = self.readings.gather(outputs)
+            e = torch.bmm(x, r.transpose(1, 2))
+            s, c = square[features, None, :], cross[features, None, :]
+            slope = (e * s).sub_(c)  # half the gradient; e·(s·e − 2c) is the sum
+            share = law[active][:, :, None]
+            power += float((slope - c).mul_(e).mul_(share).sum())
+            slope *= share
+            self.readings.scatter_filled(outputs, torch.bmm(slope.transpose(1, 2), x))
+            if self.layer:
+                padded_change.index_add_(0, active.reshape(-1), torch.bmm(slope, r).reshape(-1, a.shape[1]))
+        change += padded_change[:-1]
+        return power
+
+    def _both_on(
+        self, rows: Rows, a: Tensor, change: Tensor, inputs: Int[Tensor, " on"], outputs: Int[Tensor, " on"]
+    ) -> float:
+        """Σ of δ e² − 2δ' e over the outputs with both features on."""
+        delta, cross = self.square[3], self.cross[3]
+        if not (delta or cross):
+            return 0.0
+        width = self.readings.weight.shape[1]
+        x, r = a.index_select(0, inputs), self.readings.weight.index_select(0, outputs)
+        e = torch.linalg.vecdot(x, r).add_(self.readings.bias[outputs])
+        slope, share = (delta * e).sub_(cross), rows.law[inputs]
+        power = float(((slope - cross) * e * share).sum())
+        slope *= share
+        self.readings.scatter(outputs, slope, x)
+        if self.layer:
+            change[:, :width] += sums_by_row(slope, self.readings.weight, inputs, outputs, len(a))
+        return power
+
+    def _mass(self, rows: Rows, both: Int[Tensor, " on"]) -> float:
+        """Σ P w f²: what the sum would be for a readoff that is 0; f² = f."""
+        alpha, beta, gamma, delta = self.cross
+        first, second = (torch.bincount(side, minlength=self.task.m).to(rows.x) for side in self.task.pairs.T)
+        reads = beta * first + gamma * second
+        total = alpha * float(rows.law.sum()) * self.task.n_outputs + float((rows.law @ rows.x) @ reads)
+        return total + delta * float(rows.law[both].sum())
+
+    def _largest(self, rows: Rows, a: Tensor) -> float:
+        few = slice(0, _LOOK)
+        error = a[few, : self.readings.weight.shape[1]] @ self.readings.weight.T + self.readings.bias
+        low, high = torch.aminmax(error - self.task.targets(rows.x[few]))
+        return max(-float(low), float(high))
+
+
+def _lists(columns: Tensor) -> Int[Tensor, "m on"]:
+    """Inputs in which each feature is on, filled up with the number of inputs."""
+    feature, inputs = columns.nonzero(as_tuple=True)
+    return ragged(feature, inputs, len(columns), columns.shape[1])

@@ -1,0 +1,282 @@
+"""The weighted L_p loss of a linear readoff of pairs, in blocks of pairs that stay in the processor's cache.
+
+For each block: outputs by one product; targets, weights and powers in place; gradients by two more products. No table of
+inputs × pairs is ever held. What is summed here is Σ P w |e/unit|^p and its gradient but for a factor, which is known only
+when all is summed (`gradients.pair_gradients`).
+
+The sum may be made of several terms: every pair (`PairTerm`), or a sample of the pairs and the outputs whose features are
+both on (`ActiveTerm`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from toymodels.core.features import Inputs
+from toymodels.core.losses import signed_power
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import PairTask
+from toymodels.parallel.threads import available, in_threads
+
+_ROWS = 4096
+"""Inputs at a time: few enough to leave room for dozens of pairs in a block."""
+_ENTRIES = 2**18
+"""Inputs × pairs of a block: 1 MiB of float32, about a core's own cache."""
+_ALIGN = 8
+"""Activations and weights are filled up with zeros to a multiple of this: products of odd width are slower."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some inputs, with what the terms need to know of them."""
+
+    x: Float[Tensor, "inputs m"]
+    columns: Float[Tensor, "m inputs"]
+    """x transposed, each feature's values side by side in memory."""
+    indices: Int[Tensor, "inputs width"]
+    law: Float[Tensor, " inputs"]
+    """P(x)."""
+    even: float | None
+    """P(x) where it is the same for all of them."""
+    kept: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What a term wants to keep for the next step on the same inputs."""
+
+    @classmethod
+    def of(cls, inputs: Inputs, dtype: torch.dtype) -> Iterator[Rows]:
+        """All inputs, a few thousand at a time."""
+        for rows in inputs.blocks(_ROWS):
+            x, law = inputs.dense(rows, dtype), inputs.probabilities[rows]
+            even = float(law[0]) if bool((law == law[0]).all()) else None
+            yield cls(x, x.T.contiguous(), inputs.indices[rows], law.to(dtype), even)
+
+
+@runtime_checkable
+class Term(Protocol):
+    """A part of a sum over inputs and outputs, and of its gradient."""
+
+    def add(
+        self, rows: Rows, activations: Float[Tensor, "inputs neurons"], gradient: Float[Tensor, "inputs neurons"]
+    ) -> tuple[float, float]:
+        """(power, largest |error|) of some inputs; adds to the gradient in the activations, keeps that in the readoff."""
+
+
+class Readings:
+    """Some rows of a readoff, and the gradient in them."""
+
+    def __init__(self, readoff: LinearReadoff, chosen: Int[Tensor, " pairs"] | None = None):
+        self.chosen = chosen
+        weight, bias = readoff.weight.detach(), readoff.bias.detach()
+        self.weight, self.bias = (weight, bias) if chosen is None else (weight[chosen], bias[chosen])
+        self.weight_gradient, self.bias_gradient = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+
+    def filled(self, outputs: slice, scale: float, out: Tensor) -> Float[Tensor, "pairs filled"]:
+        """(weight, bias, 0 …)·scale of a slice, into a buffer whose further columns are 0."""
+        width = self.weight.shape[1]
+        out = out[: outputs.stop - outputs.start]
+        torch.mul(self.weight[outputs], scale, out=out[:, :width])
+        torch.mul(self.bias[outputs], scale, out=out[:, width])
+        return out
+
+    def add(self, outputs: slice, gradient: Float[Tensor, "pairs filled"]) -> None:
+        """Add to the gradient of a slice."""
+        width = self.weight.shape[1]
+        self.weight_gradient[outputs] += gradient[:, :width]
+        self.bias_gradient[outputs] += gradient[:, width]
+
+    def gather(self, outputs: Int[Tensor, "lists outputs"]) -> Float[Tensor, "lists outputs filled"]:
+        """(weight, bias, 0 …) of some outputs."""
+        width = self.weight.shape[1]
+        r = self.weight.new_empty(outputs.numel(), filled_width(width))
+        r[:, :width] = self.weight.index_select(0, outputs.reshape(-1))
+        r[:, width] = self.bias[outputs.reshape(-1)]
+        r[:, width + 1 :] = 0
+        return r.reshape(*outputs.shape, -1)
+
+    def scatter_filled(
+        self, outputs: Int[Tensor, "lists outputs"], gradient: Float[Tensor, "lists outputs filled"]
+    ) -> None:
+        """Add to the gradient of some outputs."""
+        width, flat = self.weight.shape[1], outputs.reshape(-1)
+        gradient = gradient.reshape(len(flat), -1)
+        self.weight_gradient.index_add_(0, flat, gradient[:, :width])
+        self.bias_gradient.index_add_(0, flat, gradient[:, width])
+
+    def scatter(
+        self, outputs: Int[Tensor, " on"], slopes: Float[Tensor, " on"], activations: Float[Tensor, "on neurons"]
+    ) -> None:
+        """Add slope · (a, 1) to the gradient of each output listed."""
+        self.weight_gradient.index_add_(0, outputs, slopes[:, None] * activations)
+        self.bias_gradient.index_add_(0, outputs, slopes)
+
+
+def sums_by_row(
+    slopes: Float[Tensor, " on"],
+    weight: Float[Tensor, "outputs neurons"],
+    rows: Int[Tensor, " on"],
+    outputs: Int[Tensor, " on"],
+    n: int,
+) -> Float[Tensor, "{n} neurons"]:
+    """Σ slope · weight[output] over the entries of each row; rows are sorted."""
+    starts = torch.searchsorted(rows, torch.arange(n, device=rows.device))
+    return nn.functional.embedding_bag(outputs, weight, starts, mode="sum", per_sample_weights=slopes)
+
+
+def filled(activations: Float[Tensor, "inputs neurons"]) -> Float[Tensor, "inputs filled"]:
+    """(a, 1, 0 …): the factor of a bias beside the neurons, and zeros up to a multiple of _ALIGN."""
+    n, width = activations.shape
+    result = activations.new_zeros(n, filled_width(width))
+    result[:, :width] = activations
+    result[:, width] = 1
+    return result
+
+
+def filled_width(width: int) -> int:
+    """Columns of `filled`."""
+    return -(-(width + 1) // _ALIGN) * _ALIGN
+
+
+class PairTerm:
+    """Σ P w |e/unit|^p over some inputs and all outputs of a task."""
+
+    def __init__(
+        self,
+        readings: Readings,
+        task: PairTask,
+        weights: Sequence[float],
+        p: float | int,
+        unit: float,
+        layer: bool = True,
+    ):
+        """`weights` by case; `layer` says whether the gradient in the activations is wanted."""
+        self.readings, self.task, self.p, self.unit, self.layer = readings, task, p, unit, layer
+        self.values = tuple(value / unit for value in task.truth)
+        self.weights = tuple(map(float, weights))
+        # Where 00, 01 and 10 have the same target (weight), only outputs with both features on need correcting.
+        self.even_targets = len(set(task.truth[:3])) == 1
+        self.even_weights = len(set(self.weights[:3])) == 1 and self.weights[0] > 0
+        self.base = self.weights[0] if self.even_weights else 1.0
+
+    @torch.no_grad()
+    def add(
+        self, rows: Rows, activations: Float[Tensor, "inputs neurons"], gradient: Float[Tensor, "inputs neurons"]
+    ) -> tuple[float, float]:
+        """(power, largest |error|) of some inputs; adds to the gradient in the activations, keeps that in the readoff."""
+        n, pairs = len(activations), self.task.n_outputs
+        a = filled(activations)
+        transposed = a.T.contiguous()
+        # A law that is no single number goes with the activations, once for all pairs.
+        scale = self.base if rows.even is None else self.base * rows.even
+        lawful = a * rows.law[:, None] if rows.even is None else a
+        size = max(8, min(pairs, _ENTRIES // n))
+        starts = range(0, pairs, size)
+        threads = 1 if a.is_cuda else min(available(), len(starts))
+        on = _BothOn.of(self.task, rows, starts) if self.even_targets or self.even_weights else None
+        targets = None if self.even_targets else self.task.rows_by_case(rows.columns, self.values)
+        weights = None if self.even_weights else self.task.rows_by_case(rows.columns, self.weights)
+
+        def work(thread: int) -> tuple[float, float, Tensor]:
+            blocks = [a.new_empty(size, n) for _ in range(3)]
+            r_buffer, g_buffer = a.new_zeros(size, a.shape[1]), a.new_empty(size, a.shape[1])
+            total = torch.zeros_like(a)
+            power, worst = 0.0, 0.0
+            for start in starts[thread::threads]:
+                outputs = slice(start, min(start + size, pairs))
+                e, slopes, spare = (block[: outputs.stop - start] for block in blocks)
+                r = self.readings.filled(outputs, 1 / self.unit, r_buffer)
+                torch.mm(r, transposed, out=e)
+                places = on.block(start) if on is not None else None
+                self._subtract_targets(e, targets(outputs, spare) if targets is not None else None, places)
+                low, high = torch.aminmax(e)
+                worst = max(worst, -float(low), float(high))
+                signed_power(e, self.p - 1, slopes)
+                self._weigh(slopes, weights(outputs, spare) if weights is not None else None, places)
+                if rows.even is None:
+                    power += float(e.mul_(slopes).sum(0) @ rows.law)
+                else:
+                    power += float(torch.dot(slopes.view(-1), e.view(-1)))
+                self.readings.add(outputs, torch.mm(slopes, lawful, out=g_buffer[: len(e)]).mul_(scale))
+                if self.layer:
+                    total.addmm_(slopes.T, r)
+            return power, worst, total
+
+        results = in_threads(work, threads)
+        if self.layer:
+            factor = self.unit * scale if rows.even is not None else self.unit * scale * rows.law[:, None]
+            for _, _, total in results:
+                gradient += total[:, : gradient.shape[1]].mul_(factor)
+        return scale * sum(result[0] for result in results), self.unit * max(result[1] for result in results)
+
+    def _subtract_targets(self, e: Tensor, targets: Tensor | None, places: Tensor | None) -> None:
+        if targets is not None:
+            e -= targets
+            return
+        assert places is not None
+        if self.values[0]:
+            e -= self.values[0]
+        if self.values[3] != self.values[0]:
+            flat = e.view(-1)
+            flat[places] = flat[places] - (self.values[3] - self.values[0])
+
+    def _weigh(self, slopes: Tensor, weights: Tensor | None, places: Tensor | None) -> None:
+        if weights is not None:
+            slopes *= weights
+        elif self.weights[3] != self.base:
+            assert places is not None
+            flat = slopes.view(-1)
+            flat[places] = flat[places] * (self.weights[3] / self.base)
+
+
+class _BothOn:
+    """Where both features are on, block by block."""
+
+    def __init__(self, task: PairTask, rows: Rows, starts: Sequence[int]):
+        inputs, outputs = task.both_on(rows.indices)
+        outputs, order = outputs.sort()
+        self.places = outputs * len(rows.indices) + inputs[order]
+        ends = torch.searchsorted(outputs, outputs.new_tensor([*starts, task.n_outputs])).tolist()
+        self.slices = {start: slice(low, high) for start, low, high in zip(starts, ends, ends[1:], strict=False)}
+        self.n = len(rows.indices)
+
+    @classmethod
+    def of(cls, task: PairTask, rows: Rows, starts: Sequence[int]) -> _BothOn:
+        """Made once for a task and inputs that come back step after step."""
+        if rows.kept.get("task") is not task:
+            rows.kept.update(task=task, on=cls(task, rows, starts))
+        return rows.kept["on"]
+
+    def block(self, start: int) -> Int[Tensor, " on"]:
+        """Places in the (outputs, inputs) block that begins with this output, laid out flat."""
+        return self.places[self.slices[start]] - start * self.n
+
+
+class ActiveTerm:
+    """Σ P w |e/unit|^p over some inputs and the outputs with both features on, found without touching any other output."""
+
+    def __init__(self, readoff: LinearReadoff, task: PairTask, weights: Sequence[float], p: float | int, unit: float):
+        """`weights` by case; only that of 11 counts."""
+        self.readoff, self.task, self.weight, self.p, self.unit = readoff, task, float(weights[3]), p, unit
+        self.outputs: list[Tensor] = []
+        self.weight_gradients: list[Tensor] = []
+        self.bias_gradients: list[Tensor] = []
+
+    @torch.no_grad()
+    def add(
+        self, rows: Rows, activations: Float[Tensor, "inputs neurons"], gradient: Float[Tensor, "inputs neurons"]
+    ) -> tuple[float, float]:
+        """(power, largest |error|) of some inputs; adds to the gradient in the activations, keeps that in the readoff."""
+        inputs, outputs = self.task.both_on(rows.indices)
+        a, r = activations.index_select(0, inputs), self.readoff.weight.index_select(0, outputs)
+        e = (torch.linalg.vecdot(a, r) + self.readoff.bias[outputs] - self.task.truth[3]) / self.unit
+        slopes = signed_power(e, self.p - 1, torch.empty_like(e)).mul_(rows.law[inputs]).mul_(self.weight)
+        self.outputs.append(outputs)
+        self.weight_gradients.append(slopes[:, None] * a)
+        self.bias_gradients.append(slopes)
+        gradient += sums_by_row(slopes, self.readoff.weight, inputs, outputs, len(gradient))
+        worst = float(e.abs().max()) if len(e) else 0.0
+        return float((slopes * e).sum()), self.unit * worst

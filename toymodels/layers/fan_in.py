@@ -1,0 +1,284 @@
+"""Gates of k inputs in one layer: ANDs of all sets of k features, of listed sets of several sizes, or of any by
+inclusion and exclusion.
+
+Section 1.4 of Vaintrob, Mendel, Hänni (2024). The universal layer has iid Bernoulli(p) weights and bias −(k − 1); the AND of a
+set I is the mean over the neurons that see all of I. With j of the k active and t others, such a neuron is at
+(j + T − (k − 1))⁺, T ~ Bin(t, p), which `activation_moments` sums exactly (for k = 2 theory section 4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.stats import binom
+from torch import Tensor, nn
+
+from toymodels.core.layers import FirstLayer
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import Task
+from toymodels.errors import InputError
+from toymodels.tasks.sets import SymmetricTask, conjunction, members
+from toymodels.theory.bernoulli import smallest_probability
+from toymodels.theory.counts import check_whole
+
+LAW, MIXED_LAW = "fan-in", "mixed fan-in"
+
+
+def fan_in(m: int, d: int, seed: int, k: int, p: float | int | None = None, activation: str = "relu") -> FirstLayer:
+    """W iid Bernoulli(p), every bias −(k − 1); p None is `default_probability`. k = 2 is Construction 1.2, and the layer
+    that `inclusion_exclusion_readoff` reads ANDs of any fan-in from.
+
+    Raises InputError for d < 1, k outside 2 … m, one of these that is not a whole number, or p outside (0, 1).
+    """
+    _check_sizes(m, d, k)
+    p = default_probability(m, d, k) if p is None else p
+    _check_probability(p)
+    weight = (torch.rand(d, m, generator=torch.Generator().manual_seed(seed)) < p).float()
+    return FirstLayer(weight, torch.full((d,), 1.0 - k), activation, LAW)
+
+
+def default_probability(m: int, d: int, k: int) -> float:
+    """p = (z² (k − 1)²/(4d))^{1/(k+1)} with z² = 2 ln N, kept from `smallest_probability` to 1/2: least predicted worst error.
+
+    Derived here: with k − 1 of the set and one other feature on, the published readoff errs by p with spread
+    √(p(1 − p)/(d p^k)), so the largest of the N = C(m, k) k (m − k) such errors is about p + z √(p/(d p^k)) for small p, least at
+    this p. The published log²(m)/d^{1/k} exceeds 1 at laboratory sizes. At m = 12, d = 400, k = s = 3 the mean worst error
+    over seeds 0 to 2 is 1.00, 0.96, 0.77, 0.75, 0.74 at p = 0.25, 0.3, 0.35, 0.4, 0.5 (here 0.46); at k = 2 it is within
+    1 % of the least `theory.bernoulli.median_worst_error` (m = 50 and 100, d = 100 to 500).
+    Raises InputError as `fan_in` does.
+    """
+    _check_sizes(m, d, k)
+    smallest = smallest_probability(m, d, k)
+    errors = max(2, math.comb(m, k) * k * (m - k))
+    best = (math.log(errors) * (k - 1) ** 2 / (2 * d)) ** (1 / (k + 1))
+    return max(smallest, min(0.5, best))
+
+
+class ActivationMoments(NamedTuple):
+    """Activation of one neuron that sees all k features of a set, with j = 0 … k of them active."""
+
+    mean: Float[np.ndarray, " cases"]
+    variance: Float[np.ndarray, " cases"]
+
+
+def activation_moments(k: int, s: int, p: float | int) -> ActivationMoments:
+    """Exact moments of (j + T − (k − 1))⁺, T ~ Bin(s − j, p), over draws of the layer, with s active in all.
+
+    Derived here: the neuron's other weights are iid whatever it sees of the set. The mean is 1 + tp at j = k, tp at
+    j = k − 1, tp − 1 + (1 − p)^t at j = k − 2 with t = s − j, as theory section 4 has it for k = 2; 0 where s < k − 1 leaves
+    too few. NaN for j > s, a case that does not occur. Raises InputError for k < 1, s < 1, one of these that is not a whole
+    number, or p outside (0, 1).
+    """
+    check_whole(k=k, s=s)
+    if k < 1 or s < 1:
+        raise InputError(f"moments need k ≥ 1 and s ≥ 1 active features, got k = {k}, s = {s}")
+    _check_probability(p)
+    mean, variance = np.full(k + 1, np.nan), np.full(k + 1, np.nan)
+    for j in range(min(k, s) + 1):
+        others = np.arange(s - j + 1)
+        mass, active = binom.pmf(others, s - j, p), np.maximum(j + others - (k - 1), 0)
+        mean[j] = mass @ active
+        variance[j] = mass @ (active - mean[j]) ** 2
+    return ActivationMoments(mean, variance)
+
+
+class Debias(NamedTuple):
+    """The output is gain · (mean over the intersection) − shift."""
+
+    gain: float
+    shift: float
+
+
+def debias(k: int, s: int, p: float | int) -> Debias:
+    """The affine correction whose largest bias over the cases is smallest, for exactly s ≥ k active features.
+
+    The means rise with j, so zeros lie between μ_0 and μ_{k−1}, and the Chebyshev line through the convex points (μ_0, 0),
+    (μ_{k−1}, 0), (μ_k, 1) errs by ∓ε: gain 1/(μ_k − μ_0), shift gain · (μ_0 + μ_{k−1})/2, ε = gain · (μ_{k−1} − μ_0)/2. (Derived
+    here; for k = 2 it is `theory.bernoulli.debias`.) Raises InputError for s < k or as `activation_moments` does.
+    """
+    check_whole(k=k, s=s)
+    if s < k:
+        raise InputError(f"s = {s} active features never make an AND of k = {k} true: a correction needs s ≥ k")
+    mean = activation_moments(k, s, p).mean
+    gain = 1 / (mean[k] - mean[0])
+    return Debias(float(gain), float(gain * (mean[0] + mean[k - 1]) / 2))
+
+
+@torch.no_grad()
+def fan_in_readoff(layer: nn.Module, task: Task, s: int | None = None) -> LinearReadoff:
+    """The mean over all neurons that see the whole set, as published; with s, less its bias at exactly s active. Float64.
+
+    The bias is removed by `debias` at the layer's own share of ones. A set that no neuron sees reads as the constant −shift.
+    Raises InputError for another layer than `fan_in` makes, a task that is not the AND of sets of k of its features with
+    the layer's own k (its bias is −(k − 1)), or s that is not a whole number from k to m.
+    """
+    layer = _made(layer, LAW)
+    seen, sets, k = _seen(layer), _sets(task, layer), _fan(layer)
+    if any(len(row) != k for row in sets):
+        raise InputError(f"the layer has bias −{k - 1}, for ANDs of k = {k} features; the task is {task.name}")
+    if s is not None:
+        check_whole(s=s)
+        if s > task.m:
+            raise InputError(f"s = {s} active features: there are no more than m = {task.m}")
+    gain, shift = (1.0, 0.0) if s is None else debias(k, s, float(seen.mean().clamp(1e-9, 1 - 1e-9)))
+    weight = seen.T[torch.tensor(sets, device=seen.device)].prod(1)
+    weight *= gain / weight.sum(1, keepdim=True).clamp(min=1)
+    return LinearReadoff(weight, weight.new_full((len(sets),), -shift))
+
+
+@torch.no_grad()
+def inclusion_exclusion_readoff(layer: nn.Module, task: Task) -> LinearReadoff:
+    """ANDs of any fan-in from one layer of bias −1: AND_I = Σ_{I' ⊆ I, |I'| ≥ 2} (−1)^{|I'|} v_{I'}. Float64.
+
+    v_{I'} reads f(I' ∩ J) = max(0, |I' ∩ J| − 1), J the active features. Proof of the identity: f(S) = |S| − 1 + 1[S = ∅] has the
+    Möbius coefficients Σ_{T ⊆ S} (−1)^{|S|−|T|} f(T) = (−1)^{|S|} for |S| ≥ 2 (the first two terms are of degree 1 at most) and 0
+    below. So S ↦ f(S ∩ J) has the coefficient (−1)^{|I|} 1[I ⊆ J] at I; written out,
+    (−1)^{|I|} Σ_{I' ⊆ I} (−1)^{|I|−|I'|} f(I' ∩ J) = 1[I ⊆ J] = AND_I, and f vanishes for |I'| < 2. The sign as the post is
+    quoted, (−1)^{|I|−|I'|+1}, agrees for odd |I| and is the opposite for even |I|.
+
+    v_{I'} is the mean over the neurons that see I' and nothing else of I, so that the features of I never disturb each
+    other: on inputs within I the readoff is exact, if no mean is empty. (Over all neurons that see I'
+    they do.) A mean without any neuron counts as 0. Costs 2^k per set.
+
+    Raises InputError for another layer than `fan_in` makes with k = 2, a task that is not the AND of sets of two or more of its
+    features, or a set of more than 16.
+    """
+    layer = _made(layer, LAW)
+    seen, sets = _seen(layer), _sets(task, layer)
+    if _fan(layer) != 2:
+        raise InputError("inclusion and exclusion reads a layer of bias −1: make it with k = 2")
+    if not all(2 <= len(row) <= 16 for row in sets):
+        raise InputError("inclusion and exclusion reads ANDs of 2 to 16 features")
+    weight = torch.zeros(len(sets), len(seen), dtype=torch.float64, device=seen.device)
+    for row, features in zip(weight, sets, strict=True):
+        # A neuron's pattern on the set as a number, so that all 2^k means come from one count.
+        powers = 2.0 ** torch.arange(len(features), dtype=torch.float64, device=seen.device)
+        pattern = (seen[:, features] @ powers).long()
+        number = torch.bincount(pattern, minlength=2 ** len(features))[pattern]
+        size = seen[:, features].sum(1)
+        sign = 1 - 2 * (size % 2)
+        row.copy_(torch.where(size >= 2, sign / number, 0.0))
+    return LinearReadoff(weight, weight.new_zeros(len(sets)))
+
+
+def readable(layer: nn.Module, task: Task, exactly: bool = False) -> float:
+    """Share of the means over neurons that are not empty: of whole sets, or (exactly) of all patterns of two or more.
+
+    Raises InputError for another layer than `fan_in` makes or a task that is not the AND of sets of its features.
+    """
+    layer = _made(layer, LAW)
+    seen, sets = _seen(layer), _sets(task, layer)
+    found = total = 0
+    for features in sets:
+        part = seen[:, features]
+        if exactly:
+            patterns = {tuple(row) for row in part.tolist() if sum(row) >= 2}
+            found, total = found + len(patterns), total + 2 ** len(features) - len(features) - 1
+        else:
+            found, total = found + bool(part.all(1).any()), total + 1
+    return found / total
+
+
+def mixed_fan_in(
+    m: int, d: int, seed: int, sets: Sequence[Sequence[int]], per_gate: int, activation: str = "relu"
+) -> FirstLayer:
+    """The AND of each listed set, of any sizes k ≤ K: weight K/k on `per_gate` random neurons a gate, every bias −K + 1.
+
+    A neuron of one gate alone computes (K j/k − K + 1)⁺ with j of its k features active: 1 at j = k, and 0 below, where it is at
+    most (1 − K/k)⁺ = 0. Where gates of different sizes put one feature on one neuron we take the larger weight, as the union
+    of sets does for equal sizes: a gate whose features are all active then reads at least 1, and sharing shows at zeros only.
+
+    Raises InputError for sets that `conjunction` refuses, d < 1, per_gate outside 1 … d, or one of these that is not a whole
+    number.
+    """
+    task = conjunction(m, sets=sets)
+    neurons = gate_neurons(m, d, seed, sets, per_gate)
+    weight = torch.zeros(m, d)
+    for features, own in zip(members(task), neurons, strict=True):
+        block = weight[features]
+        block[:, own] = block[:, own].clamp(min=task.k / len(features))
+        weight[features] = block
+    return FirstLayer(weight.T.contiguous(), torch.full((d,), 1.0 - task.k), activation, MIXED_LAW)
+
+
+def gate_neurons(
+    m: int, d: int, seed: int, sets: Sequence[Sequence[int]], per_gate: int
+) -> Int[Tensor, "sets per_gate"]:
+    """Each gate's own neurons, without replacement: those of `mixed_fan_in` with the same arguments, which it refuses alike."""
+    check_whole(d=d, per_gate=per_gate)
+    number = conjunction(m, sets=sets).n_outputs
+    if not 1 <= per_gate <= d:
+        raise InputError(f"{per_gate} neurons a gate: it must lie between 1 and the width d = {d}")
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([torch.randperm(d, generator=generator)[:per_gate] for _ in range(number)])
+
+
+@torch.no_grad()
+def mixed_fan_in_readoff(layer: nn.Module, task: Task, neurons: Int[Tensor, "sets per_gate"]) -> LinearReadoff:
+    """The mean over each gate's own neurons (`gate_neurons`). Float64.
+
+    Unlike for gates of one size, the neurons that see a whole set are no choice: with the weights of larger gates they
+    stay below 1. Raises InputError for another layer than `mixed_fan_in` makes, a task that is not the AND of sets of its
+    features, or neurons that do not see their set with at least its weight.
+    """
+    layer = _made(layer, MIXED_LAW)
+    weight, sets = layer.weight.detach(), _sets(task, layer)
+    if len(neurons) != len(sets):
+        raise InputError(f"there are neurons for {len(neurons)} gates and {len(sets)} sets: one row for each set")
+    largest = _fan(layer)
+    for features, own in zip(sets, neurons, strict=True):
+        if bool((weight[own][:, features] < (1 - 1e-6) * largest / len(features)).any()):
+            raise InputError(
+                f"the neurons listed for the set {tuple(features)} do not see it: take those of its own layer"
+            )
+    readoff = torch.zeros(len(sets), len(weight), dtype=torch.float64, device=weight.device)
+    readoff.scatter_(1, neurons.to(weight.device), 1 / neurons.shape[1])
+    return LinearReadoff(readoff, readoff.new_zeros(len(sets)))
+
+
+def _made(layer: nn.Module, law: str) -> FirstLayer:
+    """The layer, if it is one of this module's and reads what it was made for."""
+    if not (isinstance(layer, FirstLayer) and layer.law == law and layer.activation == "relu"):
+        raise InputError(f"this readoff needs a ReLU layer of the {law} construction: use a fitted readoff here")
+    return layer
+
+
+def _fan(layer: FirstLayer) -> int:
+    """k of bias −(k − 1)."""
+    return 1 - round(float(layer.bias.detach()[0]))
+
+
+def _seen(layer: FirstLayer) -> Float[Tensor, "neurons m"]:
+    weight = layer.weight.detach()
+    if bool(((weight != 0) & (weight != 1)).any()):
+        raise InputError("the layer's weights are not 0 and 1: take the layer as it was made, before any embedding")
+    return weight.double()
+
+
+def _sets(task: Task, layer: FirstLayer) -> list[list[int]]:
+    if not (isinstance(task, SymmetricTask) and task.is_conjunction):
+        raise InputError(
+            f"this construction computes ANDs of sets of features (`conjunction`); the task is {task.name}"
+        )
+    m = layer.weight.shape[1]
+    if task.m != m:
+        raise InputError(f"the layer has {m} features and the task {task.m}: they must be the same")
+    return members(task)
+
+
+def _check_sizes(m: int, d: int, k: int) -> None:
+    check_whole(m=m, d=d, k=k)
+    if d < 1:
+        raise InputError(f"d = {d} neurons: the layer needs at least 1")
+    if not 2 <= k <= m:
+        raise InputError(f"k = {k}: a gate of this layer has from 2 to m = {m} inputs")
+
+
+def _check_probability(p: float | int) -> None:
+    if not 0 < p < 1:
+        raise InputError(f"the probability of a weight lies strictly between 0 and 1, got p = {p:g}")

@@ -1,0 +1,123 @@
+"""First layers with iid weights on finitely many values: sparse Bernoulli, Rademacher, ternary and two-valued layers.
+
+A seed is the layer: the same (law, m, d, seed) gives the same weights on every machine. All neurons share one bias.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+from toymodels.core.layers import FirstLayer
+from toymodels.errors import InputError
+from toymodels.theory.bernoulli import asymptotic_probability, median_worst_error, probability_grid
+from toymodels.theory.distributions import RADEMACHER, FiniteLaw
+
+
+def iid(law: FiniteLaw, m: int, d: int, seed: int, activation: str = "relu", name: str = "iid") -> FirstLayer:
+    """W_ij iid from `law` (inverse of its distribution function, from 53-bit uniforms), every bias `law.bias`.
+
+    `name` is kept as the layer's law. Raises InputError for m < 1, d < 1 or an unknown activation.
+    """
+    if m < 1 or d < 1:
+        raise InputError(f"a layer needs at least 1 feature and 1 neuron, got m = {m}, d = {d}")
+    uniform = torch.rand(d, m, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    edges = torch.tensor(law.probabilities, dtype=torch.float64).cumsum(0)[:-1]
+    weight: Tensor = torch.tensor(law.values, dtype=torch.float32)[torch.bucketize(uniform, edges, right=True)]
+    return FirstLayer(weight, torch.full((d,), float(law.bias)), activation, name)
+
+
+def bernoulli(m: int, d: int, seed: int, p: float | int, activation: str = "relu") -> FirstLayer:
+    """Weights 1 with probability p, else 0, bias −1: each neuron fires on two or more of its features.
+
+    Construction 1.2 of Vaintrob, Mendel, Hänni (2024), Theorem 1 of arXiv:2408.05451. Raises InputError unless 0 < p <= 1.
+    """
+    _check_probability(p)
+    law = FiniteLaw((0.0, 1.0), (1 - p, p), -1.0) if p < 1 else FiniteLaw((1.0,), (1.0,), -1.0)
+    return iid(law, m, d, seed, activation, "bernoulli")
+
+
+def rademacher(m: int, d: int, seed: int, activation: str = "relu", bias: float | int = 0.0) -> FirstLayer:
+    """Weights ±1 with equal odds (theory section 3, "other iid layers").
+
+    Without a bias, no width is enough where 2 and 3 features may be on: |±1 ± 1 ± 1| is half the sum of |±1 ± 1| over its
+    three pairs, so on all inputs a(ikl) = a(ik)/2 + a(il)/2 + a(kl)/2 − a(0)/2, and the same holds for every linear readoff
+    and its offset. For the AND of i and k the targets miss that by 1/2 and four errors make it up with weights 1, 1/2, 1/2,
+    1/2 and 1/2: the worst error is at least 1/6 (derived here). A ternary layer with zeros, or a bias, is free of it.
+
+    On exactly s active features the bias s − 2θ of `toymodels.theory.two_valued.fit` is the best one; 0 is as published.
+    """
+    return iid(
+        FiniteLaw(RADEMACHER.values, RADEMACHER.probabilities, float(bias)), m, d, seed, activation, "rademacher"
+    )
+
+
+def ternary_law(p: float | int) -> FiniteLaw:
+    """Weights −1, 0, 1 with probabilities p/2, 1 − p, p/2, no bias. Raises InputError unless 0 < p <= 1."""
+    _check_probability(p)
+    return FiniteLaw((-1.0, 0.0, 1.0), (p / 2, 1 - p, p / 2)) if p < 1 else RADEMACHER
+
+
+def ternary(m: int, d: int, seed: int, p: float | int, activation: str = "relu") -> FirstLayer:
+    """Weights iid from `ternary_law`: a Rademacher layer in which a weight is there with probability p, 0 < p <= 1."""
+    return iid(ternary_law(p), m, d, seed, activation, "ternary")
+
+
+def two_valued(m: int, d: int, seed: int, law: FiniteLaw, activation: str = "relu") -> FirstLayer:
+    """Weights u with probability q, else −l, and a common bias: the dense four-class layer of arXiv:2507.09816.
+
+    `toymodels.theory.two_valued.fit(s).law` is the best such law. Raises InputError for a law without two values.
+    """
+    if len(law.values) != 2:
+        raise InputError(f"a two-valued layer needs a law on two values, got {len(law.values)}: {law.values}")
+    return iid(law, m, d, seed, activation, "two_valued")
+
+
+def connection_probability(p: float | int | str, m: int, d: int, s: int, kind: str = "affine") -> float:
+    """The probability of a weight of the Bernoulli construction: a number in (0, 1], or one found for m, d and s.
+
+    "best": least `median_worst_error` of the mean readoff debiased by `kind` ("none", "shift", "affine"), at max(2, s)
+    active features. "asymptotic": ln²(m)/√d, as published. Raises InputError for anything else, and where the asymptotic
+    one is no probability.
+    """
+    if p == "best":
+        return _best(m, d, max(2, s), kind)
+    if p == "asymptotic":
+        value = asymptotic_probability(m, d)
+        if value >= 1:
+            raise InputError(
+                f"the asymptotic probability ln²(m)/√d is {value:.3g} at m = {m}, d = {d}: it needs d > ln⁴(m), here "
+                f'{math.log(m) ** 4:,.0f} neurons; give a number in (0, 1] or "best"'
+            )
+        return value
+    if isinstance(p, str):
+        raise InputError(f'the probability of a weight is a number in (0, 1], "best" or "asymptotic", got {p!r}')
+    _check_probability(p)
+    return float(p)
+
+
+_GRID = 60
+
+
+@functools.lru_cache(maxsize=64)
+def _best(m: int, d: int, s: int, kind: str) -> float:
+    """`theory.bernoulli.best_probability` on the same grid of 60, but every sixth value first and then the neighbours.
+
+    The error is smooth in p but for ripples of a per cent, so a quarter of the work finds it to that.
+    """
+    values = probability_grid(m, d, _GRID)
+    errors: dict[int, float] = {}
+    wanted = range(0, _GRID, 6)
+    for step in (3, 1, 0):
+        errors |= {i: median_worst_error(m, d, s, values[i], kind) for i in wanted if i not in errors}
+        best = min(errors, key=lambda i: errors[i])
+        wanted = range(max(0, best - 2 * step), min(_GRID - 1, best + 2 * step) + 1, max(1, step))
+    return values[best]
+
+
+def _check_probability(p: float | int) -> None:
+    if not 0 < p <= 1:
+        raise InputError(f"the probability of a weight is p = {p:g}: it must be above 0 and at most 1")

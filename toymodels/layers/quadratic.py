@@ -1,0 +1,135 @@
+"""Quadratic neurons: d = r² squares of sums span every product of two coordinates of R^r.
+
+Section 1.5 of Vaintrob, Mendel, Hänni (2024). Features are directions f_k in R^r, unit vectors of coherence
+ε = max |f_k · f_l|; an input x is the point v = F x. The neurons v_i², (v_i + v_j)² and (v_i − v_j)² (i < j) are
+r + r(r − 1) = r², and v_i v_j = ((v_i + v_j)² − (v_i − v_j)²)/4, so a linear readoff can be any quadratic form of v, in
+particular
+
+    φ_kl = (v·f_k)(v·f_l) = (G x)_k (G x)_l,  G = Fᵀ F.
+
+With v·f_k = x_k + a its error as x_k AND x_l is x_k b + x_l a + a b, where a sums x_j G_jk over the other active
+features: |a| ≤ (s − x_k) ε with s features active, |b| ≤ (s − x_l) ε. `error_bound` is what follows, case by case; for AND it
+is never above s² ε (derived here: (s−1)² + 2(s−1) = s² − 1 and s + s(s−1) = s², as ε ≤ 1), which sharpens the constant 2 of
+the post's Proposition 2.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from toymodels.core.frames import coherence
+from toymodels.core.layers import FirstLayer
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import PairTask, Task
+from toymodels.errors import InputError
+from toymodels.theory.gates import CASES, Gate
+
+LAW = "quadratic"
+
+
+def quadratic(m: int, d: int, seed: int, frame: Float[Tensor, "r m"] | None = None) -> FirstLayer:
+    """The layer of d = r² squares behind random unit vectors of R^r, or behind the columns of `frame`; bias 0.
+
+    There is no limit on m: what counts is the coherence of the vectors (`layer_coherence`). Rows of the weights: the r
+    squares v_i², then (v_i + v_j)² for i < j in lexicographic order, then (v_i − v_j)². In the frame's precision.
+
+    Raises InputError for m < 2, d that is no square, or a frame that is not r × m with columns of length 1.
+    """
+    if m < 2:
+        raise InputError(f"m = {m} features: pairs need at least 2")
+    r = root(d)
+    if frame is None:
+        frame = torch.randn(r, m, generator=torch.Generator().manual_seed(seed))
+        frame = frame / frame.norm(dim=0, keepdim=True)
+    _check_frame(frame, r, m)
+    i, j = torch.triu_indices(r, r, 1, device=frame.device)
+    weight = torch.cat([frame, frame[i] + frame[j], frame[i] - frame[j]])
+    return FirstLayer(weight, frame.new_zeros(d), "quadratic", LAW)
+
+
+@torch.no_grad()
+def quadratic_readoff(layer: nn.Module, task: Task) -> LinearReadoff:
+    """Any gate α + β x_k + γ x_l + δ x_k x_l on pairs, as α + β φ_kk + γ φ_ll + δ φ_kl (x_k = x_k² for a bit). Float64.
+
+    Raises InputError for another layer than `quadratic` makes, or a task that is not a gate on pairs of its features.
+    """
+    frame = layer_frame(layer).double()
+    if not isinstance(task, PairTask):
+        raise InputError(f"the quadratic readoff reads a gate on pairs of features; the task {task.name} is not one")
+    if task.m != frame.shape[1]:
+        raise InputError(f"the layer has {frame.shape[1]} features and the task {task.m}: they must be the same")
+    alpha, beta, gamma, delta = task.gate.coefficients
+    pairs = task.pairs.to(frame.device)
+    first, second = frame[:, pairs[:, 0]], frame[:, pairs[:, 1]]
+    weight = delta * _form(first, second)
+    if beta:
+        weight += beta * _form(first, first)
+    if gamma:
+        weight += gamma * _form(second, second)
+    return LinearReadoff(weight, weight.new_full((len(pairs),), alpha))
+
+
+def layer_frame(layer: nn.Module) -> Float[Tensor, "r m"]:
+    """The features' directions, from the layer's weights. Raises InputError for another layer than `quadratic` makes."""
+    if not (isinstance(layer, FirstLayer) and layer.law == LAW and layer.activation == "quadratic"):
+        raise InputError(
+            "this needs the layer of the quadratic construction, as `quadratic` makes it: use a fitted readoff"
+        )
+    return layer.weight.detach()[: root(layer.width)]
+
+
+def layer_coherence(layer: nn.Module) -> float:
+    """ε, the largest |cosine| of two features' directions. Raises InputError as `layer_frame` does."""
+    return coherence(layer_frame(layer).double())
+
+
+def error_bound(s: int, epsilon: float | int, gate: Gate | str = "and") -> Float[Tensor, " 4"]:
+    """Largest |error| of the readoff in the cases 00, 01, 10, 11, on any input with at most s active, at coherence ε.
+
+    Per term (derived in the module's docstring): φ_kl with |a|, |b| ≤ (s − x)ε; φ_kk as x_k errs by 2 x_k a + a². A gate
+    adds them with weights |β|, |γ|, |δ|. A case that needs more than s active features has bound 0. float64.
+
+    Raises InputError for s < 1 or ε outside 0 … 1.
+    """
+    if s < 1 or not 0 <= epsilon <= 1:
+        raise InputError(f"a bound needs s ≥ 1 active features and a coherence from 0 to 1, got s = {s}, {epsilon:g}")
+    gate = Gate.parse(gate) if isinstance(gate, str) else gate
+    _, beta, gamma, delta = gate.coefficients
+    found = []
+    for x_k, x_l in CASES:
+        a, b = (s - x_k) * epsilon, (s - x_l) * epsilon
+        single = [2 * x * e + e**2 for x, e in ((x_k, a), (x_l, b))]
+        product = x_k * b + x_l * a + a * b
+        total = abs(beta) * single[0] + abs(gamma) * single[1] + abs(delta) * product
+        found.append(total if x_k + x_l <= s else 0.0)
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def _form(first: Float[Tensor, "r pairs"], second: Float[Tensor, "r pairs"]) -> Float[Tensor, "pairs neurons"]:
+    """Readoffs of (v·f)(v·g) for each pair of columns: Σ f_i g_i v_i² + Σ_{i<j} (f_i g_j + f_j g_i) v_i v_j."""
+    i, j = torch.triu_indices(len(first), len(first), 1, device=first.device)
+    mixed = (first[i] * second[j] + first[j] * second[i]) / 4
+    return torch.cat([first * second, mixed, -mixed]).T.contiguous()
+
+
+def root(d: int) -> int:
+    """r of a layer of d = r² neurons. Raises InputError for d < 1 or a d that is no square."""
+    if d < 1:
+        raise InputError(f"d = {d} neurons: the layer needs at least 1")
+    r = math.isqrt(d)
+    if r * r != d:
+        raise InputError(f"d = {d} is no square: the quadratic layer has r² neurons, such as {r * r} or {(r + 1) ** 2}")
+    return r
+
+
+def _check_frame(frame: Float[Tensor, "rows columns"], r: int, m: int) -> None:
+    if frame.shape != (r, m):
+        raise InputError(
+            f"the frame has shape {tuple(frame.shape)}: d = {r * r} neurons and m = {m} features need ({r}, {m})"
+        )
+    if not bool(((frame.norm(dim=0) - 1).abs() < 1e-5).all()):
+        raise InputError("the columns of the frame are the features' directions: each must have length 1")

@@ -1,0 +1,318 @@
+"""Targeted AND: only the gates of a given graph of pairs, each on neurons of its own.
+
+Section 1.3 ("targeted superpositional AND") of Vaintrob, Mendel, Hänni (2024); Theorem 11 of arXiv:2408.05451. Each gate
+{k, l} draws n = `per_gate` of the d neurons at random; feature k has weight 1 on every neuron of a gate that contains it and
+0 elsewhere, every bias is −1, and the gate is read as a mean over neurons that see both its features.
+
+On a gate's own neuron x_k + x_l − 1 is right, and every other active feature a that stands there adds 1. A feature of g
+gates is on such a neuron with probability q = 1 − (1 − n/d)^g, so with t others active the mean errs by about t q, and by
+√(t q (1 − q)/n) around that: with q ≈ n g/d the spread √(t g/d) does not depend on n, the bias t n g/d grows with n. Hence
+about m d ε²/2 gates (mean degree g = 2 gates/m) at RMS error ε, the published Õ(d0 d) with d0 = m.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.stats import binom
+from torch import Tensor, nn
+
+from toymodels.core.evaluation import evaluate
+from toymodels.core.features import Inputs
+from toymodels.core.frames import random_frame
+from toymodels.core.layers import FirstLayer, behind
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import PairTask, Task
+from toymodels.errors import InputError
+from toymodels.theory.counts import check_whole
+
+LAW = "targeted"
+_ROWS = 1024  # gates drawn at a time; part of what a seed means
+
+Pairs = Int[Tensor, "pairs 2"] | Sequence[Sequence[int]]
+"""A graph: its edges, ordered pairs of features (k, l), k ≠ l."""
+
+
+def targeted(
+    m: int, d: int, seed: int, pairs: Pairs, per_gate: int | None = None, activation: str = "relu", s: int = 2
+) -> FirstLayer:
+    """The layer for the AND of every listed pair; `per_gate` neurons a gate, by default `best_per_gate` for s active.
+
+    Raises InputError for an empty list, a pair of features that do not exist, d < 1, per_gate outside 1 … d, or one of these
+    that is not a whole number.
+    """
+    table = PairTask(m, "and", pairs).pairs
+    if per_gate is None:
+        per_gate = best_per_gate(m, d, table, s)
+    neurons = gate_neurons(m, d, seed, table, per_gate)
+    weight = torch.zeros(m, d)
+    for feature in table.T:
+        weight[feature[:, None].expand_as(neurons), neurons] = 1.0
+    return FirstLayer(weight.T.contiguous(), torch.full((d,), -1.0), activation, LAW)
+
+
+def gate_neurons(m: int, d: int, seed: int, pairs: Pairs, per_gate: int) -> Int[Tensor, "pairs per_gate"]:
+    """Each gate's own neurons, drawn without replacement: those that `targeted` uses with the same arguments.
+
+    Raises InputError as `targeted` does.
+    """
+    table = PairTask(m, "and", pairs).pairs
+    _check_sizes(d, per_gate)
+    generator = torch.Generator().manual_seed(seed)
+    ranks = [
+        torch.rand(min(_ROWS, len(table) - start), d, generator=generator, dtype=torch.float64).topk(per_gate).indices
+        for start in range(0, len(table), _ROWS)
+    ]
+    return torch.cat(ranks)
+
+
+@torch.no_grad()
+def targeted_readoff(
+    layer: nn.Module, task: Task, neurons: Int[Tensor, "pairs per_gate"] | None = None
+) -> LinearReadoff:
+    """The mean over all neurons that see both features, or over the listed ones (`gate_neurons`: as published). Float64.
+
+    All that see both is the default because it has the smaller worst error: neurons that see a pair through two other gates are
+    more of them to average over. Worst errors of single gates over all inputs with at most 2 active, mean over gates and 3
+    seeds, all common neurons against the gate's own: 0.41 and 0.42 (m = 100, d = 200, 100 gates, 5 neurons each), 0.56 and
+    0.69 (400 gates), 0.49 and 0.74 (d = 400, 1,000 gates). In sparse graphs the RMS errors differ by 3 % at most, either way.
+
+    Raises InputError for another layer than `targeted` makes, a task that is not AND on pairs of its features, or a
+    pair that no neuron sees.
+    """
+    seen = _seen(layer).double()
+    if not (isinstance(layer, FirstLayer) and layer.activation == "relu"):
+        raise InputError("the targeted readoff holds for a ReLU layer only: use a fitted readoff here")
+    if not (isinstance(task, PairTask) and task.gate.name == "and"):
+        raise InputError(f"the targeted construction computes the AND of pairs of features; the task is {task.name}")
+    if task.m != seen.shape[1]:
+        raise InputError(f"the layer has {seen.shape[1]} features and the task {task.m}: they must be the same")
+    pairs = task.pairs.to(seen.device)
+    if neurons is None:
+        weight = (seen[:, pairs[:, 0]] * seen[:, pairs[:, 1]]).T.contiguous()
+    else:
+        if len(neurons) != len(pairs):
+            raise InputError(
+                f"there are neurons for {len(neurons)} gates and {len(pairs)} pairs: one row for each pair"
+            )
+        weight = torch.zeros(len(pairs), len(seen), dtype=torch.float64, device=seen.device)
+        weight.scatter_(1, neurons.to(seen.device), 1.0)
+    number = weight.sum(1, keepdim=True)
+    for k, l in pairs[number[:, 0] == 0].tolist():
+        raise InputError(f"no neuron sees both features of the pair ({k}, {l}): the layer was not made for this gate")
+    return LinearReadoff(weight / number, weight.new_zeros(len(pairs)))
+
+
+class Load(NamedTuple):
+    """Features per neuron."""
+
+    per_neuron: Int[Tensor, " neurons"]
+    mean: float
+    largest: int
+
+
+def load(layer: nn.Module) -> Load:
+    """How many features each neuron sees. Raises InputError for another layer than `targeted` makes."""
+    number = _seen(layer).sum(1).long()
+    return Load(number, float(number.double().mean()), int(number.max()))
+
+
+def expected_load(m: int, d: int, pairs: Pairs, per_gate: int) -> float:
+    """Σ_k 1 − (1 − n/d)^{g_k}, g_k the gates of feature k: the mean load over draws (derived here: sets are independent).
+
+    Raises InputError as `targeted` does.
+    """
+    table = PairTask(m, "and", pairs).pairs
+    _check_sizes(d, per_gate)
+    degree = torch.bincount(table.reshape(-1), minlength=m).double()
+    return float((1 - (1 - per_gate / d) ** degree).sum())
+
+
+class Interference(NamedTuple):
+    """What one other active feature adds to the mean over a gate's own neurons, over draws of the layer."""
+
+    mean: float
+    mean_square: float
+
+
+def interference(d: int, per_gate: int, degree: int) -> Interference:
+    """Exact moments of the share of a gate's own n neurons that see another feature, of `degree` gates (derived here).
+
+    It is the error as published at 01 and 10 with one other feature active. Mean q = 1 − u^g with u = 1 − n/d; two given
+    neurons both see the feature with probability q2 = 1 − 2u^g + u2^g, u2 = (d − n)(d − n − 1)/(d(d − 1)) that a gate
+    avoids both; mean square q/n + (1 − 1/n) q2.
+
+    Raises InputError for d < 1, per_gate outside 1 … d or a negative degree.
+    """
+    _check_sizes(d, per_gate)
+    check_whole(degree=degree)
+    if degree < 0:
+        raise InputError(f"a feature is in {degree} gates: it must be at least 0")
+    n = per_gate
+    one = (1 - n / d) ** degree
+    two = ((d - n) * (d - n - 1) / (d * (d - 1))) ** degree if d > 1 else one
+    return Interference(1 - one, (1 - one) / n + (1 - 1 / n) * (1 - 2 * one + two))
+
+
+class Prediction(NamedTuple):
+    """Estimate of the largest error of the published readoff over all gates and inputs."""
+
+    worst_error: float
+    number: float
+    """Expected number of errors that large; above ln 2."""
+
+
+def predicted_worst_error(m: int, d: int, pairs: Pairs, per_gate: int, s: int = 2) -> Prediction:
+    """The estimate for at most s ≥ 2 of m features active, by which `best_per_gate` chooses (derived here).
+
+    One feature of the gate and t = s − 1 others on: each other stands on a neuron with probability q = 1 − (1 − n/d)^g by its
+    gates g, so the n neurons add up to about Bin(n t, q), averaged over features. There are N = gates · C(m − 2, t) such
+    sums; taken as independent, the median of their largest is the least e with N · P(sum > n e) ≤ ln 2.
+
+    Raises InputError as `targeted` does, and for s < 2 or s > m.
+    """
+    table = PairTask(m, "and", pairs).pairs
+    _check_sizes(d, per_gate)
+    check_whole(s=s)
+    if not 2 <= s <= m:
+        raise InputError(f"s = {s} active features: gates of two need from 2 to m = {m}")
+    t, n = s - 1, per_gate
+    degrees, features = np.unique(torch.bincount(table.reshape(-1), minlength=m).numpy(), return_counts=True)
+    tails = binom.sf(np.arange(n * t + 1)[:, None] - 1, n * t, 1 - (1 - n / d) ** degrees) @ (features / m)
+    sums = min(len(table) * max(1, math.comb(m - 2, t)), 10**300)  # as a float
+    count = float(sums) * np.append(tails, 0.0)  # of sums of at least 0, 1, …, n t + 1
+    largest = int(np.argmax(count <= math.log(2))) - 1
+    return Prediction(largest / n, float(count[largest]))
+
+
+def best_per_gate(m: int, d: int, pairs: Pairs, s: int = 2) -> int:
+    """The number of neurons a gate, from 1 to d, of least `predicted_worst_error`; of equals that of fewest such errors.
+
+    The published log⁴(m) exceeds d at laboratory sizes (449 at m = 100). Few neurons average too little, many crowd each
+    other. Sizes a tenth apart are tried. Raises InputError as there.
+    """
+    _check_sizes(d, 1)
+    sizes = {round(size) for size in np.geomspace(1, d, 1 + math.ceil(math.log(d) / math.log(1.1)))} | {1, d}
+    return min(sorted(sizes), key=lambda size: predicted_worst_error(m, d, pairs, size, s))
+
+
+def random_graph(m: int, gates: int, seed: int) -> Int[Tensor, "gates 2"]:
+    """So many different pairs k < l of m features, uniformly at random. Raises InputError unless 1 ≤ gates ≤ m(m − 1)/2."""
+    check_whole(m=m, gates=gates)
+    if m < 2 or not 1 <= gates <= m * (m - 1) // 2:
+        raise InputError(
+            f"{gates} gates on m = {m} features: there are from 1 to m(m − 1)/2 = {m * (m - 1) // 2} pairs"
+        )
+    chosen = torch.randperm(m * (m - 1) // 2, generator=torch.Generator().manual_seed(seed))[:gates]
+    return torch.triu_indices(m, m, 1).T[chosen]
+
+
+class GateErrors(NamedTuple):
+    """Errors at one number of gates."""
+
+    gates: int
+    per_gate: int
+    worst_error: float
+    """Over all gates and inputs."""
+    mean_worst_error: float
+    """Mean over gates of each gate's own worst error."""
+    rms_one_on: float
+    """RMS error where one feature of the gate is on (cases 01 and 10)."""
+    mean_load: float
+
+
+def errors_over_gates(
+    d: int,
+    gates: Sequence[int],
+    inputs: Inputs,
+    seed: int,
+    per_gate: int | None = None,
+    s: int = 2,
+    d0: int | None = None,
+    own: bool = False,
+) -> list[GateErrors]:
+    """Errors at fixed width d on random graphs of ever more gates, over the inputs given: how many gates are feasible.
+
+    Layer and graph are drawn from the seed; `per_gate` None is `best_per_gate` at s active, for each number of gates. With d0
+    the features are random unit vectors of R^d0 (the same seed), and the layer stands behind them. `own`: read the gates'
+    own neurons, as published, in place of all that see both features.
+    Raises InputError as `targeted`, `random_graph` and `random_frame` do.
+    """
+    frame = None if d0 is None else random_frame(inputs.m, d0, seed)
+    found = []
+    for number in gates:
+        pairs = random_graph(inputs.m, number, seed)
+        size = best_per_gate(inputs.m, d, pairs, s) if per_gate is None else per_gate
+        layer, task = targeted(inputs.m, d, seed, pairs, size), PairTask(inputs.m, "and", pairs)
+        seen = layer if frame is None else behind(frame, layer)
+        readoff = targeted_readoff(layer, task, gate_neurons(inputs.m, d, seed, pairs, size) if own else None)
+        measured = evaluate(Network(seen, readoff), task, inputs)
+        one, other = measured.cases[1:3]
+        share = max(one.share + other.share, 1e-300)
+        rms = math.sqrt((one.share * one.rms**2 + other.share * other.rms**2) / share)
+        mean = float(measured.output_worst.mean())
+        found.append(GateErrors(number, size, measured.worst_error, mean, rms, load(layer).mean))
+    return found
+
+
+def feasible_gates(
+    d: int,
+    inputs: Inputs,
+    seed: int,
+    worst_error: float | int = 0.5,
+    s: int = 2,
+    d0: int | None = None,
+    own: bool = False,
+    ratio: float = 1.03,
+) -> int:
+    """How many gates of a random graph have a worst error below a limit: all m(m − 1)/2 pairs, or the number to a factor `ratio`.
+
+    Below 1/2 every output can be told from the other value by a threshold. All pairs are tried first, then the logarithm is
+    bisected from 1 gate on: the error grows with the gates on the whole, not at every step (common neurons, crowded, are many),
+    so another crossing may exist. 0 if a single gate is too many.
+    Raises InputError for a limit or a ratio that is not above 0 or 1, or as `errors_over_gates` does.
+    """
+    if not (worst_error > 0 and ratio > 1):
+        raise InputError(f"a limit of errors lies above 0 and a ratio above 1, got {worst_error:g} and {ratio:g}")
+
+    def good(gates: int) -> bool:
+        # Errors are ratios of counts of neurons: one that equals the limit must not pass by rounding.
+        return errors_over_gates(d, [gates], inputs, seed, None, s, d0, own)[0].worst_error < worst_error * (1 - 1e-9)
+
+    low, high = 1, inputs.m * (inputs.m - 1) // 2
+    if not good(low):
+        return 0
+    if good(high):
+        return high
+    while high - low > 1 and high > ratio * low:
+        middle = min(max(round(math.sqrt(low * high)), low + 1), high - 1)
+        low, high = (middle, high) if good(middle) else (low, middle)
+    return low
+
+
+def _seen(layer: nn.Module) -> Float[Tensor, "neurons m"]:
+    """The 0/1 weights: which features each neuron sees."""
+    if not (isinstance(layer, FirstLayer) and layer.law == LAW):
+        raise InputError(
+            "this needs the layer of the targeted construction, as `targeted` makes it: use a fitted readoff"
+        )
+    weight = layer.weight.detach()
+    if bool(((weight != 0) & (weight != 1)).any()):
+        raise InputError(
+            "the layer's weights are not 0 and 1: take the layer as `targeted` made it, before any embedding"
+        )
+    return weight
+
+
+def _check_sizes(d: int, per_gate: int) -> None:
+    check_whole(d=d, per_gate=per_gate)
+    if d < 1:
+        raise InputError(f"d = {d} neurons: the layer needs at least 1")
+    if not 1 <= per_gate <= d:
+        raise InputError(f"{per_gate} neurons a gate: it must lie between 1 and the width d = {d}")

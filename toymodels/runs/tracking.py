@@ -1,0 +1,99 @@
+"""The mirror of a run in Weights & Biases. The record on disk is the truth; without a mirror nothing changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from toymodels.runs.config import RunSettings, identity
+from toymodels.errors import InputError
+from toymodels.parallel.processes import bars
+from toymodels.core.training import Progress
+
+
+def wandb_mode(chosen: str | None) -> str:
+    """The switch: what was chosen, else WANDB_MODE, else online under a sweep agent, else disabled."""
+    return chosen or os.environ.get("WANDB_MODE") or ("online" if "WANDB_SWEEP_ID" in os.environ else "disabled")
+
+
+def check_mirror(chosen: str | None) -> None:
+    """Raises InputError for a mode that W&B does not have."""
+    mode = wandb_mode(chosen)
+    if mode not in ("disabled", "offline", "online"):
+        raise InputError(f"WANDB_MODE is {mode!r}: set it to disabled, offline or online")
+
+
+class Mirror:
+    """Sends configuration, curves, final table and figures to W&B; does nothing where the switch says disabled."""
+
+    def __init__(self, config: RunSettings, kind: str, folder: Path):
+        self._config, self._kind, self._folder = config, kind, folder
+        self._run: Any = None
+
+    def __enter__(self) -> Mirror:
+        mode = wandb_mode(self._config.wandb)
+        if mode != "disabled":
+            import wandb  # heavy, and wanted only here
+
+            # An agent's run belongs to the project of its sweep; W&B keeps the sweep's id in an offline run, too.
+            project = None if "WANDB_SWEEP_ID" in os.environ else os.environ.get("WANDB_PROJECT", "toymodels")
+            sweep = self._folder.resolve().parent.parent
+            # One of many workers has no line of the terminal of its own.
+            quiet: dict[str, Any] = {} if bars() else {"silent": True, "console": "off"}
+            try:
+                self._run = wandb.init(
+                    project=project,
+                    group=sweep.name if (sweep / "sweep.json").exists() else None,
+                    job_type=self._kind,
+                    name=self._folder.name,
+                    config=identity(self._config),
+                    mode=mode,  # type: ignore[arg-type]
+                    dir=str(self._folder),
+                    settings=wandb.Settings(**quiet),
+                )
+            except wandb.Error as error:
+                reason = str(error).splitlines()[0]
+                raise InputError(f"W&B did not start ({reason}): run wandb login, or take --wandb offline") from None
+        return self
+
+    def progress(self, progress: Progress) -> None:
+        """One line of metrics of a lone network, as it happens."""
+        if self._run is not None:
+            line = {"p": progress.p, "loss": progress.loss, "worst_error": progress.worst_error}
+            self._run.log(line, step=progress.step)
+
+    def history(self, name: str, lines: Iterable[dict[str, Any]]) -> None:
+        """The metrics of one network among several, after it is trained; each has a step of its own."""
+        if self._run is not None:
+            self._run.define_metric(f"{name}/*", step_metric=f"{name}/step")
+            for line in lines:
+                self._run.log({f"{name}/{key}": value for key, value in line.items()})
+
+    def table(self, rows: Sequence[dict[str, Any]]) -> None:
+        """The final table."""
+        if self._run is not None and rows:
+            import wandb
+
+            columns: list[str | int] = list(rows[0])
+            self._run.log({"results": wandb.Table(columns=columns, data=[list(row.values()) for row in rows])})
+
+    def summary(self, figures: dict[str, Any]) -> None:
+        """Final figures, by which sweeps and tables of runs compare them."""
+        if self._run is not None:
+            self._run.summary.update(figures)
+
+    def figure(self, path: Path) -> None:
+        """A figure, from its PNG file."""
+        if self._run is not None:
+            import wandb
+
+            self._run.log({path.stem: wandb.Image(str(path))})
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._run is not None:
+            self._run.finish(exit_code=0 if error is None else 1)

@@ -1,0 +1,149 @@
+"""Gates of many inputs: symmetric boolean functions of sets of features, among them the AND of k features."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from toymodels.core.tasks import ALL, Task
+from toymodels.errors import InputError
+from toymodels.theory.counts import check_whole
+
+OUTPUT_LIMIT = 200_000
+"""Outputs; more sets than this are refused (a readoff holds outputs × neurons numbers)."""
+
+
+class SymmetricTask(Task):
+    """One boolean function of the number of active features, on many sets of k features.
+
+    The case of a set is the number of its features that are active, 0 … k. Sets of fewer than k features may stand
+    beside those of k: what such a set lacks counts as active, so its case is k less the number of its features that are
+    off, and case k means "all on" for every set.
+    """
+
+    k: int
+    """Size of the largest set: the gates' fan-in."""
+    sets: Int[Tensor, "outputs k"]
+    """Features of each set, filled up with m."""
+
+    def __init__(
+        self,
+        m: int,
+        truth: Sequence[int],
+        sets: Int[Tensor, "outputs k"] | Sequence[Sequence[int]] | None = None,
+        name: str | None = None,
+    ):
+        """All C(m, k) sets of k = len(truth) − 1 of m features, in lexicographic order, or a chosen list of sets.
+
+        `truth[j]` is the value, 0 or 1, with j features of the set active; `name` goes into tables.
+
+        Raises InputError for m < 2, a truth table of fewer than 2 values or of others than 0 and 1, k > m, more than
+        OUTPUT_LIMIT sets, an empty list or set, a feature out of range or not a whole number, a feature twice in a set, a
+        set of more than k features, or a list without any set of k.
+        """
+        check_whole(m=m)
+        if m < 2:
+            raise InputError(f"m = {m} features: a task needs at least 2")
+        if len(truth) < 2 or any(value not in (0, 1) for value in truth):
+            raise InputError(
+                "the truth table of a symmetric gate has the k + 1 values, 0 or 1, for 0, 1, …, k active features, k ≥ 1; "
+                f"got {tuple(truth)!r}"
+            )
+        self.m, self.k = m, len(truth) - 1
+        self.truth = tuple(int(value) for value in truth)
+        self.sets = _all_sets(m, self.k) if sets is None else _listed_sets(m, self.k, sets)
+        self.n_outputs = len(self.sets)
+        self.name = name or f"symmetric {''.join(map(str, self.truth))}"
+        self.sizes = (self.sets < m).sum(1)
+
+    @property
+    def is_conjunction(self) -> bool:
+        """Whether the function is the AND: 1 only where every feature of the set is active."""
+        return self.truth == (0,) * self.k + (1,)
+
+    def subset(self, chosen: Int[Tensor, " chosen"]) -> SymmetricTask:
+        """The same function on some of the sets, given by their positions; among them must be one of k features."""
+        return SymmetricTask(self.m, self.truth, self.sets[chosen], self.name)
+
+    def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
+        """How many features of each set are active: k gathers, no table of inputs × sets × features."""
+        sets = self.sets[outputs].to(x.device)
+        filled = nn.functional.pad(x, (0, 1), value=1.0)
+        number = filled.index_select(1, sets[:, 0])
+        for place in range(1, self.k):
+            number += filled.index_select(1, sets[:, place])
+        return number.round_().long()
+
+
+def conjunction(
+    m: int, k: int | None = None, sets: Int[Tensor, "outputs k"] | Sequence[Sequence[int]] | None = None
+) -> SymmetricTask:
+    """The AND of every k of m features, or of each listed set, of one size or of several (k: the largest of them).
+
+    Raises InputError unless k or sets are given, for k < 1, or as `SymmetricTask` does.
+    """
+    if k is None:
+        rows = [] if sets is None else _rows(sets)
+        if not rows:
+            raise InputError("a conjunction needs its fan-in k, or a list of at least one set of features")
+        k = max(map(len, rows))
+    check_whole(k=k)
+    if k < 1:
+        raise InputError(f"k = {k}: a conjunction is the AND of at least 1 feature")
+    return SymmetricTask(m, (0,) * k + (1,), sets, f"and of {k}")
+
+
+def members(task: SymmetricTask) -> list[list[int]]:
+    """The features of each set, without the filling."""
+    return [[feature for feature in row if feature < task.m] for row in task.sets.tolist()]
+
+
+def _all_sets(m: int, k: int) -> Int[Tensor, "outputs k"]:
+    if k > m:
+        raise InputError(f"gates of k = {k} features need as many: there are m = {m}")
+    number = math.comb(m, k)
+    _check_number(number)
+    flat = np.fromiter(itertools.chain.from_iterable(itertools.combinations(range(m), k)), np.int64, number * k)
+    return torch.from_numpy(flat.reshape(number, k))
+
+
+def _listed_sets(m: int, k: int, sets: Int[Tensor, "outputs k"] | Sequence[Sequence[int]]) -> Int[Tensor, "outputs k"]:
+    rows = _rows(sets)
+    if not rows:
+        raise InputError("the list of sets is empty: name at least one, or leave it out for all of k features")
+    _check_number(len(rows))
+    if isinstance(sets, Tensor):  # as `subset` passes them on, filled up with m
+        rows = [[feature for feature in row if feature != m] for row in rows]
+    for row in rows:
+        if any(not 0 <= feature < m for feature in row):
+            raise InputError(f"the set {tuple(row)} is out of range: features are numbered from 0 to m − 1 = {m - 1}")
+        if not 1 <= len(set(row)) == len(row) <= k:
+            raise InputError(f"the set {tuple(row)} must hold from 1 to k = {k} features, each once")
+    if max(map(len, rows)) < k:
+        raise InputError(f"no listed set has k = {k} features: the truth table must be that of the largest set")
+    return torch.tensor([[*row, *[m] * (k - len(row))] for row in rows], dtype=torch.int64)
+
+
+def _rows(sets: Int[Tensor, "outputs k"] | Sequence[Sequence[int]]) -> list[list[int]]:
+    """The sets as lists; an index must be an int, or a tensor of them would cut it down to one in silence."""
+    try:
+        rows = sets.tolist() if isinstance(sets, Tensor) else sets
+        return [[operator.index(feature) for feature in row] for row in rows]
+    except TypeError:
+        raise InputError(
+            "sets is a list of sets of features, each a list of whole numbers, as in [[0, 1, 2], [3, 4]]"
+        ) from None
+
+
+def _check_number(number: int) -> None:
+    if number > OUTPUT_LIMIT:
+        raise InputError(
+            f"{number:,} sets are more than the limit of {OUTPUT_LIMIT:,} outputs: take fewer features or list some of the sets"
+        )
