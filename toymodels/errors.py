@@ -1,4 +1,11 @@
-"""The one exception of this library that is meant for the person at the keyboard."""
+"""The one exception of this library that is meant for the person at the keyboard, and the checks that raise it."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Collection, Sequence
+from typing import Any
 
 
 class InputError(ValueError):
@@ -6,3 +13,47 @@ class InputError(ValueError):
 
     The command line prints the sentence and exits with status 2; in Python it is an ordinary `ValueError`.
     """
+
+
+def check_whole(least: int | None = None, most: int | None = None, **numbers: Any) -> None:
+    """Raise InputError for the first of the named numbers that is not whole, or lies outside [least, most]."""
+    for name, number in numbers.items():
+        try:
+            whole = operator.index(number)
+        except TypeError:
+            raise InputError(f"{name} = {number!r}: it must be a whole number, an int") from None
+        if least is not None and whole < least:
+            raise InputError(f"{name} = {whole}: it must be at least {least}")
+        if most is not None and whole > most:
+            raise InputError(f"{name} = {whole}: it must be at most {most}")
+
+
+def check_positive(most: float = math.inf, **numbers: Any) -> None:
+    """Raise InputError for the first of the named numbers that is not finite, not above 0 or above `most`."""
+    for name, number in numbers.items():
+        if not (number > 0 and math.isfinite(number) and number <= most):
+            limit = "" if math.isinf(most) else f", {most:g} at most"
+            raise InputError(f"{name} = {number:g}: it must be a positive number{limit}")
+
+
+def check_not_negative(**numbers: Any) -> None:
+    """Raise InputError for the first of the named numbers that is not finite or below 0."""
+    for name, number in numbers.items():
+        if not 0 <= number < math.inf:
+            raise InputError(f"{name} = {number:g}: it must be 0 or a positive number")
+
+
+def check_choice(allowed: Collection[str], **values: Any) -> None:
+    """Raise InputError for the first of the named values that is not among those allowed."""
+    for name, value in values.items():
+        if value not in allowed:
+            raise InputError(f"unknown {name} {value!r}: choose one of {', '.join(allowed)}")
+
+
+def check_different(noun: str, values: Sequence[Any], **names: Sequence[str]) -> None:
+    """Raise InputError for an empty list, or one that holds a value twice."""
+    ((name, written),) = names.items()
+    if not values:
+        raise InputError(f"{name} is empty: name at least one {noun}")
+    if len(set(values)) < len(values):
+        raise InputError(f"{name} names a {noun} twice ({', '.join(map(str, written))}): name each once")

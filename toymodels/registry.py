@@ -1,0 +1,277 @@
+"""Registries: the members of each family (first layers, readoffs, tasks, losses, figures, …) by name.
+
+A member is one function or class in one file, registered by a decorator that also says what is the member's own: source,
+label, colour, where it applies. Nothing else names it. Its knobs are its keyword-only parameters; everything else that it
+needs, it asks for by the names of its other parameters:
+
+    @first_layer("sparse_gaussian", source="this example")
+    def sparse_gaussian(m: int, d: int, seed: int, *, density: float = 0.1) -> FirstLayer: ...
+
+In settings, `sparse_gaussian(density=0.3)` is that member with that knob. The same decorators work in a file of your own:
+name it as a plugin (`--plugin mylab.py`, or `plugin` in a sweep file), and its members stand beside ours.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from toymodels.errors import InputError
+
+Knob = int | float | str
+F = TypeVar("F", bound=Callable[..., Any])
+M = TypeVar("M", bound="Member")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One member of a family: a function, and what else is its own."""
+
+    name: str
+    """By which settings, records and tables call it."""
+    function: Callable[..., Any]
+    """What it does; called through `call`, which hands over what it asks for."""
+    source: str = ""
+    """Paper, theorem or post that it comes from, or "derived here"."""
+    label: str = ""
+    """For legends; default: the name."""
+    colour: str | None = None
+    """For figures, as matplotlib takes it; default: the next free one."""
+    marker: str | None = None
+    """For figures; default: the next free one."""
+    order: int = 50
+    """Place in tables and figures: small numbers first, equal ones as they were registered."""
+
+    @property
+    def text(self) -> str:
+        """The first line of the function's docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+    @functools.cached_property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The function's parameters by name."""
+        return inspect.signature(self.function).parameters
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """Names and default values of the knobs: the keyword-only parameters that are not offered by the caller."""
+        return {
+            name: parameter.default
+            for name, parameter in self.parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        }
+
+    def call(self, offered: Mapping[str, Any], knobs: Mapping[str, Any] | None = None) -> Any:
+        """The function's result, for what it asks of `offered`; a value there that is a `Lazy` is made only if asked for.
+
+        Raises InputError where it asks for something that is not offered.
+        """
+        arguments: dict[str, Any] = dict(knobs or {})
+        for name, parameter in self.parameters.items():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY):
+                continue
+            if name in offered:
+                value = offered[name]
+                arguments[name] = value.make() if isinstance(value, Lazy) else value
+            elif parameter.default is parameter.empty:
+                raise InputError(
+                    f"{self.name} asks for {name!r}, which is not offered here: its parameters can be named "
+                    f"{', '.join(offered)} (knobs stand behind a *)"
+                )
+        return self.function(**arguments)
+
+
+class Lazy:
+    """A value that is made when it is first asked for."""
+
+    def __init__(self, make: Callable[[], Any]):
+        self.make = functools.cache(make)
+
+
+class Registry(Generic[M]):
+    """The members of one family. Its own modules are imported when it is first looked into."""
+
+    def __init__(self, noun: str, kind: type[M], *homes: str):
+        """`homes`: modules, or folders of modules, whose import registers this library's own members."""
+        self.noun, self.kind, self._homes = noun, kind, homes
+        self._members: dict[str, M] = {}
+        self._loaded = False
+
+    def __call__(self, name: str, **about: Any) -> Callable[[F], F]:
+        """Decorator: register a function under a name. Raises InputError for a name that is taken by another function."""
+
+        def register(function: F) -> F:
+            self.add(self.kind(name=name, function=function, **about))
+            return function
+
+        return register
+
+    def add(self, member: M) -> None:
+        """Register a member. Raises InputError for a name that is taken, or that settings could not hold."""
+        if not name_is_plain(member.name):
+            raise InputError(
+                f"{self.noun} {member.name!r}: a name is made of letters, digits, _ and -, and begins with a letter"
+            )
+        known = self._members.get(member.name)
+        if known is not None and not _same_place(known.function, member.function):
+            raise InputError(f"there are two members {member.name!r} of the {self.noun}s: give yours another name")
+        self._members[member.name] = member
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True  # first, because homes look into registries, too
+        for home in self._homes:
+            module = importlib.import_module(home)
+            for found in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{home}."):
+                importlib.import_module(found.name)
+
+    def __getitem__(self, name: str) -> M:
+        """The member of a name without knobs. Raises InputError, which lists the names, for an unknown one."""
+        self._load()
+        if name not in self._members:
+            raise InputError(f"unknown {self.noun} {name!r}: choose one of {', '.join(self)}")
+        return self._members[name]
+
+    def __contains__(self, name: object) -> bool:
+        self._load()
+        return name in self._members
+
+    def __iter__(self) -> Iterator[str]:
+        """Names, in the order of tables."""
+        self._load()
+        return iter(sorted(self._members, key=lambda name: self._members[name].order))
+
+    def __len__(self) -> int:
+        self._load()
+        return len(self._members)
+
+    def values(self) -> list[M]:
+        """Members, in the order of tables."""
+        return [self[name] for name in self]
+
+    def items(self) -> list[tuple[str, M]]:
+        """(name, member), in the order of tables."""
+        return [(name, self[name]) for name in self]
+
+    def named(self, call: str, defaults: Mapping[str, Any] | None = None) -> tuple[M, dict[str, Any]]:
+        """(member, knobs) of a name with or without knobs: "bernoulli", "bernoulli(p=0.3)", "bernoulli(0.3)".
+
+        `defaults` are values for the knobs that this member has and the call does not set.
+        Raises InputError for an unknown member or knob.
+        """
+        name, given = parse_call(call)
+        member = self[name]
+        known = member.knobs
+        knobs = {key: value for key, value in (defaults or {}).items() if key in known}
+        for key, value in given.items():
+            place = int(key) if key.isdigit() else None
+            if place is not None and place < len(known):
+                key = list(known)[place]
+            if key not in known:
+                has = f"its knobs are {', '.join(known)}" if known else "it has none"
+                raise InputError(f"{self.noun} {call!r}: {name} has no knob {key!r}, {has}")
+            knobs[key] = value
+        return member, knobs
+
+    def canonical(self, call: str) -> str:
+        """The same call in one way of writing it: known knobs by name, in the member's order; defaults left out."""
+        member, knobs = self.named(call)
+        set_ = [f"{key}={knobs[key]}" for key, default in member.knobs.items() if knobs.get(key, default) != default]
+        return f"{member.name}({', '.join(set_)})" if set_ else member.name
+
+
+def name_is_plain(name: str) -> bool:
+    """Whether a name can stand in settings, file names and calls."""
+    return name[:1].isalpha() and name.replace("_", "").replace("-", "").isalnum()
+
+
+def parse_call(text: str) -> tuple[str, dict[str, Knob]]:
+    """("bernoulli", {"p": 0.3}) of "bernoulli(p=0.3)"; a knob without a name has its place, "0", "1", …, for one.
+
+    Values are numbers, or else words. Raises InputError for a text that is no such call.
+    """
+    name, bracket, rest = text.strip().partition("(")
+    if not bracket:
+        return name, {}
+    if not rest.endswith(")") or not name_is_plain(name):
+        raise InputError(f"{text!r} is no name with knobs: write it as name(knob=value, …), such as bernoulli(p=0.3)")
+    knobs: dict[str, Knob] = {}
+    for place, part in enumerate(filter(None, (part.strip() for part in rest[:-1].split(",")))):
+        key, equals, value = part.rpartition("=")
+        key = key.strip() if equals else str(place)
+        if key in knobs:
+            raise InputError(f"{text!r} sets {key} twice: set it once")
+        knobs[key] = _value(value.strip())
+    return name, knobs
+
+
+def _value(text: str) -> Knob:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return value if isinstance(value, int | float | str) and not isinstance(value, bool) else text
+
+
+def _same_place(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """Whether two functions are one piece of code, registered again (a notebook cell, a plugin loaded twice)."""
+
+    def place(function: Callable[..., Any]) -> tuple[str, str]:
+        function = inspect.unwrap(function)
+        return getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
+
+    return place(one) == place(other)
+
+
+_plugins: dict[Path, str] = {}
+"""Plugins of this process: file → SHA-256 of its code."""
+
+
+def load_plugins(files: Sequence[Path | str]) -> None:
+    """Run each file once in this process, so that what it registers is there; worker processes load them again.
+
+    A file whose code has changed since is run again. Raises InputError for a file that is missing or fails.
+    """
+    for file in files:
+        path = Path(file).resolve()
+        digest = plugin_digest(path)
+        if _plugins.get(path) == digest:
+            continue
+        name = f"toymodels_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # classes of a plugin are pickled by the name of its module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[name]
+            if isinstance(error, InputError):
+                raise InputError(f"the plugin {path.name}: {error}") from None
+            raise InputError(f"the plugin {path} fails: {type(error).__name__}: {error}") from error
+        _plugins[path] = digest
+
+
+def plugin_digest(path: Path | str) -> str:
+    """SHA-256 of a plugin's code. Raises InputError for a file that is missing or no Python file."""
+    path = Path(path)
+    if path.suffix != ".py" or not path.is_file():
+        raise InputError(f"the plugin {path} is not there: name a Python file (.py)")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def loaded_plugins() -> list[Path]:
+    """The plugins of this process, for its workers."""
+    return list(_plugins)
