@@ -53,7 +53,7 @@ class Member:
     """Place in tables and figures: small numbers first, equal ones as they were registered."""
 
     @property
-    def text(self) -> str:
+    def about(self) -> str:
         """The first line of the function's docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
@@ -246,7 +246,7 @@ def load_plugins(files: Sequence[Path | str]) -> None:
     for file in files:
         path = Path(file).resolve()
         digest = plugin_digest(path)
-        if _plugins.get(path) == digest:
+        if digest in _plugins.values():  # this file, or a record's copy of it
             continue
         name = f"toymodels_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
         spec = importlib.util.spec_from_file_location(name, path)

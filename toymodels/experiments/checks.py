@@ -16,9 +16,12 @@ from tqdm import tqdm
 
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import Inputs, SparseFeatures
-from toymodels.core.layers import IdentityLayer, gaussian
+from toymodels.core.layers import IdentityLayer
+from toymodels.core.least_squares import balanced, least_squares
+from toymodels.core.minimax import minimax
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.seeds import derive_seed
 from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
 from toymodels.experiments.predictions import (
@@ -35,8 +38,6 @@ from toymodels.experiments.predictions import (
     varying_solution,
 )
 from toymodels.experiments.sizes import BoundsConfig
-from toymodels.fast.least_squares import balanced, least_squares
-from toymodels.fast.minimax import minimax
 from toymodels.fast.streaming import (
     CaseErrors,
     Rule,
@@ -46,7 +47,7 @@ from toymodels.fast.streaming import (
     sample_cases,
     stream_outputs,
 )
-from toymodels.runs.config import derive_seed
+from toymodels.layers.random import gaussian
 from toymodels.theory.bernoulli import best_probability, debias
 from toymodels.theory.extremes import maximum_law
 from toymodels.theory.gates import CASE_NAMES, Gate

@@ -17,13 +17,14 @@ from typing import Any
 import torch
 
 from toymodels.core.features import ENUMERATION_LIMIT, SparseFeatures
+from toymodels.core.seeds import derive_seed
+from toymodels.core.settings import FULL_BATCH_LIMIT
 from toymodels.core.tasks import PairTask
-from toymodels.core.training import FULL_BATCH_LIMIT
 from toymodels.errors import InputError
 from toymodels.experiments.compare import CompareConfig, run_compare
 from toymodels.parallel import processes as jobs
-from toymodels.runs.config import EXHAUSTIVE_LIMIT, derive_seed
 from toymodels.runs.record import run_name
+from toymodels.runs.settings import EXHAUSTIVE_LIMIT
 from toymodels.runs.storage import read_json
 
 
@@ -121,7 +122,8 @@ def configuration(search: Search, d: int) -> CompareConfig:
         m=search.m, d=d, s=search.s, inputs="at_most", task=("and",), seeds=(search.seed,), figures=False,
         optimiser="lbfgs" if learns and every > FULL_BATCH_LIMIT else "auto",
         pairs=None if learns else _pairs(search), minimax_pairs=search.pairs, steps=search.steps if learns else 3000,
-        layers=(method.layer,), readoffs=(method.readoff,), layer_p=method.layer_p,
+        layers=(method.layer,), readoffs=(method.readoff,),
+        knobs={} if method.layer_p is None else {"p": method.layer_p},
     )  # fmt: skip
 
 
