@@ -23,11 +23,11 @@ import torch
 
 from toymodels.arguments import parse
 from toymodels.core.features import SparseFeatures
+from toymodels.core.seeds import derive_seed
 from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
 from toymodels.experiments.compare import CompareConfig, run_compare
 from toymodels.experiments.needed import through
-from toymodels.runs.config import derive_seed
 from toymodels.runs.record import run_name
 from toymodels.runs.storage import read_json
 

@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from toymodels.parallel.threads import n_threads, torch_single_threaded, parallel_for
+from toymodels.parallel.threads import n_threads, parallel_for, torch_single_threaded
 
 
 @pytest.fixture(autouse=True)

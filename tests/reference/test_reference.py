@@ -34,7 +34,9 @@ def check(kind, reference, folder):
         new = rows[old["task"], old["first_layer"], old["readoff"], old["seed"]]
         assert (new["covered"], new["n_pairs"]) == (old["covered"], old["n_pairs"])
         # These said of all seeds together whether their certificates hold.
-        seeds = [row["proved"] for key, row in rows.items() if key[:3] == (old["task"], old["first_layer"], old["readoff"])]
+        seeds = [
+            row["proved"] for key, row in rows.items() if key[:3] == (old["task"], old["first_layer"], old["readoff"])
+        ]
         assert (None if seeds[0] is None else all(seeds)) == old["proved"]
         for metric in METRICS:
             group = "trained" if made_by_training(old) else "fitted"
