@@ -139,14 +139,16 @@ def _sweep(config: Any) -> tuple[str, int]:
     return f"sweep: {folder}{reasons}", 1 if failed else 0
 
 
+def _experiment(name: str) -> Command:
+    experiment = EXPERIMENTS[name]
+    return Command(experiment.about, lambda: experiment.config, lambda config: _do(name, config), resumes=True)
+
+
 def commands() -> dict[str, Command]:
     """Return all commands by name, those of experiments first."""
-    found = {
-        name: Command(experiment.about, lambda e=experiment: e.config, lambda c, name=name: _do(name, c), True)
-        for name, experiment in EXPERIMENTS.items()
-    }
+    experiments = {name: _experiment(name) for name in EXPERIMENTS}
     return {
-        **found,
+        **experiments,
         "show": Command("Print a run from its record.", lambda: ShowConfig, _show),
         "bounds": Command(
             "Print each prediction and floor at one size with its source, and measurements beside them.",

@@ -157,7 +157,7 @@ def linear_program(activations: Float[np.ndarray, "inputs neurons"], target: Flo
     rows = np.flatnonzero(measure)
     coefficients = found.x[:d] / np.where(size > 0, size, 1)
     return measured(
-        activations, target, coefficients, found.x[d], rows, measure[rows], int(found.nit), "linear program"
+        activations, target, coefficients, float(found.x[d]), rows, measure[rows], int(found.nit), "linear program"
     )
 
 

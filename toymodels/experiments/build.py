@@ -49,7 +49,12 @@ def first_layer(
     layer: nn.Module = mark_origin(member.call(offered, knobs), name)
     frame = config.make_frame(seed)
     if frame is not None:
-        layer = embed_before(frame, layer) if member.role == "construction" else Embedded(frame, layer)
+        if member.role != "construction":
+            layer = Embedded(frame, layer)
+        elif isinstance(layer, FirstLayer):
+            layer = embed_before(frame, layer)
+        else:  # made for features with axes of their own: it sees Fᵀ F x
+            layer = Embedded(frame.T @ frame, layer)
     return layer.requires_grad_(False).to(config.device)
 
 

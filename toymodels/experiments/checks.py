@@ -341,7 +341,7 @@ class _Bench:
                 task, pairs = self._some_pairs(seed, FIT_PAIRS)
                 layer = gaussian(self.m, self.d, self.layer_seed(seed)).requires_grad_(False)
                 found = evaluate(Network(layer, balanced(layer, task, self.features, inputs)), task, inputs)
-                squares.append([group.rms**2 for group in found.cases])
+                squares.append([group.rms**2 for group in found.cases.values()])
             where = f"{self.layers}, {inputs.description} inputs, {pairs}"
             by_case = np.array(squares).T.tolist()
             return {name: Checked(*root_interval(means), where) for name, means in zip(names, by_case, strict=True)}
@@ -422,7 +422,7 @@ class _Bench:
         ), f"{limit:,} pairs sampled per layer"
 
     def _zero(self) -> float:
-        shares = self.features.case_probabilities()
+        shares = self.features.case_probabilities() or ()
         return math.comb(self.m, 2) * sum(share for share, value in zip(shares, self.gate.truth, strict=True) if value)
 
     def _missing(self, names: Sequence[str], reason: object) -> dict[str, Checked]:

@@ -89,7 +89,7 @@ def pair_gradients(
     reached = None
     if _squared(loss) and not precise:
         reached = _Terms(network, loss, task, weights, sample, True).sum(rows, 1.0)
-        least = _LEAST_SHARE.get(network.readoff.weight.dtype, 1e-3)
+        least = _LEAST_SHARE.get(rows[0].x.dtype, 1e-3)
         if not reached.power > least * reached.size and math.isfinite(reached.power):
             reached = None
     if reached is None:

@@ -31,12 +31,16 @@ from toymodels.theory.gates import CASES, Gate
 ORIGIN = "quadratic"
 
 
+def _own(layer: nn.Module, task: Task) -> LinearReadoff:
+    return quadratic_readoff(layer, task)
+
+
 @LAYERS(
     "quadratic",
     role="construction",
     order=24,
     source="Vaintrob, Mendel, Hänni 2024, section 1.5; d = r²",
-    own_readoff=lambda layer, task: quadratic_readoff(layer, task),
+    own_readoff=_own
     own_source="product of two features' directions (Vaintrob et al. 2024, section 1.5)",
     reads=lambda task: isinstance(task, PairTask),
     check=lambda d: root(d),

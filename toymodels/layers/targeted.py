@@ -40,12 +40,16 @@ Pairs = Int[Tensor, "pairs 2"] | Sequence[Sequence[int]]
 """A graph: its edges, ordered pairs of features (k, l), k ≠ l."""
 
 
+def _own(layer: nn.Module, task: Task) -> LinearReadoff:
+    return targeted_readoff(layer, task)
+
+
 @LAYERS(
     "targeted",
     role="construction",
     order=23,
     source="Vaintrob, Mendel, Hänni 2024, section 1.3; arXiv:2408.05451, Theorem 11",
-    own_readoff=lambda layer, task: targeted_readoff(layer, task),
+    own_readoff=_own,
     own_source="mean over the neurons that see both (Vaintrob et al. 2024, section 1.3)",
     reads=is_pair_and,
     fits=lambda task: isinstance(task, PairTask),
@@ -269,7 +273,7 @@ def errors_over_gates(
         seen = layer if frame is None else embed_before(frame, layer)
         readoff = targeted_readoff(layer, task, gate_neurons(inputs.m, d, seed, pairs, size) if own else None)
         measured = evaluate(Network(seen, readoff), task, inputs)
-        one, other = measured.cases[1:3]
+        one, other = measured.cases["01"], measured.cases["10"]
         share = max(one.share + other.share, 1e-300)
         rms = math.sqrt((one.share * one.rms**2 + other.share * other.rms**2) / share)
         mean = float(measured.output_worst.mean())

@@ -10,6 +10,7 @@ results.json       written last: its presence says that the run is finished
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -70,7 +71,8 @@ def open_record(kind: str, config: Any, folder: Path | None) -> Path:
     else:
         check_writable(folder / "config.json")
         for path in config.plugin:
-            write_atomically(_copy(folder, path), lambda temporary, path=path: temporary.write_bytes(path.read_bytes()))
+            code = path.read_bytes()
+            write_atomically(_copy(folder, path), functools.partial(Path.write_bytes, data=code))
         content = {"format": FORMAT, "kind": kind, "config": to_dict(config), "plugin_code": plugin_code(config)}
         write_json(folder / "config.json", content)
     if not (folder / "environment.json").exists():  # a process killed in between left it out

@@ -52,8 +52,8 @@ def read_result(folder: Path) -> dict[str, Any]:
             rows = []
         extra = {key: content.get(key, empty) for key, empty in (("genericity", {}), ("notes", []))}
         content = {"format": OLD_FORMAT, "rows": tidy(saved.kind, folder.name, saved.config, rows), **extra}
-    rows = content.get("rows") if isinstance(content, dict) else None
-    if not rows or not all(isinstance(row, dict) and row.keys() >= _NEEDED for row in rows):
+    tidy_rows = content.get("rows") if isinstance(content, dict) else None
+    if not tidy_rows or not all(isinstance(row, dict) and row.keys() >= _NEEDED for row in tidy_rows):
         raise InputError(f"{folder / 'results.json'} is damaged: delete the run's folder and repeat the run")
     return content
 

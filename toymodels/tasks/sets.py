@@ -70,6 +70,7 @@ class SymmetricTask(Task):
 
     def subset(self, chosen: Int[Tensor, " chosen"]) -> SymmetricTask:
         """The same function on some of the sets, given by their positions; among them must be one of k features."""
+        assert self.truth is not None
         return SymmetricTask(self.m, self.truth, self.sets[chosen], self.name)
 
     def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
