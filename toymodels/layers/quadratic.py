@@ -40,7 +40,7 @@ def _own(layer: nn.Module, task: Task) -> LinearReadoff:
     role="construction",
     order=24,
     source="Vaintrob, Mendel, Hänni 2024, section 1.5; d = r²",
-    own_readoff=_own
+    own_readoff=_own,
     own_source="product of two features' directions (Vaintrob et al. 2024, section 1.5)",
     reads=lambda task: isinstance(task, PairTask),
     check=lambda d: root(d),
