@@ -50,6 +50,14 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class CheckConfig:
+    """Put every member that a plugin registers through the checks that ours pass."""
+
+    file: tyro.conf.Positional[Path]
+    """Python file of your own."""
+
+
+@dataclass(frozen=True)
 class ResultsConfig:
     """Print one tidy table of all finished runs below a folder: a row for each run, seed, task, first layer and readoff."""
 
@@ -73,6 +81,14 @@ def _show(config: ShowConfig) -> str:
     from toymodels.experiments.show import describe
 
     return describe(config.run, config.evaluate)
+
+
+def _check(config: CheckConfig) -> tuple[str, int]:
+    from toymodels.testing import check_plugin
+
+    verdicts = list(check_plugin(config.file))
+    lines = [f"{noun} {name}: {wrong or 'passes every check'}" for noun, name, wrong in verdicts]
+    return "\n".join(lines), int(any(wrong for *_, wrong in verdicts))
 
 
 def _results(config: ResultsConfig) -> str:
@@ -177,6 +193,9 @@ def commands() -> dict[str, Command]:
             _of("experiments.search", "SearchConfig"),
             lambda config: _of("experiments.search", "measure")()(config),
             True,
+        ),
+        "check": Command(
+            "Put every member that a plugin registers through the checks that ours pass.", lambda: CheckConfig, _check
         ),
         "results": Command(
             "Print one tidy table of all finished runs below a folder.", lambda: ResultsConfig, _results

@@ -53,6 +53,13 @@ class Member:
     """Place in tables and figures: small numbers first, equal ones as they were registered."""
 
     @property
+    def plugin(self) -> Path | None:
+        """The plugin file that registered it, if one did."""
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        path = Path(code.co_filename).resolve() if code is not None else None
+        return path if path in _plugins else None
+
+    @property
     def about(self) -> str:
         """The first line of the function's docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]

@@ -76,7 +76,7 @@ def run(kind: str, config: Any) -> Path:
     Raises InputError for wrong settings or a folder that holds another run, before anything is written; Interrupted on Ctrl-C.
     """
     from toymodels.runs.identity import to_dict
-    from toymodels.runs.record import FORMAT, locked, open_record
+    from toymodels.runs.record import FORMAT, locked, open_record, run_name
     from toymodels.runs.settings import check_device
     from toymodels.runs.storage import write_json
     from toymodels.runs.table import tidy
@@ -92,7 +92,7 @@ def run(kind: str, config: Any) -> Path:
         if not isinstance(result, Result):
             result = Result(list(result))
         rows = tidy(kind, folder.name, to_dict(config), result.rows)
-        content = {"format": FORMAT, "rows": rows, **result.extra}
+        content = {"format": FORMAT, "name": run_name(kind, config), "rows": rows, **result.extra}
         write_json(folder / "results.json", content)
         if getattr(config, "json", None) is not None:
             write_json(config.json, content)

@@ -86,7 +86,9 @@ class SearchConfig:
         check_whole(least=1, pairs=self.pairs, steps=self.steps, most_inputs=self.most_inputs)
         task_name(self.task)
         if not is_metric(self.metric) or self.metric in ("within_quarter", "seconds"):
-            raise InputError(f"metric {self.metric!r}: name an error, such as worst_error, mean_worst_error or rms_ones")
+            raise InputError(
+                f"metric {self.metric!r}: name an error, such as worst_error, mean_worst_error or rms_ones"
+            )
         if not all(0 < error < math.inf for error in self.reach):
             raise InputError(f"reach = {self.reach}: the errors to pass must be positive numbers")
         for method in self.methods:
@@ -119,7 +121,7 @@ class Search:
     seed: int
 
     def grid(self) -> list[int]:
-        """Return the numbers that are tried, whole and even, rising by √2; a width that the layer cannot have gives way to one nearby."""
+        """Return the numbers that are tried: even, rising by √2; a width that the layer cannot have gives way to the nearest."""
         from toymodels.core.features import make_features
 
         config = self.config
@@ -231,7 +233,9 @@ def run_search(search: Search, position: int = 0) -> None:
     elif config.over == "d":
         bracket(error, grid, config.reach, search.start())
     else:  # errors rise with m: along −m they fall
-        bracket(lambda number: error(-number), [-m for m in reversed(grid)], config.reach, -min(search.start(), grid[-1]))
+        bracket(
+            lambda number: error(-number), [-m for m in reversed(grid)], config.reach, -min(search.start(), grid[-1])
+        )
 
 
 def bracket(error: Callable[[int], float], grid: Sequence[int], levels: Sequence[float], start: int) -> None:

@@ -51,9 +51,20 @@ def read_result(folder: Path) -> dict[str, Any]:
         except (KeyError, TypeError, AttributeError, ValueError):
             rows = []
         extra = {key: content.get(key, empty) for key, empty in (("genericity", {}), ("notes", []))}
-        content = {"format": OLD_FORMAT, "rows": tidy(saved.kind, folder.name, saved.config, rows), **extra}
+        settings = {key: value for key, value in saved.config.items() if key not in NOT_IN_IDENTITY}
+        name = f"{saved.kind} {json.dumps(settings, sort_keys=True)}"
+        content = {
+            "format": OLD_FORMAT,
+            "name": name,
+            "rows": tidy(saved.kind, folder.name, saved.config, rows),
+            **extra,
+        }
     tidy_rows = content.get("rows") if isinstance(content, dict) else None
-    if not tidy_rows or not all(isinstance(row, dict) and row.keys() >= _NEEDED for row in tidy_rows):
+    if (
+        not tidy_rows
+        or "name" not in content
+        or not all(isinstance(row, dict) and row.keys() >= _NEEDED for row in tidy_rows)
+    ):
         raise InputError(f"{folder / 'results.json'} is damaged: delete the run's folder and repeat the run")
     return content
 
@@ -70,9 +81,8 @@ def read_table(folder: Path | str) -> list[Row]:
     runs = sorted(path.parent for path in folder.rglob("config.json") if (path.parent / "results.json").exists())
     distinct: dict[str, list[Row]] = {}
     for run in runs:
-        rows: list[Row] = read_result(run)["rows"]
-        # What was asked for and what came out: the same run, wherever it stands and whatever its folder is called.
-        distinct.setdefault(json.dumps([{**row, "run": "", "seconds": 0} for row in rows], sort_keys=True), rows)
+        content = read_result(run)
+        distinct.setdefault(content["name"], content["rows"])
     table = [row for rows in distinct.values() for row in rows]
     if not table:
         raise InputError(f"{folder} holds no finished run: name the folder of a run or a sweep")
@@ -157,7 +167,10 @@ def describe(folder: Path) -> str:
         cells = [_shown(next(iter(members))[name]) for name in varying]
         lines.append((*cells, str(len(members)), *numbers))
     coverage = ", ".join(sorted({str(row["covered"]) for row in rows}))
-    note = f"worst error: largest |output − target| over all outputs and inputs covered ({coverage}); ± 95 % t intervals over seeds"
+    note = (
+        f"worst error: largest |output − target| over all outputs and inputs covered ({coverage}); "
+        "± 95 % t intervals over seeds"
+    )
     stopped = len({(row["kind"], row["run"]) for row in rows if row["stopped_at"] is not None})
     if stopped:
         note += f"\n{stopped:,} runs were stopped early"

@@ -98,7 +98,10 @@ def comparison(content: Mapping[str, Any]) -> str:
         blocks.append(f"{heading}\n{measured(table, ('first_layer', 'readoff'))}")
         if task in content["genericity"]:
             blocks.append(sentence(task, content["genericity"][task]))
-    proved = "Minimax errors are the smallest any linear readoff of that layer reaches, each proved by a dual certificate unless\nmarked."
+    proved = (
+        "Minimax errors are the smallest any linear readoff of that layer\n"
+        "reaches, each proved by a dual certificate unless marked."
+    )
     blocks.append(f"{LEGEND} {proved}" if any(row["readoff"] == "minimax" for row in rows) else LEGEND)
     return "\n\n".join([*blocks, *content["notes"]])
 
