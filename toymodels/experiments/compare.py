@@ -21,7 +21,6 @@ from toymodels.experiments.settings import NetworkSettings, check_layer
 from toymodels.experiments.train import first_layer, layer_width
 from toymodels.fast.least_squares import balanced, least_squares
 from toymodels.fast.minimax import check_minimax
-from toymodels.figures.histograms import draw_comparison
 from toymodels.layers import CONSTRUCTIONS
 from toymodels.layers.null_models import CONTROLS
 from toymodels.parallel.processes import run_jobs
@@ -323,6 +322,8 @@ def run_compare(config: CompareConfig) -> Path:
     Raises InputError for a device that is not there, a readoff that cannot be found on these inputs or a folder that
     holds another run, each before anything is written; Interrupted on Ctrl-C.
     """
+    from toymodels.figures.draw import draw_run
+
     check_device(config.device)
     for gate in config.task:
         config.check_inputs(config.features(), config.make_task(gate))
@@ -335,7 +336,7 @@ def run_compare(config: CompareConfig) -> Path:
         table = aggregate(rows)
         answers = genericity(rows, config.frozen_layer)
         result = {"rows": table, "genericity": answers, "notes": notes(config)}
-        figures = draw_comparison(rows, config, folder) if config.figures else []
+        figures = [path for path in draw_run(folder) if path.suffix == ".png"] if config.figures else []
         write_json(folder / "results.json", result)
         if config.json is not None:
             write_json(config.json, result)
