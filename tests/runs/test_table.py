@@ -6,10 +6,10 @@ import sys
 import types
 
 import pytest
+from toymodels.experiments.bench import FIGURES
 
 from toymodels.cli import main
 from toymodels.errors import InputError
-from toymodels.experiments.bench import FIGURES
 from toymodels.experiments.compare import CompareConfig, run_compare
 from toymodels.experiments.train import TrainConfig, run_train
 from toymodels.runs import table as results

@@ -58,10 +58,8 @@ class CompareConfig(NetworkSettings):
         load_plugins(self.plugin)  # before any name is looked up
         check_different("task", [task_name(task) for task in self.task], task=self.task)
         frozen, _ = LAYERS.named(self.frozen_layer)
-        if frozen.role in ("none", "trained"):
-            raise InputError(
-                f"frozen_layer {self.frozen_layer} is the name of another row of the table: name a random layer"
-            )
+        if frozen.role in ("none", "trained", "null"):
+            raise InputError(f"frozen_layer {self.frozen_layer} does not stay as it was drawn: name a random layer")
         object.__setattr__(self, "frozen_layer", LAYERS.canonical(self.frozen_layer))
         if self.layers is not None:
             names = [name if name == "all" else LAYERS.canonical(name) for name in self.layers]

@@ -76,10 +76,10 @@ def run(kind: str, config: Any) -> Path:
     Raises InputError for wrong settings or a folder that holds another run, before anything is written; Interrupted on Ctrl-C.
     """
     from toymodels.runs.identity import to_dict
-    from toymodels.runs.record import FORMAT, locked, open_record
+    from toymodels.runs.record import FORMAT, load_config, locked, open_record
     from toymodels.runs.settings import check_device
     from toymodels.runs.storage import write_json
-    from toymodels.runs.table import tidy
+    from toymodels.runs.table import read_result, tidy
     from toymodels.runs.tracking import Mirror, check_mirror
 
     experiment = EXPERIMENTS[kind]
@@ -87,6 +87,10 @@ def run(kind: str, config: Any) -> Path:
     experiment.check(config)
     check_mirror(config.wandb)
     folder = open_record(kind, config, config.out)
+    if load_config(folder).format != FORMAT:  # finished by an earlier version: it is read, not made again
+        if getattr(config, "json", None) is not None:
+            write_json(config.json, read_result(folder))
+        return folder
     with locked(folder), Mirror(config, kind, folder) as mirror:
         result = experiment.function(config, folder, mirror.progress)
         if not isinstance(result, Result):
@@ -108,11 +112,11 @@ def _draw(experiment: Experiment, config: Any, folder: Path) -> list[Path]:
     """Draw the figures of a finished run; a figure that fails costs one sentence, not the run."""
     if not getattr(config, "figures", False):
         return []
-    from toymodels.figures.draw import draw_run
-
     drawn: list[Path] = []
     for name in experiment.figures:
         try:
+            from toymodels.figures.draw import draw_run
+
             drawn += draw_run(name, folder)
         except Exception as error:  # results are on disk already, whatever happens to a picture
             reason = str(error).partition("\n")[0]

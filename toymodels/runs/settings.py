@@ -173,5 +173,3 @@ def evaluation_inputs(
     if features.n_inputs <= ENUMERATION_LIMIT and features.n_inputs * task.n_outputs <= EXHAUSTIVE_LIMIT:
         return features.enumerate(device=device)
     return features.sampled(eval_inputs, derive_seed(seed, purpose), device)
-
-

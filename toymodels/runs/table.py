@@ -18,7 +18,7 @@ from typing import Any
 from toymodels.errors import InputError
 from toymodels.runs.identity import NOT_IN_IDENTITY
 from toymodels.runs.metrics import ABOUT, is_metric, metric_columns, title
-from toymodels.runs.old import rows_of_old_run
+from toymodels.runs.old import SILENT, rows_of_old_run
 from toymodels.runs.record import OLD_FORMAT, load_config
 from toymodels.runs.storage import check_writable, read_json, write_atomically
 from toymodels.runs.text import number, render
@@ -51,7 +51,11 @@ def read_result(folder: Path) -> dict[str, Any]:
         except (KeyError, TypeError, AttributeError, ValueError):
             rows = []
         extra = {key: content.get(key, empty) for key, empty in (("genericity", {}), ("notes", []))}
-        content = {"format": OLD_FORMAT, "rows": tidy(saved.kind, folder.name, saved.config, rows), **extra}
+        content = {
+            "format": OLD_FORMAT,
+            "rows": tidy(saved.kind, folder.name, {**SILENT, **saved.config}, rows),
+            **extra,
+        }
     tidy_rows = content.get("rows") if isinstance(content, dict) else None
     if not tidy_rows or not all(isinstance(row, dict) and row.keys() >= _NEEDED for row in tidy_rows):
         raise InputError(f"{folder / 'results.json'} is damaged: delete the run's folder and repeat the run")
@@ -72,7 +76,9 @@ def read_table(folder: Path | str) -> list[Row]:
     for run in runs:
         rows: list[Row] = read_result(run)["rows"]
         # What was asked for and what came out: the same run, wherever it stands and whatever its folder is called.
-        distinct.setdefault(json.dumps([{**row, "run": "", "seconds": 0} for row in rows], sort_keys=True), rows)
+        distinct.setdefault(
+            json.dumps([{**row, "run": "", "seconds": 0, "threads": 0} for row in rows], sort_keys=True), rows
+        )
     table = [row for rows in distinct.values() for row in rows]
     if not table:
         raise InputError(f"{folder} holds no finished run: name the folder of a run or a sweep")

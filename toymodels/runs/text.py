@@ -59,7 +59,7 @@ def measured(rows: Sequence[Row], about: Sequence[str]) -> str:
     metrics = metric_columns(rows)
     # A root mean square over everything says little beside those of the groups, unless there are none.
     if any(name.startswith("rms_") for name in metrics):
-        metrics.remove("rms")
+        metrics = [name for name in metrics if name != "rms"]
     cells = []
     for row in rows:
         numbers = [
