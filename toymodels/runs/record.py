@@ -28,15 +28,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from toymodels.registry import parse_call, plugin_digest
-from toymodels.runs.identity import from_dict, identity, plugin_code, short_hash, to_dict, upgraded
-from toymodels.errors import InputError
 from toymodels.core.layers import LAYERS, Embedded, FirstLayer, IdentityLayer, make_layer, unwrap
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
-from toymodels.runs.storage import check_writable, read_json, write_atomically, write_json
-from toymodels.core.tasks import PairTask, Task, make_task
+from toymodels.core.tasks import Task, make_task
 from toymodels.core.training import Progress
+from toymodels.errors import InputError
+from toymodels.registry import parse_call, plugin_digest
+from toymodels.runs.identity import from_dict, identity, plugin_code, short_hash, to_dict, upgraded
+from toymodels.runs.storage import check_writable, read_json, write_atomically, write_json
 
 FORMAT = 2
 """Version of the record's layout; one that is not known is refused, not guessed at."""

@@ -57,7 +57,11 @@ def read_result(folder: Path) -> dict[str, Any]:
             **extra,
         }
     tidy_rows = content.get("rows") if isinstance(content, dict) else None
-    if not tidy_rows or not all(isinstance(row, dict) and row.keys() >= _NEEDED for row in tidy_rows):
+    if (
+        not isinstance(tidy_rows, list)
+        or not tidy_rows
+        or not all(isinstance(row, dict) and row.keys() >= _NEEDED for row in tidy_rows)
+    ):
         raise InputError(f"{folder / 'results.json'} is damaged: delete the run's folder and repeat the run")
     return content
 
@@ -163,7 +167,10 @@ def describe(folder: Path) -> str:
         cells = [_shown(next(iter(members))[name]) for name in varying]
         lines.append((*cells, str(len(members)), *numbers))
     coverage = ", ".join(sorted({str(row["covered"]) for row in rows}))
-    note = f"worst error: largest |output − target| over all outputs and inputs covered ({coverage}); ± 95 % t intervals over seeds"
+    note = (
+        f"worst error: largest |output − target| over all outputs and inputs covered ({coverage}); ± 95 % t intervals over "
+        "seeds"
+    )
     stopped = len({(row["kind"], row["run"]) for row in rows if row["stopped_at"] is not None})
     if stopped:
         note += f"\n{stopped:,} runs were stopped early"

@@ -84,6 +84,11 @@ LEGEND = (
     "outputs with |error| ≤ 1/4."
 )
 
+PROVED = (
+    " Minimax errors are the smallest any linear readoff of that layer reaches, each\nproved by a dual certificate unless "
+    "marked."
+)
+
 
 def comparison(content: Mapping[str, Any]) -> str:
     """Write the tables of a comparison, a task each, and the sentence on genericity below each."""
@@ -98,8 +103,8 @@ def comparison(content: Mapping[str, Any]) -> str:
         blocks.append(f"{heading}\n{measured(table, ('first_layer', 'readoff'))}")
         if task in content["genericity"]:
             blocks.append(sentence(task, content["genericity"][task]))
-    proved = "Minimax errors are the smallest any linear readoff of that layer reaches, each proved by a dual certificate unless\nmarked."
-    blocks.append(f"{LEGEND} {proved}" if any(row["readoff"] == "minimax" for row in rows) else LEGEND)
+    proved = any(row["readoff"] == "minimax" for row in rows)
+    blocks.append(LEGEND + (PROVED if proved else ""))
     return "\n\n".join([*blocks, *content["notes"]])
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from toymodels.core.training import Progress
+from toymodels.errors import InputError
+from toymodels.parallel.processes import bars
 from toymodels.runs.identity import identity
 from toymodels.runs.record import read_metrics
 from toymodels.runs.settings import RunSettings
-from toymodels.errors import InputError
-from toymodels.parallel.processes import bars
-from toymodels.core.training import Progress
 
 
 def wandb_mode(chosen: str | None) -> str:
