@@ -98,10 +98,14 @@ def _run_one(config: RunConfig) -> str:
         raise InputError(f"{config.file} holds no configuration: it must be a JSON object of its fields")
     # An agent of W&B adds its own notes to the sweep's parameters.
     values = {key: value for key, value in values.items() if not key.startswith("_wandb")}
-    load_plugins(values.get("plugin", ()))
+    named = values.get("plugin")
+    load_plugins(named if isinstance(named, list) else ())
     experiment = EXPERIMENTS[config.kind]
-    named = {"out": config.out} if config.out else {}
-    return _do(config.kind, from_dict(experiment.config, {**values, **named}))
+    if config.out:
+        values["out"] = config.out
+    if config.plugin:
+        values["plugin"] = [*config.plugin, *(named or ())]
+    return _do(config.kind, from_dict(experiment.config, values))
 
 
 def _do(kind: str, config: Any) -> str:

@@ -4,10 +4,10 @@ import itertools
 import json
 
 import numpy as np
+from toymodels.runs.config import NOT_IN_IDENTITY, to_dict
 
 from toymodels.experiments.compare import CompareConfig
 from toymodels.experiments.train import TrainConfig
-from toymodels.runs.config import NOT_IN_IDENTITY, to_dict
 
 LINES = (("identity", "constant"), ("gaussian", "analytic"), ("gaussian", "minimax"), ("trained", "trained"),
          ("trained", "minimax"))  # fmt: skip

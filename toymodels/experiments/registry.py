@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toymodels.errors import InputError
 from toymodels.registry import Member, Registry
 
 Row = dict[str, Any]
@@ -125,12 +124,3 @@ def _draw(experiment: Experiment, config: Any, folder: Path) -> list[Path]:
                 file=sys.stderr,
             )
     return drawn
-
-
-def experiment_of(kind: str) -> Experiment:
-    """Return a kind of run by name. Raises InputError for an unknown one, which a plugin may have to bring."""
-    if kind not in EXPERIMENTS:
-        raise InputError(
-            f"unknown kind of run {kind!r}: this version knows {', '.join(EXPERIMENTS)} (a plugin may bring more)"
-        )
-    return EXPERIMENTS[kind]

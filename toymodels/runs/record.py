@@ -107,7 +107,7 @@ def _difference(saved: Saved, kind: str, config: Any) -> str:
     """Say in which setting a record differs from a run; nothing where it is the same run."""
     if saved.kind != kind:
         return f"a {saved.kind}, not a {kind}"
-    if sorted(saved.plugin_code) != sorted(plugin_code(config)):
+    if set(saved.plugin_code) != set(plugin_code(config)):
         return "the code of a plugin has changed, or another plugin is named"
     # As a configuration of today: settings that there were not then have their defaults.
     old, new = identity(from_dict(type(config), {**saved.config, "plugin": config.plugin})), identity(config)

@@ -45,7 +45,7 @@ def read_result(folder: Path) -> dict[str, Any]:
     """
     saved = load_config(folder)
     content: dict[str, Any] = read_json(folder / "results.json")
-    if saved.format == OLD_FORMAT:
+    if saved.format == OLD_FORMAT and isinstance(content, dict):
         try:
             rows = rows_of_old_run(saved, content)
         except (KeyError, TypeError, AttributeError, ValueError):
