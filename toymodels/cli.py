@@ -176,6 +176,12 @@ def commands() -> dict[str, Command]:
             _sweep,
             True,
         ),
+        "search": Command(
+            "Find how wide each first layer must be for an error, or how many features fit in a width.",
+            _of("experiments.search", "SearchConfig"),
+            lambda config: _of("experiments.search", "measure")()(config),
+            True,
+        ),
         "results": Command(
             "Print one tidy table of all finished runs below a folder.", lambda: ResultsConfig, _results
         ),

@@ -190,7 +190,7 @@ class Registry(Generic[M]):
         """The same call in one way of writing it: known knobs by name, in the member's order; defaults left out."""
         member, knobs = self.named(call)
         set_ = [f"{key}={knobs[key]}" for key, default in member.knobs.items() if knobs.get(key, default) != default]
-        return f"{member.name}({', '.join(set_)})" if set_ else member.name
+        return f"{member.name}({','.join(set_)})" if set_ else member.name
 
 
 def name_is_plain(name: str) -> bool:
@@ -278,5 +278,5 @@ def plugin_digest(path: Path | str) -> str:
 
 
 def loaded_plugins() -> list[Path]:
-    """The plugins of this process, for its workers."""
-    return list(_plugins)
+    """The plugins of this process, for its workers: those whose file is still there."""
+    return [path for path in _plugins if path.is_file()]

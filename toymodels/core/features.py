@@ -210,12 +210,12 @@ class SparseFeatures(Features):
                 f"that is, between 0 and m = {m} features active in expectation"
             )
         counts = count_distributions.independent(m, p)
-        return cls._named(m, counts / counts.sum(), f"{m} independent, {p * m:g} in expectation", values)
+        return cls._named(m, counts / counts.sum(), f"each of {m} with probability {p:g}", values)
 
     @classmethod
     def _named(cls, m: int, counts: Float[np.ndarray, " counts"], name: str, values: str) -> SparseFeatures:
         member, _ = VALUES.named(values)
-        described = f", {member.description}" if member.description else ""
+        described = f" (values {member.description})" if member.description else ""
         return cls(m, tuple(counts.tolist()), name + described, VALUES.canonical(values))
 
     @property

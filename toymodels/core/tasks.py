@@ -267,6 +267,8 @@ def make_task(
     task: Task = member.call(
         {**kept, "m": m, "seed": seed, "pairs": kept.get("pairs", None) if stored else pairs}, knobs
     )
+    if "(" not in task.name:  # one that names its knobs itself does so for good
+        task.name = TASKS.canonical(Gate.alias(text))
     if stored is None or "chosen" not in stored:
         return task
     return task.subset(stored["chosen"])

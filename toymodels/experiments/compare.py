@@ -56,7 +56,9 @@ class CompareConfig(NetworkSettings):
         from toymodels.runs.storage import check_writable
 
         load_plugins(self.plugin)  # before any name is looked up
-        check_different("task", [task_name(task) for task in self.task], task=self.task)
+        names = [task_name(task) for task in self.task]
+        check_different("task", names, task=self.task)
+        object.__setattr__(self, "task", tuple(names))
         frozen, _ = LAYERS.named(self.frozen_layer)
         if frozen.role in ("none", "trained", "null"):
             raise InputError(f"frozen_layer {self.frozen_layer} does not stay as it was drawn: name a random layer")

@@ -30,7 +30,7 @@ class TrainConfig(NetworkSettings):
         from toymodels.registry import load_plugins
 
         load_plugins(self.plugin)  # before any name is looked up
-        task_name(self.task)
+        object.__setattr__(self, "task", task_name(self.task))
         super().__post_init__()
 
     def task_names(self) -> tuple[str, ...]:

@@ -117,7 +117,7 @@ def _solved_apart(
     with tempfile.TemporaryDirectory(prefix="minimax-") as folder:
         path = Path(folder) / "activations.npy"
         np.save(path, activations)
-        start = (path, context.RLock(), context.Value("i", 0), 1, os.getpid())
+        start = (path, context.RLock(), context.Value("i", 0), 1, os.getpid(), [])
         with ProcessPoolExecutor(workers, context, _start_worker, start) as pool:
             pending: deque[Future[list[Chebyshev]]] = deque()
             try:

@@ -89,7 +89,8 @@ class Suggestions:
                 )
             if code != there.get("plugin_code", []):
                 raise InputError(
-                    f"the folder {self.folder} holds a sweep with other code in its plugins: name another with --out, or delete it"
+                    f"the folder {self.folder} holds a sweep with other code in its plugins: name another with --out, or "
+                    "delete it"
                 )
             return
         foreign = self.folder.is_file() or (self.folder.exists() and _foreign(self.folder))
