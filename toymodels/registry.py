@@ -168,7 +168,7 @@ class Registry(Generic[M]):
         """(member, knobs) of a name with or without knobs: "bernoulli", "bernoulli(p=0.3)", "bernoulli(0.3)".
 
         `defaults` are values for the knobs that this member has and the call does not set.
-        Raises InputError for an unknown member or knob.
+        Raises InputError for an unknown member or knob, and for a word where a knob takes numbers.
         """
         name, given = parse_call(call)
         member = self[name]
@@ -181,6 +181,9 @@ class Registry(Generic[M]):
             if key not in known:
                 has = f"its knobs are {', '.join(known)}" if known else "it has none"
                 raise InputError(f"{self.noun} {call!r}: {name} has no knob {key!r}, {has}")
+            numeric = isinstance(known[key], int | float) and "str" not in str(member.parameters[key].annotation)
+            if numeric and isinstance(value, str):
+                raise InputError(f"{self.noun} {call!r}: {key} = {value} must be a number")
             knobs[key] = value
         return member, knobs
 
