@@ -75,7 +75,9 @@ LOSSES_TO_CHECK = [
 def test_gradients_are_finite_differences(loss):
     outputs, targets, weights = data()
     errors = outputs - targets
-    errors = (errors / errors.abs().max()).requires_grad_(True)  # powers of the size of the differences that rounding leaves
+    errors = (errors / errors.abs().max()).requires_grad_(
+        True
+    )  # powers of the size of the differences that rounding leaves
     assert torch.autograd.gradcheck(lambda e: loss(e, targets, weights), errors, rtol=1e-5, atol=1e-8)
 
 

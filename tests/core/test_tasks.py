@@ -98,7 +98,7 @@ def test_a_subset_is_some_outputs_of_the_whole(task):
         assert torch.equal(part.targets(x), task.targets(x)[:, chosen])
         assert torch.equal(part.targets(x, slice(1, 3)), part.targets(x)[:, 1:3])
         assert torch.equal(part.subset(torch.tensor([2])).targets(x), task.targets(x)[:, 2:3])
-    with pytest.raises(InputError, match="no output|empty"):
+    with pytest.raises(InputError, match=r"no output|empty"):
         task.subset(chosen[:0])
 
 
@@ -118,7 +118,7 @@ def test_tasks_by_name():
     again = make_task(made.name, 6, stored=made.stored())
     assert again.pairs.tolist() == made.pairs.tolist() == [[3, 0]]
     for wrong in ("nope", "and(k=3)"):
-        with pytest.raises(InputError, match="unknown task|no knob"):
+        with pytest.raises(InputError, match=r"unknown task|no knob"):
             task_name(wrong)
 
 

@@ -32,7 +32,9 @@ class Own(FirstLayer):
         return super().forward(x) + x.sum(1, keepdim=True)
 
 
-@pytest.mark.parametrize("layer", [gaussian(100, 5, 0), Own(torch.ones(5, 100), torch.zeros(5)), torch.nn.Linear(100, 5)])
+@pytest.mark.parametrize(
+    "layer", [gaussian(100, 5, 0), Own(torch.ones(5, 100), torch.zeros(5)), torch.nn.Linear(100, 5)]
+)
 @pytest.mark.parametrize("features", [SparseFeatures.at_most(100, 1), SparseFeatures(100, (1.0,), "none")])
 def test_any_layer_gives_what_it_gives(layer, features):
     inputs = features.enumerate()

@@ -74,9 +74,9 @@ class SymmetricTask(Task):
         return SymmetricTask(self.m, self.truth, self.sets[chosen], self.name)
 
     def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
-        """How many features of each set are active: k gathers, no table of inputs × sets × features."""
+        """Return how many features of each set are active: k gathers, no table of inputs × sets × features."""
         sets = self.sets[outputs].to(x.device)
-        filled = nn.functional.pad(x, (0, 1), value=1.0)
+        filled = nn.functional.pad((x != 0).to(x.dtype), (0, 1), value=1.0)
         number = filled.index_select(1, sets[:, 0])
         for place in range(1, self.k):
             number += filled.index_select(1, sets[:, place])
