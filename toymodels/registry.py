@@ -175,7 +175,7 @@ class Registry(Generic[M]):
         """(member, knobs) of a name with or without knobs: "bernoulli", "bernoulli(p=0.3)", "bernoulli(0.3)".
 
         `defaults` are values for the knobs that this member has and the call does not set.
-        Raises InputError for an unknown member or knob.
+        Raises InputError for an unknown member or knob, and for a word where a knob takes numbers.
         """
         name, given = parse_call(call)
         member = self[name]
@@ -190,6 +190,9 @@ class Registry(Generic[M]):
                 raise InputError(f"{self.noun} {call!r}: {name} has no knob {key!r}, {has}")
             if key in knobs:
                 raise InputError(f"{call!r} sets {key} twice: set it once")
+            numeric = isinstance(known[key], int | float) and "str" not in str(member.parameters[key].annotation)
+            if numeric and isinstance(value, str):
+                raise InputError(f"{self.noun} {call!r}: {key} = {value} must be a number")
             knobs[key] = value
         return member, {**{key: value for key, value in (defaults or {}).items() if key in known}, **knobs}
 
