@@ -21,8 +21,8 @@ from toymodels.errors import InputError
 from toymodels.experiments import show
 from toymodels.experiments.compare import CompareConfig, run_compare
 from toymodels.experiments.kinds import kind_of
-from toymodels.experiments.sizes import BoundsConfig, WidthConfig
 from toymodels.experiments.train import TrainConfig, run_train
+from toymodels.laws.sizes import BoundsConfig, WidthConfig
 from toymodels.runs.config import from_dict
 from toymodels.runs.storage import read_json
 from toymodels.sweeps.runner import SweepConfig, run_sweep
@@ -106,11 +106,11 @@ def _text(config: Any) -> str | None:
 
         return f"report: {write_report(config.folder, config.out or config.folder / 'report.html')}"
     if isinstance(config, WidthConfig):
-        from toymodels.experiments.width import run_width
+        from toymodels.laws.tables import run_width
 
         return run_width(config)
     if isinstance(config, BoundsConfig):
-        from toymodels.experiments.bounds import run_bounds
+        from toymodels.laws.tables import run_bounds
 
         return run_bounds(config)
     return None

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from toymodels.errors import InputError
-from toymodels.experiments.predictions import exact_shares, rms_by_value
 from toymodels.figures.fits import EXACT, PowerLaw, crossing, in_words, power_law
 from toymodels.figures.style import (
     GREY,
@@ -37,9 +36,10 @@ from toymodels.figures.table import (
     values,
 )
 from toymodels.runs import text as tables
-from toymodels.theory.extremes import maximum_law
+from toymodels.theory.counts import case_shares
+from toymodels.theory.extremes import max_error_distribution
 from toymodels.theory.gates import Gate
-from toymodels.theory.quadrants import error_std
+from toymodels.theory.quadrants import error_std, rms_by_value
 from toymodels.theory.rank import worst_error_floor
 from toymodels.theory.statistics import mean_interval
 
@@ -215,11 +215,15 @@ def _analytic(row: Row, task: str, error: str) -> float | None:
         return None
     if error == "worst_error":
         every = str(row.get("covered", "")).startswith("all ")
-        return maximum_law(gate, m, active, d, math.comb(m, active)).quantile(0.5) if d >= 10 and every else None
+        return (
+            max_error_distribution(gate, m, active, d, math.comb(m, active)).quantile(0.5)
+            if d >= 10 and every
+            else None
+        )
     value = {"rms_zeros": 0, "rms_ones": 1}.get(error)
     if value is None or value not in gate.truth:
         return None
-    return rms_by_value(gate, value, exact_shares(m, active), error_std(gate, active) ** 2 / d)
+    return rms_by_value(gate, value, case_shares(m, active), error_std(gate, active) ** 2 / d)
 
 
 def describe(rows: Sequence[Row], x: str, error: str) -> str:

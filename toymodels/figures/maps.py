@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float
 
 from toymodels.errors import InputError
-from toymodels.experiments.width import smallest
 from toymodels.figures.fits import EXACT, crossing, in_words
 from toymodels.figures.style import Drawing, heading, new_figure, series_name
 from toymodels.figures.table import (
@@ -27,10 +26,11 @@ from toymodels.figures.table import (
     values,
 )
 from toymodels.runs import text as tables
-from toymodels.theory.extremes import maximum_law
+from toymodels.theory.extremes import max_error_distribution
 from toymodels.theory.gates import Gate
 from toymodels.theory.rank import least_width
 from toymodels.theory.statistics import mean_interval
+from toymodels.theory.widths import smallest_width
 
 Grid = Float[np.ndarray, "rows columns"]
 
@@ -90,9 +90,9 @@ def widths(task: str, m: int, s: int, inputs: str, epsilon: float) -> dict[str, 
     gate = Gate.parse(task)
     found = {"no layer below (rank bound)": float(least_width(gate, m, 2 if inputs == "at_most" else s, epsilon))}
     if 2 <= s <= m - 2:
-        law = maximum_law(gate, m, s, 10, math.comb(m, s))
+        law = max_error_distribution(gate, m, s, 10, math.comb(m, s))
         found["analytic readoff (median law)"] = float(
-            smallest(lambda d: maximum_law(gate, m, s, d, math.comb(m, s)).cdf(epsilon) >= 0.5, 10)
+            smallest_width(lambda d: max_error_distribution(gate, m, s, d, math.comb(m, s)).cdf(epsilon) >= 0.5, 10)
         ) if law.shape.sigma.any() else math.nan  # fmt: skip
     return found
 

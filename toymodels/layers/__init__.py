@@ -14,7 +14,7 @@ from toymodels.layers.construction import Construction, Probability, Request
 from toymodels.readoffs.by_class import class_readoff, mean_readoff
 from toymodels.theory import two_valued
 from toymodels.theory.classes import solve_readoff
-from toymodels.theory.distributions import RADEMACHER, FiniteLaw, finite_classes
+from toymodels.theory.distributions import RADEMACHER, WeightDistribution, finite_classes
 from toymodels.theory.gates import Gate
 
 
@@ -51,7 +51,7 @@ def best_ternary(s: int) -> float:
     """The p, in steps of 1/40, whose unbiased readoff of U-AND by class has the least worst σ at exactly s active."""
 
     def sigma(p: float) -> float:
-        return float(solve_readoff(finite_classes(iid.ternary_law(p), s), Gate.parse("and")).sigma.max())
+        return float(solve_readoff(finite_classes(iid.ternary_weights(p), s), Gate.parse("and")).sigma.max())
 
     return min((np.arange(4, 41) / 40).tolist(), key=sigma)
 
@@ -60,8 +60,8 @@ def _ternary_p(request: Request) -> float:
     return best_ternary(request.s) if request.p is None else _number(request.p)
 
 
-def _ternary_law(request: Request) -> FiniteLaw:
-    return iid.ternary_law(_ternary_p(request))
+def _ternary_weights(request: Request) -> WeightDistribution:
+    return iid.ternary_weights(_ternary_p(request))
 
 
 def _check_ternary(m: int, d: int, p: Probability) -> None:
@@ -72,25 +72,27 @@ def _check_ternary(m: int, d: int, p: Probability) -> None:
 def _number(p: Probability) -> float:
     if p is None or isinstance(p, str):
         raise InputError(f"the share of weights in a ternary layer is a number in (0, 1], or left out: got {p!r}")
-    iid.ternary_law(p)
+    iid.ternary_weights(p)
     return float(p)
 
 
 def _ternary(request: Request) -> FirstLayer:
-    return iid.iid(_ternary_law(request), request.m, request.d, request.seed, name="ternary")
+    return iid.iid(_ternary_weights(request), request.m, request.d, request.seed, name="ternary")
 
 
 @functools.cache
-def four_class_law(s: int, gate: Gate) -> FiniteLaw:
-    """The two-valued law of least error constant at exactly s active features; that for AND where none computes the gate."""
+def four_class_weights(s: int, gate: Gate) -> WeightDistribution:
+    """The two-valued weights of least error constant at exactly s active features; that for AND where none computes the gate."""
     try:
-        return two_valued.fit(s, gate).law
+        return two_valued.fit(s, gate).weights
     except InputError:
-        return two_valued.fit(s).law
+        return two_valued.fit(s).weights
 
 
 def _four_class(request: Request) -> FirstLayer:
-    return iid.iid(four_class_law(request.s, request.task.gate), request.m, request.d, request.seed, name="four_class")
+    return iid.iid(
+        four_class_weights(request.s, request.task.gate), request.m, request.d, request.seed, name="four_class"
+    )
 
 
 def _targeted(request: Request) -> FirstLayer:
@@ -108,7 +110,7 @@ CONSTRUCTIONS: dict[str, Construction] = {
     ),
     "ternary": Construction(
         _ternary,
-        lambda request, layer: class_readoff(layer, request.task, request.s, _ternary_law(request)),
+        lambda request, layer: class_readoff(layer, request.task, request.s, _ternary_weights(request)),
         "by class of a neuron's two weights (derived here)",
         check=_check_ternary,
         share=_ternary_p,
@@ -133,9 +135,9 @@ CONSTRUCTIONS: dict[str, Construction] = {
     "four_class": Construction(
         _four_class,
         lambda request, layer: class_readoff(
-            layer, request.task, request.s, four_class_law(request.s, request.task.gate)
+            layer, request.task, request.s, four_class_weights(request.s, request.task.gate)
         ),
-        "A − B1 − B2 + C by class (Newgas 2025), with the best two-valued law (derived here)",
+        "A − B1 − B2 + C by class (Newgas 2025), with the best two-valued weights (derived here)",
     ),
 }
 """Constructions by name, for the settings `layer`, `frozen_layer` and `layers`. Add your own to set it beside the others."""

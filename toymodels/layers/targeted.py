@@ -29,8 +29,7 @@ from toymodels.core.layers import FirstLayer, behind
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
-from toymodels.errors import InputError
-from toymodels.theory.counts import check_whole
+from toymodels.errors import InputError, check_whole
 
 LAW = "targeted"
 _ROWS = 1024  # gates drawn at a time; part of what a seed means

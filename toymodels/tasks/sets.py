@@ -13,8 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from toymodels.core.tasks import ALL, Task
-from toymodels.errors import InputError
-from toymodels.theory.counts import check_whole
+from toymodels.errors import InputError, check_whole
 
 OUTPUT_LIMIT = 200_000
 """Outputs; more sets than this are refused (a readoff holds outputs × neurons numbers)."""
