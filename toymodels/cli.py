@@ -174,13 +174,13 @@ def commands() -> dict[str, Command]:
         "show": Command("Print a run from its record.", lambda: ShowConfig, _show),
         "bounds": Command(
             "Print each prediction and floor at one size with its source, and measurements beside them.",
-            _of("experiments.sizes", "BoundsConfig"),
-            lambda config: _of("experiments.bounds", "run_bounds")()(config),
+            _of("laws.sizes", "BoundsConfig"),
+            lambda config: _of("laws.tables", "run_bounds")()(config),
         ),
         "width": Command(
             "Print how wide the layer must be for an error ε, by each law and each lower bound.",
-            _of("experiments.sizes", "WidthConfig"),
-            lambda config: _of("experiments.width", "run_width")()(config),
+            _of("laws.sizes", "WidthConfig"),
+            lambda config: _of("laws.tables", "run_width")()(config),
         ),
         "run": Command(
             "Do one run from a file of its configuration, as agents of W&B sweeps call it.",
