@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -30,6 +32,18 @@ def parse(
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__context__
         raise cause or InputError(_sentence(shown.getvalue())) from None
+
+
+def run_script(settings: type[Any], work: Callable[[Any], object], description: str | None = None) -> None:
+    """Run a script: read its settings from the arguments, print what `work` returns of them.
+
+    A wrong input, or a file that cannot be read or written, is one sentence on the standard error and exit status 2.
+    """
+    try:
+        print(work(parse(settings, description)))
+    except (InputError, OSError) as error:
+        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _sentence(box: str) -> str:
