@@ -53,7 +53,14 @@ class Member:
     """Place in tables and figures: small numbers first, equal ones as they were registered."""
 
     @property
-    def text(self) -> str:
+    def plugin(self) -> Path | None:
+        """The plugin file that registered it, if one did."""
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        path = Path(code.co_filename).resolve() if code is not None else None
+        return path if path in _plugins else None
+
+    @property
+    def about(self) -> str:
         """The first line of the function's docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
@@ -188,7 +195,7 @@ class Registry(Generic[M]):
         """The same call in one way of writing it: known knobs by name, in the member's order; defaults left out."""
         member, knobs = self.named(call)
         set_ = [f"{key}={knobs[key]}" for key, default in member.knobs.items() if knobs.get(key, default) != default]
-        return f"{member.name}({', '.join(set_)})" if set_ else member.name
+        return f"{member.name}({','.join(set_)})" if set_ else member.name
 
 
 def name_is_plain(name: str) -> bool:
@@ -246,7 +253,7 @@ def load_plugins(files: Sequence[Path | str]) -> None:
     for file in files:
         path = Path(file).resolve()
         digest = plugin_digest(path)
-        if _plugins.get(path) == digest:
+        if digest in _plugins.values():  # this file, or a record's copy of it
             continue
         name = f"toymodels_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
         spec = importlib.util.spec_from_file_location(name, path)

@@ -5,16 +5,17 @@ import math
 import numpy as np
 import pytest
 import torch
+from toymodels.fast.tallies import SLACK
 
 from toymodels.core import evaluation as module
 from toymodels.core.evaluation import HISTOGRAM_EDGES, evaluate
 from toymodels.core.features import Inputs, SparseFeatures
-from toymodels.core.layers import IdentityLayer, gaussian
+from toymodels.core.layers import IdentityLayer
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import InputError
-from toymodels.fast.tallies import SLACK
+from toymodels.layers.random import gaussian
 from toymodels.theory.gates import Gate
 
 

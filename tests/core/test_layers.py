@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from toymodels.core.features import SparseFeatures, dense
-from toymodels.core.layers import ACTIVATIONS, FirstLayer, IdentityLayer, gaussian, kaiming, make_layer
+from toymodels.core.layers import ACTIVATIONS, FirstLayer, IdentityLayer, make_layer
 from toymodels.errors import InputError
+from toymodels.layers.random import gaussian, kaiming
 
 
 def test_a_layer_is_activation_of_an_affine_map():

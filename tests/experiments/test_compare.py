@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from toymodels.experiments.bench import FIGURES
 
 from toymodels.core.layers import LAYERS, FirstLayer
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.experiments import compare
-from toymodels.experiments.bench import FIGURES
 from toymodels.experiments.compare import CompareConfig, run_compare
 from toymodels.experiments.genericity import aggregate, genericity
 from toymodels.runs.storage import read_json

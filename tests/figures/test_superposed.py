@@ -198,7 +198,7 @@ def test_all_methods_read_the_same_pairs(script):
     small = script.SuperposedConfig(pairs=5, steps=3)
     chosen = script.sample(12, 5, 3)
     assert script.superposed(small, "gaussian", 12, 16, 3).pairs == chosen
-    from toymodels.runs.config import derive_seed
+    from toymodels.core.seeds import derive_seed
 
     order = torch.randperm(66, generator=torch.Generator().manual_seed(derive_seed(3, "pairs")))[:5].sort().values
     assert PairTask(12, "and").subset(order).pairs.tolist() == [list(pair) for pair in chosen]

@@ -7,11 +7,12 @@ from scipy import stats
 
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import SparseFeatures
-from toymodels.core.layers import IdentityLayer, gaussian
+from toymodels.core.layers import IdentityLayer
 from toymodels.core.network import Network
 from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import InputError
 from toymodels.layers.iid import bernoulli, iid, rademacher, ternary, ternary_law
+from toymodels.layers.random import gaussian
 from toymodels.readoffs.by_class import class_readoff, fitted_class_readoff, mean_readoff
 from toymodels.theory.bernoulli import activation_moments, bernoulli_errors, debias, mean_reciprocal
 from toymodels.theory.classes import solve_readoff

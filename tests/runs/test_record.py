@@ -4,7 +4,8 @@ import os
 import pytest
 import torch
 
-from toymodels.core.layers import LAYERS, IdentityLayer, gaussian
+from toymodels.core.layers import IdentityLayer, LAYERS
+from toymodels.layers.random import gaussian
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask
@@ -32,14 +33,14 @@ def readoff(width):
 
 @pytest.mark.parametrize("layer", [gaussian(6, 4, 0, "gelu", scale=2.0, bias=0.5), IdentityLayer(6)])
 def test_a_network_comes_back_whole(layer, tmp_path):
-    network = Network(layer, readoff(4 if layer.law == "gaussian" else 6))
+    network = Network(layer, readoff(4 if layer.origin == "gaussian" else 6))
     save_network(tmp_path / "n.safetensors", network, TASK, {"note": torch.tensor([1, 2])})
     again, task, extra = load_network(tmp_path / "n.safetensors")
     x = torch.rand(3, 6)
     assert torch.equal(network(x), again(x))
     assert task.pairs.tolist() == TASK.pairs.tolist()
     assert (task.gate, extra["note"].tolist()) == (TASK.gate, [1, 2])
-    assert (again.layer.law, getattr(again.layer, "scale", None)) == (layer.law, getattr(layer, "scale", None))
+    assert (again.layer.origin, getattr(again.layer, "scale", None)) == (layer.origin, getattr(layer, "scale", None))
 
 
 class Cosine(torch.nn.Module):

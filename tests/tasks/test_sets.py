@@ -9,14 +9,14 @@ import torch
 
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import SparseFeatures
-from toymodels.core.layers import gaussian
+from toymodels.core.least_squares import balanced, least_squares
+from toymodels.core.minimax import minimax
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask
 from toymodels.core.training import Trainer, TrainingSettings, train
 from toymodels.errors import InputError
-from toymodels.fast.least_squares import balanced, least_squares
-from toymodels.fast.minimax import minimax
+from toymodels.layers.random import gaussian
 from toymodels.tasks.sets import OUTPUT_LIMIT, SymmetricTask, conjunction, members
 
 SETS = [(0, 3, 5), (4, 1, 2), (0, 3, 5)]

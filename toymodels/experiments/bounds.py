@@ -8,7 +8,7 @@ from toymodels.experiments.checks import Checked, check
 from toymodels.experiments.predictions import Row, rows, span
 from toymodels.experiments.sizes import BoundsConfig
 from toymodels.runs import text as tables
-from toymodels.runs.config import to_dict
+from toymodels.runs.identity import to_dict
 from toymodels.runs.storage import write_json
 from toymodels.theory.gates import Gate
 

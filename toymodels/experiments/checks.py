@@ -16,9 +16,12 @@ from tqdm import tqdm
 
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import Inputs, SparseFeatures
-from toymodels.core.layers import IdentityLayer, gaussian
+from toymodels.core.layers import IdentityLayer
+from toymodels.core.least_squares import balanced, least_squares
+from toymodels.core.minimax import minimax
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.seeds import derive_seed
 from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
 from toymodels.experiments.predictions import (
@@ -35,8 +38,6 @@ from toymodels.experiments.predictions import (
     varying_solution,
 )
 from toymodels.experiments.sizes import BoundsConfig
-from toymodels.fast.least_squares import balanced, least_squares
-from toymodels.fast.minimax import minimax
 from toymodels.fast.streaming import (
     CaseErrors,
     Rule,
@@ -46,7 +47,7 @@ from toymodels.fast.streaming import (
     sample_cases,
     stream_outputs,
 )
-from toymodels.runs.config import derive_seed
+from toymodels.layers.random import gaussian
 from toymodels.theory.bernoulli import best_probability, debias
 from toymodels.theory.extremes import maximum_law
 from toymodels.theory.gates import CASE_NAMES, Gate
@@ -340,7 +341,7 @@ class _Bench:
                 task, pairs = self._some_pairs(seed, FIT_PAIRS)
                 layer = gaussian(self.m, self.d, self.layer_seed(seed)).requires_grad_(False)
                 found = evaluate(Network(layer, balanced(layer, task, self.features, inputs)), task, inputs)
-                squares.append([group.rms**2 for group in found.cases])
+                squares.append([group.rms**2 for group in found.cases.values()])
             where = f"{self.layers}, {inputs.description} inputs, {pairs}"
             by_case = np.array(squares).T.tolist()
             return {name: Checked(*root_interval(means), where) for name, means in zip(names, by_case, strict=True)}
@@ -421,7 +422,7 @@ class _Bench:
         ), f"{limit:,} pairs sampled per layer"
 
     def _zero(self) -> float:
-        shares = self.features.case_probabilities()
+        shares = self.features.case_probabilities() or ()
         return math.comb(self.m, 2) * sum(share for share, value in zip(shares, self.gate.truth, strict=True) if value)
 
     def _missing(self, names: Sequence[str], reason: object) -> dict[str, Checked]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from toymodels.errors import InputError
-from toymodels.runs.config import ProblemSettings
+from toymodels.runs.settings import ProblemSettings
 from toymodels.theory.gates import Gate
 
 

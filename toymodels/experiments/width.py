@@ -23,7 +23,7 @@ from toymodels.experiments.predictions import (
 )
 from toymodels.experiments.sizes import WidthConfig
 from toymodels.runs import text as tables
-from toymodels.runs.config import to_dict
+from toymodels.runs.identity import to_dict
 from toymodels.runs.storage import write_json
 from toymodels.theory import floors
 from toymodels.theory.extremes import maximum_law

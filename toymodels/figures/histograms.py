@@ -22,13 +22,13 @@ def stored_rows(run: Path) -> list[dict[str, Any]]:
     """Read the rows of a comparison with their evaluations, from the files that the run keeps of each of them."""
     from toymodels.runs.storage import read_json
 
-    keys = ("task", "layer", "readoff", "seed", "worst_error", "inputs", "pairs", "all_pairs", "evaluation")
+    keys = ("task", "first_layer", "readoff", "seed", "worst_error", "covered", "n_pairs", "all_pairs", "evaluation")
     return [read_json(path, keys) for path in sorted(run.glob("*-seed-*/*.json"))]
 
 
 def _both_layers(rows: Sequence[dict[str, Any]], frozen: str) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the rows by (readoff, layer) of readoffs that both the frozen and the trained layer have."""
-    by_key = {(row["readoff"], row["layer"]): row for row in rows}
+    by_key = {(row["readoff"], row["first_layer"]): row for row in rows}
     shared = [readoff for readoff in READOFFS if {(readoff, frozen), (readoff, "trained")} <= by_key.keys()]
     return {(readoff, layer): by_key[readoff, layer] for readoff in shared for layer in (frozen, "trained")}
 
@@ -37,7 +37,7 @@ def _applies(run: Path) -> bool:
     from toymodels.runs.record import load_config
 
     saved = load_config(run)
-    return saved["kind"] == "compare" and bool(_both_layers(stored_rows(run), saved["config"]["frozen_layer"]))
+    return saved.kind == "compare" and bool(_both_layers(stored_rows(run), saved.config["frozen_layer"]))
 
 
 @figure("histogram", order=90, applies=_applies, after_run=True)
@@ -50,9 +50,9 @@ def histogram(run: Path, *, task: str | None = None, seed: int | None = None) ->
     from toymodels.runs.record import load_config
 
     saved = load_config(run)
-    config = saved["config"]
-    if saved["kind"] != "compare":
-        raise InputError(f"{run} is a run of {saved['kind']}: histograms of both layers need a run of compare")
+    config = saved.config
+    if saved.kind != "compare":
+        raise InputError(f"{run} is a run of {saved.kind}: histograms of both layers need a run of compare")
     seed = config["seeds"][0] if seed is None else seed
     rows = [row for row in stored_rows(run) if row["seed"] == seed and task in (None, row["task"])]
     drawings = []
@@ -84,7 +84,7 @@ def _draw(rows: Mapping[tuple[str, str], dict[str, Any]], config: Mapping[str, A
         axis.set_yscale("log")
         first = "trained layer" if layer == "trained" else "frozen random layer"
         how = "minimax readoff" if readoff == "minimax" else "readoff trained by L_p"
-        pairs = f"{row['pairs']:,} of {row['all_pairs']:,} pairs"
+        pairs = f"{row['n_pairs']:,} of {row['all_pairs']:,} pairs"
         axis.set_title(f"{first}, {how}\nε = {row['worst_error']:.3f} ({pairs})", fontsize=8)
     used = np.flatnonzero(np.sum([mass for row in rows.values() for mass in _masses(row).values()], axis=0))
     axes[0][0].set_xlim(min(EDGES[used[0]], 0) - 0.05, max(EDGES[used[-1] + 1], 1) + 0.05)
@@ -96,7 +96,7 @@ def _draw(rows: Mapping[tuple[str, str], dict[str, Any]], config: Mapping[str, A
     row = next(iter(rows.values()))
     heading(
         drawing,
-        f"{task_title(row['task'])}: m = {config['m']}, d = {config['d']}, {active_in_words(config)}; {row['inputs']} inputs, "
+        f"{task_title(row['task'])}: m = {config['m']}, d = {config['d']}, {active_in_words(config)}; {row['covered']} inputs, "
         f"{seeds_in_words([row['seed']])}; ε = worst error, the largest |output − target|",
     )
     return drawing

@@ -27,7 +27,7 @@ def finished_runs(folder: Path) -> list[Path]:
     from toymodels.runs.record import load_config
 
     runs = [path.parent for path in folder.rglob("config.json") if (path.parent / "results.json").exists()]
-    configs = {run: load_config(run)["config"] for run in runs}
+    configs = {run: load_config(run).config for run in runs}
     return sorted(runs, key=lambda run: (*(configs[run].get(name, 0) for name in ("m", "d")), run.name))
 
 
@@ -87,9 +87,9 @@ def trained_networks(run: Path, seed: int) -> dict[str, Path]:
     from toymodels.runs.record import load_config
 
     saved = load_config(run)
-    if saved["kind"] == "train":
+    if saved.kind == "train":
         path = run / f"seed-{seed}" / "network.safetensors"
-        task = str(saved["config"]["task"])
+        task = str(saved.config["task"])
         gate = gate_of(task)
         return {gate.name if gate else task: path} if path.is_file() else {}
     files: dict[str, Path] = {}
@@ -102,7 +102,7 @@ def trained_networks(run: Path, seed: int) -> dict[str, Path]:
 def _first_seed(run: Path) -> int:
     from toymodels.runs.record import load_config
 
-    return int(load_config(run)["config"]["seeds"][0])
+    return int(load_config(run).config["seeds"][0])
 
 
 @figure("weights", order=91, applies=lambda run: bool(trained_networks(run, _first_seed(run))))
@@ -119,7 +119,7 @@ def weights(run: Path, *, task: str | None = None, seed: int | None = None) -> l
     files = {name: path for name, path in files.items() if task in (None, name)}
     if not files:
         raise InputError(f"{run} has no trained network: run train, or compare with a readoff of the trained layer")
-    config = load_config(run)["config"]
+    config = load_config(run).config
     return [_draw(name, stored_weights(path), path, config) for name, path in files.items()]
 
 

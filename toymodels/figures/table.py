@@ -17,11 +17,9 @@ from jaxtyping import Float
 
 from toymodels.errors import InputError
 from toymodels.figures.series import Key, Method, gate_of, seeds_in_words
-from toymodels.runs.metrics import ABOUT, ERRORS, KEYS, METRICS
+from toymodels.runs.metrics import ERRORS, KEYS, NOT_SETTINGS, is_metric
 
 Row = dict[str, Any]
-NOT_SETTINGS = frozenset({*ABOUT, *(metric.name for metric in METRICS)})
-"""Columns that are no settings of a run; every other column is one."""
 
 
 class Varies(InputError):  # noqa: N818
@@ -114,7 +112,11 @@ def _order(value: Any) -> tuple[int, Any]:
 
 def settings_of(rows: Iterable[Row]) -> list[str]:
     """Return the columns that are settings of the runs."""
-    return [column for column in dict.fromkeys(c for row in rows for c in row) if column not in NOT_SETTINGS]
+    return [
+        column
+        for column in dict.fromkeys(c for row in rows for c in row)
+        if not is_metric(column) and column not in NOT_SETTINGS
+    ]
 
 
 def varied(rows: Sequence[Row]) -> list[str]:

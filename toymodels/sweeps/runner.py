@@ -16,10 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import tyro
 from tqdm import tqdm
 
-from toymodels.core.training import Interrupted, stop_on_interrupt
 from toymodels.errors import InputError
+from toymodels.runs.loop import Interrupted, stop_on_interrupt
 from toymodels.runs.storage import read_json
 from toymodels.runs.tracking import check_mirror
 from toymodels.sweeps.executors import Handle, Place, open_place
@@ -37,9 +38,9 @@ _POLL_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """How a sweep file is run."""
+    """Do the runs of a W&B sweep file here, without a server: on all cores, or on a cluster."""
 
-    file: Path
+    file: tyro.conf.Positional[Path]
     """Sweep file (YAML), as `wandb sweep` takes it."""
     out: Path | None = None
     """Folder of the sweep; default runs/ and the file's name. The same command again goes on there."""
