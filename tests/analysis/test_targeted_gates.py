@@ -34,7 +34,7 @@ def test_measures_stores_and_draws(script, tmp_path):
         assert (tmp_path / f"targeted_gates.{kind}").stat().st_size > 10_000
     assert "predicted, own" in text
     assert "worst error < 1/2" in text
-    assert "over seeds 0–1;" in text
+    assert "over seeds\u00a00, 1;" in text
     # Again, with one line lost: only that one is measured, to the same numbers.
     whole = (tmp_path / "targeted_gates.jsonl").read_text()
     (tmp_path / "targeted_gates.jsonl").write_text("".join(whole.splitlines(keepends=True)[:-1]))
