@@ -26,17 +26,17 @@ from scipy import stats
 
 from toymodels.arguments import run_script
 from toymodels.errors import InputError
-from toymodels.experiments.checks import quantile_interval, root_interval
-from toymodels.experiments.predictions import exact_shares, rms_by_value
 from toymodels.experiments.study import Row, stored, study
 from toymodels.fast.streaming import analytic_rule, case_errors, sample_cases, stream_outputs
 from toymodels.figures.series import GREY, MARKERS, PALETTE
 from toymodels.figures.style import Drawing, default_style, heading, new_figure, quiet, save
 from toymodels.runs.storage import write_atomically
 from toymodels.runs.text import render
-from toymodels.theory.extremes import maximum_law
+from toymodels.theory.counts import case_shares
+from toymodels.theory.extremes import max_error_distribution
 from toymodels.theory.gates import Gate
-from toymodels.theory.quadrants import error_std
+from toymodels.theory.quadrants import error_std, rms_by_value
+from toymodels.theory.statistics import quantile_interval, root_interval
 
 COLOURS = PALETTE[:4]
 BLOCK = 2048
@@ -96,7 +96,7 @@ class Scaling:
 def measure_size(key: Row) -> Row:
     """Measure mean squared errors and the largest error of every layer, and count the errors measured."""
     gate, m, s, d = Gate.parse(key["task"]), key["m"], key["s"], key["d"]
-    shares, rule = exact_shares(m, s), analytic_rule(gate, s)
+    shares, rule = case_shares(m, s), analytic_rule(gate, s)
     columns: dict[str, list[Any]] = {"zeros": [], "ones": [], "worst": [], "count": []}
     for seed in range(key["layers"]):
         # A seed makes another layer at each size: with one stream for all, wide layers would hold the narrow ones.
@@ -121,9 +121,9 @@ def select(rows: list[Row], m: int, s: int) -> list[Row]:
 
 def predicted_median(gate: Gate, row: Row, d: int | None = None) -> float:
     """Return the predicted median over layers of the largest of the row's errors, at its width or another."""
-    law = maximum_law(gate, row["m"], row["s"], d or row["d"], row["inputs"])
+    largest = max_error_distribution(gate, row["m"], row["s"], d or row["d"], row["inputs"])
     per_input = tuple(count / row["inputs"] for count in row["errors_by_case"])
-    return dataclasses.replace(law, counts=per_input).quantile(0.5)
+    return dataclasses.replace(largest, counts=per_input).quantile(0.5)
 
 
 def weighted_mean(values: np.ndarray, errors: np.ndarray, degrees: int) -> tuple[float, float]:
@@ -155,7 +155,7 @@ def fits(settings: Scaling, rows: list[Row]) -> list[Row]:
             squares = np.array([row[f"mean_square_{name}"] for row in line])
             rms = np.sqrt(squares.mean(axis=1))
             error = squares.std(axis=1, ddof=1) / math.sqrt(n) / (2 * rms)
-            theory = rms_by_value(gate, value, exact_shares(m, s), sigma[s] ** 2)
+            theory = rms_by_value(gate, value, case_shares(m, s), sigma[s] ** 2)
             constant = weighted_mean(rms * np.sqrt(d), error * np.sqrt(d), n - 1)
             found.append(_fit(m, s, f"RMS at {name}", slope(d, rms, error, n - 1), -0.5, constant, theory))
         worst = np.array([row["worst"] for row in line])
@@ -226,7 +226,7 @@ def plot(settings: Scaling, rows: list[Row], found: list[Row]) -> Drawing:
         dodge = d * 1.16 ** (index - (len(settings.s) - 1) / 2)
         style = {"color": colour, "marker": marker, "markersize": 3.6, "linestyle": "none", "elinewidth": 0.9}
         for value, name in enumerate(("zeros", "ones")):
-            theory = rms_by_value(gate, value, exact_shares(m, s), sigma**2)
+            theory = rms_by_value(gate, value, case_shares(m, s), sigma**2)
             points = [root_interval(row[f"mean_square_{name}"]) for row in line]
             rms = np.array([point[0] for point in points])
             bars = np.abs(np.array([point[1] for point in points]).T - rms)

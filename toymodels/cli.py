@@ -114,10 +114,14 @@ def _run_one(config: RunConfig) -> str:
         raise InputError(f"{config.file} holds no configuration: it must be a JSON object of its fields")
     # An agent of W&B adds its own notes to the sweep's parameters.
     values = {key: value for key, value in values.items() if not key.startswith("_wandb")}
-    load_plugins(values.get("plugin", ()))
+    named = values.get("plugin")
+    load_plugins(named if isinstance(named, list) else ())
     experiment = EXPERIMENTS[config.kind]
-    named = {"out": config.out} if config.out else {}
-    return _do(config.kind, from_dict(experiment.config, {**values, **named}))
+    if config.out:
+        values["out"] = config.out
+    if config.plugin:
+        values["plugin"] = [*config.plugin, *(named or ())]
+    return _do(config.kind, from_dict(experiment.config, values))
 
 
 def _do(kind: str, config: Any) -> str:
@@ -138,6 +142,8 @@ class Command:
     """Returns what is printed, and an exit status if it is not 0."""
     resumes: bool = False
     """Whether the same command goes on where a stopped one left off."""
+    prepare: Callable[[], Callable[[Sequence[str]], list[str]]] = lambda: list
+    """Returns what turns the words of the command line into those that the configuration knows."""
 
 
 def _of(module: str, name: str) -> Callable[[], Any]:
@@ -168,13 +174,13 @@ def commands() -> dict[str, Command]:
         "show": Command("Print a run from its record.", lambda: ShowConfig, _show),
         "bounds": Command(
             "Print each prediction and floor at one size with its source, and measurements beside them.",
-            _of("experiments.sizes", "BoundsConfig"),
-            lambda config: _of("experiments.bounds", "run_bounds")()(config),
+            _of("laws.sizes", "BoundsConfig"),
+            lambda config: _of("laws.tables", "run_bounds")()(config),
         ),
         "width": Command(
             "Print how wide the layer must be for an error ε, by each law and each lower bound.",
-            _of("experiments.sizes", "WidthConfig"),
-            lambda config: _of("experiments.width", "run_width")()(config),
+            _of("laws.sizes", "WidthConfig"),
+            lambda config: _of("laws.tables", "run_width")()(config),
         ),
         "run": Command(
             "Do one run from a file of its configuration, as agents of W&B sweeps call it.",
@@ -199,6 +205,12 @@ def commands() -> dict[str, Command]:
         ),
         "results": Command(
             "Print one tidy table of all finished runs below a folder.", lambda: ResultsConfig, _results
+        ),
+        "draw": Command(
+            "Draw a figure from a table of results or from the record of a run.",
+            _of("figures.draw", "DrawConfig"),
+            lambda config: _of("figures.draw", "run_draw")()(config),
+            prepare=_of("figures.draw", "with_knobs"),
         ),
         "report": Command("Write all figures and tables of a sweep into one page.", lambda: ReportConfig, _report),
     }
@@ -232,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] not in known:
             raise InputError(f"unknown command {words[0]!r}: choose one of {', '.join(known)} (see toymodels --help)")
         command = known[words[0]]
-        config = parse(command.config(), words[1:], f"toymodels {words[0]}", early)
+        config = parse(command.config(), command.prepare()(words[1:]), f"toymodels {words[0]}", early)
         resumes = "; the same command goes on from there" if command.resumes else ""
         printed = command.function(config)
         text, status = printed if isinstance(printed, tuple) else (printed, 0)

@@ -13,7 +13,7 @@ from toymodels.figures.maps import error_map, genericity_map, loss_map
 from toymodels.figures.parameters import parameters
 from toymodels.figures.report import drawings
 from toymodels.figures.style import embedded, save
-from toymodels.theory.extremes import maximum_law
+from toymodels.theory.extremes import max_error_distribution
 from toymodels.theory.gates import Gate
 from toymodels.theory.quadrants import error_std
 from toymodels.theory.rank import least_width, worst_error_floor
@@ -76,7 +76,7 @@ def test_theory_stands_where_it_holds():
     drawn = lines(axis)
     x, y = drawn["analytic: predicted median"].get_data()
     place = list(x).index(32)
-    assert y[place] == pytest.approx(maximum_law(Gate.parse("and"), 16, 2, 32, 120).quantile(0.5))
+    assert y[place] == pytest.approx(max_error_distribution(Gate.parse("and"), 16, 2, 32, 120).quantile(0.5))
     x, y = drawn["no layer can be below"].get_data()
     assert y[list(x).index(16)] == pytest.approx(worst_error_floor(Gate.parse("and"), 16, 2, 16))
     assert drawn["affine readoff, no layer"].get_ydata()[0] == 0.25
@@ -152,7 +152,7 @@ def test_error_map():
     assert 16 < float(found[0].split()[0]) < 32
     assert int(found[1]) == least_width(Gate.parse("and"), 16, 2, 0.25)
     width = int(found[2].replace(",", ""))
-    median = [maximum_law(Gate.parse("and"), 16, 2, d, 120).quantile(0.5) for d in (width - 1, width)]
+    median = [max_error_distribution(Gate.parse("and"), 16, 2, d, 120).quantile(0.5) for d in (width - 1, width)]
     assert median[1] <= 0.25 < median[0]
     with pytest.raises(InputError, match="needs minimax readoffs"):
         error_map([row for row in rows if row["readoff"] != "minimax"])

@@ -317,7 +317,7 @@ def _exactly(m: int, s: int, values: str) -> SparseFeatures:
 
 
 @INPUTS("independent", order=2)
-def _independent(m: int, s: float | int, values: str) -> SparseFeatures:
+def _independent(m: int, s: int | float, values: str) -> SparseFeatures:
     """Make each feature active with probability s/m, independently."""
     if not 0 < s < m:
         raise InputError(f"s = p·m = {s:g} features active in expectation: it must lie strictly between 0 and m = {m}")

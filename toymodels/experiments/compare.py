@@ -60,10 +60,8 @@ class CompareConfig(NetworkSettings):
         check_different("task", names, task=self.task)
         object.__setattr__(self, "task", tuple(names))
         frozen, _ = LAYERS.named(self.frozen_layer)
-        if frozen.role in ("none", "trained"):
-            raise InputError(
-                f"frozen_layer {self.frozen_layer} is the name of another row of the table: name a random layer"
-            )
+        if frozen.role in ("none", "trained", "null"):
+            raise InputError(f"frozen_layer {self.frozen_layer} does not stay as it was drawn: name a random layer")
         object.__setattr__(self, "frozen_layer", LAYERS.canonical(self.frozen_layer))
         if self.layers is not None:
             names = [name if name == "all" else LAYERS.canonical(name) for name in self.layers]
@@ -216,7 +214,6 @@ def _summary_names(config: CompareConfig) -> Sequence[str]:
     text=_text,
     summary=_summary,
     summary_names=_summary_names,
-    figures=("histogram",),
 )
 def compare(config: CompareConfig, folder: Path, report: Callable[..., None]) -> Result:
     """Compare first layers and readoffs: the genericity experiment."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toymodels.errors import InputError
 from toymodels.registry import Member, Registry
 
 Row = dict[str, Any]
@@ -48,8 +47,6 @@ class Experiment(Member):
     """Their names, from the configuration alone, nested ones with dots; None: known only after a run."""
     one_history: bool = False
     """Whether a run of one seed is the training of one network, whose progress early termination can follow."""
-    figures: Sequence[str] = ()
-    """Figures that are drawn into the folder after a run, if the setting `figures` says so."""
 
 
 EXPERIMENTS = Registry("kind of run", Experiment, "toymodels.experiments.compare", "toymodels.experiments.train")
@@ -76,10 +73,10 @@ def run(kind: str, config: Any) -> Path:
     Raises InputError for wrong settings or a folder that holds another run, before anything is written; Interrupted on Ctrl-C.
     """
     from toymodels.runs.identity import to_dict
-    from toymodels.runs.record import FORMAT, locked, open_record, run_name
+    from toymodels.runs.record import FORMAT, load_config, locked, open_record, run_name
     from toymodels.runs.settings import check_device
     from toymodels.runs.storage import write_json
-    from toymodels.runs.table import tidy
+    from toymodels.runs.table import read_result, tidy
     from toymodels.runs.tracking import Mirror, check_mirror
 
     experiment = EXPERIMENTS[kind]
@@ -87,6 +84,10 @@ def run(kind: str, config: Any) -> Path:
     experiment.check(config)
     check_mirror(config.wandb)
     folder = open_record(kind, config, config.out)
+    if load_config(folder).format != FORMAT:  # finished by an earlier version: it is read, not made again
+        if getattr(config, "json", None) is not None:
+            write_json(config.json, read_result(folder))
+        return folder
     with locked(folder), Mirror(config, kind, folder) as mirror:
         result = experiment.function(config, folder, mirror.progress)
         if not isinstance(result, Result):
@@ -99,34 +100,23 @@ def run(kind: str, config: Any) -> Path:
         mirror.histories(folder)
         mirror.table(result.rows)
         mirror.summary(summary_of(experiment, content))
-        for path in _draw(experiment, config, folder):
+        for path in _draw(config, folder):
             mirror.figure(path)
     return folder
 
 
-def _draw(experiment: Experiment, config: Any, folder: Path) -> list[Path]:
-    """Draw the figures of a finished run; a figure that fails costs one sentence, not the run."""
+def _draw(config: Any, folder: Path) -> list[Path]:
+    """Draw the figures of a finished run, if its settings say so; a figure that fails costs one sentence, not the run."""
     if not getattr(config, "figures", False):
         return []
-    from toymodels.figures.draw import draw_run
+    try:
+        from toymodels.figures.draw import draw_run
 
-    drawn: list[Path] = []
-    for name in experiment.figures:
-        try:
-            drawn += draw_run(name, folder)
-        except Exception as error:  # results are on disk already, whatever happens to a picture
-            reason = str(error).partition("\n")[0]
-            print(
-                f"toymodels: the figure {name} was not drawn ({type(error).__name__}: {reason}); the results are complete",
-                file=sys.stderr,
-            )
-    return drawn
-
-
-def experiment_of(kind: str) -> Experiment:
-    """Return a kind of run by name. Raises InputError for an unknown one, which a plugin may have to bring."""
-    if kind not in EXPERIMENTS:
-        raise InputError(
-            f"unknown kind of run {kind!r}: this version knows {', '.join(EXPERIMENTS)} (a plugin may bring more)"
+        return draw_run(folder)
+    except Exception as error:  # results are on disk already, whatever happens to a picture
+        reason = str(error).partition("\n")[0]
+        print(
+            f"toymodels: no figure was drawn ({type(error).__name__}: {reason}); the results are complete",
+            file=sys.stderr,
         )
-    return EXPERIMENTS[kind]
+        return []

@@ -186,5 +186,6 @@ class RowMaker:
         if fitted.output_worst is not None and not inputs.enumerated:
             record["output_worst"] = fitted.output_worst.tolist()
             record["worst_error"] = float(fitted.output_worst.max())
-            record["inputs"] = f"{inputs.description}; worst errors all {int(self.config.features().n_inputs):,}"
+            record["worst_error_inputs"] = f"all {int(self.config.features().n_inputs):,}"
+            record["inputs"] = f"{inputs.description}; worst errors {record['worst_error_inputs']}"
         return record

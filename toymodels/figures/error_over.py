@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from toymodels.errors import InputError
-from toymodels.experiments.predictions import exact_shares, rms_by_value
 from toymodels.figures import series
 from toymodels.figures.fits import EXACT, crossing, in_words, power_law
 from toymodels.figures.registry import figure
@@ -28,9 +27,10 @@ from toymodels.figures.table import (
     title_of,
 )
 from toymodels.runs import text as tables
-from toymodels.theory.extremes import maximum_law
+from toymodels.theory.counts import case_shares
+from toymodels.theory.extremes import max_error_distribution
 from toymodels.theory.gates import Gate
-from toymodels.theory.quadrants import error_std
+from toymodels.theory.quadrants import error_std, rms_by_value
 from toymodels.theory.rank import worst_error_floor
 from toymodels.theory.statistics import mean_interval
 
@@ -216,13 +216,13 @@ def _analytic(row: Row, task: str, metric: str) -> float | None:
     value = {"rms_zeros": 0, "rms_ones": 1}.get(metric)
     if value is None or value not in gate.truth:
         return None
-    return rms_by_value(gate, value, exact_shares(m, active), error_std(gate, active) ** 2 / d)
+    return rms_by_value(gate, value, case_shares(m, active), error_std(gate, active) ** 2 / d)
 
 
 @functools.cache
 def _median_worst(gate: Gate, m: int, s: int, d: int) -> float:
     """Return the predicted median of the analytic readoff's worst error over all inputs with exactly s active."""
-    return maximum_law(gate, m, s, d, math.comb(m, s)).quantile(0.5)
+    return max_error_distribution(gate, m, s, d, math.comb(m, s)).quantile(0.5)
 
 
 def _fits_table(rows: Sequence[Row], x: str, metric: str) -> str:

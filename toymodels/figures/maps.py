@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import functools
 import itertools
 import math
@@ -30,14 +29,13 @@ from toymodels.figures.table import (
 )
 from toymodels.runs import text as tables
 from toymodels.runs.metrics import ERRORS
-from toymodels.theory.extremes import maximum_law
+from toymodels.theory.extremes import max_error_distribution
 from toymodels.theory.gates import Gate
 from toymodels.theory.rank import least_width
 from toymodels.theory.statistics import mean_interval
+from toymodels.theory.widths import smallest_width
 
 Grid = Float[np.ndarray, "rows columns"]
-WIDEST = 10**12
-"""Neurons beyond which the search for a width gives up."""
 RANK_BOUND, ANALYTIC_MEDIAN = "no layer below (rank bound)", "analytic readoff (median law)"
 
 
@@ -48,18 +46,12 @@ def predicted_widths(gate: Gate, m: int, s: int, inputs: str, epsilon: float) ->
     Sources: theory.rank (Alon 2009, Welch 1974) and theory.extremes; the latter is for inputs with exactly s active.
     """
     widths = {RANK_BOUND: float(least_width(gate, m, 2 if inputs == "at_most" else s, epsilon))}
-    if 2 <= s <= m - 2 and maximum_law(gate, m, s, 10).shape.sigma.any():
+    if 2 <= s <= m - 2 and max_error_distribution(gate, m, s, 10, 1).shape.sigma.any():
 
         def good(d: int) -> bool:
-            return maximum_law(gate, m, s, d, math.comb(m, s)).cdf(epsilon) >= 0.5
+            return max_error_distribution(gate, m, s, d, math.comb(m, s)).cdf(epsilon) >= 0.5
 
-        high = 10  # predictions are made from there on
-        while not good(high) and high < WIDEST:
-            high *= 2
-        low = max(10, high // 2)
-        widths[ANALYTIC_MEDIAN] = (
-            low + bisect.bisect_left(range(low, high), True, key=good) if high < WIDEST else math.inf
-        )
+        widths[ANALYTIC_MEDIAN] = float(smallest_width(good, 10))  # predictions are made from 10 neurons up
     return widths
 
 

@@ -32,7 +32,7 @@ def identity(config: Any) -> dict[str, Any]:
     """Return what makes a run this run and no other: the settings that are set, and the digests of its plugins' code."""
     kept = {key: value for key, value in to_dict(config).items() if key not in NOT_IN_IDENTITY and value is not None}
     code = plugin_code(config)
-    return {**kept, "plugin_code": sorted(code)} if code else kept
+    return {**kept, "plugin_code": sorted(set(code))} if code else kept
 
 
 def plugin_code(config: Any) -> list[str]:

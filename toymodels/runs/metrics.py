@@ -49,10 +49,9 @@ NOT_SETTINGS = ("kind", "train_first", *KEYS, *ABOUT)
 
 
 def is_metric(column: str) -> bool:
-    """Whether a column holds a number of METRICS, or the RMS error of a group."""
-    return column in {metric.name for metric in METRICS} or (
-        column.startswith("rms_") and not column.endswith("_interval")
-    )
+    """Whether a column holds a number of METRICS, or the RMS error of a group; not the interval of one."""
+    group = column.startswith("rms_") and not column.endswith("_interval")
+    return group or column in {metric.name for metric in METRICS}
 
 
 def title(column: str) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 from toymodels.runs.record import Saved
 from toymodels.theory.gates import Gate
 
+SILENT = {"loss": "lp", "values": "one"}
+"""Settings that these versions did not have yet, and the values by which they worked."""
 _METRICS = ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros", "within_quarter", "seconds")
 
 

@@ -15,6 +15,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -70,19 +71,20 @@ def open_record(kind: str, config: Any, folder: Path | None) -> Path:
         raise InputError(f"the folder {folder} is not empty and holds no run: name another folder")
     else:
         check_writable(folder / "config.json")
-        for path in config.plugin:
-            code = path.read_bytes()
-            write_atomically(_copy(folder, path), functools.partial(Path.write_bytes, data=code))
         content = {"format": FORMAT, "kind": kind, "config": to_dict(config), "plugin_code": plugin_code(config)}
         write_json(folder / "config.json", content)
-    if not (folder / "environment.json").exists():  # a process killed in between left it out
+    # A process that was killed in between left these out.
+    for plugin, digest in zip(config.plugin, plugin_code(config), strict=True):
+        if not _copy(folder, plugin, digest).exists():
+            write_atomically(_copy(folder, plugin, digest), functools.partial(shutil.copyfile, plugin))
+    if not (folder / "environment.json").exists():
         write_json(folder / "environment.json", environment())
     return folder
 
 
-def _copy(folder: Path, plugin: Path) -> Path:
-    """Where the copy of a plugin stands in a record."""
-    return folder / "plugins" / plugin.name
+def _copy(folder: Path, plugin: Path, digest: str) -> Path:
+    """Return where the copy of a plugin stands in a record: two of one name are told apart by their code."""
+    return folder / "plugins" / f"{plugin.stem}-{digest[:8]}.py"
 
 
 def run_name(kind: str, config: Any) -> str:
@@ -105,7 +107,7 @@ def _difference(saved: Saved, kind: str, config: Any) -> str:
     """Say in which setting a record differs from a run; nothing where it is the same run."""
     if saved.kind != kind:
         return f"a {saved.kind}, not a {kind}"
-    if sorted(saved.plugin_code) != sorted(plugin_code(config)):
+    if set(saved.plugin_code) != set(plugin_code(config)):
         return "the code of a plugin has changed, or another plugin is named"
     # As a configuration of today: settings that there were not then have their defaults.
     old, new = identity(from_dict(type(config), {**saved.config, "plugin": config.plugin})), identity(config)
@@ -123,7 +125,10 @@ def load_config(folder: Path) -> Saved:
             f"{folder} was written in format {version}, this version reads formats {OLD_FORMAT} and {FORMAT}: repeat the run"
         )
     content = read_json(folder / "config.json", ("kind", "config"))
-    config, code = upgraded(content["config"]), content.get("plugin_code", [])
+    code = content.get("plugin_code", [])
+    if not isinstance(content["config"], dict) or len(content["config"].get("plugin", ())) != len(code):
+        raise InputError(f"{folder / 'config.json'} is damaged: delete the run's folder and repeat the run")
+    config = upgraded(content["config"])
     if version == OLD_FORMAT:
         # These were always written, and say nothing where they have their default.
         config = {k: v for k, v in config.items() if (k, v) not in (("layer_scale", 1.0), ("layer_bias", 0.0))}
@@ -135,7 +140,7 @@ def load_config(folder: Path) -> Saved:
 
 def _readable(folder: Path, plugin: Path, digest: str) -> Path:
     """Return the plugin itself if it is as it was, else the record's copy."""
-    return plugin if plugin.is_file() and plugin_digest(plugin) == digest else _copy(folder, plugin)
+    return plugin if plugin.is_file() and plugin_digest(plugin) == digest else _copy(folder, plugin, digest)
 
 
 def environment() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 from toymodels.errors import InputError
 from toymodels.runs.identity import NOT_IN_IDENTITY
 from toymodels.runs.metrics import ABOUT, is_metric, metric_columns, title
-from toymodels.runs.old import rows_of_old_run
+from toymodels.runs.old import SILENT, rows_of_old_run
 from toymodels.runs.record import OLD_FORMAT, load_config
 from toymodels.runs.storage import check_writable, read_json, write_atomically
 from toymodels.runs.text import number, render
@@ -45,7 +45,7 @@ def read_result(folder: Path) -> dict[str, Any]:
     """
     saved = load_config(folder)
     content: dict[str, Any] = read_json(folder / "results.json")
-    if saved.format == OLD_FORMAT:
+    if saved.format == OLD_FORMAT and isinstance(content, dict):
         try:
             rows = rows_of_old_run(saved, content)
         except (KeyError, TypeError, AttributeError, ValueError):
@@ -56,12 +56,13 @@ def read_result(folder: Path) -> dict[str, Any]:
         content = {
             "format": OLD_FORMAT,
             "name": name,
-            "rows": tidy(saved.kind, folder.name, saved.config, rows),
+            "rows": tidy(saved.kind, folder.name, {**SILENT, **saved.config}, rows),
             **extra,
         }
     tidy_rows = content.get("rows") if isinstance(content, dict) else None
     if (
-        not tidy_rows
+        not isinstance(tidy_rows, list)
+        or not tidy_rows
         or "name" not in content
         or not all(isinstance(row, dict) and row.keys() >= _NEEDED for row in tidy_rows)
     ):

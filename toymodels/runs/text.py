@@ -59,7 +59,7 @@ def measured(rows: Sequence[Row], about: Sequence[str]) -> str:
     metrics = metric_columns(rows)
     # A root mean square over everything says little beside those of the groups, unless there are none.
     if any(name.startswith("rms_") for name in metrics):
-        metrics.remove("rms")
+        metrics = [name for name in metrics if name != "rms"]
     cells = []
     for row in rows:
         numbers = [
@@ -84,6 +84,11 @@ LEGEND = (
     "outputs with |error| ≤ 1/4."
 )
 
+PROVED = (
+    " Minimax errors are the smallest any linear readoff of that layer reaches, each\nproved by a dual certificate unless "
+    "marked."
+)
+
 
 def comparison(content: Mapping[str, Any]) -> str:
     """Write the tables of a comparison, a task each, and the sentence on genericity below each."""
@@ -98,11 +103,8 @@ def comparison(content: Mapping[str, Any]) -> str:
         blocks.append(f"{heading}\n{measured(table, ('first_layer', 'readoff'))}")
         if task in content["genericity"]:
             blocks.append(sentence(task, content["genericity"][task]))
-    proved = (
-        "Minimax errors are the smallest any linear readoff of that layer\n"
-        "reaches, each proved by a dual certificate unless marked."
-    )
-    blocks.append(f"{LEGEND} {proved}" if any(row["readoff"] == "minimax" for row in rows) else LEGEND)
+    proved = any(row["readoff"] == "minimax" for row in rows)
+    blocks.append(LEGEND + (PROVED if proved else ""))
     return "\n\n".join([*blocks, *content["notes"]])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from toymodels.errors import InputError
 from toymodels.experiments.registry import EXPERIMENTS, Experiment, summary_of
-from toymodels.registry import load_plugins
+from toymodels.registry import load_plugins, plugin_digest
 from toymodels.runs.identity import KNOB, from_dict
 from toymodels.runs.record import run_name
 from toymodels.runs.table import read_result
@@ -33,6 +33,8 @@ class Plan:
     """As in EXPERIMENTS."""
     wandb: str | None = None
     """The mirror of each run that does not say itself."""
+    plugin: tuple[Path, ...] = ()
+    """Plugins of every run, beside those that the file names."""
 
     @property
     def kind(self) -> Experiment:
@@ -44,9 +46,17 @@ class Plan:
         own = {"wandb": self.wandb, "figures": False}
         known = self.kind.config.__dataclass_fields__
         values = {**{key: value for key, value in own.items() if key in known}, **suggested, "threads": 1}
-        if "plugin" in values:  # workers on other machines have another current folder
-            values["plugin"] = [str(plugin_path(name, self.sweep.path)) for name in values["plugin"]]
-        return values
+        named = [plugin_path(name, self.sweep.path) for name in values.get("plugin", ())]
+        plugins = dict.fromkeys([*(path.resolve() for path in self.plugin), *named])
+        # Workers on other machines have another current folder.
+        return {**values, "plugin": [str(path) for path in plugins]} if plugins else values
+
+    @property
+    def plugin_code(self) -> list[str]:
+        """The digests of the code of all plugins."""
+        named = [name for p in self.sweep.parameters if p.name == "plugin" for names in p.values for name in names]
+        paths = [*self.plugin, *(plugin_path(name, self.sweep.path) for name in named)]
+        return sorted({plugin_digest(path) for path in paths})
 
     def make(self, suggested: dict[str, Any]) -> Any:
         """Make a configuration. Raises InputError for values that make none."""
@@ -75,7 +85,9 @@ def plugin_path(name: str, sweep_file: Path) -> Path:
     return (beside if beside.is_file() else Path(name)).resolve()
 
 
-def read_plan(path: Path, count: int | None, seed: int, wandb: str | None = None) -> Plan:
+def read_plan(
+    path: Path, count: int | None, seed: int, wandb: str | None = None, plugin: tuple[Path, ...] = ()
+) -> Plan:
     """Read the plan of a file. Raises InputError, FILE:LINE: what, why, what is allowed, for one that cannot be run.
 
     Every configuration of a grid, and the first ones of a random search, must be one; what bayes suggests, it learns.
@@ -89,6 +101,7 @@ def read_plan(path: Path, count: int | None, seed: int, wandb: str | None = None
             f'the file {missing}: give command: ["${{env}}", "toymodels", "run", "train", "${{args_json_file}}"], or '
             "compare in place of train",
         )
+    load_plugins(plugin)
     _load_plugins(sweep, path)
     if words[2] not in EXPERIMENTS:
         sweep.refuse(
@@ -99,7 +112,7 @@ def read_plan(path: Path, count: int | None, seed: int, wandb: str | None = None
         from toymodels.core.layers import LAYERS
 
         known |= {KNOB + knob for member in LAYERS.values() for knob in member.knobs}
-    plan = Plan(read_sweep(path, known), words[2], wandb)
+    plan = Plan(read_sweep(path, known), words[2], wandb, plugin)
     if sweep.early_terminate is not None and not plan.kind.one_history:
         sweep.refuse(
             _line(path, "early_terminate"),
@@ -123,9 +136,13 @@ def _load_plugins(sweep: Sweep, path: Path) -> None:
     """Run the plugins that the file names for all of its runs, so that what they register can be named in it."""
     for parameter in sweep.parameters:
         if parameter.name == "plugin":
-            for value in parameter.values or ():
-                names = [value] if isinstance(value, str) else value
-                load_plugins([plugin_path(str(name), path) for name in names])
+            for names in parameter.values:
+                if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                    sweep.refuse(parameter.line, f"plugin is {names!r}: it must be a list of files, such as [mylab.py]")
+                try:
+                    load_plugins([plugin_path(name, path) for name in names])
+                except InputError as error:
+                    sweep.refuse(parameter.line, str(error))
 
 
 def _check_configurations(plan: Plan, most: int, seed: int) -> tuple[str, ...]:

@@ -54,6 +54,8 @@ class SweepConfig:
     """local, the address of a Dask scheduler (tcp://127.0.0.1:8786), or slurm."""
     wandb: str | None = None
     """Weights & Biases for each run: disabled, offline or online; as `--wandb` of a single run."""
+    plugin: tuple[Path, ...] = ()
+    """Python files of your own for every run, beside those that the file's parameter `plugin` names."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "count"):
@@ -71,7 +73,7 @@ def run_sweep(config: SweepConfig) -> tuple[Path, int]:
     Raises InputError before the first run for a file, folder or scheduler that will not do, and later for a damaged
     record; Interrupted on Ctrl-C; OSError where the disk is full or the scheduler is gone.
     """
-    plan = read_plan(config.file, config.count, config.seed, config.wandb)
+    plan = read_plan(config.file, config.count, config.seed, config.wandb, config.plugin)
     # A cluster's workers stand in folders of their own.
     folder = (config.out or Path("runs") / config.file.stem).resolve()
     place = open_place(config.scheduler, config.workers, folder)

@@ -3,18 +3,14 @@
 import json
 import math
 
-import numpy as np
 import pytest
-from scipy.stats import binom
 
 from toymodels.cli import main
-from toymodels.experiments.checks import check, quantile_interval, root_interval
-from toymodels.experiments.predictions import rows
-from toymodels.experiments.sizes import BoundsConfig, WidthConfig
-from toymodels.experiments.width import by_law, smallest
-from toymodels.experiments.width import rows as width_rows
+from toymodels.laws.registry import Problem
+from toymodels.laws.sizes import BoundsConfig, WidthConfig
+from toymodels.laws.tables import check_rows, make_rows
 from toymodels.theory import counts, floors
-from toymodels.theory.extremes import maximum_law
+from toymodels.theory.extremes import max_error_distribution
 from toymodels.theory.fitted import fitted_error
 from toymodels.theory.gates import Gate
 from toymodels.theory.quadrants import predicted_rms
@@ -23,21 +19,21 @@ AND, XOR = Gate.parse("and"), Gate.parse("xor")
 KINDS = {"baseline", "floor", "prediction", "lower bound on width", "readoff's law"}
 
 BAD = [
-    (["bounds", "--s", "1"], "at least 2 active features"),
-    (["bounds", "--d", "0"], "needs at least 1"),
-    (["bounds", "--m", "4", "--s", "5"], "from 1 to m = 4"),
+    (["bounds", "--s", "1"], "s = 1: it must be at least 2"),
+    (["bounds", "--d", "0"], "d = 0: it must be at least 1"),
+    (["bounds", "--m", "4", "--s", "5"], "s = 5: it must be at most 4"),
     (["bounds", "--s", "2.5"], "2.5"),
     (["bounds", "--task", "and", "nope"], "unknown gate or task 'nope'"),
     (["bounds", "--task", "0123"], "unknown gate or task"),
     (["bounds", "--task", "and", "0001"], "twice"),
-    (["bounds", "--inputs", "independent"], "at_most and exactly"),
-    (["bounds", "--seeds", "1", "1"], "different whole numbers"),
-    (["bounds", "--outputs", "5000"], "between 0 and 1,225"),
+    (["bounds", "--inputs", "independent"], "choose one of at_most, exactly"),
+    (["bounds", "--seeds", "1", "1"], "names a seed twice"),
+    (["bounds", "--outputs", "5000"], "at most 1225"),
     (["bounds", "--bits", "0"], "at least 1"),
     (["bounds", "--json", "."], "is a folder"),
     (["width", "--epsilon", "0"], "positive number"),
     (["width", "--epsilon", "-1"], "positive number"),
-    (["width", "--s", "1"], "at least 2 active features"),
+    (["width", "--s", "1"], "s = 1: it must be at least 2"),
     (["width", "--d", "3"], "--d"),
 ]
 
@@ -64,7 +60,7 @@ def test_bounds_prints_and_writes_every_number_with_its_source(tmp_path, capsys)
         assert row["source"]
         assert row["value"] is not None or row["note"].startswith("not computed: ")
         assert row["name"] in text
-    law = counts.at_most(50, 2)
+    active = counts.at_most(50, 2)
     for gate in (AND, XOR):
         value = {row["name"]: row["value"] for row in content["rows"] if row["task"] == gate.name}
         assert value["affine_floor"] == abs(gate.coefficients[3]) / 4
@@ -79,11 +75,11 @@ def test_bounds_prints_and_writes_every_number_with_its_source(tmp_path, capsys)
         else:
             assert value["analytic_rms_zeros"] == pytest.approx(0.42791, abs=1e-5)
             assert value["analytic_rms_ones"] == pytest.approx(0.41606, abs=1e-5)
-        assert value["pca_floor"] == floors.square_floor(gate, law, 100).per_output * 1225
+        assert value["pca_floor"] == floors.square_floor(gate, active, 100).per_output * 1225
         assert value["pca_floor"] == pytest.approx(value["pca_floor_share"] * value["zero_predictor"])
         assert value["welch_bound"] == 0
         assert value["balanced_rms_00"] == fitted_error(gate, 50, 2, 100, at_most=True).rms[0]
-        assert value["analytic_max_median"] == maximum_law(gate, 50, 2, 100, 1225).quantile(0.5)
+        assert value["analytic_max_median"] == max_error_distribution(gate, 50, 2, 100, 1225).quantile(0.5)
         assert value["optimal_rms"] < value["analytic_rms_00"]
     exact = {row["inputs"] for row in content["rows"] if row["name"].startswith("analytic")}
     assert exact == {"exactly 2 of 50"}
@@ -99,13 +95,13 @@ def test_bounds_prints_and_writes_every_number_with_its_source(tmp_path, capsys)
 )  # fmt: skip
 def test_what_a_size_does_not_allow_is_said_and_never_skipped(m, d, s, inputs, name):
     gate = Gate.parse(name)
-    usual = [row.name for row in rows(BoundsConfig(inputs=inputs), gate)]
-    found = rows(BoundsConfig(m=m, d=d, s=s, inputs=inputs), gate)
+    usual = [row.name for row in make_rows(BoundsConfig(inputs=inputs).problem(gate))]
+    found = make_rows(Problem(gate, m, s, d, inputs))
     assert [row.name for row in found] == usual
     for row in found:
         assert row.value is None or math.isfinite(row.value)
         assert (row.value is None) == row.note.startswith("not computed: ")
-    widths = width_rows(WidthConfig(m=m, s=s, inputs=inputs), gate) if m <= 1000 else []
+    widths = make_rows(Problem(gate, m, s, inputs=inputs), 0.25) if m <= 1000 else []
     assert all(row.value is not None or row.note.startswith("not computed: ") for row in widths)
 
 
@@ -131,8 +127,8 @@ def test_check_measures_beside_the_predictions(tmp_path, capsys):
 
 
 def test_check_samples_where_inputs_are_many_and_says_so():
-    config = BoundsConfig(m=200, d=3000, s=3, inputs="exactly", task=("xor",), seeds=(0, 1, 2))
-    found, measured = check(config, XOR, rows(config, XOR))
+    problem = BoundsConfig(m=200, d=3000, s=3, inputs="exactly", seeds=(0, 1, 2), check=True).problem(XOR)
+    found, measured = make_rows(problem), check_rows(problem)
     by_name = {row.name: (row, seen) for row, seen in zip(found, measured, strict=True)}
     assert len(by_name) == len(found)
     assert all(seen.measured is not None or seen.coverage.startswith("not measured: ") for _, seen in by_name.values())
@@ -155,39 +151,15 @@ def test_width_answers_by_every_law_and_bound(tmp_path, capsys):
     d = {row["name"]: row["value"] for row in json.loads(file.read_text())["rows"]}
     assert d["analytic_rms_zeros"] == 293
     assert d["affine_floor"] == 0
-    law = maximum_law(AND, 100, 2, int(d["analytic_max_median"]), math.comb(100, 2))
-    assert law.quantile(0.5) == pytest.approx(0.25, rel=1e-3)
+    predicted = max_error_distribution(AND, 100, 2, int(d["analytic_max_median"]), math.comb(100, 2))
+    assert predicted.quantile(0.5) == pytest.approx(0.25, rel=1e-3)
     assert fitted_error(AND, 100, 2, int(d["balanced_rms"]), at_most=True).rms.max() <= 0.25
     assert fitted_error(AND, 100, 2, int(d["balanced_rms"]) - 1, at_most=True).rms.max() > 0.25
     assert floors.welch_bound(100, int(d["welch_bound"])) <= 0.25 < floors.welch_bound(100, int(d["welch_bound"]) - 1)
     assert max(v for k, v in d.items() if k.endswith("floor")) <= min(v for k, v in d.items() if "_rms" in k)
-    narrow = {row.name: row for row in width_rows(WidthConfig(epsilon=0.2), AND)}
+    narrow = {row.name: row for row in make_rows(WidthConfig().problem(AND), 0.2)}
     assert narrow["affine_floor"].value == 1
     assert narrow["analytic_rms_zeros"].value > 293
-
-
-def test_smallest_and_by_law():
-    for answer in (1, 2, 7, 64, 65, 1000):
-        assert smallest(lambda d, answer=answer: d >= answer) == answer
-    assert smallest(lambda d: True, least=10) == 10
-    assert by_law(4.0, 0.25) == 256
-    assert by_law(4.0001, 0.25) == 257
-
-
-def test_intervals_hold_what_they_should():
-    generator = np.random.default_rng(0)
-    samples = generator.exponential(size=(2000, 20))
-    medians = [quantile_interval(row.tolist(), 0.5) for row in samples]
-    held = np.mean([low <= math.log(2) <= high for _, (low, high) in medians])
-    # Order statistics 6 and 15 of 20 hold the median with probability 0.9586; 2,000 draws, limits of 1 in 1,000.
-    exact = binom.cdf(14, 20, 0.5) - binom.cdf(5, 20, 0.5)
-    assert abs(held - exact) < 3.3 * math.sqrt(exact * (1 - exact) / 2000)
-    assert quantile_interval([1.0, 2.0, 3.0], 0.5)[1] is None
-    assert quantile_interval(samples[0].tolist(), 0.05)[1] is None
-    assert root_interval([4.0]) == (2.0, None)
-    value, (low, high) = root_interval([3.0, 5.0])
-    assert (value, low) == (2.0, 0.0)
-    assert high > 2
 
 
 def test_help_says_units_and_defaults(capsys):
@@ -200,11 +172,3 @@ def test_help_says_units_and_defaults(capsys):
         assert stop.value.code == 0
         text = capsys.readouterr().out
         assert all(word in text for word in words)
-
-
-def test_the_largest_error_has_a_spread_however_many_the_inputs():
-    """2·10^19 inputs: P(no error beyond t on one of them) rounds to 1, so its complement must be what is kept."""
-    law = maximum_law(AND, 1000, 8, 10_000, math.comb(1000, 8))
-    low, middle, high = (law.quantile(q) for q in (0.05, 0.5, 0.95))
-    assert 1.005 < middle / low < high / low < 1.1
-    assert [law.cdf(law.quantile(q)) for q in (0.05, 0.95)] == pytest.approx([0.05, 0.95], abs=1e-4)
