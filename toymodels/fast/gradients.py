@@ -28,8 +28,8 @@ _PROBE = 16
 _RANGE = 30
 """Powers of ten that a power may lie above its unit before float32 is in danger."""
 _LEAST_SHARE = {torch.float32: 1e-3, torch.float64: 1e-10}
-"""Share of its parts' sizes below which the sum of a squared loss has lost too many digits to rounding (with float32, 1e-7
-of the sizes: its fourth digit)."""
+"""Share of `SquaredTerm.size` below which the sum of a squared loss has lost too many digits to rounding (with float32, 1e-7
+of that size: its fourth digit)."""
 _LEAST = 2**17
 """Inputs × outputs from which the fast form is faster than the plain one (benchmarks/RESULTS.md, train-mse and train-lp)."""
 _LARGE = 2**24
@@ -140,7 +140,7 @@ class _Sums:
     unit: float
     power: float
     size: float
-    """Sum of the sizes of the parts of a squared loss."""
+    """`SquaredTerm.size` of a squared loss, else 0."""
     worst: float
     gradients: list[tuple[Tensor, Tensor]]
 
