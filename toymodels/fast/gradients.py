@@ -28,8 +28,8 @@ _PROBE = 16
 _RANGE = 30
 """Powers of ten that a power may lie above its unit before float32 is in danger."""
 _LEAST_SHARE = {torch.float32: 1e-3, torch.float64: 1e-10}
-"""Share of its parts' sizes below which the sum of a squared loss has lost too many digits to rounding (with float32, 1e-7
-of the sizes: its fourth digit)."""
+"""Share of `SquaredTerm.size` below which the sum of a squared loss has lost too many digits to rounding (with float32, 1e-7
+of that size: its fourth digit)."""
 _LEAST, _LEAST_SQUARED = 2**17, 2**18
 """Inputs × outputs from which blocks, and Gram matrices, are faster than the plain form (measured at m from 16 to 50)."""
 _LARGE = 2**24
@@ -141,7 +141,7 @@ class _Sums:
     unit: float
     power: float
     size: float
-    """Sum of the sizes of the parts of a squared loss."""
+    """`SquaredTerm.size` of a squared loss, else 0."""
     worst: float
     gradients: list[tuple[Tensor, Tensor]]
 
