@@ -13,7 +13,7 @@ from toymodels.runs.record import load_network
 from toymodels.runs.storage import read_json
 from toymodels.runs.table import read_table
 
-SMALL = {"m": 8, "d": 11, "steps": 5, "task": ("and",), "minimax_pairs": 5, "figures": False}
+SMALL = {"m": 8, "d": 9, "steps": 5, "task": ("and",), "minimax_pairs": 5, "figures": False}
 
 
 def rows_of(folder):
@@ -22,12 +22,12 @@ def rows_of(folder):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A comparison measured on all 37 inputs, and the same one on samples of 3."""
+    """A comparison measured on all 37 inputs, and the same one on samples of 2."""
     folder = tmp_path_factory.mktemp("rows")
-    settings = {**SMALL, "readoffs": ("least_squares", "minimax", "random_labels"), "eval_inputs": 3}
+    settings = {**SMALL, "readoffs": ("least_squares", "minimax", "random_labels"), "eval_inputs": 2}
     run_compare(CompareConfig(**settings, out=folder / "all"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("toymodels.runs.settings.EXHAUSTIVE_LIMIT", 3 * 5)
+        patch.setattr("toymodels.runs.settings.EXHAUSTIVE_LIMIT", 2 * 5)
         run_compare(CompareConfig(**settings, out=folder / "sample"))
     return folder / "all", folder / "sample"
 
@@ -40,7 +40,7 @@ def test_a_minimax_row_measured_on_a_sample_shows_the_certified_error(layer, fol
     assert sample["proved"] is everything["proved"] is True
     assert sample["worst_error"] >= sample["lower_bound"] > 0
     assert sample["worst_error"] == pytest.approx(sample["lower_bound"], abs=1e-6)
-    assert sample["covered"].startswith("3 sampled")
+    assert sample["covered"].startswith("2 sampled")
     assert sample["covered"].endswith("; worst errors all 37")
     bounds = load_file(folders[1] / "and-seed-0" / f"{layer}-minimax.safetensors")["extra.lower_bounds"]
     assert sample["lower_bound"] == bounds.max().item()
@@ -50,7 +50,7 @@ def test_the_sample_alone_would_have_claimed_too_little(folders):
     """Otherwise the test above could not fail."""
     network, task, _ = load_network(folders[1] / "and-seed-0" / "gaussian-minimax.safetensors")
     config = CompareConfig(**SMALL)
-    inputs = config.features().sampled(3, derive_seed(0, "evaluation"))
+    inputs = config.features().sampled(2, derive_seed(0, "evaluation"))
     row = rows_of(folders[1])["gaussian", "minimax"]
     assert evaluate(network, task, inputs).worst_error < row["lower_bound"] - 0.01
     assert row["rms"] == evaluate(network, task, inputs).rms  # what is no worst error is the sample's
@@ -84,7 +84,7 @@ def test_certified_errors_are_measured_again(folders):
 
 def test_fitted_readoffs_see_a_sample_of_their_own(folders):
     row = rows_of(folders[1])["gaussian", "least_squares"]
-    assert row["covered"] == CompareConfig(**SMALL).features().sampled(3, derive_seed(0, "evaluation")).description
+    assert row["covered"] == CompareConfig(**SMALL).features().sampled(2, derive_seed(0, "evaluation")).description
     network, _, _ = load_network(folders[1] / "and-seed-0" / "gaussian-least_squares.safetensors")
     whole, _, _ = load_network(folders[0] / "and-seed-0" / "gaussian-least_squares.safetensors")
     assert not torch.equal(network.readoff.weight, whole.readoff.weight)
