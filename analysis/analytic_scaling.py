@@ -27,13 +27,13 @@ from tqdm import tqdm
 
 from toymodels.arguments import parse
 from toymodels.errors import InputError
-from toymodels.experiments.checks import quantile_interval, root_interval
-from toymodels.experiments.predictions import exact_shares, rms_by_value
 from toymodels.fast.streaming import analytic_rule, case_errors, sample_cases, stream_outputs
 from toymodels.runs.storage import write_atomically
-from toymodels.theory.extremes import maximum_law
+from toymodels.theory.counts import case_shares
+from toymodels.theory.extremes import max_error_distribution
 from toymodels.theory.gates import Gate
-from toymodels.theory.quadrants import error_std
+from toymodels.theory.quadrants import error_std, rms_by_value
+from toymodels.theory.statistics import quantile_interval, root_interval
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 """Blue, vermilion, green and purple of Okabe and Ito's palette, told apart with any colour vision."""
@@ -86,7 +86,7 @@ class Scaling:
 
 def measure_size(gate: Gate, m: int, s: int, d: int, layers: int, inputs: int) -> dict[str, Any]:
     """One line of results: mean squared errors and the largest error of every layer, and how many errors were looked at."""
-    shares, rule = exact_shares(m, s), analytic_rule(gate, s)
+    shares, rule = case_shares(m, s), analytic_rule(gate, s)
     found: dict[str, list[Any]] = {"zeros": [], "ones": [], "worst": [], "count": []}
     for seed in range(layers):
         # A seed makes another layer at each size: with one stream for all, wide layers would hold the narrow ones.
@@ -144,7 +144,7 @@ def select(settings: Scaling, rows: list[dict[str, Any]], m: int, s: int) -> lis
 
 def predicted_median(gate: Gate, row: dict[str, Any], d: int | None = None) -> float:
     """Median over layers of the largest of as many errors as the row looked at, at its width or another."""
-    law = maximum_law(gate, row["m"], row["s"], d or row["d"], row["inputs"])
+    law = max_error_distribution(gate, row["m"], row["s"], d or row["d"], row["inputs"])
     per_input = tuple(count / row["inputs"] for count in row["errors_by_case"])
     return dataclasses.replace(law, counts=per_input).quantile(0.5)
 
@@ -178,7 +178,7 @@ def fits(settings: Scaling, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             squares = np.array([row[f"mean_square_{name}"] for row in line])
             rms = np.sqrt(squares.mean(axis=1))
             error = squares.std(axis=1, ddof=1) / math.sqrt(n) / (2 * rms)
-            theory = rms_by_value(gate, value, exact_shares(m, s), sigma[s] ** 2)
+            theory = rms_by_value(gate, value, case_shares(m, s), sigma[s] ** 2)
             constant = weighted_mean(rms * np.sqrt(d), error * np.sqrt(d), n - 1)
             found.append(_fit(m, s, f"RMS at {name}", slope(d, rms, error, n - 1), -0.5, constant, theory))
         worst = np.array([row["worst"] for row in line])
@@ -268,7 +268,7 @@ def plot(settings: Scaling, rows: list[dict[str, Any]], found: list[dict[str, An
         dodge = d * 1.16 ** (index - (len(settings.s) - 1) / 2)
         style = {"color": colour, "marker": marker, "markersize": 3.6, "linestyle": "none", "elinewidth": 0.9}
         for value, name in enumerate(("zeros", "ones")):
-            theory = rms_by_value(gate, value, exact_shares(m, s), sigma**2)
+            theory = rms_by_value(gate, value, case_shares(m, s), sigma**2)
             points = [root_interval(row[f"mean_square_{name}"]) for row in line]
             rms = np.array([point[0] for point in points])
             bars = np.abs(np.array([point[1] for point in points]).T - rms)

@@ -14,7 +14,7 @@ from scipy import stats
 
 from benchmarks.harness import Case, Row, Spread, matmul, peak_mib
 from toymodels.fast.streaming import analytic_rule, case_errors, sample_cases, stream_outputs
-from toymodels.theory.extremes import maximum_law
+from toymodels.theory.extremes import max_error_distribution
 from toymodels.theory.gates import CASE_NAMES, Gate
 from toymodels.theory.quadrants import error_std
 
@@ -51,7 +51,7 @@ def against_theory(m: int, d: int, layers: int, inputs: int) -> list[Row]:
         p = 2 * float(stats.t.sf(abs(mean - theory) / error, layers - 1))
         note = f"over {layers} layers {mean:.6f} ± {error:.6f} (standard error), theory {theory:.6f}: Student's p = {p:.2f}"
         rows.append(_row(f"{sizes}: RMS in case {name}", rms, theory, "σ/√d", note, rate, peak))
-    law = dataclasses.replace(maximum_law(gate, m, S, d, inputs), counts=tuple(counts.mean(0) / inputs))
+    law = dataclasses.replace(max_error_distribution(gate, m, S, d, inputs), counts=tuple(counts.mean(0) / inputs))
     worst = np.array([e.worst for e in found])
     # The law's own quartiles would need more layers; the mean of the levels reached is 1/2 ± 1/√(12·layers).
     level = float(np.mean([law.cdf(value) for value in worst]))

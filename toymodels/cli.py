@@ -50,6 +50,14 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class CheckConfig:
+    """Put every member that a plugin registers through the checks that ours pass."""
+
+    file: tyro.conf.Positional[Path]
+    """Python file of your own."""
+
+
+@dataclass(frozen=True)
 class ResultsConfig:
     """Print one tidy table of all finished runs below a folder: a row for each run, seed, task, first layer and readoff."""
 
@@ -73,6 +81,14 @@ def _show(config: ShowConfig) -> str:
     from toymodels.experiments.show import describe
 
     return describe(config.run, config.evaluate)
+
+
+def _check(config: CheckConfig) -> tuple[str, int]:
+    from toymodels.testing import check_plugin
+
+    verdicts = list(check_plugin(config.file))
+    lines = [f"{noun} {name}: {wrong or 'passes every check'}" for noun, name, wrong in verdicts]
+    return "\n".join(lines), int(any(wrong for *_, wrong in verdicts))
 
 
 def _results(config: ResultsConfig) -> str:
@@ -126,6 +142,8 @@ class Command:
     """Returns what is printed, and an exit status if it is not 0."""
     resumes: bool = False
     """Whether the same command goes on where a stopped one left off."""
+    prepare: Callable[[], Callable[[Sequence[str]], list[str]]] = lambda: list
+    """Returns what turns the words of the command line into those that the configuration knows."""
 
 
 def _of(module: str, name: str) -> Callable[[], Any]:
@@ -156,13 +174,13 @@ def commands() -> dict[str, Command]:
         "show": Command("Print a run from its record.", lambda: ShowConfig, _show),
         "bounds": Command(
             "Print each prediction and floor at one size with its source, and measurements beside them.",
-            _of("experiments.sizes", "BoundsConfig"),
-            lambda config: _of("experiments.bounds", "run_bounds")()(config),
+            _of("laws.sizes", "BoundsConfig"),
+            lambda config: _of("laws.tables", "run_bounds")()(config),
         ),
         "width": Command(
             "Print how wide the layer must be for an error ε, by each law and each lower bound.",
-            _of("experiments.sizes", "WidthConfig"),
-            lambda config: _of("experiments.width", "run_width")()(config),
+            _of("laws.sizes", "WidthConfig"),
+            lambda config: _of("laws.tables", "run_width")()(config),
         ),
         "run": Command(
             "Do one run from a file of its configuration, as agents of W&B sweeps call it.",
@@ -182,8 +200,17 @@ def commands() -> dict[str, Command]:
             lambda config: _of("experiments.search", "measure")()(config),
             True,
         ),
+        "check": Command(
+            "Put every member that a plugin registers through the checks that ours pass.", lambda: CheckConfig, _check
+        ),
         "results": Command(
             "Print one tidy table of all finished runs below a folder.", lambda: ResultsConfig, _results
+        ),
+        "draw": Command(
+            "Draw a figure from a table of results or from the record of a run.",
+            _of("figures.draw", "DrawConfig"),
+            lambda config: _of("figures.draw", "run_draw")()(config),
+            prepare=_of("figures.draw", "with_knobs"),
         ),
         "report": Command("Write all figures and tables of a sweep into one page.", lambda: ReportConfig, _report),
     }
@@ -217,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] not in known:
             raise InputError(f"unknown command {words[0]!r}: choose one of {', '.join(known)} (see toymodels --help)")
         command = known[words[0]]
-        config = parse(command.config(), words[1:], f"toymodels {words[0]}", early)
+        config = parse(command.config(), command.prepare()(words[1:]), f"toymodels {words[0]}", early)
         resumes = "; the same command goes on from there" if command.resumes else ""
         printed = command.function(config)
         text, status = printed if isinstance(printed, tuple) else (printed, 0)

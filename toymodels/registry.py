@@ -53,6 +53,13 @@ class Member:
     """Place in tables and figures: small numbers first, equal ones as they were registered."""
 
     @property
+    def plugin(self) -> Path | None:
+        """The plugin file that registered it, if one did."""
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        path = Path(code.co_filename).resolve() if code is not None else None
+        return path if path in _plugins else None
+
+    @property
     def about(self) -> str:
         """The first line of the function's docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
@@ -168,7 +175,7 @@ class Registry(Generic[M]):
         """(member, knobs) of a name with or without knobs: "bernoulli", "bernoulli(p=0.3)", "bernoulli(0.3)".
 
         `defaults` are values for the knobs that this member has and the call does not set.
-        Raises InputError for an unknown member or knob.
+        Raises InputError for an unknown member or knob, and for a word where a knob takes numbers.
         """
         name, given = parse_call(call)
         member = self[name]
@@ -183,6 +190,9 @@ class Registry(Generic[M]):
                 raise InputError(f"{self.noun} {call!r}: {name} has no knob {key!r}, {has}")
             if key in knobs:
                 raise InputError(f"{call!r} sets {key} twice: set it once")
+            numeric = isinstance(known[key], int | float) and "str" not in str(member.parameters[key].annotation)
+            if numeric and isinstance(value, str):
+                raise InputError(f"{self.noun} {call!r}: {key} = {value} must be a number")
             knobs[key] = value
         return member, {**{key: value for key, value in (defaults or {}).items() if key in known}, **knobs}
 

@@ -26,7 +26,7 @@ from toymodels.core.features import Inputs
 from toymodels.theory.bernoulli import bernoulli_errors, debias, empty_probability, mean_reciprocal
 from toymodels.theory.classes import solve_readoff
 from toymodels.theory.distributions import RADEMACHER, finite_classes
-from toymodels.theory.extremes import leading_maximum, maximum_law
+from toymodels.theory.extremes import leading_maximum, max_error_distribution
 from toymodels.theory.fitted import fitted_error
 from toymodels.theory.gates import CASES
 from toymodels.theory.kernel import arc_cosine
@@ -246,7 +246,7 @@ def maximum(fault: str, seed: int) -> float:
     p = []
     for gate, m, s, d in MAXIMA:
         found = maxima(gate, m, s, d, seed)
-        predicted = maximum_law(gate, m, s, d, 4 if fault == "errors on 4 inputs instead of 1" else 1)
+        predicted = max_error_distribution(gate, m, s, d, 4 if fault == "errors on 4 inputs instead of 1" else 1)
         leading = leading_maximum(float(predicted.shape.sigma.max()), math.comb(m, 2)) / math.sqrt(d)
         factor = {"constant 10 % too large": 1.1, "constant 10 % too small": 0.9}.get(fault, 1.0)
         for level in (0.05, 0.25, 0.5, 0.75, 0.95):

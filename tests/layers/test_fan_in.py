@@ -13,9 +13,6 @@ from toymodels.core.network import Network
 from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
 from toymodels.layers.fan_in import (
-    activation_moments,
-    debias,
-    default_probability,
     fan_in,
     fan_in_readoff,
     gate_neurons,
@@ -26,8 +23,7 @@ from toymodels.layers.fan_in import (
 )
 from toymodels.layers.random import gaussian
 from toymodels.tasks.sets import SymmetricTask, conjunction
-from toymodels.theory import bernoulli
-from toymodels.theory.bernoulli import smallest_probability
+from toymodels.theory.bernoulli import activation_moments, debias, formula_p, smallest_probability
 
 LIMIT = 3.0  # standard errors; seeds are fixed
 EXACT = 1e-12
@@ -54,7 +50,7 @@ def test_the_layer_is_bernoulli_with_the_bias_of_its_fan_in():
 def test_the_default_probability_has_smaller_errors_than_far_ones():
     """Fan-in 3: the mean worst error of 12 layers, paired by seed, against half and twice the probability."""
     m, d, k = 12, 400, 3
-    p, task, inputs = default_probability(m, d, k), conjunction(m, k), SparseFeatures.exactly(m, k).enumerate()
+    p, task, inputs = formula_p(m, d, k), conjunction(m, k), SparseFeatures.exactly(m, k).enumerate()
     assert smallest_probability(m, d, k) < p < 0.5
     assert torch.equal(fan_in(m, d, 0, k).weight, fan_in(m, d, 0, k, p).weight)
     near, half, twice = (
@@ -64,23 +60,6 @@ def test_the_default_probability_has_smaller_errors_than_far_ones():
     for far in (half, twice):
         gain = far - near
         assert gain.mean() > LIMIT * gain.std(ddof=1) / math.sqrt(12)
-
-
-@pytest.mark.parametrize(("m", "d"), [(50, 100), (50, 400), (100, 500)])
-def test_the_default_probability_of_fan_in_two_is_nearly_the_best(m, d):
-    """By the exact law of each error (theory.bernoulli): within 3 % of the least worst error on a grid of p."""
-    best = bernoulli.best_probability(m, d, 2, "none", grid=25)
-    found = bernoulli.median_worst_error(m, d, 2, default_probability(m, d, 2), "none")
-    assert found < 1.03 * best.worst
-    assert bernoulli.median_worst_error(m, d, 2, 2 * default_probability(m, d, 2), "none") > 1.03 * best.worst
-
-
-def test_the_default_probability_stays_within_its_limits():
-    # The formula asks for more than 1/2 in both narrow layers; on one neuron even the least p is larger.
-    assert default_probability(50, 50, 4) == max(0.5, smallest_probability(50, 50, 4))
-    assert default_probability(10, 1, 2) == smallest_probability(10, 1, 2) > 0.5
-    # z² (k − 1)²/(4d) by hand: 2 ln(45 · 2 · 8)/4000.
-    assert default_probability(10, 1000, 2) == pytest.approx((2 * math.log(720) / 4000) ** (1 / 3))
 
 
 @pytest.mark.parametrize(("m", "d", "k"), [(12, 100, 2), (10, 200, 3), (8, 400, 4)])
@@ -100,7 +79,7 @@ def test_the_smallest_probability_leaves_half_a_set_unread(m, d, k):
 @pytest.mark.parametrize(("k", "s", "p"), [(2, 4, 0.3), (3, 3, 0.4), (3, 6, 0.25), (4, 5, 0.5), (4, 2, 0.5)])
 def test_moments_agree_with_sampled_layers(k, s, p):
     """100,000 neurons that see the whole set, for each case: mean and mean square deviation to 3 standard errors."""
-    moments, n = activation_moments(k, s, p), 100_000
+    moments, n = activation_moments(s, p, k), 100_000
     for j in range(min(k, s) + 1):
         m = k + s
         x = torch.zeros(1, m)
@@ -109,38 +88,12 @@ def test_moments_agree_with_sampled_layers(k, s, p):
         layer.weight.data[:, :k] = 1
         a = layer(x)[0].detach().double()
         sample = torch.stack([a, (a - moments.mean[j]) ** 2], 1)
-        wrong = activation_moments(k, s, 1.05 * p)
+        wrong = activation_moments(s, 1.05 * p, k)
         error = LIMIT * sample.std(0) / math.sqrt(n) + EXACT
         assert ((sample.mean(0) - torch.tensor([moments.mean[j], moments.variance[j]])).abs() <= error).all()
         if moments.variance[j] > 0:  # planted fault: another p
             assert (sample.mean(0)[0] - wrong.mean[j]).abs() > error[0]
     assert np.isnan(moments.mean[min(k, s) + 1 :]).all()
-
-
-@pytest.mark.parametrize("s", [2, 3, 6])
-def test_fan_in_two_is_the_bernoulli_construction(s):
-    moments, known = activation_moments(2, s, 0.3), bernoulli.activation_moments(s, 0.3)
-    np.testing.assert_allclose(moments.mean, known.mean[[0, 1, 3]], atol=EXACT)
-    np.testing.assert_allclose(moments.variance, known.variance[[0, 1, 3]], atol=EXACT)
-    np.testing.assert_allclose(debias(2, s, 0.3), bernoulli.debias(s, 0.3), atol=EXACT)
-
-
-@pytest.mark.parametrize(("k", "s"), [(3, 3), (3, 5), (4, 4)])
-def test_the_closed_forms_of_the_upper_cases_and_the_correction(k, s):
-    p = 0.35
-    mean = activation_moments(k, s, p).mean
-    t = s - np.array([k, k - 1, k - 2])
-    expected = [1 + t[0] * p, t[1] * p, t[2] * p - 1 + (1 - p) ** t[2]]
-    assert mean[[k, k - 1, k - 2]].tolist() == pytest.approx(expected, abs=EXACT)
-    gain, shift = debias(k, s, p)
-    bias = gain * mean - shift - (np.arange(k + 1) == k)
-    largest = abs(bias[0])
-    assert [bias[0], bias[k - 1], bias[k]] == pytest.approx([-largest, largest, -largest], abs=EXACT)
-    assert (np.abs(bias) <= largest + EXACT).all()
-    # No line does better: a grid around the correction.
-    for g, c in itertools.product((0.95, 1, 1.05), (-0.02, 0, 0.02)):
-        other = gain * g * mean - shift - c - (np.arange(k + 1) == k)
-        assert np.abs(other).max() >= largest - EXACT
 
 
 def test_exact_on_the_set_alone_and_never_too_small():
@@ -161,7 +114,7 @@ def test_exact_on_the_set_alone_and_never_too_small():
 def test_the_readoff_is_the_mean_over_the_intersection_and_its_correction():
     layer, task = fan_in(7, 200, 1, 3, 0.4), conjunction(7, 3)
     plain, corrected = fan_in_readoff(layer, task), fan_in_readoff(layer, task, s=4)
-    gain, shift = debias(3, 4, float(layer.weight.detach().double().mean()))
+    gain, shift = debias(4, float(layer.weight.detach().double().mean()), k=3)
     x = SparseFeatures.exactly(7, 4).enumerate().dense()
     for i, members in enumerate(task.sets.tolist()):
         common = (layer.weight[:, members].sum(1) == 3).double()
@@ -273,8 +226,8 @@ LAYER, MIXED = fan_in(7, 50, 0, 3, 0.5), mixed_fan_in(7, 50, 0, SETS, 5)
         (lambda: fan_in(10, 50, 0, 11), "from 2 to m"),
         (lambda: fan_in(10, 50, 0, 3, 1), "between 0 and 1"),
         (lambda: fan_in(10, 50, 0, 3, 0.0), "between 0 and 1"),
-        (lambda: activation_moments(0, 2, 0.5), "k ≥ 1"),
-        (lambda: debias(3, 2, 0.5), "s ≥ k"),
+        (lambda: activation_moments(2, 0.5, 0), "k ≥ 1"),
+        (lambda: debias(2, 0.5, k=3), "s ≥ k"),
         (lambda: fan_in_readoff(gaussian(7, 50, 0), conjunction(7, 3)), "fan-in construction"),
         (lambda: fan_in_readoff(LAYER, PairTask(7, "and")), "the task is and"),
         (lambda: fan_in_readoff(LAYER, SymmetricTask(7, (0, 0, 1, 0))), "symmetric 0010"),
@@ -307,9 +260,9 @@ def test_wrong_inputs_are_refused(call, words):
     [
         (lambda: fan_in(8, 16, 0, 2.5), "k = 2.5"),
         (lambda: fan_in(8, 16.5, 0, 2), "d = 16.5"),
-        (lambda: default_probability(8, 16, float("nan")), "k = nan"),
-        (lambda: activation_moments(2, 2.5, 0.5), "s = 2.5"),
-        (lambda: debias(2, float("nan"), 0.5), "s = nan"),
+        (lambda: formula_p(8, 16, float("nan")), "k = nan"),
+        (lambda: activation_moments(2.5, 0.5), "s = 2.5"),
+        (lambda: debias(float("nan"), 0.5), "s = nan"),
         (lambda: fan_in_readoff(LAYER, conjunction(7, 3), float("nan")), "s = nan"),
         (lambda: fan_in_readoff(LAYER, conjunction(7, 3), 3.5), "s = 3.5"),
         (lambda: fan_in_readoff(LAYER, conjunction(7, 3), 8), "no more than m = 7"),

@@ -11,7 +11,7 @@ from toymodels.core.layers import IdentityLayer
 from toymodels.core.network import Network
 from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import InputError
-from toymodels.layers.iid import bernoulli, iid, rademacher, ternary, ternary_law
+from toymodels.layers.iid import bernoulli, iid, rademacher, ternary, ternary_weights
 from toymodels.layers.random import gaussian
 from toymodels.readoffs.by_class import class_readoff, fitted_class_readoff, mean_readoff
 from toymodels.theory.bernoulli import activation_moments, bernoulli_errors, debias, mean_reciprocal
@@ -106,8 +106,8 @@ def test_debiased_errors_are_those_of_theory():
 LAWS = {
     "rademacher": (RADEMACHER, "sign", "and"),
     "rademacher_bias": (FiniteLaw((-1.0, 1.0), (0.5, 0.5), -1.0), "value", "xor"),
-    "ternary": (ternary_law(0.6), "sign", "and"),
-    "ternary_value": (ternary_law(0.6), "value", "first_and_not_second"),
+    "ternary": (ternary_weights(0.6), "sign", "and"),
+    "ternary_value": (ternary_weights(0.6), "value", "first_and_not_second"),
     "bernoulli": (bernoulli_law(0.3), "value", "xor"),
     "skew": (SKEW, "sign", "or"),
 }
@@ -142,7 +142,7 @@ def test_the_readoff_of_a_rademacher_layer_is_the_product_of_signs(s, c):
 
 
 def test_zeros_of_a_ternary_layer_are_read_too():
-    law = ternary_law(0.6)
+    law = ternary_weights(0.6)
     layer, task = ternary(6, 40, 0, 0.6), PairTask(6, "and", [(0, 1)])
     zeros = (layer.weight.detach()[:, :2] == 0).any(1)
     assert class_readoff(layer, task, 3, law, "sign").weight.detach()[0, zeros].abs().max() > 0.01

@@ -3,29 +3,43 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
-from toymodels.errors import InputError
+from toymodels.errors import InputError, check_whole
 from toymodels.theory import counts
-from toymodels.theory.counts import at_most, case_counts, check_whole, exactly, independent, pattern_probability
+from toymodels.theory.counts import (
+    at_most,
+    binomial,
+    case_counts,
+    case_shares,
+    exactly,
+    independent,
+    pattern_probability,
+)
 from toymodels.theory.gates import CASES
 
 
-def test_laws_of_the_number_active():
-    for law in (exactly(9, 3), at_most(9, 3), independent(9, 0.2)):
-        assert law.shape == (10,)
-        assert law.sum() == pytest.approx(1)
+def test_probabilities_of_the_number_active():
+    for chances in (exactly(9, 3), at_most(9, 3), independent(9, 0.2)):
+        assert chances.shape == (10,)
+        assert chances.sum() == pytest.approx(1)
     assert at_most(9, 2)[2] == pytest.approx(36 / 46)
     assert independent(9, 0.2)[0] == pytest.approx(0.8**9)
 
 
-@pytest.mark.parametrize("law", [exactly(6, 2), at_most(6, 3), independent(6, 0.3)])
-def test_patterns_agree_with_complete_enumeration(law):
-    chance = {x: law[sum(x)] / math.comb(6, sum(x)) for x in itertools.product((0, 1), repeat=6)}
+@pytest.mark.parametrize("chances", [exactly(6, 2), at_most(6, 3), independent(6, 0.3)])
+def test_patterns_agree_with_complete_enumeration(chances):
+    chance = {x: chances[sum(x)] / math.comb(6, sum(x)) for x in itertools.product((0, 1), repeat=6)}
     for size in (2, 3, 4):
         for pattern in itertools.product((0, 1), repeat=size):
             exact = sum(p for x, p in chance.items() if x[:size] == pattern)
-            assert pattern_probability(law, size, sum(pattern)) == pytest.approx(exact, abs=1e-14)
+            assert pattern_probability(chances, size, sum(pattern)) == pytest.approx(exact, abs=1e-14)
     assert pattern_probability(independent(6, 0.3), 2, 1) == pytest.approx(0.21)
+
+
+def test_binomial_probabilities_are_those_of_scipy():
+    for n, p in ((0, 0.3), (3, 0.0), (3, 1.0), (50, 0.02), (1000, 0.5), (20_000, 0.09)):
+        np.testing.assert_allclose(binomial(n, p), binom.pmf(np.arange(n + 1), n, p), rtol=1e-9, atol=1e-300)
 
 
 def test_large_numbers_of_features_are_exact():
@@ -39,6 +53,7 @@ def test_pairs_in_each_case():
         for k, l in itertools.combinations(range(m), 2):
             counts[CASES.index((int(k in on), int(l in on)))] += 1 / math.comb(m, s)
     np.testing.assert_allclose(case_counts(m, s), counts)
+    np.testing.assert_allclose(case_shares(m, s), counts / 21)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +63,7 @@ def test_pairs_in_each_case():
         lambda: exactly(5, 6),
         lambda: at_most(5, -1),
         lambda: independent(5, 1.5),
+        lambda: binomial(5, float("nan")),
         lambda: pattern_probability(exactly(5, 2), 6, 1),
         lambda: pattern_probability(exactly(5, 2), 2, 3),
     ],

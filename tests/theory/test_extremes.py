@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from toymodels.errors import InputError
-from toymodels.theory.extremes import error_shape, leading_maximum, maximum_law, normal_maximum
+from toymodels.theory.extremes import error_shape, leading_maximum, max_error_distribution, normal_maximum
 from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.quadrants import error_std, readoff_coefficients
 
@@ -56,28 +56,28 @@ def test_quantiles_agree_with_sampled_layers(gate, m, s, d, inputs):
     # 400 (or 100) layers: a sampled median is off by 1.25 % of itself or less in 999 of 1,000 draws, the 5 % and 95 %
     # points by twice that; the rest of the allowance is the model's own error, stated as 3 %.
     found = sampled_maxima(gate, m, s, d, 400 if inputs == 1 else 100, inputs)
-    law = maximum_law(gate, m, s, d, inputs)
+    predicted = max_error_distribution(gate, m, s, d, inputs)
     for level, allowance in ((0.05, 0.06), (0.5, 0.045), (0.95, 0.06)):
-        assert np.quantile(found, level) == pytest.approx(law.quantile(level), rel=allowance)
-    leading = leading_maximum(float(law.shape.sigma.max()), math.comb(m, 2) * inputs) / math.sqrt(d)
+        assert np.quantile(found, level) == pytest.approx(predicted.quantile(level), rel=allowance)
+    leading = leading_maximum(float(predicted.shape.sigma.max()), math.comb(m, 2) * inputs) / math.sqrt(d)
     assert inputs > 1 or leading > 1.08 * np.median(found)  # the formula it replaces would fail
 
 
-def test_the_law_is_a_distribution():
-    law = maximum_law(XOR, 50, 3, 200, inputs=5)
-    levels = [law.cdf(t) for t in np.linspace(-0.1, 8, 60).tolist()]
+def test_the_prediction_is_a_distribution():
+    predicted = max_error_distribution(XOR, 50, 3, 200, inputs=5)
+    levels = [predicted.cdf(t) for t in np.linspace(-0.1, 8, 60).tolist()]
     assert levels == sorted(levels)
     assert levels[0] == 0
     assert levels[-1] > 1 - 1e-6
     for q in (0.01, 0.5, 0.999):
-        assert law.cdf(law.quantile(q)) == pytest.approx(q, abs=1e-6)
-    assert maximum_law(XOR, 50, 3, 200, inputs=10).quantile(0.5) > law.quantile(0.5)
+        assert predicted.cdf(predicted.quantile(q)) == pytest.approx(q, abs=1e-6)
+    assert max_error_distribution(XOR, 50, 3, 200, inputs=10).quantile(0.5) > predicted.quantile(0.5)
 
 
 def test_wide_layers_tend_to_independent_normals():
-    law = maximum_law(AND, 30, 3, 10_000_000)
-    normal = normal_maximum(float(law.shape.sigma[0]) / math.sqrt(law.d), math.comb(30, 2))
-    assert law.quantile(0.5) == pytest.approx(normal, rel=1e-3)
+    predicted = max_error_distribution(AND, 30, 3, 10_000_000)
+    normal = normal_maximum(float(predicted.shape.sigma[0]) / math.sqrt(predicted.d), math.comb(30, 2))
+    assert predicted.quantile(0.5) == pytest.approx(normal, rel=1e-3)
 
 
 def test_normal_maximum_is_exact():
@@ -87,14 +87,22 @@ def test_normal_maximum_is_exact():
     assert normal_maximum(1.0, 10**12) == pytest.approx(leading_maximum(1.0, 10**12), rel=0.05)
 
 
+def test_the_largest_error_has_a_spread_however_many_the_inputs():
+    """2·10^19 inputs: P(no error beyond t on one of them) rounds to 1, so its complement must be what is kept."""
+    predicted = max_error_distribution(AND, 1000, 8, 10_000, math.comb(1000, 8))
+    low, middle, high = (predicted.quantile(q) for q in (0.05, 0.5, 0.95))
+    assert 1.005 < middle / low < high / low < 1.1
+    assert [predicted.cdf(predicted.quantile(q)) for q in (0.05, 0.95)] == pytest.approx([0.05, 0.95], abs=1e-4)
+
+
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: maximum_law(AND, 50, 1, 100),
-        lambda: maximum_law(AND, 5, 6, 100),
-        lambda: maximum_law(AND, 50, 2, 5),
-        lambda: maximum_law(AND, 50, 2, 100, 0),
-        lambda: maximum_law(AND, 50, 2, 100).quantile(1.0),
+        lambda: max_error_distribution(AND, 50, 1, 100),
+        lambda: max_error_distribution(AND, 5, 6, 100),
+        lambda: max_error_distribution(AND, 50, 2, 5),
+        lambda: max_error_distribution(AND, 50, 2, 100, 0),
+        lambda: max_error_distribution(AND, 50, 2, 100).quantile(1.0),
         lambda: error_shape(Gate.parse("false"), 3),
         lambda: normal_maximum(0.0, 5),
         lambda: normal_maximum(1.0, 0),

@@ -22,42 +22,42 @@ AND, XOR = Gate.parse("and"), Gate.parse("xor")
 M = 6
 
 
-def all_targets(gate: Gate, law: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def all_targets(gate: Gate, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Targets of every pair on every input, and the inputs' probabilities, by complete enumeration."""
     inputs = np.array(list(itertools.product((0, 1), repeat=M)))
-    chance = np.array([law[x.sum()] / math.comb(M, x.sum()) for x in inputs])
+    chance = np.array([counts[x.sum()] / math.comb(M, x.sum()) for x in inputs])
     k, l = np.triu_indices(M, 1)
     return np.array(gate.truth)[2 * inputs[:, k] + inputs[:, l]].astype(float), chance
 
 
-@pytest.mark.parametrize("law", [exactly(M, 3), at_most(M, 2), independent(M, 0.3)])
+@pytest.mark.parametrize("counts", [exactly(M, 3), at_most(M, 2), independent(M, 0.3)])
 @pytest.mark.parametrize("name", ["and", "xor", "or", "nor", "first_and_not_second", "second"])
-def test_floors_agree_with_complete_enumeration(name, law):
+def test_floors_agree_with_complete_enumeration(name, counts):
     gate = Gate.parse(name)
-    targets, chance = all_targets(gate, law)
+    targets, chance = all_targets(gate, counts)
     mean = chance @ targets
     for centred in (False, True):
         matrix = (targets * chance[:, None]).T @ targets - centred * np.outer(mean, mean)
         exact = np.linalg.eigvalsh(matrix)[::-1]
-        spectrum = target_spectrum(gate, law, centred)
+        spectrum = target_spectrum(gate, counts, centred)
         np.testing.assert_allclose(np.repeat(spectrum.values, spectrum.multiplicities), exact, atol=1e-12)
         for d in (1, 4, 7):
             assert spectrum.beyond(d) == pytest.approx(exact[d:].clip(0).sum(), abs=1e-12)
-            floor = square_floor(gate, law, d, offset=centred)
+            floor = square_floor(gate, counts, d, offset=centred)
             assert floor.per_output == pytest.approx(exact[d:].clip(0).sum() / len(exact), abs=1e-12)
-    zero = zero_predictor(gate, law)
+    zero = zero_predictor(gate, counts)
     assert zero.mean_square == pytest.approx(float((chance @ targets).mean()), abs=1e-12)
     assert zero.worst == targets[chance > 0].max()
 
 
 def test_the_floor_is_reached_by_the_best_readout_of_the_best_layer():
-    law = exactly(M, 3)
-    targets, chance = all_targets(AND, law)
+    counts = exactly(M, 3)
+    targets, chance = all_targets(AND, counts)
     weighted = targets[chance > 0] * np.sqrt(chance[chance > 0])[:, None]
     left, size, right = np.linalg.svd(weighted, full_matrices=False)
     for d in (2, 5):
         error = weighted - (left[:, :d] * size[:d]) @ right[:d]
-        assert square_floor(AND, law, d, offset=False).per_output == pytest.approx((error**2).sum() / 15)
+        assert square_floor(AND, counts, d, offset=False).per_output == pytest.approx((error**2).sum() / 15)
 
 
 def test_known_shares_of_the_zero_predictor():

@@ -6,7 +6,7 @@ import pytest
 
 from toymodels.errors import InputError
 from toymodels.theory.gates import Gate
-from toymodels.theory.kernel import arc_cosine, kernel_error_std, kernel_fit
+from toymodels.theory.kernel import arc_cosine, kernel_fit
 from toymodels.theory.optimal import optimal_readoff
 
 AND, XOR, NOR = Gate.parse("and"), Gate.parse("xor"), Gate.parse("nor")
@@ -78,7 +78,7 @@ def test_many_features_tend_to_the_limit(gate, norm):
 @pytest.mark.parametrize("s", [2, 3, 8])
 def test_least_norm_is_not_quite_least_variance(s):
     fit = kernel_fit(AND, None, s, offset=False)
-    worst = kernel_error_std(fit).max()
+    worst = fit.sigma.max()
     best = optimal_readoff(AND, s).worst
     assert best < worst < 1.3 * best
     # The norm alone sets the scale: E[a²] = s/2.

@@ -10,16 +10,16 @@ from toymodels.errors import InputError
 from toymodels.layers.iid import rademacher, two_valued
 from toymodels.readoffs.by_class import class_readoff
 from toymodels.theory.classes import solve_readoff
-from toymodels.theory.distributions import RADEMACHER, FiniteLaw, bernoulli_law, finite_classes
+from toymodels.theory.distributions import RADEMACHER, WeightDistribution, bernoulli_weights, finite_classes
 from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.quadrants import error_std
 from toymodels.theory.two_valued import (
     and_limit,
-    best_sign_law,
+    best_sign_weights,
     fit,
     sign_readoff,
     threshold_classes,
-    two_valued_law,
+    two_valued_weights,
 )
 
 AND, XOR = Gate.parse("and"), Gate.parse("xor")
@@ -27,12 +27,12 @@ AND, XOR = Gate.parse("and"), Gate.parse("xor")
 
 @pytest.mark.parametrize(("q", "threshold"), [(0.3, 0.6), (0.5, 1.0), (0.8, 2.4)])
 @pytest.mark.parametrize("values", [(1.0, None), (1.0, 0.0), (2.0, 0.5), (1.0, -1.0), (-0.5, -3.0)])
-def test_every_two_valued_law_is_a_threshold(q, threshold, values):
+def test_every_two_valued_weights_is_a_threshold(q, threshold, values):
     """Activations are (u − v) times those of {0, 1} weights with bias −θ, for any two values and the bias to match."""
     for s in (3, 5):
-        law = two_valued_law(s, q, threshold, *values)
-        found, plain = finite_classes(law, s), threshold_classes(s, q, threshold)
-        scale = law.values[1] - law.values[0]
+        distribution = two_valued_weights(s, q, threshold, *values)
+        found, plain = finite_classes(distribution, s), threshold_classes(s, q, threshold)
+        scale = distribution.values[1] - distribution.values[0]
         np.testing.assert_allclose(found.first, scale * plain.first, atol=1e-8 * scale)
         np.testing.assert_allclose(found.second, scale**2 * plain.second, atol=1e-8 * scale**2)
         np.testing.assert_allclose(found.probability, plain.probability)
@@ -41,7 +41,7 @@ def test_every_two_valued_law_is_a_threshold(q, threshold, values):
 def test_bernoulli_and_rademacher_are_points_of_the_strip():
     for s in (2, 3, 8):
         one = solve_readoff(threshold_classes(s, 0.3, 1.0), AND)
-        np.testing.assert_allclose(one.sigma, solve_readoff(finite_classes(bernoulli_law(0.3), s), AND).sigma)
+        np.testing.assert_allclose(one.sigma, solve_readoff(finite_classes(bernoulli_weights(0.3), s), AND).sigma)
         half = solve_readoff(threshold_classes(s, 0.5, s / 2), AND)
         np.testing.assert_allclose(half.sigma, solve_readoff(finite_classes(RADEMACHER, s), AND).sigma)
 
@@ -49,12 +49,12 @@ def test_bernoulli_and_rademacher_are_points_of_the_strip():
 @pytest.mark.parametrize(
     ("s", "threshold", "sigma"), [(2, 1.0, 2.0), (3, 2.0, math.sqrt(8)), (4, 3.0, 4.0), (8, 62 / 11, 8.4822)]
 )
-def test_the_fitted_law_of_and(s, threshold, sigma):
+def test_the_fitted_weights_of_and(s, threshold, sigma):
     found = fit(s)
     assert found.q == 0.5
     assert found.threshold == pytest.approx(threshold, abs=1e-6)
-    assert found.law.bias == 0
-    assert found.law.values[0] == pytest.approx(-threshold / (s - threshold), abs=1e-5)
+    assert found.weights.bias == 0
+    assert found.weights.values[0] == pytest.approx(-threshold / (s - threshold), abs=1e-5)
     np.testing.assert_allclose(found.readoff.sigma, [sigma, sigma, sigma, math.sqrt(sigma**2 - 1)], rtol=1e-5)
     ratio = found.readoff.eta / found.readoff.eta[0]
     np.testing.assert_allclose(ratio, [1, -1, -1, 1], atol=1e-5)  # A − B1 − B2 + C
@@ -63,7 +63,7 @@ def test_the_fitted_law_of_and(s, threshold, sigma):
 
 
 @pytest.mark.parametrize(("s", "gate"), [(3, "and"), (5, "and"), (2, "xor"), (3, "xor"), (3, "first_and_not_second")])
-def test_no_two_valued_law_of_a_fine_grid_is_better(s, gate):
+def test_no_two_valued_weights_of_a_fine_grid_is_better(s, gate):
     """Values, odds and bias varied for themselves, with no use of the threshold."""
     found, parsed = fit(s, gate), Gate.parse(gate)
     rng, best = np.random.default_rng(0), math.inf
@@ -71,7 +71,7 @@ def test_no_two_valued_law_of_a_fine_grid_is_better(s, gate):
         rng.uniform(-4, 0.9, 300), rng.uniform(0.02, 0.98, 300), rng.uniform(-3, 3, 300), strict=True
     ):
         try:
-            readoff = solve_readoff(finite_classes(FiniteLaw((low, 1.0), (1 - q, q), bias), s), parsed)
+            readoff = solve_readoff(finite_classes(WeightDistribution((low, 1.0), (1 - q, q), bias), s), parsed)
         except InputError:
             continue
         best = min(best, float(readoff.sigma.max()))
@@ -81,10 +81,10 @@ def test_no_two_valued_law_of_a_fine_grid_is_better(s, gate):
 @pytest.mark.parametrize(
     ("s", "gate", "biased"), [(2, "and", False), (3, "and", True), (4, "and", False), (3, "xor", False)]
 )
-def test_layers_drawn_from_the_fitted_law_have_its_error(s, gate, biased):
+def test_layers_drawn_from_the_fitted_weights_have_its_error(s, gate, biased):
     """Mean and variance of the errors of actual layers, in each case, to 3 standard errors; σ/√d at a width of 48."""
     found, d, layers = fit(s, gate), 48, 1000
-    law = two_valued_law(s, found.q, found.threshold, 1.0, -1.0) if biased else found.law
+    distribution = two_valued_weights(s, found.q, found.threshold, 1.0, -1.0) if biased else found.weights
     task, x = PairTask(s + 2, gate, [(0, 1)]), torch.zeros(4, s + 2)
     for row, (k, l) in zip(x, CASES, strict=True):
         row[0], row[1] = k, l
@@ -93,8 +93,8 @@ def test_layers_drawn_from_the_fitted_law_have_its_error(s, gate, biased):
     for seed in range(layers):
         # The Rademacher layer with the bias s − 2θ is the same layer.
         bias = s - 2 * found.threshold
-        layer = rademacher(s + 2, d, seed, bias=bias) if biased else two_valued(s + 2, d, seed, law)
-        output = class_readoff(layer, task, s, law)(layer(x)).detach()[:, 0]
+        layer = rademacher(s + 2, d, seed, bias=bias) if biased else two_valued(s + 2, d, seed, distribution)
+        output = class_readoff(layer, task, s, distribution)(layer(x)).detach()[:, 0]
         errors.append((output - torch.tensor(task.truth)).numpy())
     sample, square = np.array(errors), np.array(errors) ** 2 * d
     for values, predicted in ((sample, 0.0), (square, found.readoff.sigma**2)):
@@ -125,38 +125,38 @@ def test_sign_readoff_by_hand_and_for_any_bias():
         found = sign_readoff(RADEMACHER, s)
         assert found.c == pytest.approx(c)
         np.testing.assert_allclose(found.sigma, [sigma, sigma, sigma, math.sqrt(sigma**2 - 1)])
-    law = FiniteLaw((-2.0, -1.0, 0.0, 1.0, 2.0), (0.1, 0.25, 0.3, 0.25, 0.1), -0.7)
-    found, classes = sign_readoff(law, 3), finite_classes(law, 3)
+    distribution = WeightDistribution((-2.0, -1.0, 0.0, 1.0, 2.0), (0.1, 0.25, 0.3, 0.25, 0.1), -0.7)
+    found, classes = sign_readoff(distribution, 3), finite_classes(distribution, 3)
     eta = found.c * np.array([np.sign(u) * np.sign(v) for u, v in classes.labels])
     np.testing.assert_allclose(classes.first @ eta, AND.truth, atol=1e-12)
     np.testing.assert_allclose(np.sqrt(classes.second @ eta**2 - np.array(AND.truth)), found.sigma)
 
 
-def test_at_two_active_no_symmetric_law_beats_rademacher():
+def test_at_two_active_no_symmetric_weights_beat_rademacher():
     """The lower bound of the docstring, 2√E[u²]/E[min(|u|, |v|)] >= 2, and its formula, on random laws without bias."""
     rng = np.random.default_rng(0)
     for _ in range(50):
         sizes, mass = rng.uniform(0.1, 3, 4), rng.dirichlet(np.ones(4))
-        law = FiniteLaw((*(-sizes).tolist(), *sizes.tolist()), tuple(np.tile(mass / 2, 2).tolist()))
+        distribution = WeightDistribution((*(-sizes).tolist(), *sizes.tolist()), tuple(np.tile(mass / 2, 2).tolist()))
         least = np.minimum.outer(sizes, sizes) @ mass @ mass
-        found = sign_readoff(law, 2)
+        found = sign_readoff(distribution, 2)
         assert found.c == pytest.approx(2 / least)
         assert found.sigma[0] == pytest.approx(2 * math.sqrt(sizes**2 @ mass) / least)
         assert found.sigma.max() > 2
-    assert best_sign_law(2, 2, zero=True, starts=2).worst == pytest.approx(2)
+    assert best_sign_weights(2, 2, zero=True, starts=2).worst == pytest.approx(2)
 
 
 def test_at_three_active_a_few_zeros_beat_rademacher_and_a_bias_beats_both():
     """1/c = p²(1 − p/2)/2 and σ² = c²p²(2p + 1)/2 at 01, c²p²(p + 2)/2 − 1 at 11, for ternary weights, p not zero."""
-    found = best_sign_law(3, 1, zero=True, starts=2)
-    p = 1 - found.law.probabilities[found.law.values.index(0.0)]
+    found = best_sign_weights(3, 1, zero=True, starts=2)
+    p = 1 - found.weights.probabilities[found.weights.values.index(0.0)]
     c = 2 / (p**2 * (1 - p / 2))
     sigma = np.sqrt([c**2 * p**3 * 1.5, c**2 * p**2 * (2 * p + 1) / 2, c**2 * p**2 * (p + 2) / 2 - 1])
     np.testing.assert_allclose(found.readoff.sigma[[0, 1, 3]], sigma)
     assert p == pytest.approx(0.87865, abs=1e-4)
     assert found.worst == pytest.approx(4.76683, abs=1e-4)
     assert found.worst < sign_readoff(RADEMACHER, 3).sigma.max()
-    assert best_sign_law(3, 1, bias=True, starts=1).worst == pytest.approx(fit(3).worst)
+    assert best_sign_weights(3, 1, bias=True, starts=1).worst == pytest.approx(fit(3).worst)
 
 
 @pytest.mark.parametrize(
@@ -168,12 +168,12 @@ def test_at_three_active_a_few_zeros_beat_rademacher_and_a_bias_beats_both():
         lambda: threshold_classes(3, 0.0, 1.0),
         lambda: threshold_classes(3, 0.5, 3.0),
         lambda: threshold_classes(3, 0.5, -0.1),
-        lambda: two_valued_law(3, 0.5, 1.0, 1.0, 1.0),
-        lambda: sign_readoff(FiniteLaw((-1.0, 2.0), (0.5, 0.5)), 3),
-        lambda: sign_readoff(FiniteLaw((-1.0, 1.0), (0.4, 0.6)), 3),
-        lambda: sign_readoff(FiniteLaw((-1.0, 1.0), (0.5, 0.5), 9.0), 3),
-        lambda: best_sign_law(1),
-        lambda: best_sign_law(3, 0),
+        lambda: two_valued_weights(3, 0.5, 1.0, 1.0, 1.0),
+        lambda: sign_readoff(WeightDistribution((-1.0, 2.0), (0.5, 0.5)), 3),
+        lambda: sign_readoff(WeightDistribution((-1.0, 1.0), (0.4, 0.6)), 3),
+        lambda: sign_readoff(WeightDistribution((-1.0, 1.0), (0.5, 0.5), 9.0), 3),
+        lambda: best_sign_weights(1),
+        lambda: best_sign_weights(3, 0),
     ],
 )
 def test_wrong_inputs_are_refused(call):
@@ -189,7 +189,7 @@ def test_wrong_inputs_are_refused(call):
         (lambda: fit(3, steps=2.5), "steps = 2.5"),
         (lambda: threshold_classes(2.5, 0.5, 1.0), "s = 2.5"),
         (lambda: sign_readoff(RADEMACHER, 2.5), "s = 2.5"),
-        (lambda: best_sign_law(3, 1.5), "magnitudes = 1.5"),
+        (lambda: best_sign_weights(3, 1.5), "magnitudes = 1.5"),
         (lambda: and_limit(float("nan")), "got nan"),
         (lambda: and_limit(float("inf")), "got inf"),
         (lambda: and_limit(-40), "got -40"),

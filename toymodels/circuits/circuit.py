@@ -25,8 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from toymodels.core.features import SparseFeatures, dense
-from toymodels.errors import InputError
-from toymodels.theory.counts import check_whole
+from toymodels.errors import InputError, check_whole
 from toymodels.theory.gates import Gate
 
 

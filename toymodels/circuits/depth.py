@@ -22,8 +22,7 @@ from toymodels.circuits.correction import correction_layer
 from toymodels.core.layers import FirstLayer
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
-from toymodels.errors import InputError
-from toymodels.theory.counts import check_whole
+from toymodels.errors import InputError, check_whole
 
 
 class Stage(NamedTuple):

@@ -133,7 +133,7 @@ class ErrorSums:
         weight = np.broadcast_to(probabilities.double().cpu().numpy()[:, None] / e.shape[1], e.shape)
         size = np.abs(e)
         np.maximum(self.output_worst, size.max(0, initial=0.0), out=self.output_worst)
-        scaled = 100 * (1 - SLACK) * size.astype(np.float32).astype(np.float64)
+        scaled = 100 * (1 - SLACK) * size.clip(max=HUNDREDTHS[-1]).astype(np.float32).astype(np.float64)
         bins = np.clip(np.searchsorted(HUNDREDTHS, scaled, side="right") - 1, 0, BINS - 1)
         for number in range(len(self.mass)):
             on = case == number
@@ -141,7 +141,8 @@ class ErrorSums:
                 w = weight[on]
                 self.mass[number] += w.sum()
                 self.first[number] += w @ e[on]
-                self.second[number] += w @ e[on] ** 2
+                with np.errstate(over="ignore"):  # then it is infinite, and so is the root mean square
+                    self.second[number] += w @ e[on] ** 2
                 self.worst[number] = max(self.worst[number], size[on].max())
                 self.within[number] += [w[size[on] <= t * (1 + SLACK)].sum() for t in self.tolerances]
                 np.add.at(self.bins[number], (np.signbit(e[on]).astype(int), bins[on]), w)

@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from toymodels.errors import InputError
-from toymodels.theory.counts import check_whole
+from toymodels.errors import InputError, check_whole
 
 
 def check_frame(m: int, d0: int) -> None:

@@ -39,13 +39,19 @@ class Loss(ABC):
         errors: Float[Tensor, "batch outputs"],
         targets: Float[Tensor, "batch outputs"],
         weights: Float[Tensor, "batch outputs"],
-        unit: Float[Tensor, ""],
+        units: Float[Tensor, " groups"],
     ) -> Float[Tensor, " sums"]:
-        """Return the sums over some inputs. `weights` are P(x)·w_c, `unit` is the largest |error| of all inputs."""
+        """Return the sums over some inputs. `weights` are P(x)·w_c, `units` those of all inputs."""
 
     @abstractmethod
-    def value(self, sums: Float[Tensor, " sums"], unit: Float[Tensor, ""], n_outputs: int) -> Float[Tensor, ""]:
+    def value(self, sums: Float[Tensor, " sums"], units: Float[Tensor, " groups"], n_outputs: int) -> Float[Tensor, ""]:
         """Return the loss, from the sums over all inputs."""
+
+    def units(
+        self, errors: Float[Tensor, "batch outputs"], targets: Float[Tensor, "batch outputs"]
+    ) -> Float[Tensor, " groups"]:
+        """Return the largest |error| in each group that is averaged apart: here one group, of all errors."""
+        return errors.detach().abs().amax().reshape(1)
 
     def __call__(
         self,
@@ -54,8 +60,8 @@ class Loss(ABC):
         weights: Float[Tensor, "batch outputs"],
     ) -> Float[Tensor, ""]:
         """Return the loss of errors on all inputs at once."""
-        unit = errors.detach().abs().amax()
-        return self.value(self.sums(errors, targets, weights, unit), unit, errors.shape[-1])
+        units = self.units(errors, targets)
+        return self.value(self.sums(errors, targets, weights, units), units, errors.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -70,14 +76,13 @@ class LpLoss(Loss):
     def __post_init__(self) -> None:
         check_exponent(self.p)
 
-    def sums(self, errors: Tensor, targets: Tensor, weights: Tensor, unit: Tensor) -> Tensor:
+    def sums(self, errors: Tensor, targets: Tensor, weights: Tensor, units: Tensor) -> Tensor:
         """Return Σ P w (|e|/unit)^p."""
-        size = errors.abs() / torch.where(unit > 0, unit, 1)
-        return (weights * size**self.p).sum().reshape(1)
+        return (weights * _relative(errors, units) ** self.p).sum().reshape(1)
 
-    def value(self, sums: Tensor, unit: Tensor, n_outputs: int) -> Tensor:
+    def value(self, sums: Tensor, units: Tensor, n_outputs: int) -> Tensor:
         """Return unit · mean^(1/p), or unit^p · mean. Errors that are all 0 have a gradient of 0."""
-        mean = sums[0] / n_outputs
+        mean, unit = sums[0] / n_outputs, units[0]
         if not self.root:
             return unit**self.p * mean
         return unit * torch.where(mean > 0, mean, 1) ** (1 / self.p) * (mean > 0)
@@ -95,20 +100,29 @@ class ApartLoss(Loss):
     def __post_init__(self) -> None:
         check_exponent(self.p)
 
-    def sums(self, errors: Tensor, targets: Tensor, weights: Tensor, unit: Tensor) -> Tensor:
-        """Return Σ P w (|e|/unit)^p and Σ P w, over zeros and over ones."""
-        size = (errors.abs() / torch.where(unit > 0, unit, 1)) ** self.p
-        groups = [weights * (targets == 0), weights * (targets != 0)]
-        return torch.stack([(w * part).sum() for w in groups for part in (size, torch.ones_like(size))])
+    def units(self, errors: Tensor, targets: Tensor) -> Tensor:
+        """Return the largest |error| of zeros and of ones: in one unit, high powers of the smaller would vanish."""
+        size = errors.detach().abs()
+        return torch.stack([torch.where(group, size, 0).amax() for group in (targets == 0, targets != 0)])
 
-    def value(self, sums: Tensor, unit: Tensor, n_outputs: int) -> Tensor:
+    def sums(self, errors: Tensor, targets: Tensor, weights: Tensor, units: Tensor) -> Tensor:
+        """Return Σ P w (|e|/unit)^p and Σ P w, over zeros and over ones."""
+        groups = zip((targets == 0, targets != 0), units, strict=True)
+        parts = [(weights * group, torch.where(group, _relative(errors, unit), 0)) for group, unit in groups]
+        return torch.stack([part for w, size in parts for part in ((w * size**self.p).sum(), w.sum())])
+
+    def value(self, sums: Tensor, units: Tensor, n_outputs: int) -> Tensor:
         """Return the two means of the powers, each with its root, added up."""
         one = LpLoss(self.p, self.root)
         zeros, ones = (
-            one.value((power / torch.where(mass > 0, mass, 1)).reshape(1), unit, 1)
-            for power, mass in (sums[:2], sums[2:])
+            one.value((power / torch.where(mass > 0, mass, 1)).reshape(1), unit.reshape(1), 1)
+            for (power, mass), unit in zip(sums.reshape(2, 2), units, strict=True)
         )
         return zeros + self.ones * ones
+
+
+def _relative(errors: Tensor, unit: Tensor) -> Tensor:
+    return errors.abs() / torch.where(unit > 0, unit, 1)
 
 
 @dataclass(frozen=True)
@@ -117,11 +131,11 @@ class ElementwiseLoss(Loss):
 
     function: Callable[[Tensor], Tensor]
 
-    def sums(self, errors: Tensor, targets: Tensor, weights: Tensor, unit: Tensor) -> Tensor:
+    def sums(self, errors: Tensor, targets: Tensor, weights: Tensor, units: Tensor) -> Tensor:
         """Return Σ P w function(e)."""
         return (weights * self.function(errors)).sum().reshape(1)
 
-    def value(self, sums: Tensor, unit: Tensor, n_outputs: int) -> Tensor:
+    def value(self, sums: Tensor, units: Tensor, n_outputs: int) -> Tensor:
         """Return the mean over outputs."""
         return sums[0] / n_outputs
 
@@ -245,20 +259,20 @@ def loss_and_gradients(
 
     if len(blocks) == 1:
         errors, targets, shares = parts(blocks[0])
-        largest = errors.detach().abs().amax()
+        units = loss.units(errors, targets)
         value = loss(errors, targets, shares)
         value.backward()
     else:  # the loss is a function of sums over inputs: they must be known before any block can be differentiated
         with torch.no_grad():
-            largest = torch.stack([parts(rows)[0].abs().amax() for rows in blocks]).amax()
-            sums = torch.stack([loss.sums(*parts(rows), largest) for rows in blocks]).sum(0)
+            units = torch.stack([loss.units(*parts(rows)[:2]) for rows in blocks]).amax(0)
+            sums = torch.stack([loss.sums(*parts(rows), units) for rows in blocks]).sum(0)
         sums.requires_grad_()
-        value = loss.value(sums, largest, task.n_outputs)
+        value = loss.value(sums, units, task.n_outputs)
         (factors,) = torch.autograd.grad(value, sums)
         for rows in blocks:
-            (factors @ loss.sums(*parts(rows), largest)).backward()
+            (factors @ loss.sums(*parts(rows), units)).backward()
     if sample is not None:
         for parameter in network.readoff.parameters():
             if parameter.grad is not None:
                 parameter.grad = parameter.grad.to_sparse(1)
-    return LossValue(value.detach(), largest)
+    return LossValue(value.detach(), units.amax())

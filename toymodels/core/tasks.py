@@ -19,7 +19,7 @@ from torch import Tensor
 
 from toymodels.core.features import Features
 from toymodels.errors import InputError, check_whole
-from toymodels.registry import Member, Registry
+from toymodels.registry import Member, Registry, parse_call
 from toymodels.theory.gates import CASE_NAMES, GATE_NAMES, Gate, bilinear
 
 ALL = slice(None)
@@ -267,7 +267,7 @@ def make_task(
     task: Task = member.call(
         {**kept, "m": m, "seed": seed, "pairs": kept.get("pairs", None) if stored else pairs}, knobs
     )
-    if "(" not in task.name:  # one that names its knobs itself does so for good
+    if parse_call(task.name)[0] != member.name or "(" not in task.name:  # one that names its own knobs does so for good
         task.name = TASKS.canonical(Gate.alias(text))
     if stored is None or "chosen" not in stored:
         return task

@@ -214,7 +214,6 @@ def _summary_names(config: CompareConfig) -> Sequence[str]:
     text=_text,
     summary=_summary,
     summary_names=_summary_names,
-    figures=("histogram",),
 )
 def compare(config: CompareConfig, folder: Path, report: Callable[..., None]) -> Result:
     """Compare first layers and readoffs: the genericity experiment."""

@@ -47,8 +47,6 @@ class Experiment(Member):
     """Their names, from the configuration alone, nested ones with dots; None: known only after a run."""
     one_history: bool = False
     """Whether a run of one seed is the training of one network, whose progress early termination can follow."""
-    figures: Sequence[str] = ()
-    """Figures that are drawn into the folder after a run, if the setting `figures` says so."""
 
 
 EXPERIMENTS = Registry("kind of run", Experiment, "toymodels.experiments.compare", "toymodels.experiments.train")
@@ -75,7 +73,7 @@ def run(kind: str, config: Any) -> Path:
     Raises InputError for wrong settings or a folder that holds another run, before anything is written; Interrupted on Ctrl-C.
     """
     from toymodels.runs.identity import to_dict
-    from toymodels.runs.record import FORMAT, load_config, locked, open_record
+    from toymodels.runs.record import FORMAT, load_config, locked, open_record, run_name
     from toymodels.runs.settings import check_device
     from toymodels.runs.storage import write_json
     from toymodels.runs.table import read_result, tidy
@@ -95,32 +93,30 @@ def run(kind: str, config: Any) -> Path:
         if not isinstance(result, Result):
             result = Result(list(result))
         rows = tidy(kind, folder.name, to_dict(config), result.rows)
-        content = {"format": FORMAT, "rows": rows, **result.extra}
+        content = {"format": FORMAT, "name": run_name(kind, config), "rows": rows, **result.extra}
         write_json(folder / "results.json", content)
         if getattr(config, "json", None) is not None:
             write_json(config.json, content)
         mirror.histories(folder)
         mirror.table(result.rows)
         mirror.summary(summary_of(experiment, content))
-        for path in _draw(experiment, config, folder):
+        for path in _draw(config, folder):
             mirror.figure(path)
     return folder
 
 
-def _draw(experiment: Experiment, config: Any, folder: Path) -> list[Path]:
-    """Draw the figures of a finished run; a figure that fails costs one sentence, not the run."""
+def _draw(config: Any, folder: Path) -> list[Path]:
+    """Draw the figures of a finished run, if its settings say so; a figure that fails costs one sentence, not the run."""
     if not getattr(config, "figures", False):
         return []
-    drawn: list[Path] = []
-    for name in experiment.figures:
-        try:
-            from toymodels.figures.draw import draw_run
+    try:
+        from toymodels.figures.draw import draw_run
 
-            drawn += draw_run(name, folder)
-        except Exception as error:  # results are on disk already, whatever happens to a picture
-            reason = str(error).partition("\n")[0]
-            print(
-                f"toymodels: the figure {name} was not drawn ({type(error).__name__}: {reason}); the results are complete",
-                file=sys.stderr,
-            )
-    return drawn
+        return draw_run(folder)
+    except Exception as error:  # results are on disk already, whatever happens to a picture
+        reason = str(error).partition("\n")[0]
+        print(
+            f"toymodels: no figure was drawn ({type(error).__name__}: {reason}); the results are complete",
+            file=sys.stderr,
+        )
+        return []

@@ -121,7 +121,7 @@ class Search:
     seed: int
 
     def grid(self) -> list[int]:
-        """Return the numbers that are tried, whole and even, rising by √2; a width that the layer cannot have gives way to one nearby."""
+        """Return the numbers that are tried: even, rising by √2; a width that the layer cannot have gives way to the nearest."""
         from toymodels.core.features import make_features
 
         config = self.config

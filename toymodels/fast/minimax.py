@@ -117,7 +117,8 @@ def _solved_apart(
     with tempfile.TemporaryDirectory(prefix="minimax-") as folder:
         path = Path(folder) / "activations.npy"
         np.save(path, activations)
-        start = (path, context.RLock(), context.Value("i", 0), 1, os.getpid(), [])
+        nothing: list[Path] = []  # a solver needs no plugin
+        start = (path, context.RLock(), context.Value("i", 0), 1, os.getpid(), nothing)
         with ProcessPoolExecutor(workers, context, _start_worker, start) as pool:
             pending: deque[Future[list[Chebyshev]]] = deque()
             try:

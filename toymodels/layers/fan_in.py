@@ -3,110 +3,38 @@ inclusion and exclusion.
 
 Section 1.4 of Vaintrob, Mendel, Hänni (2024). The universal layer has iid Bernoulli(p) weights and bias −(k − 1); the AND of a
 set I is the mean over the neurons that see all of I. With j of the k active and t others, such a neuron is at
-(j + T − (k − 1))⁺, T ~ Bin(t, p), which `activation_moments` sums exactly (for k = 2 theory section 4).
+(j + T − (k − 1))⁺, T ~ Bin(t, p): `theory.bernoulli.activation_moments` sums it exactly (docs/theory.md, section 4).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import binom
 from torch import Tensor, nn
 
 from toymodels.core.layers import FirstLayer
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import Task
-from toymodels.errors import InputError
+from toymodels.errors import InputError, check_whole
 from toymodels.tasks.sets import SymmetricTask, conjunction, members
-from toymodels.theory.bernoulli import smallest_probability
-from toymodels.theory.counts import check_whole
+from toymodels.theory.bernoulli import debias, formula_p
 
 ORIGIN, MIXED_ORIGIN = "fan-in", "mixed fan-in"
 
 
 def fan_in(m: int, d: int, seed: int, k: int, p: float | int | None = None, activation: str = "relu") -> FirstLayer:
-    """W iid Bernoulli(p), every bias −(k − 1); p None is `default_probability`. k = 2 is Construction 1.2, and the layer
+    """W iid Bernoulli(p), every bias −(k − 1); p None is `theory.bernoulli.formula_p`. k = 2 is Construction 1.2, and the layer
     that `inclusion_exclusion_readoff` reads ANDs of any fan-in from.
 
     Raises InputError for d < 1, k outside 2 … m, one of these that is not a whole number, or p outside (0, 1).
     """
     _check_sizes(m, d, k)
-    p = default_probability(m, d, k) if p is None else p
+    p = formula_p(m, d, k) if p is None else p
     _check_probability(p)
     weight = (torch.rand(d, m, generator=torch.Generator().manual_seed(seed)) < p).float()
     return FirstLayer(weight, torch.full((d,), 1.0 - k), activation, ORIGIN)
-
-
-def default_probability(m: int, d: int, k: int) -> float:
-    """p = (z² (k − 1)²/(4d))^{1/(k+1)} with z² = 2 ln N, kept from `smallest_probability` to 1/2: least predicted worst error.
-
-    Derived here: with k − 1 of the set and one other feature on, the published readoff errs by p with spread
-    √(p(1 − p)/(d p^k)), so the largest of the N = C(m, k) k (m − k) such errors is about p + z √(p/(d p^k)) for small p, least at
-    this p. The published log²(m)/d^{1/k} exceeds 1 at laboratory sizes. At m = 12, d = 400, k = s = 3 the mean worst error
-    over seeds 0 to 2 is 1.00, 0.96, 0.77, 0.75, 0.74 at p = 0.25, 0.3, 0.35, 0.4, 0.5 (here 0.46); at k = 2 it is within
-    1 % of the least `theory.bernoulli.median_worst_error` (m = 50 and 100, d = 100 to 500).
-    Raises InputError as `fan_in` does.
-    """
-    _check_sizes(m, d, k)
-    smallest = smallest_probability(m, d, k)
-    errors = max(2, math.comb(m, k) * k * (m - k))
-    best = (math.log(errors) * (k - 1) ** 2 / (2 * d)) ** (1 / (k + 1))
-    return max(smallest, min(0.5, best))
-
-
-class ActivationMoments(NamedTuple):
-    """Activation of one neuron that sees all k features of a set, with j = 0 … k of them active."""
-
-    mean: Float[np.ndarray, " cases"]
-    variance: Float[np.ndarray, " cases"]
-
-
-def activation_moments(k: int, s: int, p: float | int) -> ActivationMoments:
-    """Exact moments of (j + T − (k − 1))⁺, T ~ Bin(s − j, p), over draws of the layer, with s active in all.
-
-    Derived here: the neuron's other weights are iid whatever it sees of the set. The mean is 1 + tp at j = k, tp at
-    j = k − 1, tp − 1 + (1 − p)^t at j = k − 2 with t = s − j, as theory section 4 has it for k = 2; 0 where s < k − 1 leaves
-    too few. NaN for j > s, a case that does not occur. Raises InputError for k < 1, s < 1, one of these that is not a whole
-    number, or p outside (0, 1).
-    """
-    check_whole(k=k, s=s)
-    if k < 1 or s < 1:
-        raise InputError(f"moments need k ≥ 1 and s ≥ 1 active features, got k = {k}, s = {s}")
-    _check_probability(p)
-    mean, variance = np.full(k + 1, np.nan), np.full(k + 1, np.nan)
-    for j in range(min(k, s) + 1):
-        others = np.arange(s - j + 1)
-        mass, active = binom.pmf(others, s - j, p), np.maximum(j + others - (k - 1), 0)
-        mean[j] = mass @ active
-        variance[j] = mass @ (active - mean[j]) ** 2
-    return ActivationMoments(mean, variance)
-
-
-class Debias(NamedTuple):
-    """The output is gain · (mean over the intersection) − shift."""
-
-    gain: float
-    shift: float
-
-
-def debias(k: int, s: int, p: float | int) -> Debias:
-    """The affine correction whose largest bias over the cases is smallest, for exactly s ≥ k active features.
-
-    The means rise with j, so zeros lie between μ_0 and μ_{k−1}, and the Chebyshev line through the convex points (μ_0, 0),
-    (μ_{k−1}, 0), (μ_k, 1) errs by ∓ε: gain 1/(μ_k − μ_0), shift gain · (μ_0 + μ_{k−1})/2, ε = gain · (μ_{k−1} − μ_0)/2. (Derived
-    here; for k = 2 it is `theory.bernoulli.debias`.) Raises InputError for s < k or as `activation_moments` does.
-    """
-    check_whole(k=k, s=s)
-    if s < k:
-        raise InputError(f"s = {s} active features never make an AND of k = {k} true: a correction needs s ≥ k")
-    mean = activation_moments(k, s, p).mean
-    gain = 1 / (mean[k] - mean[0])
-    return Debias(float(gain), float(gain * (mean[0] + mean[k - 1]) / 2))
 
 
 @torch.no_grad()
@@ -125,7 +53,7 @@ def fan_in_readoff(layer: nn.Module, task: Task, s: int | None = None) -> Linear
         check_whole(s=s)
         if s > task.m:
             raise InputError(f"s = {s} active features: there are no more than m = {task.m}")
-    gain, shift = (1.0, 0.0) if s is None else debias(k, s, float(seen.mean().clamp(1e-9, 1 - 1e-9)))
+    gain, shift = (1.0, 0.0) if s is None else debias(s, float(seen.mean().clamp(1e-9, 1 - 1e-9)), k=k)
     weight = seen.T[torch.tensor(sets, device=seen.device)].prod(1)
     weight *= gain / weight.sum(1, keepdim=True).clamp(min=1)
     return LinearReadoff(weight, weight.new_full((len(sets),), -shift))

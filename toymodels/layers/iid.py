@@ -1,11 +1,10 @@
 """First layers with iid weights on finitely many values: sparse Bernoulli, Rademacher, ternary and two-valued layers.
 
-A seed is the layer: the same (law, m, d, seed) gives the same weights on every machine. All neurons share one bias.
+A seed is the layer: the same (weights, m, d, seed) gives the same weights on every machine. All neurons share one bias.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
@@ -13,21 +12,23 @@ from torch import Tensor
 
 from toymodels.core.layers import FirstLayer
 from toymodels.errors import InputError
-from toymodels.theory.bernoulli import asymptotic_probability, median_worst_error, probability_grid
-from toymodels.theory.distributions import RADEMACHER, FiniteLaw
+from toymodels.theory.bernoulli import asymptotic_probability, least_worst_error
+from toymodels.theory.distributions import RADEMACHER, WeightDistribution, bernoulli_weights
 
 
-def iid(law: FiniteLaw, m: int, d: int, seed: int, activation: str = "relu", name: str = "iid") -> FirstLayer:
-    """W_ij iid from `law` (inverse of its distribution function, from 53-bit uniforms), every bias `law.bias`.
+def iid(
+    weights: WeightDistribution, m: int, d: int, seed: int, activation: str = "relu", name: str = "iid"
+) -> FirstLayer:
+    """W_ij iid from `weights` (inverse of its distribution function, from 53-bit uniforms), every bias `weights.bias`.
 
     `name` is kept as the layer's law. Raises InputError for m < 1, d < 1 or an unknown activation.
     """
     if m < 1 or d < 1:
         raise InputError(f"a layer needs at least 1 feature and 1 neuron, got m = {m}, d = {d}")
     uniform = torch.rand(d, m, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    edges = torch.tensor(law.probabilities, dtype=torch.float64).cumsum(0)[:-1]
-    weight: Tensor = torch.tensor(law.values, dtype=torch.float32)[torch.bucketize(uniform, edges, right=True)]
-    return FirstLayer(weight, torch.full((d,), float(law.bias)), activation, name)
+    edges = torch.tensor(weights.probabilities, dtype=torch.float64).cumsum(0)[:-1]
+    weight: Tensor = torch.tensor(weights.values, dtype=torch.float32)[torch.bucketize(uniform, edges, right=True)]
+    return FirstLayer(weight, torch.full((d,), float(weights.bias)), activation, name)
 
 
 def bernoulli(m: int, d: int, seed: int, p: float | int, activation: str = "relu") -> FirstLayer:
@@ -36,12 +37,12 @@ def bernoulli(m: int, d: int, seed: int, p: float | int, activation: str = "relu
     Construction 1.2 of Vaintrob, Mendel, Hänni (2024), Theorem 1 of arXiv:2408.05451. Raises InputError unless 0 < p <= 1.
     """
     _check_probability(p)
-    law = FiniteLaw((0.0, 1.0), (1 - p, p), -1.0) if p < 1 else FiniteLaw((1.0,), (1.0,), -1.0)
-    return iid(law, m, d, seed, activation, "bernoulli")
+    weights = bernoulli_weights(p) if p < 1 else WeightDistribution((1.0,), (1.0,), -1.0)
+    return iid(weights, m, d, seed, activation, "bernoulli")
 
 
 def rademacher(m: int, d: int, seed: int, activation: str = "relu", bias: float | int = 0.0) -> FirstLayer:
-    """Weights ±1 with equal odds (theory section 3, "other iid layers").
+    """Weights ±1 with equal odds (docs/theory.md, section 3, "Other iid layers").
 
     Without a bias, no width is enough where 2 and 3 features may be on: |±1 ± 1 ± 1| is half the sum of |±1 ± 1| over its
     three pairs, so on all inputs a(ikl) = a(ik)/2 + a(il)/2 + a(kl)/2 − a(0)/2, and the same holds for every linear readoff
@@ -51,29 +52,34 @@ def rademacher(m: int, d: int, seed: int, activation: str = "relu", bias: float 
     On exactly s active features the bias s − 2θ of `toymodels.theory.two_valued.fit` is the best one; 0 is as published.
     """
     return iid(
-        FiniteLaw(RADEMACHER.values, RADEMACHER.probabilities, float(bias)), m, d, seed, activation, "rademacher"
+        WeightDistribution(RADEMACHER.values, RADEMACHER.probabilities, float(bias)),
+        m,
+        d,
+        seed,
+        activation,
+        "rademacher",
     )
 
 
-def ternary_law(p: float | int) -> FiniteLaw:
+def ternary_weights(p: float | int) -> WeightDistribution:
     """Weights −1, 0, 1 with probabilities p/2, 1 − p, p/2, no bias. Raises InputError unless 0 < p <= 1."""
     _check_probability(p)
-    return FiniteLaw((-1.0, 0.0, 1.0), (p / 2, 1 - p, p / 2)) if p < 1 else RADEMACHER
+    return WeightDistribution((-1.0, 0.0, 1.0), (p / 2, 1 - p, p / 2)) if p < 1 else RADEMACHER
 
 
 def ternary(m: int, d: int, seed: int, p: float | int, activation: str = "relu") -> FirstLayer:
-    """Weights iid from `ternary_law`: a Rademacher layer in which a weight is there with probability p, 0 < p <= 1."""
-    return iid(ternary_law(p), m, d, seed, activation, "ternary")
+    """Weights iid from `ternary_weights`: a Rademacher layer in which a weight is there with probability p, 0 < p <= 1."""
+    return iid(ternary_weights(p), m, d, seed, activation, "ternary")
 
 
-def two_valued(m: int, d: int, seed: int, law: FiniteLaw, activation: str = "relu") -> FirstLayer:
+def two_valued(m: int, d: int, seed: int, weights: WeightDistribution, activation: str = "relu") -> FirstLayer:
     """Weights u with probability q, else −l, and a common bias: the dense four-class layer of arXiv:2507.09816.
 
-    `toymodels.theory.two_valued.fit(s).law` is the best such law. Raises InputError for a law without two values.
+    `toymodels.theory.two_valued.fit(s).weights` are the best such weights. Raises InputError for other than two values.
     """
-    if len(law.values) != 2:
-        raise InputError(f"a two-valued layer needs a law on two values, got {len(law.values)}: {law.values}")
-    return iid(law, m, d, seed, activation, "two_valued")
+    if len(weights.values) != 2:
+        raise InputError(f"a two-valued layer needs weights on two values, got {len(weights.values)}: {weights.values}")
+    return iid(weights, m, d, seed, activation, "two_valued")
 
 
 def connection_probability(p: float | int | str, m: int, d: int, s: int, kind: str = "affine") -> float:
@@ -84,7 +90,7 @@ def connection_probability(p: float | int | str, m: int, d: int, s: int, kind: s
     one is no probability.
     """
     if p == "best":
-        return _best(m, d, max(2, s), kind)
+        return least_worst_error(m, d, max(2, s), kind).p
     if p == "asymptotic":
         value = asymptotic_probability(m, d)
         if value >= 1:
@@ -97,25 +103,6 @@ def connection_probability(p: float | int | str, m: int, d: int, s: int, kind: s
         raise InputError(f'the probability of a weight is a number in (0, 1], "best" or "asymptotic", got {p!r}')
     _check_probability(p)
     return float(p)
-
-
-_GRID = 60
-
-
-@functools.lru_cache(maxsize=64)
-def _best(m: int, d: int, s: int, kind: str) -> float:
-    """`theory.bernoulli.best_probability` on the same grid of 60, but every sixth value first and then the neighbours.
-
-    The error is smooth in p but for ripples of a per cent, so a quarter of the work finds it to that.
-    """
-    values = probability_grid(m, d, _GRID)
-    errors: dict[int, float] = {}
-    wanted = range(0, _GRID, 6)
-    for step in (3, 1, 0):
-        errors |= {i: median_worst_error(m, d, s, values[i], kind) for i in wanted if i not in errors}
-        best = min(errors, key=lambda i: errors[i])
-        wanted = range(max(0, best - 2 * step), min(_GRID - 1, best + 2 * step) + 1, max(1, step))
-    return values[best]
 
 
 def _check_probability(p: float | int) -> None:

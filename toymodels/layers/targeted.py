@@ -29,9 +29,8 @@ from toymodels.core.layers import LAYERS, FirstLayer, embed_before
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
-from toymodels.errors import InputError
+from toymodels.errors import InputError, check_whole
 from toymodels.layers.bernoulli import is_pair_and
-from toymodels.theory.counts import check_whole
 
 ORIGIN = "targeted"
 _ROWS = 1024  # gates drawn at a time; part of what a seed means

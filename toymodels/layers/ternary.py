@@ -23,7 +23,7 @@ def best_ternary(s: int) -> float:
     """Return the p, in steps of 1/40, whose unbiased readoff of U-AND by class has the least worst σ at exactly s active."""
 
     def sigma(p: float) -> float:
-        return float(solve_readoff(finite_classes(iid.ternary_law(p), s), Gate.parse("and")).sigma.max())
+        return float(solve_readoff(finite_classes(iid.ternary_weights(p), s), Gate.parse("and")).sigma.max())
 
     return min((np.arange(4, 41) / 40).tolist(), key=sigma)
 
@@ -33,7 +33,7 @@ def _share(p: float | int | str, s: int) -> float:
         return best_ternary(s)
     if isinstance(p, str):
         raise InputError(f"the share of weights in a ternary layer is a number in (0, 1], or best: got {p!r}")
-    iid.ternary_law(p)
+    iid.ternary_weights(p)
     return float(p)
 
 
@@ -43,7 +43,7 @@ def _check(m: int, d: int, s: int, p: float | int | str) -> None:
 
 
 def _own(layer: nn.Module, task: Task, s: int, p: float | int | str) -> LinearReadoff:
-    return class_readoff(layer, task, s, iid.ternary_law(_share(p, s)))
+    return class_readoff(layer, task, s, iid.ternary_weights(_share(p, s)))
 
 
 @LAYERS(

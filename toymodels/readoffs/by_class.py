@@ -18,7 +18,7 @@ from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import InputError
 from toymodels.theory.bernoulli import debias
 from toymodels.theory.classes import solve_readoff
-from toymodels.theory.distributions import FiniteLaw, finite_classes
+from toymodels.theory.distributions import WeightDistribution, finite_classes
 from toymodels.theory.gates import Gate
 
 _BLOCK = 2**22
@@ -51,23 +51,26 @@ def mean_readoff(layer: nn.Module, task: Task, s: int, p: float | int, kind: str
 
 
 @torch.no_grad()
-def class_readoff(layer: nn.Module, task: Task, s: int, law: FiniteLaw, by: str = "value") -> LinearReadoff:
+def class_readoff(
+    layer: nn.Module, task: Task, s: int, weights: WeightDistribution, by: str = "value"
+) -> LinearReadoff:
     """Read neuron i with η/d, η by the class of its weights on the pair: unbiased in all four cases at exactly s active.
 
-    η: `solve_readoff(finite_classes(law, s, by), gate)`, with its σ the standard deviation of every error is σ/√d over
+
+    η: `solve_readoff(finite_classes(weights, s, by), gate)`, with its σ the standard deviation of every error is σ/√d over
     the draw of the layer. by = "value": a class for each pair of weight values; by = "sign": by the signs of the two.
-    On a Rademacher layer both are c·sign(w_k)·sign(w_l)/d for AND (theory section 3); a ternary layer has nine classes, and
-    its zeros are read too, which leaves less error than the product of signs. Weights float64, (outputs, d).
+    On a Rademacher layer both are c·sign(w_k)·sign(w_l)/d for AND (docs/theory.md, section 3); a ternary layer has nine
+    classes, and its zeros are read too, which leaves less error than the product of signs. Weights float64, (outputs, d).
 
     Raises InputError unless the task is a gate on pairs that these classes can compute, s ≥ 2, and the layer a ReLU layer
-    with the values and the bias of the law.
+    with these values and this bias.
     """
     relu_layer = _relu_layer(layer, "the readoff by class")
     pairs_of = _pairs(task)
-    eta = _coefficients(law, s, by, pairs_of.gate)
-    which = _which_value(relu_layer, law)
+    eta = _coefficients(weights, s, by, pairs_of.gate)
+    which = _which_value(relu_layer, weights)
     table = torch.tensor(eta, dtype=torch.float64, device=which.device) / relu_layer.width
-    n = len(law.values)
+    n = len(weights.values)
     pairs = pairs_of.pairs.to(which.device)
     weight = torch.empty(len(pairs), relu_layer.width, dtype=torch.float64, device=which.device)
     rows = max(1, _BLOCK // relu_layer.width)
@@ -93,7 +96,7 @@ def fitted_class_readoff(layer: nn.Module, task: Task, features: Features, input
     Readoff i of the pair (k, l) is α + β sign(w_ik) + γ sign(w_il) + δ sign(w_ik) sign(w_il); the five numbers, the offset
     among them, minimise the squared error over all pairs and inputs in which every input case weighs the same. So few
     numbers fit no pair's peculiarities: what a layer reads well this way, it owes to the four-class algorithm (Newgas,
-    arXiv:2507.09816; the four-quadrant readoff of theory section 3). A weight of 0 counts as negative. Weights float64.
+    arXiv:2507.09816; the four-quadrant readoff of docs/theory.md, section 3). A weight of 0 counts as negative. Weights float64.
 
     Raises InputError unless the task is a gate on pairs and the layer a FirstLayer.
     """
@@ -122,18 +125,18 @@ def fitted_class_readoff(layer: nn.Module, task: Task, features: Features, input
 
 
 @functools.lru_cache(maxsize=64)
-def _coefficients(law: FiniteLaw, s: int, by: str, gate: Gate) -> tuple[float, ...]:
-    """η of every ordered pair of the law's values, in the law's order. Raises InputError as `class_readoff` says."""
-    classes = finite_classes(law, s, by)
+def _coefficients(weights: WeightDistribution, s: int, by: str, gate: Gate) -> tuple[float, ...]:
+    """η of every ordered pair of the values, in the order of the distribution. Raises InputError as `class_readoff` says."""
+    classes = finite_classes(weights, s, by)
     eta = solve_readoff(classes, gate).eta.tolist()
-    names = [float((value > 0) - (value < 0)) if by == "sign" else float(value) for value in law.values]
+    names = [float((value > 0) - (value < 0)) if by == "sign" else float(value) for value in weights.values]
     place = {label: index for index, label in enumerate(classes.labels)}
     return tuple(eta[place[a, b]] for a in names for b in names)
 
 
-def _which_value(layer: FirstLayer, law: FiniteLaw) -> Int[Tensor, "m neurons"]:
-    """Which value of the law each weight is. Raises InputError for a weight or a bias that the law does not have."""
-    values: Float[Tensor, " values"] = _single(law.values, layer.weight)
+def _which_value(layer: FirstLayer, weights: WeightDistribution) -> Int[Tensor, "m neurons"]:
+    """Which of the values each weight is. Raises InputError for a weight or a bias that the distribution does not have."""
+    values: Float[Tensor, " values"] = _single(weights.values, layer.weight)
     which = torch.zeros(layer.weight.T.shape, dtype=torch.int64, device=layer.weight.device)
     known = torch.zeros_like(which, dtype=torch.bool)
     for index, value in enumerate(values):
@@ -141,11 +144,9 @@ def _which_value(layer: FirstLayer, law: FiniteLaw) -> Int[Tensor, "m neurons"]:
         known |= here
         which[here] = index
     if not bool(known.all()):
-        raise InputError(
-            f"the layer has weights other than the law's values {law.values}: give the law it was drawn from"
-        )
-    if not bool((layer.bias == _single((law.bias,), layer.bias)).all()):
-        raise InputError(f"the layer's biases are not the law's, {law.bias:g}: give the law it was drawn from")
+        raise InputError(f"the layer has weights other than {weights.values}: give the distribution it was drawn from")
+    if not bool((layer.bias == _single((weights.bias,), layer.bias)).all()):
+        raise InputError(f"the layer's biases are not {weights.bias:g}: give the distribution it was drawn from")
     return which
 
 

@@ -67,7 +67,7 @@ class RandomLabels(Task):
 
     def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
         """Return the label. Raises InputError for an input that was not among those labelled."""
-        code = x.double().cpu() @ self._keys
+        code = (x != 0).double().cpu() @ self._keys
         position = torch.searchsorted(self._codes, code).clamp(max=len(self._codes) - 1)
         if not bool((self._codes[position] == code).all()):
             raise InputError("an input has no random label: labels were drawn for other inputs")

@@ -9,30 +9,43 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of a row."""
+    """One number of a row. Error: output − target."""
 
     name: str
-    """The column."""
+    """Its column."""
     title: str
-    """The heading in a table that a person reads."""
+    """Over its column in a printed table."""
+    label: str
+    """In a sentence and on an axis: "RMS error where the target is 1"."""
+    is_error: bool = True
+    """Whether it is the size of an error, 0 or more, and so can be drawn on a logarithmic axis."""
 
 
 METRICS = (
-    Metric("worst_error", "worst error"),
-    Metric("mean_worst_error", "mean over outputs"),
-    Metric("rms", "RMS"),
-    Metric("rms_ones", "RMS at ones"),
-    Metric("rms_zeros", "RMS at zeros"),
-    Metric("rms_active", "RMS at active"),
-    Metric("rms_inactive", "RMS at inactive"),
-    Metric("within_quarter", "within 1/4"),
-    Metric("seconds", "seconds"),
+    Metric("worst_error", "worst error", "worst error"),
+    Metric("mean_worst_error", "mean over outputs", "mean over outputs of the worst error"),
+    Metric("rms", "RMS", "RMS error"),
+    Metric("rms_ones", "RMS at ones", "RMS error where the target is 1"),
+    Metric("rms_zeros", "RMS at zeros", "RMS error where the target is 0"),
+    Metric("rms_active", "RMS at active", "RMS error of outputs with an active feature"),
+    Metric("rms_inactive", "RMS at inactive", "RMS error of outputs without an active feature"),
+    Metric("within_quarter", "within 1/4", "share of outputs with an error of at most 1/4", is_error=False),
+    Metric("seconds", "seconds", "seconds of training and fitting", is_error=False),
 )
 """Largest |error|; mean over outputs of each output's largest; root mean square over all and in each group of the task; share of
 outputs within 1/4; seconds to make the readoff. A task of your own may add groups of other names (rms_NAME)."""
 
 ABOUT = ("run", "seed", "covered", "n_pairs", "all_pairs", "proved", "lower_bound", "threads", "stopped_at")
 """Columns that say nothing of what was varied, and are no errors either."""
+
+ERRORS = {metric.name: metric.label for metric in METRICS if metric.is_error}
+"""Columns of errors, and their words."""
+
+KEYS = ("task", "seed", "first_layer", "readoff")
+"""Columns that say what a row measures."""
+
+NOT_SETTINGS = ("kind", "train_first", *KEYS, *ABOUT)
+"""Columns that are neither metrics nor settings of the run (`train_first` is told by `first_layer`)."""
 
 
 def is_metric(column: str) -> bool:

@@ -51,8 +51,11 @@ def read_result(folder: Path) -> dict[str, Any]:
         except (KeyError, TypeError, AttributeError, ValueError):
             rows = []
         extra = {key: content.get(key, empty) for key, empty in (("genericity", {}), ("notes", []))}
+        settings = {key: value for key, value in saved.config.items() if key not in NOT_IN_IDENTITY}
+        name = f"{saved.kind} {json.dumps(settings, sort_keys=True)}"
         content = {
             "format": OLD_FORMAT,
+            "name": name,
             "rows": tidy(saved.kind, folder.name, {**SILENT, **saved.config}, rows),
             **extra,
         }
@@ -60,6 +63,7 @@ def read_result(folder: Path) -> dict[str, Any]:
     if (
         not isinstance(tidy_rows, list)
         or not tidy_rows
+        or "name" not in content
         or not all(isinstance(row, dict) and row.keys() >= _NEEDED for row in tidy_rows)
     ):
         raise InputError(f"{folder / 'results.json'} is damaged: delete the run's folder and repeat the run")
@@ -78,11 +82,8 @@ def read_table(folder: Path | str) -> list[Row]:
     runs = sorted(path.parent for path in folder.rglob("config.json") if (path.parent / "results.json").exists())
     distinct: dict[str, list[Row]] = {}
     for run in runs:
-        rows: list[Row] = read_result(run)["rows"]
-        # What was asked for and what came out: the same run, wherever it stands and whatever its folder is called.
-        distinct.setdefault(
-            json.dumps([{**row, "run": "", "seconds": 0, "threads": 0} for row in rows], sort_keys=True), rows
-        )
+        content = read_result(run)
+        distinct.setdefault(content["name"], content["rows"])
     table = [row for rows in distinct.values() for row in rows]
     if not table:
         raise InputError(f"{folder} holds no finished run: name the folder of a run or a sweep")
@@ -168,8 +169,8 @@ def describe(folder: Path) -> str:
         lines.append((*cells, str(len(members)), *numbers))
     coverage = ", ".join(sorted({str(row["covered"]) for row in rows}))
     note = (
-        f"worst error: largest |output − target| over all outputs and inputs covered ({coverage}); ± 95 % t intervals over "
-        "seeds"
+        f"worst error: largest |output − target| over all outputs and inputs covered ({coverage}); "
+        "± 95 % t intervals over seeds"
     )
     stopped = len({(row["kind"], row["run"]) for row in rows if row["stopped_at"] is not None})
     if stopped:

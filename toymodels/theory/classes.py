@@ -1,4 +1,4 @@
-"""Readoffs by class of neuron: one value for each class, fixed by being unbiased, and the error that leaves.
+"""Read a layer by class of neuron: one value for each class, fixed by being unbiased, and the error that leaves.
 
 Setting (all of this package): weights iid, exactly s of m boolean features active, a pair (k, l) in one of the four
 cases of `toymodels.theory.gates.CASES`, z the preactivation of one neuron, u and v its weights on x_k and x_l. A readoff that
@@ -95,7 +95,7 @@ def is_feasible(
 def solve_readoff(classes: ClassMoments, gate: Gate) -> Readoff:
     """The readoff by class that is exactly unbiased in all four cases, of least summed variance over the cases.
 
-    With four classes it is unique: the analytic readoff (theory section 3). Raises InputError if these classes cannot
+    With four classes it is unique: the analytic readoff (docs/theory.md, section 3). Raises InputError if these classes cannot
     tell the cases apart.
     """
     target = np.array(gate.truth, dtype=float)

@@ -1,4 +1,4 @@
-"""Crowding: the Bernoulli construction on features in superposition.
+"""Predict the errors of the Bernoulli construction on features in superposition: neurons get crowded.
 
 m features as random unit vectors f_j in d0 dimensions (matrix F).
 
@@ -9,7 +9,7 @@ sees both features of a pair has Ŵ_ij = 1 there and Bernoulli(p) elsewhere, so 
 neurons share, Σ_j E[Ŵ_ij] h_j, and a part of its own, of variance p(1 − p) Σ_j h_j². Together about s·mp/d0: the share p of
 it common, which a mean over neurons keeps, the rest divided by their number. Passed through the ReLU either part has a
 mean, which no number of neurons averages out. So the interference is as large as a signal where s·mp ≈ d0, however wide the
-layer is: the crowding of section 1.3 of the 2024 post. The law is smooth, there is no threshold. It limits this readoff, not
+layer is: the crowding of section 1.3 of the 2024 post. The growth is smooth, there is no threshold. It limits this readoff, not
 the layer, whose minimax readoffs do not take all neurons alike.
 """
 
@@ -21,11 +21,10 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtr
-from scipy.stats import binom
 
 from toymodels.errors import InputError
 from toymodels.theory.bernoulli import debias, empty_probability, mean_reciprocal
-from toymodels.theory.counts import case_counts
+from toymodels.theory.counts import binomial, case_counts
 
 
 class Interference(NamedTuple):
@@ -71,7 +70,7 @@ def crowded_square(m: int, d: int, d0: int, s: int, p: float | int, on: int, kin
     t, target = s - on, float(on == 2)
     tau = math.sqrt(noise.own)
     at = on - 1 + np.arange(t + 1)[:, None] + math.sqrt(noise.common) * _NODES[None, :]
-    chance = binom.pmf(np.arange(t + 1), t, p)
+    chance = binomial(t, p)
     below, density = ndtr(at / tau), np.exp(-((at / tau) ** 2) / 2) / math.sqrt(2 * math.pi)
     first = chance @ (at * below + tau * density)
     second = chance @ ((at**2 + tau**2) * below + at * tau * density)

@@ -1,4 +1,4 @@
-"""Weight laws on finitely many values: the moments of a layer's neuron classes by exact sums."""
+"""Describe iid weights on finitely many values, and compute the moments of a layer's neuron classes by exact sums."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toymodels.theory.gates import CASES
 
 
 @dataclass(frozen=True)
-class FiniteLaw:
+class WeightDistribution:
     """A distribution of iid weights on finitely many values, with one bias common to all neurons."""
 
     values: tuple[float, ...]
@@ -22,12 +22,14 @@ class FiniteLaw:
 
     def __post_init__(self) -> None:
         if len(self.values) != len(self.probabilities) or len(set(self.values)) != len(self.values) or not self.values:
-            raise InputError("a finite weight law needs distinct values, and one probability for each")
+            raise InputError("a weight distribution needs distinct values, and one probability for each")
         if min(self.probabilities) <= 0 or abs(sum(self.probabilities) - 1) > 1e-9:
-            raise InputError(f"the probabilities of a weight law are positive and sum to 1, got {self.probabilities}")
+            raise InputError(
+                f"the probabilities of a weight distribution are positive and sum to 1, got {self.probabilities}"
+            )
 
-    def sum_law(self, n: int) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
-        """Support and probabilities of the sum of n iid weights, by repeated exact convolution."""
+    def of_sum(self, n: int) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
+        """Return (values, probabilities) of the sum of n iid weights, by repeated exact convolution."""
         points: Float[np.ndarray, " points"] = np.zeros(1)
         mass: Float[np.ndarray, " points"] = np.ones(1)
         for _ in range(n):
@@ -38,19 +40,19 @@ class FiniteLaw:
         return points, mass
 
 
-RADEMACHER = FiniteLaw((-1.0, 1.0), (0.5, 0.5))
+RADEMACHER = WeightDistribution((-1.0, 1.0), (0.5, 0.5))
 """Weights ±1 with equal odds, no bias."""
 
 
-def bernoulli_law(p: float, bias: float = -1.0) -> FiniteLaw:
-    """Weights 1 with probability p, else 0; bias −1 as in Construction 1.2 (theory section 4). 0 < p < 1."""
+def bernoulli_weights(p: float, bias: float = -1.0) -> WeightDistribution:
+    """Describe weights 1 with probability p, else 0; bias −1 as in Construction 1.2 (docs/theory.md, section 4). 0 < p < 1."""
     if not 0 < p < 1:
         raise InputError(f"the probability of a Bernoulli weight lies strictly between 0 and 1, got {p}")
-    return FiniteLaw((0.0, 1.0), (1 - p, p), bias)
+    return WeightDistribution((0.0, 1.0), (1 - p, p), bias)
 
 
-def finite_classes(law: FiniteLaw, s: int, by: str = "value") -> ClassMoments:
-    """Class moments of a layer with finite iid weights at exactly s >= 2 active features, by exact sums.
+def finite_classes(weights: WeightDistribution, s: int, by: str = "value") -> ClassMoments:
+    """Compute the class moments of a layer with these iid weights at exactly s >= 2 active features, by exact sums.
 
     by = "value": one class per ordered pair of weight values. by = "sign": classes by the signs (−1, 0, 1) of the two
     weights. Raises InputError for s < 2 or another `by`.
@@ -58,14 +60,14 @@ def finite_classes(law: FiniteLaw, s: int, by: str = "value") -> ClassMoments:
     check_active(s)
     if by not in ("value", "sign"):
         raise InputError(f'classes are made by "value" or by "sign", got {by!r}')
-    names = [float(np.sign(value)) if by == "sign" else float(value) for value in law.values]
+    names = [float(np.sign(value)) if by == "sign" else float(value) for value in weights.values]
     labels = sorted({(a, b) for a in names for b in names})
     probability, first, second = np.zeros(len(labels)), np.zeros((4, len(labels))), np.zeros((4, len(labels)))
     for case, (x_k, x_l) in enumerate(CASES):
-        points, mass = law.sum_law(s - x_k - x_l)
-        for u, p_u, name_u in zip(law.values, law.probabilities, names, strict=True):
-            for v, p_v, name_v in zip(law.values, law.probabilities, names, strict=True):
-                active = np.maximum(points + x_k * u + x_l * v + law.bias, 0)
+        points, mass = weights.of_sum(s - x_k - x_l)
+        for u, p_u, name_u in zip(weights.values, weights.probabilities, names, strict=True):
+            for v, p_v, name_v in zip(weights.values, weights.probabilities, names, strict=True):
+                active = np.maximum(points + x_k * u + x_l * v + weights.bias, 0)
                 index = labels.index((name_u, name_v))
                 first[case, index] += p_u * p_v * (mass @ active)
                 second[case, index] += p_u * p_v * (mass @ active**2)

@@ -1,10 +1,12 @@
-"""Lines to draw beside measurements: what no readoff, no layer or no code of a given size can beat.
+"""Compute what no readoff, no layer or no code of a given size can beat.
 
-Each function states what its bound bounds, and where it holds. `Gate.affine_floor` (no hidden layer) is one more.
+Each function states what its bound bounds, and where it holds. `counts` is P(j features are active), j = 0..m: see
+`toymodels.theory.counts`. docs/theory.md, sections 2, 6 and 7.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import NamedTuple
@@ -26,18 +28,15 @@ class Predictor(NamedTuple):
     """E(error²) of one output."""
 
 
-def zero_predictor(gate: Gate, law: Float[np.ndarray, " counts"]) -> Predictor:
-    """What the output 0 everywhere errs by; law: of the number of active features, see `toymodels.theory.counts`.
-
-    Plain averages look good next to it only because it looks good: with sparse inputs almost every target is 0.
-    """
-    odds = [pattern_probability(law, 2, sum(case)) for case in CASES]
+def zero_predictor(gate: Gate, counts: Float[np.ndarray, " counts"]) -> Predictor:
+    """Compute the errors of the output 0: a baseline, because with sparse inputs almost every target is 0 anyway."""
+    odds = [pattern_probability(counts, 2, sum(case)) for case in CASES]
     wrong = sum(chance for chance, value in zip(odds, gate.truth, strict=True) if value)
     return Predictor(float(any(p > 0 and f for p, f in zip(odds, gate.truth, strict=True))), wrong)
 
 
 def affine_floor(gate: Gate) -> float:
-    """|δ|/4: least worst-case error of an affine readoff straight from the inputs (theory section 2).
+    """Return |δ|/4, the least worst-case error of an affine readoff straight from the inputs (docs/theory.md, section 2).
 
     Holds wherever all four cases occur among inputs with the same number of others active, and on exactly s of m with
     2 <= s <= m − 2 (averaging over the other features leaves an affine function of x_k and x_l).
@@ -45,14 +44,14 @@ def affine_floor(gate: Gate) -> float:
     return gate.affine_floor
 
 
-def _product_mean(gate: Gate, law: Float[np.ndarray, " counts"], second: tuple[int, int]) -> float:
-    """E[gate(x_0, x_1)·gate(x_a, x_b)] with (a, b) = second; features 0..3 are distinct."""
+def _product_mean(gate: Gate, counts: Float[np.ndarray, " counts"], second: tuple[int, int]) -> float:
+    """Return E[gate(x_0, x_1)·gate(x_a, x_b)] with (a, b) = second; features 0..3 are distinct."""
     used = max(2, max(second) + 1)
     total = 0.0
     for bits in itertools.product((0, 1), repeat=used):
         value = gate.truth[2 * bits[0] + bits[1]] * gate.truth[2 * bits[second[0]] + bits[second[1]]]
         if value:
-            total += value * pattern_probability(law, used, sum(bits))
+            total += value * pattern_probability(counts, used, sum(bits))
     return total
 
 
@@ -64,7 +63,7 @@ class Spectrum(NamedTuple):
     multiplicities: tuple[int, ...]
 
     def beyond(self, d: int) -> float:
-        """Sum of all eigenvalues but the d largest."""
+        """Return the sum of all eigenvalues but the d largest."""
         left, total = d, 0.0
         for value, count in zip(self.values, self.multiplicities, strict=True):
             kept = max(count - left, 0)
@@ -73,19 +72,24 @@ class Spectrum(NamedTuple):
         return total
 
 
-def target_spectrum(gate: Gate, law: Float[np.ndarray, " counts"], centred: bool = False) -> Spectrum:
-    """The spectrum of E[f fᵀ] (centred: of the covariance) over all pairs k < l of m >= 4 features.
+def target_spectrum(gate: Gate, counts: Float[np.ndarray, " counts"], centred: bool = False) -> Spectrum:
+    """Compute the spectrum of E[f fᵀ] (centred: of the covariance) over all pairs k < l of m >= 4 features.
 
-    Symmetric gates: closed form by the Johnson scheme J(m, 2) (theory section 6): with e_j = E[f f'] of two pairs
+    Symmetric gates: closed form by the Johnson scheme J(m, 2) (docs/theory.md, section 6): with e_j = E[f f'] of two pairs
     sharing 2 − j features, e_0 + 2(m−2)e_1 + C(m−2,2)e_2 once, e_0 + (m−4)e_1 − (m−3)e_2 (m − 1 times) and
     e_0 − 2e_1 + e_2. Other gates depend on the order k < l: numerically, for m <= 60.
     """
-    m = len(law) - 1
+    return _spectrum(gate, tuple(counts.tolist()), centred)
+
+
+@functools.lru_cache(maxsize=16)
+def _spectrum(gate: Gate, shares: tuple[float, ...], centred: bool) -> Spectrum:
+    m, counts = len(shares) - 1, np.array(shares)
     check_features(m, 4)
-    mean = sum(f * pattern_probability(law, 2, sum(case)) for case, f in zip(CASES, gate.truth, strict=True))
+    mean = sum(f * pattern_probability(counts, 2, sum(case)) for case, f in zip(CASES, gate.truth, strict=True))
     shift = mean**2 if centred else 0.0
     if gate.truth[1] == gate.truth[2]:
-        e0, e1, e2 = (_product_mean(gate, law, second) - shift for second in ((0, 1), (0, 2), (2, 3)))
+        e0, e1, e2 = (_product_mean(gate, counts, second) - shift for second in ((0, 1), (0, 2), (2, 3)))
         top = e0 + 2 * (m - 2) * e1 + math.comb(m - 2, 2) * e2
         pairs = [(top, 1), (e0 + (m - 4) * e1 - (m - 3) * e2, m - 1), (e0 - 2 * e1 + e2, math.comb(m, 2) - m)]
         pairs.sort(reverse=True)
@@ -100,10 +104,10 @@ def target_spectrum(gate: Gate, law: Float[np.ndarray, " counts"], centred: bool
         (k[:, None] == l, (2, 0)),
         (l[:, None] == k, (1, 2)),
     ]
-    matrix = np.full((len(k), len(k)), _product_mean(gate, law, (2, 3)))
+    matrix = np.full((len(k), len(k)), _product_mean(gate, counts, (2, 3)))
     for mask, second in shared:
-        matrix[mask] = _product_mean(gate, law, second)
-    np.fill_diagonal(matrix, _product_mean(gate, law, (0, 1)))
+        matrix[mask] = _product_mean(gate, counts, second)
+    np.fill_diagonal(matrix, _product_mean(gate, counts, (0, 1)))
     values = np.linalg.eigvalsh(matrix - shift)[::-1]
     return Spectrum(values, (1,) * len(values))
 
@@ -117,8 +121,8 @@ class SquareFloor(NamedTuple):
     """That, as a share of the zero predictor's; nan for the gate that is always 0."""
 
 
-def square_floor(gate: Gate, law: Float[np.ndarray, " counts"], d: int, offset: bool = True) -> SquareFloor:
-    """No layer of d activations with a linear readoff has a smaller mean squared error (theory section 6).
+def square_floor(gate: Gate, counts: Float[np.ndarray, " counts"], d: int, offset: bool = True) -> SquareFloor:
+    """Compute the mean squared error that no layer of d activations with a linear readoff beats (docs/theory.md, section 6).
 
     The outputs R·a(x) have rank d, so E|f − o|² is at least the eigenvalues of E[f fᵀ] beyond the d largest (Eckart and
     Young 1936). With a constant per output (offset) the same holds for the covariance of f. d >= 1, m >= 4. Says
@@ -126,14 +130,14 @@ def square_floor(gate: Gate, law: Float[np.ndarray, " counts"], d: int, offset: 
     """
     if d < 1:
         raise InputError(f"a layer has at least one neuron, got d = {d}")
-    count = math.comb(len(law) - 1, 2)
-    floor = target_spectrum(gate, law, centred=offset).beyond(d) / count
-    zero = zero_predictor(gate, law).mean_square
+    count = math.comb(len(counts) - 1, 2)
+    floor = target_spectrum(gate, counts, centred=offset).beyond(d) / count
+    zero = zero_predictor(gate, counts).mean_square
     return SquareFloor(floor, floor / zero if zero > 0 else math.nan)
 
 
 def welch_bound(m: int, d: int, order: int = 1) -> float:
-    """m unit vectors in R^d have a pair with |inner product| at least this (Welch 1974); 0 where it says nothing.
+    """Return the |inner product| that some pair of any m unit vectors in R^d reaches (Welch 1974); 0 where it says nothing.
 
     order k >= 1: max |⟨·,·⟩|^{2k} >= (m/C(d+k−1, k) − 1)/(m − 1); order 1 is √((m − d)/(d(m − 1))). Higher orders are
     stronger for m far beyond d. m >= 2, d >= 1.
@@ -146,7 +150,7 @@ def welch_bound(m: int, d: int, order: int = 1) -> float:
 
 
 def choice_bits(m: int, outputs: int) -> float:
-    """log2 C(P, outputs): bits that say which `outputs` of the P = m(m − 1)/2 pairs are computed. 0 <= outputs <= P."""
+    """Return log2 C(P, outputs): bits that say which `outputs` of the P = m(m − 1)/2 pairs are computed. 0 <= outputs <= P."""
     check_features(m)
     pairs = math.comb(m, 2)
     if not 0 <= outputs <= pairs:
@@ -155,7 +159,7 @@ def choice_bits(m: int, outputs: int) -> float:
 
 
 def counting_width(m: int, outputs: int, bits_per_weight: float, layers: int = 1) -> float:
-    """Neurons n that `layers` n×n weight matrices need to compute some choice of `outputs` pairwise gates.
+    """Return the neurons n that `layers` n×n weight matrices need to compute some choice of `outputs` pairwise gates.
 
     Adler and Shavit, arXiv:2409.15318 (parameter-description bound, Ω(√(m' log m')) neurons): networks that compute
     different choices have different weights, so layers·n²·bits_per_weight >= log2 C(P, outputs). Holds for the hardest

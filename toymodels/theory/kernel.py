@@ -1,4 +1,4 @@
-"""The infinite-width limit of fitted readoffs: regression with the arc-cosine kernel.
+"""Fit readoffs in the infinite-width limit: regression with the arc-cosine kernel.
 
 A readoff r_i = η(w_i)/d of a Gaussian ReLU layer tends to E[η(w)·ReLU(w·x)] as d grows. The η that fits a gate exactly
 on all admissible inputs with least E[η²] is η(w) = Σ_x α_x ReLU(w·x) with K α = f, and E[η²] = fᵀK⁻¹f: the squared norm
@@ -7,8 +7,9 @@ of the gate in the kernel's space. The error of that readoff at width d has vari
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -45,7 +46,8 @@ def _orbit_mean(m: int, x: Condition, y: Condition) -> float:
     return float(ways @ arc_cosine(x.s * ones, y.s * ones, (shared + overlap).astype(float)))
 
 
-class KernelFit(NamedTuple):
+@dataclass(frozen=True)
+class KernelFit:
     """The least-norm exact fit of one pair's gate in the infinite-width limit."""
 
     norm: float
@@ -56,6 +58,30 @@ class KernelFit(NamedTuple):
     """The kinds of input; each is one orbit of the permutations of the other features."""
     weights: Float[np.ndarray, " conditions"]
     """η(w) = Σ_j weights_j · (mean of ReLU(w·x) over the inputs x of kind j)."""
+    biases: tuple[float, ...] = (0.0,)
+    """The layer has none."""
+
+    def eta(
+        self, u: Float[np.ndarray, "*shape"], v: Float[np.ndarray, "*shape"], b: Float[np.ndarray, "*shape"]
+    ) -> Float[np.ndarray, "*shape"]:
+        """Return η at the weights of given neurons, for m → ∞ (a fit made with m = None): it sees the pair's weights only."""
+        total = np.zeros(u.size)
+        for weight, condition in zip(self.weights, self.conditions, strict=True):
+            total += weight * activation_moments(u.ravel(), v.ravel(), b.ravel(), condition)[0]
+        return total.reshape(u.shape)
+
+    @functools.cached_property
+    def sigma(self) -> Float[np.ndarray, " conditions"]:
+        """√(d·Var) of the output under each condition, for m → ∞; the error's mean is 0.
+
+        Least norm is nearly, not exactly, least variance, which is `optimal.optimal_readoff`.
+        """
+        nodes = gaussian_population()
+        moments = [activation_moments(nodes.u, nodes.v, nodes.b, condition) for condition in self.conditions]
+        eta = self.weights @ np.array([first for first, _ in moments])
+        mean = np.array([(nodes.mass * eta) @ first for first, _ in moments])
+        second = np.array([(nodes.mass * eta**2) @ square for _, square in moments])
+        return np.sqrt((second - mean**2).clip(0))
 
 
 def kernel_fit(gate: Gate, m: int | None, s: int, at_most: bool = False, offset: bool = True) -> KernelFit:
@@ -90,17 +116,3 @@ def kernel_fit(gate: Gate, m: int | None, s: int, at_most: bool = False, offset:
         constant = float(gate.truth[0]) if at_most else float((one @ by_target) / (one @ by_one))
     weights = by_target - constant * by_one
     return KernelFit(math.sqrt(max(float((target - constant) @ weights), 0.0)), constant, kinds, weights)
-
-
-def kernel_error_std(fit: KernelFit) -> Float[np.ndarray, " conditions"]:
-    """σ of the least-norm readoff under each of its conditions, for m → ∞: its error has variance σ²/d.
-
-    Only for a fit made with m = None (then η is a function of the pair's two weights): least norm is nearly, not
-    exactly, least variance, which is `optimal.optimal_readoff`.
-    """
-    nodes = gaussian_population()
-    moments = [activation_moments(nodes.u, nodes.v, nodes.b, kind) for kind in fit.conditions]
-    eta = fit.weights @ np.array([first for first, _ in moments])
-    mean = np.array([(nodes.mass * eta) @ first for first, _ in moments])
-    second = np.array([(nodes.mass * eta**2) @ square for _, square in moments])
-    return np.sqrt((second - mean**2).clip(0))

@@ -7,6 +7,7 @@ what a readoff by class is and why its error is exact at every width.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +46,7 @@ def quadrant_moment(s: int, case: int, power: int) -> Float[np.ndarray, " 4"]:
     """E[(z⁺)^power; (u, v) in the quadrant] of a Gaussian layer, for each of the four `QUADRANTS`.
 
     z = Wx ~ N(0, s) over one neuron, unbiased, W iid N(0, 1), in `CASES[case]`; power 0 is P(z > 0; quadrant).
-    Source: theory section 3 (powers 1 and 2); higher powers by the same Gaussian integration by parts,
+    Source: docs/theory.md, section 3 (powers 1 and 2); higher powers by the same Gaussian integration by parts,
     E[z·g(z, u, v)] = s·E[∂g/∂z] + x_k·E[∂g/∂u] + x_l·E[∂g/∂v].
     Raises InputError for a negative power or a case that s active features cannot produce.
     """
@@ -90,7 +91,7 @@ def gaussian_classes(s: int) -> ClassMoments:
 def readoff_coefficients(gate: Gate, s: int) -> Float[np.ndarray, " 4"]:
     """The four η of the analytic (four-quadrant) readoff of a Gaussian layer, in the order of `QUADRANTS`.
 
-    Source: theory section 3. Raises InputError for s < 2.
+    Source: docs/theory.md, section 3. Raises InputError for s < 2.
     """
     return solve_readoff(gaussian_classes(s), gate).eta
 
@@ -98,6 +99,21 @@ def readoff_coefficients(gate: Gate, s: int) -> Float[np.ndarray, " 4"]:
 def error_std(gate: Gate, s: int) -> Float[np.ndarray, " 4"]:
     """σ of the analytic readoff in the cases 00, 01, 10, 11: its error has variance σ²/d and mean 0. s >= 2."""
     return solve_readoff(gaussian_classes(s), gate).sigma
+
+
+def rms_over(cases: Sequence[int], shares: Float[np.ndarray, " 4"], mean_square: Float[np.ndarray, " 4"]) -> float:
+    """Return the RMS error over some cases, each with its share (`counts.case_shares`). InputError if none occurs."""
+    chosen = [case for case in cases if shares[case] > 0]
+    if not chosen:
+        raise InputError("no such case occurs on these inputs")
+    return math.sqrt(float(shares[chosen] @ mean_square[chosen] / shares[chosen].sum()))
+
+
+def rms_by_value(
+    gate: Gate, value: int, shares: Float[np.ndarray, " 4"], mean_square: Float[np.ndarray, " 4"]
+) -> float:
+    """Return the RMS error over the cases in which the target is `value`. InputError if none occurs."""
+    return rms_over([case for case in range(4) if gate.truth[case] == value], shares, mean_square)
 
 
 def predicted_rms(gate: Gate, s: int, d: int, case: int) -> float:
@@ -109,7 +125,7 @@ def predicted_rms(gate: Gate, s: int, d: int, case: int) -> float:
 
 
 def and_scale(s: int) -> float:
-    """c_s of the U-AND readoff r_i = c_s·sign(w_ki)·sign(w_li)/d on a Gaussian layer (theory section 3). s >= 2."""
+    """c_s of the U-AND readoff r_i = c_s·sign(w_ki)·sign(w_li)/d on a Gaussian layer (docs/theory.md, section 3). s >= 2."""
     check_active(s)
     bracket = 2 / math.sqrt(s) * math.asin(1 / math.sqrt(s - 1)) - math.asin(1 / (s - 1))
     return math.pi / 2 / (math.sqrt(s / (2 * math.pi)) * bracket)
@@ -123,7 +139,7 @@ class Growth(NamedTuple):
 
 
 def and_scale_limit() -> Growth:
-    """c_s → (π/2)·√(2π)·√s (theory section 3)."""
+    """c_s → (π/2)·√(2π)·√s (docs/theory.md, section 3)."""
     return Growth(math.pi / 2 * math.sqrt(2 * math.pi), 0.5)
 
 

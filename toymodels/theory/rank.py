@@ -1,4 +1,4 @@
-"""The least worst-case error of any layer of a given width, because its outputs have little rank.
+"""Compute the least worst-case error of any layer of a given width: its outputs have little rank.
 
 Take the inputs with two features on besides s − 2 that are always on: one input for each of the P pairs of the m − s + 2
 others. There the AND of pair i on input j is the identity matrix, and the outputs of d neurons, with an offset per output,
@@ -21,10 +21,11 @@ from toymodels.theory.classes import check_active
 from toymodels.theory.counts import check_features
 from toymodels.theory.floors import welch_bound
 from toymodels.theory.gates import Gate
+from toymodels.theory.widths import smallest_width
 
 
 def worst_error_floor(gate: Gate, m: int, s: int, d: int) -> float:
-    """No layer of d neurons with linear readoffs (and offsets) of all pairs has a smaller worst error.
+    """Return the worst error that no layer of d neurons with linear readoffs (and offsets) of all pairs beats.
 
     Holds for any activation and any inputs that include all those with exactly s of m active. 0 where it says nothing.
     Raises InputError for s < 2, s > m or d < 1.
@@ -37,7 +38,7 @@ def worst_error_floor(gate: Gate, m: int, s: int, d: int) -> float:
 
 
 def _floors(gate: Gate, m: int, s: int, d: int) -> Iterator[float]:
-    """The floor by Welch's bound of each order that says something, from 1 up."""
+    """Yield the floor by Welch's bound of each order that says something, from 1 up."""
     _, beta, gamma, delta = gate.coefficients
     free = m - s + 2
     pairs, rank = math.comb(free, 2), d + (free if beta or gamma else 1)
@@ -51,20 +52,11 @@ def _floors(gate: Gate, m: int, s: int, d: int) -> Iterator[float]:
 
 
 def least_width(gate: Gate, m: int, s: int, epsilon: float) -> int:
-    """The smallest d at which `worst_error_floor` is at most epsilon; 1 where it says nothing. epsilon > 0."""
+    """Find the smallest d at which `worst_error_floor` is at most epsilon; 1 where it says nothing. epsilon > 0."""
     if not epsilon > 0:
         raise InputError(f"an error to reach is a positive number, got {epsilon:g}")
     check_active(s)
     check_features(m, s)
 
-    def too_small(d: int) -> bool:
-        # Thin layers have very many orders, and their first ones tell.
-        return any(floor > epsilon for floor in _floors(gate, m, s, d))
-
-    low, high = 0, 1
-    while too_small(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if too_small(middle) else (low, middle)
-    return high
+    # Thin layers have very many orders, and the first ones tell.
+    return smallest_width(lambda d: not any(floor > epsilon for floor in _floors(gate, m, s, d)))

@@ -1,4 +1,4 @@
-"""Layers whose weights take two values, the dense four-class law of arXiv:2507.09816, and laws for the sign readoff.
+"""Find the best two-valued weights (the dense four-class layer of arXiv:2507.09816), and the best weights for the sign readoff.
 
 Neurons fall in four classes by their two weights on a pair: A (both large), B1, B2 (one), C (none); U-AND is read as
 A − B1 − B2 + C, up to a coefficient each. Let W be u with probability q, else v < u, with a common bias b. On exactly s
@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import minimize, minimize_scalar
-from scipy.stats import binom, norm
+from scipy.special import ndtr
 
-from toymodels.errors import InputError
+from toymodels.errors import InputError, check_whole
 from toymodels.theory.classes import ClassMoments, Readoff, check_active, solve_readoff
-from toymodels.theory.counts import check_whole
-from toymodels.theory.distributions import FiniteLaw, finite_classes
+from toymodels.theory.counts import binomial
+from toymodels.theory.distributions import WeightDistribution, finite_classes
 from toymodels.theory.gates import CASES, Gate
 
 _LABELS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
@@ -46,7 +46,7 @@ def _check(s: int, q: float, threshold: float) -> None:
 
 
 def threshold_classes(s: int, q: float, threshold: float) -> ClassMoments:
-    """Class moments of the activation (j − θ)⁺, j of s active features with the larger weight (probability q each).
+    """Compute the class moments of the activation (j − θ)⁺, j of s active features with the larger weight (probability q each).
 
     Classes C, B2, B1, A: whether each weight of the pair is the larger one, 0 or 1. Raises InputError for s < 2, or q
     outside (0, 1), or θ outside [0, s).
@@ -59,15 +59,15 @@ def threshold_classes(s: int, q: float, threshold: float) -> ClassMoments:
         n = s - sum(on)
         others = np.arange(n + 1)
         active = np.maximum(large @ np.array(on)[:, None] + others - threshold, 0)
-        mass = binom.pmf(others, n, q)
+        mass = binomial(n, q)
         first[case], second[case] = probability * (active @ mass), probability * (active**2 @ mass)
     return ClassMoments(_LABELS, probability, first, second)
 
 
-def two_valued_law(
+def two_valued_weights(
     s: int, q: float, threshold: float, high: float | int = 1.0, low: float | int | None = None
-) -> FiniteLaw:
-    """Weights `low` and `high` (probability q) with the bias that puts the threshold at θ for exactly s active features.
+) -> WeightDistribution:
+    """Describe weights `low` and `high` (probability q) with the bias that puts the threshold at θ for exactly s active features.
 
     low None: −l with l = θ/(s − θ)·high, the value that needs no bias. b = −s·low − (high − low)·θ. Raises InputError
     as `threshold_classes` does, and unless low < high.
@@ -78,21 +78,21 @@ def two_valued_law(
     if not below < high:
         raise InputError(f"the smaller weight must be below the larger, got {below:g} and {high:g}")
     bias = 0.0 if free else -s * below - (high - below) * threshold
-    return FiniteLaw((below, float(high)), (1 - q, q), bias)
+    return WeightDistribution((below, float(high)), (1 - q, q), bias)
 
 
 class TwoValuedFit(NamedTuple):
-    """The two-valued law of least worst σ, and its readoff."""
+    """The two-valued weights of least worst σ, and their readoff."""
 
-    law: FiniteLaw
-    """Values −l and 1, no bias: see `two_valued_law` for the same layer with other values and a bias."""
+    weights: WeightDistribution
+    """Values −l and 1, no bias: see `two_valued_weights` for the same layer with other values and a bias."""
     q: float
     """Probability of the larger weight."""
     threshold: float
     """θ: of s active features, how many with the larger weight a neuron needs to fire. Where an interval of θ is as good
     (all of [s − 1, s) is, for the activation is 1{j = s} up to scale), its lower end."""
     readoff: Readoff
-    """η of the law's classes (by value, in the order of `finite_classes`) and σ in the four cases."""
+    """η of the classes (by value, in the order of `finite_classes`) and σ in the four cases."""
 
     @property
     def worst(self) -> float:
@@ -101,7 +101,7 @@ class TwoValuedFit(NamedTuple):
 
 
 def fit(s: int, gate: Gate | str = "and", probabilities: int = 25, steps: int = 8) -> TwoValuedFit:
-    """The two-valued law whose unbiased readoff by class has the least worst σ at exactly s >= 2 active features.
+    """Find the two-valued weights whose unbiased readoff by class has the least worst σ at exactly s >= 2 active features.
 
     Between integers σ is smooth in θ, so each interval [i, i + 1) is searched for itself: a grid of `probabilities` values
     of q by `steps` of θ, then the Nelder-Mead method from the two best of it. No random numbers. For AND and s <= 4 it is
@@ -150,12 +150,12 @@ def fit(s: int, gate: Gate | str = "and", probabilities: int = 25, steps: int = 
         if error(round(q, digits), round(threshold, digits)) <= worst * (1 + 1e-8):
             q, threshold = round(q, digits), round(threshold, digits)
             break
-    law = two_valued_law(s, q, threshold)
-    return TwoValuedFit(law, q, threshold, solve_readoff(finite_classes(law, s), parsed))
+    weights = two_valued_weights(s, q, threshold)
+    return TwoValuedFit(weights, q, threshold, solve_readoff(finite_classes(weights, s), parsed))
 
 
 class Limit(NamedTuple):
-    """What two-valued layers tend to as s grows."""
+    """The limit of two-valued layers as s grows."""
 
     bias: float
     """Bias of the preactivation in units of its standard deviation."""
@@ -164,7 +164,7 @@ class Limit(NamedTuple):
 
 
 def and_limit(bias: float | int | None = None) -> Limit:
-    """lim σ/s of U-AND for two-valued weights of mean 0 and a bias β·√s·std(W); None: the best β, about −1.16.
+    """Return lim σ/s of U-AND for two-valued weights of mean 0 and a bias β·√s·std(W); None: the best β, about −1.16.
 
     As s grows z/√s → N(β, 1), and standardised weights ũ, ṽ of a pair are read as c·ũ·ṽ with 1/c = E[δ(z)] = φ(β)/√s (the
     second derivative of ReLU), so σ/s → √E[((Z + β)⁺)²]/φ(β) (derived here). β = 0: √π = 1.7725, the Rademacher layer, and
@@ -178,8 +178,8 @@ def and_limit(bias: float | int | None = None) -> Limit:
         )
 
     def constant(beta: float) -> float:
-        second = (1 + beta**2) * norm.cdf(beta) + beta * norm.pdf(beta)
-        return math.sqrt(second) / float(norm.pdf(beta))
+        density = math.exp(-(beta**2) / 2) / math.sqrt(2 * math.pi)
+        return math.sqrt((1 + beta**2) * float(ndtr(beta)) + beta * density) / density
 
     beta = float(minimize_scalar(constant, bounds=(-3, 0), method="bounded").x) if bias is None else float(bias)
     return Limit(beta, constant(beta))
@@ -193,31 +193,31 @@ class SignReadoff(NamedTuple):
     """√(d·Var) of the output over the draw of the layer, in the four cases; it is unbiased."""
 
 
-def sign_readoff(law: FiniteLaw, s: int) -> SignReadoff:
-    """c and σ of the sign readoff of U-AND on a symmetric law with any common bias, exactly s >= 2 active; exact sums.
+def sign_readoff(weights: WeightDistribution, s: int) -> SignReadoff:
+    """Compute c and σ of the sign readoff of U-AND on symmetric weights with any common bias, exactly s >= 2 active.
 
     Unbiased: in the cases 00, 01, 10 a sign with mean 0 is independent of the rest. Zero weights have sign 0. On zero
     bias and s = 2, 1/c = E[min(|u|, |v|)]/2 and σ = 2√E[u²]/E[min] >= 2, with equality for Rademacher weights alone (for
     E[min] <= E|u| <= √E[u²]; zeros only add): there they are optimal (derived here). At s = 3 they are not: see
-    `best_sign_law`. Raises InputError for an asymmetric law, one that cannot be read so, or s < 2.
+    `best_sign_weights`. Raises InputError for asymmetric weights, some that cannot be read so, or s < 2.
     """
     _check_active(s)
-    odds = dict(zip(law.values, law.probabilities, strict=True))
+    odds = dict(zip(weights.values, weights.probabilities, strict=True))
     if any(abs(odds.get(-value, 0.0) - chance) > 1e-12 for value, chance in odds.items()):
-        raise InputError(f"the sign readoff is unbiased for symmetric weight laws only, got values {law.values}")
-    classes = finite_classes(law, s, by="sign")
+        raise InputError(f"the sign readoff is unbiased for symmetric weights only, got values {weights.values}")
+    classes = finite_classes(weights, s, by="sign")
     signs = np.array([a * b for a, b in classes.labels])
     strength = float(classes.first[3] @ signs)
     if strength <= 1e-12:
-        raise InputError("the signs of the weights do not tell whether both features are on, under this law")
+        raise InputError("the signs of the weights do not tell whether both features are on, with these weights")
     target = np.array([0.0, 0.0, 0.0, 1.0])
     return SignReadoff(1 / strength, np.sqrt((classes.second @ signs**2 / strength**2 - target).clip(0)))
 
 
-class SignLaw(NamedTuple):
-    """The best symmetric law found for the sign readoff."""
+class SignFit(NamedTuple):
+    """The best symmetric weights found for the sign readoff."""
 
-    law: FiniteLaw
+    weights: WeightDistribution
     readoff: SignReadoff
 
     @property
@@ -226,13 +226,13 @@ class SignLaw(NamedTuple):
         return float(self.readoff.sigma.max())
 
 
-def best_sign_law(
+def best_sign_weights(
     s: int, magnitudes: int = 2, zero: bool = False, bias: bool = False, starts: int = 8, seed: int = 0
-) -> SignLaw:
-    """The symmetric weight law whose sign readoff of U-AND has the least worst σ at exactly s >= 2 active, as far as found.
+) -> SignFit:
+    """Search for the symmetric weights whose sign readoff of U-AND has the least worst σ at exactly s >= 2 active.
 
     Weights ± one of so many magnitudes (the first is 1), also 0 where `zero`, with a common bias where `bias`; without
-    either, one magnitude is the Rademacher law. Nelder-Mead from the Rademacher law (with the bias of `fit`) and from
+    either, one magnitude is the Rademacher weights. Nelder-Mead from those (with the bias of `fit`) and from
     `starts` random points of the seed: an upper bound on the optimum, never a proof of it. Components of probability
     below 1e-4 are dropped. Raises InputError for s < 2, magnitudes < 1 or starts < 0.
     """
@@ -240,11 +240,11 @@ def best_sign_law(
     check_whole(magnitudes=magnitudes, starts=starts)
     if magnitudes < 1 or starts < 0:
         raise InputError(
-            f"a law needs at least one magnitude and no fewer than 0 starts, got {magnitudes} and {starts}"
+            f"weights need at least one magnitude and no fewer than 0 starts, got {magnitudes} and {starts}"
         )
 
-    def law(x: Float[np.ndarray, " parameters"]) -> FiniteLaw:
-        """From (log magnitudes, logits of magnitudes, logit of zero, bias)."""
+    def weights(x: Float[np.ndarray, " parameters"]) -> WeightDistribution:
+        """Read the parameters: log magnitudes, logits of magnitudes, logit of zero, bias."""
         n = magnitudes - 1
         sizes = np.concatenate([[1.0], np.exp(x[:n].clip(-5, 5))])
         logits = np.concatenate([[0.0], x[n : 2 * n], x[2 * n : 2 * n + int(zero)]])
@@ -256,11 +256,11 @@ def best_sign_law(
         total = sum(kept.values())
         both = {sign * size: chance / total / (2 if size else 1) for size, chance in kept.items() for sign in (-1, 1)}
         both = {value + 0.0: chance for value, chance in both.items()}  # −0.0 is 0.0
-        return FiniteLaw(tuple(both), tuple(both.values()), float(x[-1]) if bias else 0.0)
+        return WeightDistribution(tuple(both), tuple(both.values()), float(x[-1]) if bias else 0.0)
 
     def error(x: Float[np.ndarray, " parameters"]) -> float:
         try:
-            drawn = law(x)
+            drawn = weights(x)
             # Neurons that only just fire would be rounding errors of the exact sums.
             if s * max(drawn.values) + drawn.bias < 1e-3 * max(drawn.values):
                 return math.inf
@@ -291,4 +291,4 @@ def best_sign_law(
             ).x
         if (found := error(point)) < value - 1e-9:
             best, value = point, found
-    return SignLaw(law(best), sign_readoff(law(best), s))
+    return SignFit(weights(best), sign_readoff(weights(best), s))

@@ -1,6 +1,7 @@
 """One readoff that is unbiased for every number of active features at once.
 
-A readoff made for s active features and used at s' is biased (AND: its mean on the ones is c_s/c_s', theory section 3).
+A readoff made for s active features and used at s' is biased (AND: its mean on the ones is c_s/c_s', docs/theory.md,
+section 3).
 But E[z⁺ | u, v] are different functions of (u, v) for different s, so one function η(u, v) can meet the conditions of
 every s <= S; biases below 0 make the functions differ more, and make it cheaper. Conditions exist where their case
 does: 00 at every s, 01 and 10 from s = 1, 11 from s = 2.
@@ -18,7 +19,7 @@ from scipy.optimize import minimize, minimize_scalar
 from toymodels.errors import InputError
 from toymodels.theory.classes import check_active
 from toymodels.theory.gates import CASES, Gate
-from toymodels.theory.optimal import PopulationReadoff, minimax_to_gate, optimal_readoff, solve_population
+from toymodels.theory.optimal import PopulationReadoff, minimax_to_gate, solve_population
 from toymodels.theory.population import (
     Condition,
     activation_moments,
@@ -72,7 +73,7 @@ def varying_class_readoff(gate: Gate, most: int, biases: Sequence[float], least:
     """As `varying_readoff`, for readoffs that see only the signs of (u, v) and the bias.
 
     Raises InputError where so few values cannot be unbiased under every condition: they number four for each bias,
-    the conditions 4·most − 2 from s = 1 on (theory section 3, the last paragraph, asks for this family).
+    the conditions 4·most − 2 from s = 1 on (docs/theory.md, section 3).
     """
     conditions, offset = _split(gate, most, least, biases)
     if len(set(biases)) != len(biases):
@@ -87,28 +88,6 @@ def varying_class_readoff(gate: Gate, most: int, biases: Sequence[float], least:
     found = minimax_to_gate(gate, conditions, first, second, np.ones(len(conditions)), offset)
     eta = found.eta.reshape(-1, 4)[np.argsort(np.argsort(biases))]
     return ClassReadoff(eta, found.offset, conditions, np.sqrt(found.variance.clip(0)))
-
-
-class Price(NamedTuple):
-    """What not knowing s costs, on the same layer."""
-
-    s: int
-    varying: float
-    """Worst σ over the cases at this s of the readoff unbiased for every s."""
-    knowing: float
-    """Worst σ of the best readoff for this s alone."""
-
-
-def price_of_varying(readoff: PopulationReadoff) -> tuple[Price, ...]:
-    """Per s >= 2: the varying readoff's worst σ beside the optimum that knows s, on the same layer."""
-    counts = sorted({condition.s for condition in readoff.conditions if condition.s >= 2})
-    prices = []
-    for s in counts:
-        here = [condition.s == s for condition in readoff.conditions]
-        prices.append(
-            Price(s, float(readoff.sigma[here].max()), optimal_readoff(readoff.gate, s, readoff.biases).worst)
-        )
-    return tuple(prices)
 
 
 def tune_biases(gate: Gate, most: int, count: int = 1, least: int = 0) -> tuple[float, ...]:
