@@ -12,9 +12,9 @@ import torch
 from benchmarks.harness import Case, Row, Spread, clock, matmul, peak_mib
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import Inputs, SparseFeatures
-from toymodels.core.layers import gaussian
 from toymodels.core.network import Network
 from toymodels.core.tasks import PairTask
+from toymodels.layers.random import gaussian
 from toymodels.readoffs.analytic import analytic
 
 S = 3

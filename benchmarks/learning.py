@@ -14,13 +14,13 @@ import torch
 from benchmarks.harness import Case, Row, Spread, matmul, peak_mib
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import Inputs, SparseFeatures
-from toymodels.core.layers import kaiming
+from toymodels.core.least_squares import balanced
+from toymodels.core.minimax import minimax
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask
 from toymodels.core.training import Trainer, TrainingSettings, train
-from toymodels.fast.least_squares import balanced
-from toymodels.fast.minimax import minimax
+from toymodels.layers.random import kaiming
 
 PAIRS = 100
 """Of the minimax readoffs."""

@@ -17,10 +17,10 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.harness import Case, Row, Spread, matmul, peak_mib
 from toymodels.core.features import SparseFeatures
-from toymodels.core.layers import gaussian
+from toymodels.core.minimax import Minimax, minimax
 from toymodels.core.tasks import PairTask
 from toymodels.fast import minimax as module
-from toymodels.fast.minimax import Minimax, minimax
+from toymodels.layers.random import gaussian
 
 TOLERANCE = 1e-6
 WANTED = 20.0

@@ -14,12 +14,13 @@ import torch
 from benchmarks.harness import Case, Row, alternate
 from benchmarks.reference import PlainTrainer
 from toymodels.core.features import SparseFeatures
-from toymodels.core.layers import FirstLayer, kaiming
+from toymodels.core.layers import FirstLayer
 from toymodels.core.losses import case_weights
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask
 from toymodels.core.training import Trainer, TrainingSettings
+from toymodels.layers.random import kaiming
 
 ACTIVE = 4.3
 ONES = 20.0

@@ -181,8 +181,8 @@ def test_compare_has_every_row_and_names_its_errors(comparison):
         ]
         assert answer["ratio_by_seed"] == pytest.approx(ratios)
         assert answer["pair_ratio_min"] <= answer["pair_ratio_mean"] <= answer["pair_ratio_max"]
-        assert (comparison / "run" / f"{task}.png").stat().st_size > 10_000
-        assert (comparison / "run" / f"{task}.pdf").exists()
+        assert (comparison / "run" / f"histogram-{task}.png").stat().st_size > 10_000
+        assert (comparison / "run" / f"histogram-{task}.pdf").exists()
 
 
 def test_every_epsilon_is_proved_by_three_lines_of_numpy(comparison):

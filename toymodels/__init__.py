@@ -2,48 +2,53 @@
 
     features → first layer → activations → readoff → errors
 
-Everything below combines with everything else; `evaluate` measures it all with one ruler.
+Everything below combines with everything else; `evaluate` measures it all with one ruler. Names are imported when they are first
+used, so that importing the package costs nothing.
 """
 
-from toymodels.core.evaluation import Evaluation, evaluate
-from toymodels.core.features import Inputs, SparseFeatures
-from toymodels.core.layers import LAYERS, FirstLayer, IdentityLayer, gaussian, kaiming, make_layer
-from toymodels.core.losses import LpLoss, case_weights
-from toymodels.core.network import Network
-from toymodels.core.readoffs import LinearReadoff
-from toymodels.core.tasks import PairTask, Task
-from toymodels.core.training import Trainer, TrainingSettings, train
-from toymodels.errors import InputError
-from toymodels.fast.least_squares import balanced, least_squares
-from toymodels.fast.minimax import Minimax, minimax
-from toymodels.readoffs.analytic import analytic
-from toymodels.theory.gates import Gate
+from __future__ import annotations
 
-__all__ = [
-    "LAYERS",
-    "Evaluation",
-    "FirstLayer",
-    "Gate",
-    "IdentityLayer",
-    "InputError",
-    "Inputs",
-    "LinearReadoff",
-    "LpLoss",
-    "Minimax",
-    "Network",
-    "PairTask",
-    "SparseFeatures",
-    "Task",
-    "Trainer",
-    "TrainingSettings",
-    "analytic",
-    "balanced",
-    "case_weights",
-    "evaluate",
-    "gaussian",
-    "kaiming",
-    "least_squares",
-    "make_layer",
-    "minimax",
-    "train",
-]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "core.dispatch": ("plain",),
+    "core.evaluation": ("Evaluation", "evaluate"),
+    "core.features": ("INPUTS", "VALUES", "Features", "Inputs", "SparseFeatures"),
+    "core.layers": ("ACTIVATIONS", "LAYERS", "FirstLayer", "IdentityLayer", "make_layer"),
+    "core.least_squares": ("balanced", "least_squares"),
+    "core.losses": ("LOSSES", "LpLoss", "case_weights"),
+    "core.minimax": ("Minimax", "minimax"),
+    "core.network": ("Network",),
+    "core.readoffs": ("READOFFS", "Fitted", "LinearReadoff", "fit_readoff"),
+    "core.settings": ("TrainingSettings",),
+    "core.tasks": ("TASKS", "PairTask", "Task", "make_task"),
+    "core.training": ("Trainer",),
+    "errors": ("InputError",),
+    "experiments.registry": ("EXPERIMENTS",),
+    "figures.registry": ("FIGURES",),
+    "laws.registry": ("LAWS",),
+    "layers.random": ("gaussian", "kaiming"),
+    "readoffs.analytic": ("analytic",),
+    "runs.loop": ("train",),
+    "theory.gates": ("Gate",),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)
+
+if TYPE_CHECKING:
+    from toymodels.core.dispatch import plain as plain
+    from toymodels.core.evaluation import Evaluation as Evaluation
+    from toymodels.core.evaluation import evaluate as evaluate
+    from toymodels.errors import InputError as InputError
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'toymodels' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"toymodels.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

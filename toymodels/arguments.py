@@ -1,10 +1,12 @@
-"""Arguments of a command line, made from configuration dataclasses; wrong ones are one sentence."""
+"""Read the arguments of a command line into a configuration dataclass; wrong ones are one sentence."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -12,17 +14,40 @@ import tyro
 from toymodels.errors import InputError
 
 
-def parse(
-    command: Any, description: str | None = None, arguments: Sequence[str] | None = None, prog: str | None = None
-) -> Any:
-    """The configuration that the arguments (default: the process's own) ask for, a dataclass or a union of subcommands.
+def plugins_in(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Take the plugins out of a command line, wherever they stand: they must be loaded before the rest is understood.
 
-    Raises InputError, in one sentence, for arguments that make none.
+    `--plugin` takes all words up to the next option, or `--plugin=FILE` one. Raises InputError for one without a file.
     """
+    files: list[Path] = []
+    rest: list[str] = []
+    taking = False
+    for word in words:
+        if word == "--plugin":
+            taking = True
+        elif word.startswith("--plugin="):
+            files.append(Path(word.partition("=")[2]))
+            taking = False
+        elif taking and word.endswith(".py"):
+            files.append(Path(word))
+        else:
+            taking = False
+            rest.append(word)
+    if "--plugin" in words and not files:
+        raise InputError("--plugin names no file: give a Python file (.py)")
+    return files, rest
+
+
+def parse(config: type[Any], words: Sequence[str], prog: str, plugins: Sequence[Path] = ()) -> Any:
+    """Return the configuration that the words ask for. Raises InputError, in one sentence, for words that make none."""
+    fields = {field.name for field in dataclasses.fields(config)}
+    words = list(words)
+    if plugins and "plugin" in fields:
+        words += ["--plugin", *map(str, plugins)]
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
-            return tyro.cli(command, args=arguments, prog=prog, description=description)
+            return tyro.cli(config, args=_with_knobs(words, fields), prog=prog)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -32,8 +57,33 @@ def parse(
         raise cause or InputError(_sentence(shown.getvalue())) from None
 
 
+def _with_knobs(words: list[str], fields: set[str]) -> list[str]:
+    """Turn `--layer-p 0.3` into `--knobs p 0.3`, as records, sweeps and tables name the knobs of first layers."""
+    if "knobs" not in fields:
+        return words
+    rest: list[str] = []
+    knobs: list[str] = []
+    following = iter(words)
+    for word in following:
+        name = word.replace("_", "-")
+        if name.startswith("--layer-") and name.partition("=")[0].replace("-", "_")[2:] not in fields:
+            knob, equals, _ = name.removeprefix("--layer-").partition("=")
+            given = word.partition("=")[2] if equals else next(following, None)
+            if given is None:
+                raise InputError(f"{word} has no value: give the knob's value behind it")
+            knobs += [knob.replace("-", "_"), given]
+        else:
+            rest.append(word)
+    if not knobs:
+        return rest
+    if "--knobs" in rest:
+        place = rest.index("--knobs") + 1
+        return [*rest[:place], *knobs, *rest[place:]]
+    return [*rest, "--knobs", *knobs]
+
+
 def _sentence(box: str) -> str:
-    """What tyro says in the first part of its box, in one line; the box is drawn with lines or, in ASCII, with dashes."""
+    """Extract tyro's error message from its boxed output, drawn with lines or, in ASCII, with dashes."""
     lines = [line.strip("│ ") for line in box.splitlines()[1:]]  # the first line is the box's title
     ruled = [not line.strip("─-╰╯") for line in lines]
     start = 1 if ruled and ruled[0] else 0

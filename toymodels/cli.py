@@ -1,33 +1,28 @@
-"""The command line, made from the configuration dataclasses."""
+"""The command line: each command is a configuration dataclass, and what it does."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Any
 
 # Idle OpenMP threads that spin would take the core from the process beside them; read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import torch
 import tyro
 
-from toymodels.arguments import parse
+from toymodels.arguments import parse, plugins_in
 from toymodels.errors import InputError
-from toymodels.experiments import show
-from toymodels.experiments.compare import CompareConfig, run_compare
-from toymodels.experiments.kinds import kind_of
-from toymodels.experiments.train import TrainConfig, run_train
-from toymodels.laws.sizes import BoundsConfig, WidthConfig
-from toymodels.runs.config import from_dict
-from toymodels.runs.storage import read_json
-from toymodels.sweeps.runner import SweepConfig, run_sweep
+from toymodels.experiments.registry import EXPERIMENTS
+from toymodels.registry import load_plugins
 
-DESCRIPTION = "Computation in superposition: train, freeze, read off and measure toy networks on U-AND and U-XOR."
+DESCRIPTION = (
+    "Computation in superposition: train, freeze, read off and measure toy networks on U-AND, U-XOR and other tasks."
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,7 @@ class ShowConfig:
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
     evaluate: bool = False
-    """Rebuild every network of the run from the record alone, repeat its evaluation, and print both figures."""
+    """Rebuild every network of the run from the record alone, repeat its evaluation, and print both numbers."""
 
 
 @dataclass(frozen=True)
@@ -45,34 +40,36 @@ class RunConfig:
     """Do one run from a file of its configuration, as agents of W&B sweeps call it."""
 
     kind: tyro.conf.Positional[str]
-    """compare or train."""
+    """compare or train, or a kind of your own."""
     file: tyro.conf.Positional[Path]
     """JSON: the configuration's fields by name; what is left out has its default."""
     out: Path | None = None
     """Folder of the record; default runs/ and a name made from the configuration."""
+    plugin: tuple[Path, ...] = ()
+    """Python files of your own that bring the kind, in case the configuration does not name them."""
 
 
 @dataclass(frozen=True)
-class SweepCommand(SweepConfig):
-    """Do the runs of a W&B sweep file here, without a server: on all cores, or on a cluster."""
+class CheckConfig:
+    """Put every member that a plugin registers through the checks that ours pass."""
 
     file: tyro.conf.Positional[Path]
-    """Sweep file (YAML), as `wandb sweep` takes it."""
+    """Python file of your own."""
 
 
 @dataclass(frozen=True)
 class ResultsConfig:
-    """One tidy table of all finished runs below a folder: a row for each run, seed, gate, first layer and readoff."""
+    """Print one tidy table of all finished runs below a folder: a row for each run, seed, task, first layer and readoff."""
 
     folder: tyro.conf.Positional[Path]
     """Folder of a sweep, of a run, or of several."""
     out: Path | None = None
-    """Write it there (.csv or .jsonl) in place of printing the figures."""
+    """Write it there (.csv or .jsonl) in place of printing the numbers."""
 
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """All figures and tables of a sweep in one page that opens anywhere."""
+    """Write all figures and tables of a sweep into one page that opens anywhere."""
 
     folder: tyro.conf.Positional[Path]
     """Folder of a sweep."""
@@ -80,74 +77,179 @@ class ReportConfig:
     """The HTML file; default report.html in the folder."""
 
 
-Command = Union[  # noqa: UP007
-    Annotated[CompareConfig, tyro.conf.subcommand("compare")],
-    Annotated[TrainConfig, tyro.conf.subcommand("train")],
-    Annotated[ShowConfig, tyro.conf.subcommand("show")],
-    Annotated[BoundsConfig, tyro.conf.subcommand("bounds")],
-    Annotated[WidthConfig, tyro.conf.subcommand("width")],
-    Annotated[RunConfig, tyro.conf.subcommand("run")],
-    Annotated[SweepCommand, tyro.conf.subcommand("sweep")],
-    Annotated[ResultsConfig, tyro.conf.subcommand("results")],
-    Annotated[ReportConfig, tyro.conf.subcommand("report")],
-]
+def _show(config: ShowConfig) -> str:
+    from toymodels.experiments.show import describe
+
+    return describe(config.run, config.evaluate)
 
 
-def _text(config: Any) -> str | None:
-    """What a command that does no run prints; None for one that does. Each loads what others do not want."""
-    if isinstance(config, ShowConfig):
-        return show.describe(config.run, config.evaluate)
-    if isinstance(config, ResultsConfig):
-        from toymodels.runs import table as results
+def _check(config: CheckConfig) -> tuple[str, int]:
+    from toymodels.testing import check_plugin
 
-        return results.write(config.folder, config.out) if config.out else results.describe(config.folder)
-    if isinstance(config, ReportConfig):
-        from toymodels.figures.report import write_report
-
-        return f"report: {write_report(config.folder, config.out or config.folder / 'report.html')}"
-    if isinstance(config, WidthConfig):
-        from toymodels.laws.tables import run_width
-
-        return run_width(config)
-    if isinstance(config, BoundsConfig):
-        from toymodels.laws.tables import run_bounds
-
-        return run_bounds(config)
-    return None
+    verdicts = list(check_plugin(config.file))
+    lines = [f"{noun} {name}: {wrong or 'passes every check'}" for noun, name, wrong in verdicts]
+    return "\n".join(lines), int(any(wrong for *_, wrong in verdicts))
 
 
-def _run_one(config: RunConfig) -> Path:
-    """The run that a JSON file describes."""
-    kind, values = kind_of(config.kind), read_json(config.file, ())
+def _results(config: ResultsConfig) -> str:
+    from toymodels.runs import table
+
+    return table.write(config.folder, config.out) if config.out else table.describe(config.folder)
+
+
+def _report(config: ReportConfig) -> str:
+    from toymodels.figures.report import write_report
+
+    return f"report: {write_report(config.folder, config.out or config.folder / 'report.html')}"
+
+
+def _run_one(config: RunConfig) -> str:
+    """Do the run that a JSON file describes."""
+    from toymodels.runs.identity import from_dict
+    from toymodels.runs.storage import read_json
+
+    load_plugins(config.plugin)
+    values = read_json(config.file, ())
     if not isinstance(values, dict):
         raise InputError(f"{config.file} holds no configuration: it must be a JSON object of its fields")
     # An agent of W&B adds its own notes to the sweep's parameters.
     values = {key: value for key, value in values.items() if not key.startswith("_wandb")}
-    return kind.run(from_dict(kind.config, {**values, **({"out": config.out} if config.out else {})}))
+    named = values.get("plugin")
+    load_plugins(named if isinstance(named, list) else ())
+    experiment = EXPERIMENTS[config.kind]
+    if config.out:
+        values["out"] = config.out
+    if config.plugin:
+        values["plugin"] = [*config.plugin, *(named or ())]
+    return _do(config.kind, from_dict(experiment.config, values))
+
+
+def _do(kind: str, config: Any) -> str:
+    from toymodels.experiments import registry
+    from toymodels.experiments.show import describe
+
+    folder = registry.run(kind, config)
+    return f"{describe(folder)}\n\nrecord: {folder}"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its configuration, made when it is asked for, and what it prints."""
+
+    text: str
+    config: Callable[[], type[Any]]
+    function: Callable[[Any], str | tuple[str, int]]
+    """Returns what is printed, and an exit status if it is not 0."""
+    resumes: bool = False
+    """Whether the same command goes on where a stopped one left off."""
+    prepare: Callable[[], Callable[[Sequence[str]], list[str]]] = lambda: list
+    """Returns what turns the words of the command line into those that the configuration knows."""
+
+
+def _of(module: str, name: str) -> Callable[[], Any]:
+    """Return a function that imports a name when it is wanted."""
+    import importlib
+
+    return lambda: getattr(importlib.import_module(f"toymodels.{module}"), name)
+
+
+def _sweep(config: Any) -> tuple[str, int]:
+    from toymodels.sweeps.runner import run_sweep
+
+    folder, failed = run_sweep(config)
+    reasons = f", {failed} runs failed (reasons in {folder / 'failed'})" if failed else ""
+    return f"sweep: {folder}{reasons}", 1 if failed else 0
+
+
+def _experiment(name: str) -> Command:
+    experiment = EXPERIMENTS[name]
+    return Command(experiment.about, lambda: experiment.config, lambda config: _do(name, config), resumes=True)
+
+
+def commands() -> dict[str, Command]:
+    """Return all commands by name, those of experiments first."""
+    experiments = {name: _experiment(name) for name in EXPERIMENTS}
+    return {
+        **experiments,
+        "show": Command("Print a run from its record.", lambda: ShowConfig, _show),
+        "bounds": Command(
+            "Print each prediction and floor at one size with its source, and measurements beside them.",
+            _of("laws.sizes", "BoundsConfig"),
+            lambda config: _of("laws.tables", "run_bounds")()(config),
+        ),
+        "width": Command(
+            "Print how wide the layer must be for an error ε, by each law and each lower bound.",
+            _of("laws.sizes", "WidthConfig"),
+            lambda config: _of("laws.tables", "run_width")()(config),
+        ),
+        "run": Command(
+            "Do one run from a file of its configuration, as agents of W&B sweeps call it.",
+            lambda: RunConfig,
+            _run_one,
+            True,
+        ),
+        "sweep": Command(
+            "Do the runs of a W&B sweep file here, without a server: on all cores, or on a cluster.",
+            _of("sweeps.runner", "SweepConfig"),
+            _sweep,
+            True,
+        ),
+        "search": Command(
+            "Find how wide each first layer must be for an error, or how many features fit in a width.",
+            _of("experiments.search", "SearchConfig"),
+            lambda config: _of("experiments.search", "measure")()(config),
+            True,
+        ),
+        "check": Command(
+            "Put every member that a plugin registers through the checks that ours pass.", lambda: CheckConfig, _check
+        ),
+        "results": Command(
+            "Print one tidy table of all finished runs below a folder.", lambda: ResultsConfig, _results
+        ),
+        "draw": Command(
+            "Draw a figure from a table of results or from the record of a run.",
+            _of("figures.draw", "DrawConfig"),
+            lambda config: _of("figures.draw", "run_draw")()(config),
+            prepare=_of("figures.draw", "with_knobs"),
+        ),
+        "report": Command("Write all figures and tables of a sweep into one page.", lambda: ReportConfig, _report),
+    }
+
+
+def _overview() -> str:
+    known = commands()
+    width = max(map(len, known))
+    lines = [f"  {name.ljust(width)}  {command.text}" for name, command in known.items()]
+    return "\n".join([
+        "usage: toymodels COMMAND [OPTIONS]", "", DESCRIPTION, "", *lines, "",
+        "toymodels COMMAND --help prints every option of a command. --plugin FILE.py before or after COMMAND brings in members",
+        "of your own (first layers, readoffs, tasks, losses, kinds of runs, …).",
+    ])  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of `toymodels` and `python -m toymodels`; returns the exit status.
+    """Run a command: entry point of `toymodels` and `python -m toymodels`; return the exit status.
 
     0: done; 2: a wrong input, in one sentence; 1: a run that failed, or some of a sweep's; 130: stopped by Ctrl-C.
     """
+    words = list(sys.argv[1:] if arguments is None else arguments)
     resumes = ""
     try:
-        config = parse(Command, DESCRIPTION, arguments, "toymodels")
-        text = _text(config)
-        if text is not None:
-            print(text)
-            return 0
-        resumes = "; the same command goes on from there"
-        if isinstance(config, SweepConfig):
-            folder, failed = run_sweep(config)
-            print(f"sweep: {folder}" + (f", {failed} runs failed (reasons in {folder / 'failed'})" if failed else ""))
-            return 1 if failed else 0
-        if isinstance(config, RunConfig):
-            folder = _run_one(config)
-        else:
-            folder = run_compare(config) if isinstance(config, CompareConfig) else run_train(config)
-        print(f"{show.describe(folder)}\n\nrecord: {folder}")
+        early, words = plugins_in(words)
+        load_plugins(early)
+        if not words or words[0] in ("-h", "--help"):
+            print(_overview())
+            return 0 if words else 2
+        known = commands()
+        if words[0] not in known:
+            raise InputError(f"unknown command {words[0]!r}: choose one of {', '.join(known)} (see toymodels --help)")
+        command = known[words[0]]
+        config = parse(command.config(), command.prepare()(words[1:]), f"toymodels {words[0]}", early)
+        resumes = "; the same command goes on from there" if command.resumes else ""
+        printed = command.function(config)
+        text, status = printed if isinstance(printed, tuple) else (printed, 0)
+        print(text)
+        return status
     except InputError as error:
         print(f"toymodels: {error}", file=sys.stderr)
         return 2
@@ -160,15 +262,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:  # torch's own error of memory is a RuntimeError
         if "memory" not in str(error) and not isinstance(error, MemoryError):
             raise
-        print(f"toymodels: not enough memory for this size ({str(error).splitlines()[0]})", file=sys.stderr)
+        print(f"toymodels: not enough memory for this size ({str(error).partition(chr(10))[0]})", file=sys.stderr)
         return 1
     except (ArithmeticError, OSError) as error:
         print(f"toymodels: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def check_whole(least: int | None = None, most: int | None = None, **numbers: An
             raise InputError(f"{name} = {whole}: it must be at most {most}")
 
 
-def check_positive(most: float = math.inf, **numbers: Any) -> None:
+def check_positive(most: float | int = math.inf, **numbers: Any) -> None:
     """Raise InputError for the first of the named numbers that is not finite, not above 0 or above `most`."""
     for name, number in numbers.items():
         if not (number > 0 and math.isfinite(number) and number <= most):

@@ -53,7 +53,14 @@ class Member:
     """Place in tables and figures: small numbers first, equal ones as they were registered."""
 
     @property
-    def text(self) -> str:
+    def plugin(self) -> Path | None:
+        """The plugin file that registered it, if one did."""
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        path = Path(code.co_filename).resolve() if code is not None else None
+        return path if path in _plugins else None
+
+    @property
+    def about(self) -> str:
         """The first line of the function's docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
@@ -168,12 +175,12 @@ class Registry(Generic[M]):
         """(member, knobs) of a name with or without knobs: "bernoulli", "bernoulli(p=0.3)", "bernoulli(0.3)".
 
         `defaults` are values for the knobs that this member has and the call does not set.
-        Raises InputError for an unknown member or knob.
+        Raises InputError for an unknown member or knob, and for a word where a knob takes numbers.
         """
         name, given = parse_call(call)
         member = self[name]
         known = member.knobs
-        knobs = {key: value for key, value in (defaults or {}).items() if key in known}
+        knobs: dict[str, Any] = {}
         for key, value in given.items():
             place = int(key) if key.isdigit() else None
             if place is not None and place < len(known):
@@ -181,14 +188,19 @@ class Registry(Generic[M]):
             if key not in known:
                 has = f"its knobs are {', '.join(known)}" if known else "it has none"
                 raise InputError(f"{self.noun} {call!r}: {name} has no knob {key!r}, {has}")
+            if key in knobs:
+                raise InputError(f"{call!r} sets {key} twice: set it once")
+            numeric = isinstance(known[key], int | float) and "str" not in str(member.parameters[key].annotation)
+            if numeric and isinstance(value, str):
+                raise InputError(f"{self.noun} {call!r}: {key} = {value} must be a number")
             knobs[key] = value
-        return member, knobs
+        return member, {**{key: value for key, value in (defaults or {}).items() if key in known}, **knobs}
 
     def canonical(self, call: str) -> str:
         """The same call in one way of writing it: known knobs by name, in the member's order; defaults left out."""
         member, knobs = self.named(call)
         set_ = [f"{key}={knobs[key]}" for key, default in member.knobs.items() if knobs.get(key, default) != default]
-        return f"{member.name}({', '.join(set_)})" if set_ else member.name
+        return f"{member.name}({','.join(set_)})" if set_ else member.name
 
 
 def name_is_plain(name: str) -> bool:
@@ -246,7 +258,7 @@ def load_plugins(files: Sequence[Path | str]) -> None:
     for file in files:
         path = Path(file).resolve()
         digest = plugin_digest(path)
-        if _plugins.get(path) == digest:
+        if digest in _plugins.values():  # this file, or a record's copy of it
             continue
         name = f"toymodels_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
         spec = importlib.util.spec_from_file_location(name, path)
@@ -256,22 +268,25 @@ def load_plugins(files: Sequence[Path | str]) -> None:
         sys.modules[name] = module  # classes of a plugin are pickled by the name of its module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[name]
             if isinstance(error, InputError):
                 raise InputError(f"the plugin {path.name}: {error}") from None
-            raise InputError(f"the plugin {path} fails: {type(error).__name__}: {error}") from error
+            reason = " ".join(str(error).split())
+            raise InputError(f"the plugin {path} fails: {type(error).__name__}: {reason}") from error
         _plugins[path] = digest
 
 
 def plugin_digest(path: Path | str) -> str:
     """SHA-256 of a plugin's code. Raises InputError for a file that is missing or no Python file."""
     path = Path(path)
-    if path.suffix != ".py" or not path.is_file():
+    if path.suffix != ".py":
+        raise InputError(f"the plugin {path} is no Python file: name one that ends in .py")
+    if not path.is_file():
         raise InputError(f"the plugin {path} is not there: name a Python file (.py)")
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def loaded_plugins() -> list[Path]:
-    """The plugins of this process, for its workers."""
-    return list(_plugins)
+    """The plugins of this process, for its workers: those whose file is still there."""
+    return [path for path in _plugins if path.is_file()]

@@ -332,7 +332,7 @@ def readoffs_above_certificates(fault: str, seed: int) -> float:
     return strain
 
 
-def by_hand(bench: Bench, found: Minimax, fault: str) -> float:
+def torch_single_threaded(bench: Bench, found: Minimax, fault: str) -> float:
     """Strain of the certificates of one minimax fit, from arrays alone, as the README shows it."""
     strain = 0.0
     A, f = bench.activations, bench.targets
@@ -377,7 +377,7 @@ def by_hand(bench: Bench, found: Minimax, fault: str) -> float:
     statistical=False,
 )
 def certificate(fault: str, seed: int) -> float:
-    return largest(*(by_hand(bench, bench.minimax, fault) for bench in benches()))
+    return largest(*(torch_single_threaded(bench, bench.minimax, fault) for bench in benches()))
 
 
 @statement(

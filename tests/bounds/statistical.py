@@ -76,11 +76,11 @@ def analytic_errors(
     def make(number: int) -> Network:
         layer = gaussian(m, d, number)
         if spoilt == "Rademacher weights":
-            layer = FirstLayer(layer.weight.detach().sign(), layer.bias.detach(), law="gaussian")
+            layer = FirstLayer(layer.weight.detach().sign(), layer.bias.detach(), origin="gaussian")
         if spoilt == "scale not told":
-            layer = FirstLayer(layer.weight.detach() / math.sqrt(m), layer.bias.detach(), law="gaussian")
+            layer = FirstLayer(layer.weight.detach() / math.sqrt(m), layer.bias.detach(), origin="gaussian")
         if spoilt == "neurons repeated":
-            layer = FirstLayer(layer.weight.detach()[:64].repeat(d // 64, 1), layer.bias.detach(), law="gaussian")
+            layer = FirstLayer(layer.weight.detach()[:64].repeat(d // 64, 1), layer.bias.detach(), origin="gaussian")
         return Network(layer, analytic(layer, task, built_for or s))
 
     numbers = seeds(layers, seed, int("".join(map(str, gate.truth)), 2), m, s, d)
@@ -265,7 +265,7 @@ def bernoulli_network(m: int, d: int, s: int, p: float, kind: str, seed: int, fa
     readoff = correction.gain * both / both.sum(dim=1, keepdim=True).clamp(min=1)
     shift = 0.0 if fault == "dropped shift" else correction.shift
     bias = 0.0 if fault == "dropped bias" else -1.0
-    layer = FirstLayer(weight, torch.full((d,), bias), law="bernoulli")
+    layer = FirstLayer(weight, torch.full((d,), bias), origin="bernoulli")
     return Network(layer, LinearReadoff(readoff, torch.full((len(both),), -shift).double()))
 
 
@@ -401,7 +401,7 @@ def rademacher_samples(s: int, seed: int) -> np.ndarray:
         u, v = (weight.T[pairs[:, i]] > 0 for i in (0, 1))
         rows = eta[2 * u.long() + v.long()] / d
         return Network(
-            FirstLayer(weight, torch.zeros(d), law="rademacher"), LinearReadoff(rows, rows.new_zeros(len(rows)))
+            FirstLayer(weight, torch.zeros(d), origin="rademacher"), LinearReadoff(rows, rows.new_zeros(len(rows)))
         )
 
     return by_case(make, task, all_or_some(m, s), seeds(300, seed, 11, s))[1] * d

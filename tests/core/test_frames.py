@@ -5,7 +5,7 @@ import torch
 
 from toymodels import FirstLayer, Network, PairTask, SparseFeatures, evaluate, gaussian, minimax
 from toymodels.core.frames import FRAMES, coherence, optimised_frame, random_frame
-from toymodels.core.layers import Embedded, behind, inner
+from toymodels.core.layers import Embedded, embed_before, unwrap
 from toymodels.errors import InputError
 from toymodels.runs.record import load_network, save_network
 from toymodels.theory.floors import welch_bound
@@ -50,7 +50,7 @@ def test_an_embedded_layer_sees_the_sum_of_the_directions():
     layer = Embedded(FRAME, gaussian(6, 15, 0))
     x = SparseFeatures.at_most(10, 3).enumerate().dense()
     assert torch.allclose(layer(x), torch.relu((x @ FRAME.T) @ layer.layer.weight.T), atol=1e-6)
-    assert inner(layer) is layer.layer
+    assert unwrap(layer) is layer.layer
     assert [name for name, _ in layer.named_parameters()] == ["layer.weight", "layer.bias"]  # the frame does not learn
 
 
@@ -59,9 +59,9 @@ def test_a_construction_behind_a_frame_sees_the_gram_matrix():
     x = SparseFeatures.at_most(10, 3).enumerate().dense(dtype=torch.float64)
     gram = FRAME.double().T @ FRAME.double()
     want = torch.relu(x @ gram @ made.weight.double().T - 1)
-    assert torch.allclose(behind(FRAME, made).double()(x), want, atol=1e-5)  # W = Ŵ Fᵀ is rounded to float32
+    assert torch.allclose(embed_before(FRAME, made).double()(x), want, atol=1e-5)  # W = Ŵ Fᵀ is rounded to float32
     orthonormal = torch.linalg.qr(torch.randn(10, 10, generator=torch.Generator().manual_seed(0)))[0]
-    assert torch.allclose(behind(orthonormal, made)(x.float()), made(x.float()), atol=1e-5)
+    assert torch.allclose(embed_before(orthonormal, made)(x.float()), made(x.float()), atol=1e-5)
 
 
 def test_embedded_networks_are_stored_and_measured_as_any_other(tmp_path):

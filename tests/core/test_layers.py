@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from toymodels.core.features import SparseFeatures, dense
-from toymodels.core.layers import ACTIVATIONS, FirstLayer, IdentityLayer, gaussian, kaiming, make_layer
+from toymodels.core.layers import ACTIVATIONS, LAYERS, FirstLayer, IdentityLayer, layer_width, make_layer
 from toymodels.errors import InputError
+from toymodels.layers.random import gaussian, kaiming
 
 
 def test_a_layer_is_activation_of_an_affine_map():
@@ -26,7 +26,7 @@ def test_kaiming_is_torch_linear_default():
     for mine, theirs in ((layer.weight, reference.weight), (layer.bias, reference.bias)):
         bound = 1 / math.sqrt(50)
         assert float(mine.detach().abs().max()) <= bound
-        # Variance of the uniform law ±bound is bound²/3; its sample variance has a relative error of √(0.8/n).
+        # Variance of the uniform distribution on ±bound is bound²/3; its sample variance has a relative error of √(0.8/n).
         tolerance = 4 * bound**2 / 3 * math.sqrt(0.8 * 2 / mine.numel())
         assert abs(float(mine.detach().var()) - float(theirs.detach().var())) < tolerance
 
@@ -39,6 +39,31 @@ def test_same_seed_same_layer():
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation_makes_a_layer(name):
     assert make_layer("gaussian", 4, 3, 0, name)(torch.ones(2, 4)).shape == (2, 3)
+
+
+def test_knobs_of_a_name_are_those_of_the_function():
+    layer = make_layer("gaussian(scale=3, bias=-0.5)", 5, 6, 7, "tanh")
+    same = gaussian(5, 6, 7, "tanh", scale=3, bias=-0.5)
+    assert torch.equal(layer.weight, same.weight)
+    assert torch.equal(layer.bias, same.bias)
+    assert (layer.activation, layer.origin, layer.scale) == ("tanh", "gaussian", 3)
+
+
+def test_a_layer_of_ones_own_is_made_by_name_and_remembers_it(monkeypatch):
+    monkeypatch.setattr(LAYERS, "_members", dict(LAYERS._members))
+
+    @LAYERS("sparse", source="this test")
+    def sparse(m, d, seed, *, density=0.1):
+        generator = torch.Generator().manual_seed(seed)
+        linear = torch.nn.Linear(m, d)
+        linear.weight.data = (torch.rand(d, m, generator=generator) < density).float()
+        return linear
+
+    layer = make_layer("sparse(density=1)", 5, 6, 0)
+    assert bool((layer.weight == 1).all())
+    assert layer.origin == "sparse(density=1)"
+    assert layer_width(layer, 5) == 6
+    assert (LAYERS["sparse"].role, LAYERS["sparse"].order, LAYERS["sparse"].own_activation) == ("random", 10, True)
 
 
 def test_identity_passes_inputs_on():
@@ -54,6 +79,9 @@ def test_identity_passes_inputs_on():
     [
         (lambda: gaussian(4, 0, 0), "at least 1"),
         (lambda: gaussian(4, 2, 0, scale=0.0), "positive"),
+        (lambda: make_layer("gaussian(scale=-1)", 4, 2, 0), "scale"),
+        (lambda: make_layer("gaussian(nope=1)", 4, 2, 0), "no knob 'nope'"),
+        (lambda: make_layer("gaussian(scale=big)", 4, 2, 0), "must be a number"),
         (lambda: make_layer("nope", 4, 2, 0), "unknown first layer"),
         (lambda: make_layer("gaussian", 4, 2, 0, "nope"), "unknown activation"),
     ],
@@ -61,21 +89,3 @@ def test_identity_passes_inputs_on():
 def test_wrong_layers_are_refused(make, words):
     with pytest.raises(InputError, match=words):
         make()
-
-
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_activations_from_active_features_are_those_of_the_product(activation):
-    indices = SparseFeatures.at_most(9, 3).enumerate().indices
-    layer = gaussian(9, 5, 0, activation, bias=0.3).double()
-    direct, few = layer(dense(indices, 9, torch.float64)), layer.from_active(indices)
-    assert torch.allclose(few, direct, rtol=1e-12, atol=1e-13)
-    slope = torch.randn(direct.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    for one, other in zip(
-        *(torch.autograd.grad((a * slope).sum(), list(layer.parameters())) for a in (direct, few)), strict=True
-    ):
-        assert torch.allclose(one, other, rtol=1e-12, atol=1e-13)
-
-
-def test_columns_win_for_few_of_many_features():
-    assert gaussian(100, 5, 0).columns_win(3)
-    assert not gaussian(100, 5, 0).columns_win(12)

@@ -6,13 +6,13 @@ import torch
 from toymodels.core import training as module
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import SparseFeatures
-from toymodels.core.layers import gaussian
 from toymodels.core.losses import LpLoss
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask
 from toymodels.core.training import Interrupted, Trainer, TrainingSettings, train
 from toymodels.errors import InputError
+from toymodels.layers.random import gaussian
 from toymodels.runs.storage import load_checkpoint
 
 FEATURES = SparseFeatures.at_most(8, 2)

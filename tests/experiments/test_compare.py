@@ -2,22 +2,23 @@ import numpy as np
 import pytest
 import torch
 
+from tests.members import own
 from toymodels.core.layers import LAYERS, FirstLayer
-from toymodels.core.readoffs import LinearReadoff
-from toymodels.experiments import compare
-from toymodels.experiments.bench import FIGURES
+from toymodels.core.readoffs import READOFFS, LinearReadoff
 from toymodels.experiments.compare import CompareConfig, run_compare
-from toymodels.experiments.genericity import aggregate, genericity
+from toymodels.experiments.genericity import genericity
+from toymodels.experiments.show import describe
+from toymodels.runs.metrics import METRICS
+from toymodels.runs.record import load_network
 from toymodels.runs.storage import read_json
-from toymodels.runs.text import sentence
+from toymodels.runs.text import aggregate, comparison, sentence
 from toymodels.theory.statistics import mean_interval
 
 
 def row(layer, readoff, seed, worst):
-    figures = dict.fromkeys(FIGURES, 0.0)
     return {
-        **figures, "task": "and", "layer": layer, "readoff": readoff, "seed": seed, "proved": seed < 2,
-        "worst_error": max(worst), "evaluation": {"output_worst": worst},
+        **{metric.name: 0.0 for metric in METRICS}, "task": "and", "first_layer": layer, "readoff": readoff, "seed": seed,
+        "proved": seed < 2, "worst_error": max(worst), "evaluation": {"output_worst": worst},
     }  # fmt: skip
 
 
@@ -41,11 +42,10 @@ def test_genericity_pairs_the_same_pairs_of_the_same_seed():
 
 
 def test_rows_of_several_seeds_become_one_with_an_interval():
-    table = aggregate(ROWS)
-    assert [(r["layer"], r["seeds"]) for r in table] == [("gaussian", [0, 1, 2]), ("trained", [0, 1, 2])]
+    table = aggregate([{key: value for key, value in row.items() if key != "evaluation"} for row in ROWS])
+    assert [(r["first_layer"], r["seeds"]) for r in table] == [("gaussian", [0, 1, 2]), ("trained", [0, 1, 2])]
     assert table[0]["worst_error"] == pytest.approx(np.mean([0.4, 0.3, 0.6]))
     assert table[0]["worst_error_interval"] == pytest.approx(mean_interval([0.4, 0.3, 0.6])[1])
-    assert [r["worst_error"] for r in table[0]["by_seed"]] == [0.4, 0.3, 0.6]
     assert not table[0]["proved"]  # seed 2 is not
 
 
@@ -66,20 +66,20 @@ def sparse_layer(m, d, seed, activation="relu"):
 
 
 def test_a_layer_and_a_readoff_of_ones_own_stand_beside_the_others(tmp_path, monkeypatch):
-    monkeypatch.setitem(LAYERS, "sparse", sparse_layer)
-    monkeypatch.setitem(
-        compare.FITTED, "zero", lambda config, layer, task, inputs: LinearReadoff.constant(task.n_outputs, config.d)
+    own(monkeypatch, LAYERS)("sparse")(sparse_layer)
+    own(monkeypatch, READOFFS)("nothing", applies=lambda combination: combination.layer.name == "sparse")(
+        lambda task, width: LinearReadoff.constant(task.n_outputs, width)
     )
     config = CompareConfig(
         m=8, d=12, task=("and",), frozen_layer="sparse", layer="sparse", steps=20, out=tmp_path / "run",
-        readoffs=("zero", "analytic", "minimax"),
+        readoffs=("nothing", "analytic", "minimax"),
     )  # fmt: skip
     result = read_json(run_compare(config) / "results.json")
     rows = result["rows"]
     assert "left out" in result["notes"][0]
-    names = [(r["layer"], r["readoff"]) for r in rows]
+    names = [(r["first_layer"], r["readoff"]) for r in rows]
     # The analytic readoff does not hold for this layer, and is left out.
-    assert names == [("identity", "minimax"), ("sparse", "zero"), ("sparse", "minimax"), ("trained", "minimax")]
+    assert names == [("identity", "minimax"), ("sparse", "nothing"), ("sparse", "minimax"), ("trained", "minimax")]
     assert rows[1]["worst_error"] == 1.0
 
 
@@ -89,15 +89,15 @@ def test_a_sample_of_pairs_is_stated_and_the_same_for_every_layer(tmp_path):
     )
     folder = run_compare(config)
     rows = read_json(folder / "results.json")["rows"]
-    assert {(r["pairs"], r["all_pairs"], r["inputs"]) for r in rows} == {(5, 28, "all 37")}
-    from toymodels.runs.record import load_network
-
-    pairs = [load_network(folder / "xor-seed-0" / f"{r['layer']}-minimax.safetensors")[1].pairs.tolist() for r in rows]
+    assert {(r["n_pairs"], r["all_pairs"], r["covered"]) for r in rows} == {(5, 28, "all 37")}
+    pairs = [
+        load_network(folder / "xor-seed-0" / f"{r['first_layer']}-minimax.safetensors")[1].pairs.tolist() for r in rows
+    ]
     assert pairs[0] == pairs[1] == pairs[2]
 
 
 class Cosines(torch.nn.Module):
-    """A layer as the README shows one: no `law`, no base class of ours."""
+    """A layer as the README shows one: no `origin`, no base class of ours."""
 
     def __init__(self, m, d, seed=0, activation="cos"):
         super().__init__()
@@ -108,9 +108,7 @@ class Cosines(torch.nn.Module):
 
 
 def test_a_layer_of_ones_own_is_resumed_and_shown(tmp_path, monkeypatch):
-    from toymodels.experiments.show import describe
-
-    monkeypatch.setitem(LAYERS, "cosines", Cosines)
+    own(monkeypatch, LAYERS)("cosines")(Cosines)
     config = CompareConfig(
         m=8, d=12, task=("and",), frozen_layer="cosines", layer="cosines", steps=20, out=tmp_path / "run"
     )
@@ -128,27 +126,25 @@ def test_a_layer_of_ones_own_is_resumed_and_shown(tmp_path, monkeypatch):
     "change", [{"m": 8, "d": 60}, {"m": 2, "d": 1, "s": 1}, {"m": 5, "d": 3, "s": 5, "inputs": "exactly"}]
 )
 def test_targets_read_exactly_make_no_ratio(change, tmp_path):
-    from toymodels.runs.text import comparison
-
     config = CompareConfig(**change, task=("and",), steps=100, out=tmp_path / "run")
     result = read_json(run_compare(config) / "results.json")
     assert result["genericity"]["and"]["ratio"] is None
-    assert "reads some pair exactly" in comparison(result)
+    assert "reads some output exactly" in comparison(result)
 
 
 def test_readoffs_are_not_measured_on_the_inputs_they_were_fitted_to(tmp_path, monkeypatch):
     samples = []
 
-    def spy(config, layer, task, inputs):
+    def spy(task, inputs, width):
         samples.append(inputs)
-        return LinearReadoff.constant(task.n_outputs, config.d)
+        return LinearReadoff.constant(task.n_outputs, width)
 
-    monkeypatch.setitem(compare.FITTED, "spy", spy)
+    own(monkeypatch, READOFFS)("spy", applies=lambda combination: combination.layer.role == "random")(spy)
     config = CompareConfig(
         m=300, d=6, s=4, inputs="exactly", task=("and",), pairs=((0, 1),), readoffs=("spy",), eval_inputs=50,
         out=tmp_path / "run",
     )  # fmt: skip
     rows = read_json(run_compare(config) / "results.json")["rows"]
     assert samples[0].description.startswith("50 sampled")
-    assert rows[0]["inputs"] != samples[0].description
+    assert rows[0]["covered"] != samples[0].description
     assert not list((tmp_path / "run").rglob("*training*"))  # nothing that needs training was asked for

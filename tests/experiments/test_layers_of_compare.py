@@ -1,19 +1,22 @@
-"""Comparisons over constructions, controls and embedded features."""
+"""Comparisons over constructions, null models and embedded features."""
 
 import pytest
 
-from toymodels.experiments.compare import CompareConfig, notes, run_compare
-from toymodels.experiments.kinds import KINDS
+from toymodels.core.layers import LAYERS
+from toymodels.core.tasks import PairTask
+from toymodels.experiments.compare import CompareConfig, run_compare
+from toymodels.experiments.comparison import notes
+from toymodels.experiments.registry import EXPERIMENTS
 from toymodels.experiments.show import describe
 from toymodels.experiments.train import TrainConfig, run_train
-from toymodels.layers import CONSTRUCTIONS
-from toymodels.layers.null_models import CONTROLS
 from toymodels.runs.record import load_network
 from toymodels.runs.storage import read_json
 from toymodels.runs.table import read_table
 
+CONSTRUCTIONS = {name: member for name, member in LAYERS.items() if member.role == "construction"}
+NULL_MODELS = [name for name, member in LAYERS.items() if member.role == "null"]
 READOFFS = ("own", "analytic", "balanced", "minimax", "random_labels")
-SMALL = {"m": 8, "d": 9, "steps": 20, "figures": False}
+SMALL = {"m": 8, "d": 9, "steps": 20, "minimax_pairs": 6, "figures": False}
 
 
 @pytest.fixture(scope="module")
@@ -25,27 +28,29 @@ def everything(tmp_path_factory):
 
 def test_all_layers_stand_in_one_table(everything):
     rows = read_json(everything / "results.json")["rows"]
-    names = list(dict.fromkeys(row["layer"] for row in rows))
-    assert names == ["identity", "gaussian", *CONSTRUCTIONS, "trained", *CONTROLS]
+    names = list(dict.fromkeys(row["first_layer"] for row in rows))
+    assert names == ["identity", "gaussian", *CONSTRUCTIONS, "trained", *NULL_MODELS]
     assert all(row["proved"] for row in rows if row["readoff"] in ("minimax", "random_labels"))
     for task in ("and", "xor"):
-        own = {row["layer"] for row in rows if (row["task"], row["readoff"]) == (task, "own")}
-        assert own == {name for name, made in CONSTRUCTIONS.items() if made.gates is None or task in made.gates}
+        own = {row["first_layer"] for row in rows if (row["task"], row["readoff"]) == (task, "own")}
+        assert own == {name for name, member in CONSTRUCTIONS.items() if member.reads(PairTask(8, task))}
 
 
 def test_a_minimax_readoff_is_never_worse_than_the_constructions_own(everything):
-    rows = {(row["task"], row["layer"], row["readoff"]): row for row in read_json(everything / "results.json")["rows"]}
+    rows = {
+        (row["task"], row["first_layer"], row["readoff"]): row for row in read_json(everything / "results.json")["rows"]
+    }
     for (task, layer, readoff), row in rows.items():
         if readoff != "random_labels":
             assert row["worst_error"] >= rows[task, layer, "minimax"]["worst_error"] - 1e-6
 
 
-def test_controls_are_made_from_the_trained_layer(everything):
+def test_null_models_are_made_from_the_trained_layer(everything):
     folder = everything / "and-seed-0"
     trained = load_network(folder / "trained-minimax.safetensors")[0].layer
-    for name in CONTROLS:
+    for name in NULL_MODELS:
         made = load_network(folder / f"{name}-minimax.safetensors")[0].layer
-        assert made.law == name
+        assert made.origin == name
         assert made.weight.shape == trained.weight.shape
     shuffled = load_network(folder / "shuffled-minimax.safetensors")[0].layer
     assert shuffled.weight.flatten().sort().values.equal(trained.weight.flatten().sort().values)
@@ -61,9 +66,10 @@ def test_every_network_is_rebuilt_from_the_record(everything):
 
 def test_the_names_of_the_figures_are_those_of_the_summary(everything):
     config = CompareConfig(**SMALL, s=3, layers=("all",), readoffs=READOFFS)
-    summary = KINDS["compare"].summary(read_json(everything / "results.json"))
+    experiment = EXPERIMENTS["compare"]
+    summary = experiment.summary(read_json(everything / "results.json"))
     flat = {f"{group}.{name}" for group, values in summary.items() for name in values}
-    assert flat == set(KINDS["compare"].figures(config))
+    assert flat == set(experiment.summary_names(config))
 
 
 def test_a_construction_that_does_not_fit_is_left_out_of_all_with_a_note(tmp_path):
@@ -71,7 +77,7 @@ def test_a_construction_that_does_not_fit_is_left_out_of_all_with_a_note(tmp_pat
         m=6, d=8, steps=5, task=("and",), layers=("all",), readoffs=("own",), figures=False, out=tmp_path / "run"
     )
     result = read_json(run_compare(config) / "results.json")
-    assert "quadratic" not in {row["layer"] for row in result["rows"]}
+    assert "quadratic" not in {row["first_layer"] for row in result["rows"]}
     assert any("quadratic is left out: d = 8 is no square" in note for note in result["notes"])
 
 
@@ -91,22 +97,22 @@ def test_every_first_layer_runs_on_embedded_features(tmp_path):
     )
     folder = run_compare(config)
     rows = read_json(folder / "results.json")["rows"]
-    assert {row["layer"] for row in rows} == {"identity", "gaussian", *CONSTRUCTIONS, "trained", *CONTROLS}
+    assert {row["first_layer"] for row in rows} == {"identity", "gaussian", *CONSTRUCTIONS, "trained", *NULL_MODELS}
     assert not [row for row in rows if row["readoff"] == "analytic"]  # made for features with axes of their own
     frames = [load_network(path)[0].layer.frame for path in folder.rglob("*-minimax.safetensors")]
-    assert len(frames) == len({row["layer"] for row in rows})
+    assert len(frames) == len({row["first_layer"] for row in rows})
     assert all(frame.shape == (5, 8) and frame.equal(frames[0]) for frame in frames)  # one frame for all
     assert "differs" not in describe(folder, again=True)
 
 
 @pytest.mark.parametrize(
-    "settings", [{"d0": 5}, {"layer": "bernoulli", "layer_p": 0.4}, {"layer": "rademacher", "d0": 6}]
+    "settings", [{"d0": 5}, {"layer": "bernoulli", "knobs": {"p": 0.4}}, {"layer": "rademacher", "d0": 6}]
 )
 def test_networks_are_trained_from_constructions_and_behind_frames(settings, tmp_path):
     folder = run_train(TrainConfig(m=8, d=9, steps=10, **settings, out=tmp_path / "run"))
     network, _, _ = load_network(folder / "seed-0" / "network.safetensors")
     assert hasattr(network.layer, "frame") == ("d0" in settings)
-    assert getattr(network.layer, "layer", network.layer).law == "trained"
+    assert getattr(network.layer, "layer", network.layer).origin == "trained"
 
 
 def test_notes_say_what_stands_behind_the_rows():

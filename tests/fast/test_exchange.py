@@ -3,15 +3,16 @@ import pytest
 import torch
 
 from toymodels.core.features import SparseFeatures
-from toymodels.core.layers import FirstLayer, IdentityLayer, gaussian
+from toymodels.core.layers import FirstLayer, IdentityLayer
+from toymodels.core.minimax import minimax
 from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
 from toymodels.fast import exchange as module
 from toymodels.fast import minimax as caller
 from toymodels.fast.exchange import exchange
 from toymodels.fast.interior_point import ChebyshevSolver
-from toymodels.fast.minimax import minimax
 from toymodels.layers.null_models import RandomLabels
+from toymodels.layers.random import gaussian
 
 FEATURES = SparseFeatures.at_most(14, 3)
 INPUTS = FEATURES.enumerate()

@@ -7,7 +7,7 @@ import torch
 
 from toymodels.core import training
 from toymodels.core.features import SparseFeatures
-from toymodels.core.layers import IdentityLayer, gaussian
+from toymodels.core.layers import IdentityLayer
 from toymodels.core.losses import LpLoss, case_weights
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
@@ -18,6 +18,7 @@ from toymodels.fast import gram as squared
 from toymodels.fast import pair_lp as pair_loss
 from toymodels.fast.gradients import pair_gradients
 from toymodels.fast.pair_lp import Rows
+from toymodels.layers.random import gaussian
 
 GATES = ["".join(digits) for digits in itertools.product("01", repeat=4)]
 PAIRS = [(0, 3), (3, 0), (2, 5), (0, 3), (4, 1)]

@@ -3,10 +3,11 @@ import pytest
 import torch
 
 from toymodels.core.features import SparseFeatures
-from toymodels.core.layers import FirstLayer, IdentityLayer, gaussian
+from toymodels.core.layers import FirstLayer, IdentityLayer
+from toymodels.core.least_squares import balanced, least_squares
 from toymodels.core.losses import case_weights
 from toymodels.core.tasks import PairTask, Task
-from toymodels.fast.least_squares import balanced, least_squares
+from toymodels.layers.random import gaussian
 
 LAWS = [SparseFeatures.at_most(9, 3), SparseFeatures.independent(9, 0.25)]
 

@@ -13,13 +13,14 @@ import torch
 
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import SparseFeatures
-from toymodels.core.layers import IdentityLayer, gaussian
+from toymodels.core.layers import IdentityLayer
+from toymodels.core.least_squares import balanced
+from toymodels.core.minimax import check_minimax, minimax
 from toymodels.core.network import Network
 from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
 from toymodels.fast import minimax as module
-from toymodels.fast.least_squares import balanced
-from toymodels.fast.minimax import check_minimax, minimax
+from toymodels.layers.random import gaussian
 
 FEATURES = SparseFeatures.at_most(14, 2)
 

@@ -18,7 +18,7 @@ def test_an_exact_law_is_found():
     assert law.constant == pytest.approx(3, abs=1e-11)
     assert law.exponent_interval == pytest.approx((-0.7, -0.7), abs=1e-12)
     assert law.misfit == pytest.approx(1, abs=1e-12)
-    assert (law.places, law.seeds) == (4, 2)
+    assert (law.sizes, law.seeds) == (4, 2)
 
 
 def test_least_squares_is_of_mean_logarithms():
@@ -36,7 +36,7 @@ def test_missing_and_exact_errors_are_left_out():
     errors[0, 0], errors[:, 3] = np.nan, 1e-9
     law = power_law(D, errors)
     assert law.exponent == pytest.approx(-1, abs=1e-12)
-    assert law.places == 3
+    assert law.sizes == 3
     with pytest.raises(InputError, match="two sizes"):
         power_law(D, np.full((2, 4), 1e-9))
 

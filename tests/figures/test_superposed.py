@@ -15,12 +15,11 @@ import torch
 from tests.figures import standin
 from toymodels import PairTask
 from toymodels.errors import InputError
-from toymodels.experiments.compare import CompareConfig
+from toymodels.figures.series import Method
 from toymodels.figures.superposed import (
     Line,
     exponent,
     lines_of,
-    name_of,
     superposed,
 )
 from toymodels.figures.table import load_table
@@ -29,23 +28,6 @@ from toymodels.theory.crowding import crowded_rms_zeros
 
 FOLDER = Path(__file__).parents[2] / "analysis"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-CAPACITY = {"gaussian": (0.5, 1.25), "trained": (1.0, 1.0)}
-"""(constant, exponent over d) of the number of features at ε = 1/4."""
-
-
-def table(layers=("gaussian", "trained"), widths=(16, 32, 64), seeds=(0, 1), **settings):
-    """Errors linear in log m, 1/4 at CAPACITY; seeds lie a factor of 2^(±1/8) beside it."""
-    rows = []
-    for layer in layers:
-        constant, power = CAPACITY[layer]
-        for d in widths:
-            for m in (round(d * 2 ** (k / 2)) for k in range(-4, 5)):
-                config = CompareConfig(m=m, d=d, d0=d if m > d else None, frame="random" if m > d else None, **settings)
-                for seed in seeds:
-                    fits = constant * d**power * 2 ** ((seed - 0.5) / 4)
-                    error = 0.25 + 0.05 * math.log(m / fits)
-                    rows.append(standin.row(config, "and", seed, layer, "minimax", error))
-    return rows
 
 
 def crowds(d0s=(16, 32), p=0.25):
@@ -53,17 +35,15 @@ def crowds(d0s=(16, 32), p=0.25):
     rows = []
     for d0 in d0s:
         for ratio in (1, 2, 4):
-            config = CompareConfig(m=ratio * d0, d=d0, d0=d0, inputs="exactly", layers=("bernoulli",), layer_p=p,
-                                   task=("and",), readoffs=("own",))  # fmt: skip
-            row = standin.row(config, "and", 0, "bernoulli", "own", 3.0)
+            row = standin.row("and", 0, "bernoulli", "own", 3.0, m=ratio * d0, d=d0, d0=d0, inputs="exactly", layer_p=p)
             rows.append({**row, "rms_zeros": 1.1 * crowded_rms_zeros(ratio * d0, d0, d0, 2, p)})
     return rows
 
 
 def test_the_number_of_features_and_its_exponent_are_the_laws():
-    found = lines_of(table())
-    for layer, (constant, power) in CAPACITY.items():
-        lines = found[layer, None, "minimax", "random"]
+    found = lines_of(standin.superposed())
+    for layer, (constant, power) in standin.CAPACITY.items():
+        lines = found[Method(layer, "minimax")]
         for d, line in lines.items():
             # Linear in log m, and so is the interpolation: exact but for rounding.
             assert line.capacity(0.25).x == pytest.approx(constant * d**power, rel=1e-9)
@@ -81,7 +61,7 @@ def test_what_lies_outside_of_the_sizes_measured_is_said():
     assert line.capacity(0.5).x == math.inf
     assert line.capacity(0.1).x == 0
     assert line.capacity(0.25).x == pytest.approx(8 * math.sqrt(2))
-    assert np.isnan(line.by_seed(0.5)).all()
+    assert np.isnan(line.capacity_by_seed(0.5)).all()
     # Errors that rise above and come back: only sizes below which nothing was above count.
     assert Line((8, 16, 32), np.array([[0.2, 0.4, 0.1]])).capacity(0.3).x == pytest.approx(8 * math.sqrt(2))
 
@@ -94,10 +74,10 @@ def test_seeds_whose_searches_end_at_different_sizes_count_with_their_last_error
 
 
 def test_features_up_to_the_width_count_for_every_frame():
-    rows = table(layers=("gaussian",), widths=(16,))
+    rows = standin.superposed(layers=("gaussian",), d=(16,))
     optimised = [{**row, "frame": "optimised", "worst_error": 0.9} for row in rows if row["d0"] is not None]
     found = lines_of(rows + optimised)
-    random, low = (found["gaussian", None, "minimax", frame][16] for frame in ("random", "optimised"))
+    random, low = (found[Method("gaussian", "minimax", (), frame)][16] for frame in ("random", "optimised"))
     assert random.m == low.m
     place = low.m.index(16)
     assert (low.errors[:, : place + 1] == random.errors[:, : place + 1]).all()
@@ -105,9 +85,9 @@ def test_features_up_to_the_width_count_for_every_frame():
 
 
 def test_the_figure_shows_and_says_everything():
-    drawing = superposed(table(inputs="at_most") + crowds())
+    drawing = superposed(standin.superposed() + crowds())
     assert drawing.figure.get_figwidth() <= 7
-    for words in ("exponent 1.25", "exponent 1.00", "trained, minimax", "most measured", "mp/d0"):
+    for words in ("exponent 1.25", "exponent 1.00", "trained layer, minimax", "most measured", "mp/d0"):
         assert words in drawing.text
     titles = [axis.get_title(loc="left") for axis in drawing.figure.axes]
     assert [title[:3] for title in titles] == ["(a)", "(b)", "(c)", "(d)"]
@@ -116,26 +96,26 @@ def test_the_figure_shows_and_says_everything():
     assert np.array(points.get_ydata()) == pytest.approx(1.1 * np.array(law.get_ydata()))
     assert list(points.get_xdata()) == [0.25, 0.5, 1.0]
     assert "exponent" not in superposed(crowds()).text
-    none = superposed([{**row, "worst_error": 0.4} for row in table(widths=(16,), inputs="at_most")]).text
+    none = superposed([{**row, "worst_error": 0.4} for row in standin.superposed(d=(16,))]).text
     assert "fewest measured" in none
     assert "exponent" not in none
-    assert "mp/d0" not in superposed(table(inputs="at_most")).text
+    assert "mp/d0" not in superposed(standin.superposed()).text
 
 
 def test_the_title_names_the_errors_of_its_panels():
-    searched, crowding = table(inputs="at_most"), crowds()
+    searched, crowding = standin.superposed(), crowds()
 
     def title(rows, error="worst_error"):
-        return " ".join(superposed(rows, error).figure.get_suptitle().split())
+        return " ".join(superposed(rows, metric=error).figure.get_suptitle().split())
 
-    ac, d = "(a–c) worst error, all inputs with at most 2 active", "(d) RMS error at zeros, exactly 2 active"
+    ac, d = "(a–c) worst error, at most 2 active, all inputs", "(d) RMS error at zeros, exactly 2 active, all inputs"
     both = title(searched + crowding)
     assert ac in both
     assert d in both
     assert "sampled pairs" in both
     assert d not in title(searched)
     assert "(a–c)" not in title(crowding)
-    assert "(a–c) RMS error where the target is 1, all" in title(searched, "rms_ones")
+    assert "(a–c) RMS error where the target is 1, at most" in title(searched, "rms_ones")
 
 
 def test_the_slope_is_named_clear_of_all_points():
@@ -156,11 +136,9 @@ def test_the_slope_is_named_clear_of_all_points():
 
 
 def test_tables_that_make_no_figure_are_refused():
-    rows = table(widths=(16,), inputs="at_most")
-    with pytest.raises(InputError, match="task takes 2"):
+    rows = standin.superposed(d=(16,))
+    with pytest.raises(InputError, match="task varies too"):
         superposed([*rows, {**rows[0], "task": "xor"}])
-    with pytest.raises(InputError, match="no number of features for seconds"):
-        superposed(rows, "seconds")
     with pytest.raises(InputError, match="d0 = d where m > d"):
         superposed([{**row, "d0": 8} for row in rows if row["m"] > 16])
     with pytest.raises(InputError, match="d0 = d where m > d"):
@@ -171,12 +149,6 @@ def test_tables_that_make_no_figure_are_refused():
         superposed(crowds() + crowds(p=0.5))
     with pytest.raises(InputError, match="of other widths"):
         superposed([{**row, "d": 2 * row["d"]} for row in crowds()])
-
-
-def test_names():
-    assert name_of(("bernoulli", 0.5, "minimax", "random")) == "frozen bernoulli (p = 0.5), minimax"
-    assert name_of(("gaussian", None, "minimax", "optimised")) == "frozen gaussian, minimax, optimised frame"
-    assert "affine" in name_of(("identity", None, "minimax", "random"))
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +198,7 @@ def test_all_methods_read_the_same_pairs(script):
     small = script.SuperposedConfig(pairs=5, steps=3)
     chosen = script.sample(12, 5, 3)
     assert script.superposed(small, "gaussian", 12, 16, 3).pairs == chosen
-    from toymodels.runs.config import derive_seed
+    from toymodels.core.seeds import derive_seed
 
     order = torch.randperm(66, generator=torch.Generator().manual_seed(derive_seed(3, "pairs")))[:5].sort().values
     assert PairTask(12, "and").subset(order).pairs.tolist() == [list(pair) for pair in chosen]
@@ -264,16 +236,3 @@ def test_the_measuring_script_refuses_in_one_sentence(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("measure_superposed: pairs and crowding_pairs")
     assert done.stderr.count("\n") == 1
-
-
-def test_the_drawing_script_draws_and_refuses(tmp_path):
-    path = standin.write(table(inputs="at_most") + crowds(), tmp_path / "table.jsonl")
-    done = run("superposed", path, "--figures", tmp_path / "figures")
-    assert done.returncode == 0, done.stderr
-    assert {p.name for p in (tmp_path / "figures").iterdir()} == {
-        "superposed-worst_error.pdf",
-        "superposed-worst_error.png",
-    }
-    refused = run("superposed", tmp_path / "nowhere", "--figures", tmp_path / "figures")
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("superposed: ")

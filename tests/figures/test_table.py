@@ -7,18 +7,20 @@ import pytest
 
 from tests.figures import standin
 from toymodels.errors import InputError
+from toymodels.figures.series import series_of
 from toymodels.figures.table import (
-    by_seed,
-    domain,
+    Varies,
+    coverage,
+    errors_by_seed,
+    filter_rows,
+    layer_knobs,
+    levels,
     load_table,
-    of_series,
     require,
-    series,
-    single,
-    split,
-    values,
+    require_fixed,
+    select_series,
+    split_by,
     varied,
-    where,
 )
 
 
@@ -31,8 +33,8 @@ def test_json_lines_and_csv_hold_the_same(tmp_path):
         table.writerows([[v if isinstance(v, str) else json.dumps(v) for v in row.values()] for row in rows])
     found = load_table(tmp_path / "table.jsonl")
     assert found == load_table(tmp_path / "table.csv")
-    assert values(found, "p") == [(2.0,), (8.0,), (2.0, 4.0, 8.0)]
-    assert values(found, "weight") == [1.0, "case", "value"]
+    assert levels(found, "p") == [(2.0,), (8.0,), (2.0, 4.0, 8.0)]
+    assert levels(found, "weight") == [1.0, "case", "value"]
 
 
 def test_what_is_no_table_is_refused(tmp_path):
@@ -42,7 +44,7 @@ def test_what_is_no_table_is_refused(tmp_path):
     (tmp_path / "broken.jsonl").write_text('{"m": \n')
     (tmp_path / "notes.txt").write_text("m = 3")
     for name, words in (
-        ("nowhere", "is not there"),
+        ("nowhere", "does not exist"),
         ("empty", "no finished run"),
         ("empty.jsonl", "not a table"),
         ("list.jsonl", "not a table"),
@@ -70,31 +72,41 @@ def test_columns_are_required():
 
 def test_conditions():
     rows = standin.losses()
-    assert values(where(rows, ["steps=400", "weight=case"]), "steps") == [400]
-    assert values(where(rows, ["p=[8.0]"]), "p") == [(8.0,)]
+    assert levels(filter_rows(rows, ["steps=400", "weight=case"]), "steps") == [400]
+    assert levels(filter_rows(rows, ["p=[8.0]"]), "p") == [(8.0,)]
     for condition, words in (("steps", "NAME=VALUE"), ("colour=3", "NAME=VALUE"), ("steps=7", "steps is 100, 400")):
         with pytest.raises(InputError, match=words):
-            where(rows, [condition])
+            filter_rows(rows, [condition])
 
 
 def test_what_varies_is_seen():
     rows = standin.losses()
     assert set(varied(rows)) == {"p", "weight", "steps"}
-    assert len(single(rows, ("p", "weight", "steps"))) == len(rows)
+    assert len(require_fixed(rows, ("p", "weight", "steps"))) == len(rows)
     with pytest.raises(InputError, match=r"steps varies too \(100, 400\).*--where steps=100"):
-        single(rows, ("p", "weight"))
-    parts = split(rows, ("p", "weight"))
+        require_fixed(rows, ("p", "weight"))
+    with pytest.raises(Varies) as varies:
+        require_fixed(rows, ("p", "weight"))
+    parts = split_by(rows, varies.value.setting)
     assert [words for words, _ in parts] == ["steps = 100", "steps = 400"]
     assert sum(len(part) for _, part in parts) == len(rows)
     # The gate, the seed and what differs in measuring alone are no settings.
     assert varied(standin.widths(d=(8,), m=(16,))) == []
+    # A setting that some runs of a kind leave at its default varies; one that another kind does not have does not.
+    some = [{**row, "layer_p": 0.5 if row["steps"] == 100 else None} for row in rows]
+    assert set(varied(some)) == {"p", "weight", "steps", "layer_p"}
+    assert layer_knobs(some) == ("layer_p",)
+    with pytest.raises(InputError, match=r"layer_p varies too \(none, 0.5\)"):
+        require_fixed(some, ("p", "weight", "steps"))
+    other = [{**row, "kind": "compare", "minimax_pairs": 5} for row in rows]
+    assert "minimax_pairs" not in varied([*rows, *other])
 
 
 def test_lines_and_seeds():
     rows = standin.widths(d=(16, 8), m=(16,))
-    assert series(rows) == list(standin.LINES)
-    members = of_series(rows, "xor", ("trained", "minimax"))
-    places, found = by_seed(members[:-1], "d", "worst_error")
+    assert series_of(rows) == list(standin.LINES)
+    members = select_series(rows, "xor", ("trained", "minimax"))
+    places, found = errors_by_seed(members[:-1], "d", "worst_error")
     assert places == [8, 16]
     assert found.shape == (3, 2)
     last = members[-1]
@@ -106,9 +118,9 @@ def test_lines_and_seeds():
 
 def test_the_domain_in_words():
     rows = standin.widths(d=(8,), m=(16,))
-    assert domain(rows) == "exactly 2 active, all 120 inputs, all pairs, seeds\u00a00–2"
-    assert "all inputs" in domain(standin.widths(d=(8,)))
+    assert coverage(rows) == "exactly 2 active, all 120 inputs, all pairs, seeds\u00a00–2"
+    assert "all inputs" in coverage(standin.widths(d=(8,)))
     sampled = [{**row, "covered": "20,000 sampled", "n_pairs": 50, "seed": 4} for row in rows]
-    assert domain(sampled) == (
+    assert coverage(sampled) == (
         "exactly 2 active, 20,000 sampled inputs, all pairs, or those chosen or sampled, seed\u00a04"
     )

@@ -8,7 +8,7 @@ import torch
 
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import SparseFeatures
-from toymodels.core.layers import behind, gaussian
+from toymodels.core.layers import embed_before
 from toymodels.core.network import Network
 from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
@@ -21,6 +21,7 @@ from toymodels.layers.fan_in import (
     mixed_fan_in_readoff,
     readable,
 )
+from toymodels.layers.random import gaussian
 from toymodels.tasks.sets import SymmetricTask, conjunction
 from toymodels.theory.bernoulli import activation_moments, debias, formula_p, smallest_probability
 
@@ -34,7 +35,12 @@ def outputs(layer, readoff, x):
 
 def test_the_layer_is_bernoulli_with_the_bias_of_its_fan_in():
     layer = fan_in(30, 400, 0, 3, 0.3)
-    assert (layer.width, layer.law, layer.activation, layer.bias.unique().tolist()) == (400, "fan-in", "relu", [-2.0])
+    assert (layer.width, layer.origin, layer.activation, layer.bias.unique().tolist()) == (
+        400,
+        "fan-in",
+        "relu",
+        [-2.0],
+    )
     assert set(layer.weight.unique().tolist()) == {0.0, 1.0}
     assert abs(float(layer.weight.detach().mean()) - 0.3) < LIMIT * math.sqrt(0.3 * 0.7 / 12_000)
     assert torch.equal(fan_in(30, 400, 0, 3, 0.3).weight, layer.weight)
@@ -179,7 +185,7 @@ def test_a_gate_of_mixed_fan_in_alone_is_exact(number):
     layer, task = mixed_fan_in(8, 200, 1, sets, 5), conjunction(8, sets=sets)
     neurons = gate_neurons(8, 200, 1, sets, 5)
     assert not set(neurons[0].tolist()) & set(neurons[1].tolist())
-    assert (layer.law, layer.bias.unique().tolist()) == ("mixed fan-in", [-3.0])
+    assert (layer.origin, layer.bias.unique().tolist()) == ("mixed fan-in", [-3.0])
     readoff = mixed_fan_in_readoff(layer, task, neurons)
     x = SparseFeatures.at_most(8, 8).enumerate().dense()
     found = outputs(layer, readoff, x)
@@ -228,7 +234,10 @@ LAYER, MIXED = fan_in(7, 50, 0, 3, 0.5), mixed_fan_in(7, 50, 0, SETS, 5)
         (lambda: fan_in_readoff(LAYER, conjunction(7, 2)), "ANDs of k = 3"),
         (lambda: fan_in_readoff(LAYER, conjunction(8, 3)), "must be the same"),
         (lambda: fan_in_readoff(LAYER, conjunction(7, 3), 2), "s ≥ k"),
-        (lambda: fan_in_readoff(behind(torch.eye(7) / 2, LAYER).layer, conjunction(7, 3)), "before any embedding"),
+        (
+            lambda: fan_in_readoff(embed_before(torch.eye(7) / 2, LAYER).layer, conjunction(7, 3)),
+            "before any embedding",
+        ),
         (lambda: inclusion_exclusion_readoff(LAYER, conjunction(7, 3)), "bias −1"),
         (lambda: inclusion_exclusion_readoff(fan_in(7, 50, 0, 2), conjunction(7, 1)), "2 to 16"),
         (lambda: mixed_fan_in(7, 50, 0, [], 5), "at least one set"),

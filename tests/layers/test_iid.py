@@ -6,9 +6,9 @@ import torch
 from scipy.stats import norm
 
 from toymodels.core.features import SparseFeatures
+from toymodels.core.minimax import minimax
 from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
-from toymodels.fast.minimax import minimax
 from toymodels.layers.iid import (
     bernoulli,
     connection_probability,
@@ -38,7 +38,7 @@ LAYERS = {
 def test_weights_follow_their_distribution_and_their_seed(name):
     draw, distribution = LAYERS[name]
     layer = draw(0)
-    assert (layer.law, layer.activation, layer.width) == (name, "relu", 500)
+    assert (layer.origin, layer.activation, layer.width) == (name, "relu", 500)
     assert layer.weight.dtype == layer.bias.dtype == torch.float32
     assert torch.equal(layer.bias, torch.full((500,), distribution.bias))
     weight = layer.weight.detach()

@@ -14,7 +14,7 @@ def trained_like(m=40, d=60):
     """Weights unlike Gaussian ones: a few singular values stand out, the entries have heavy tails, biases differ."""
     rng = torch.Generator().manual_seed(0)
     weight = gaussian(m, d, 1).weight.detach() + 6 * torch.rand(d, 1, generator=rng) * torch.rand(1, m, generator=rng)
-    return FirstLayer(weight**3, torch.rand(d, generator=rng) - 1, law="trained")
+    return FirstLayer(weight**3, torch.rand(d, generator=rng) - 1, origin="trained")
 
 
 LAYER = trained_like()

@@ -6,7 +6,7 @@ import torch
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import SparseFeatures
 from toymodels.core.frames import optimised_frame
-from toymodels.core.layers import FirstLayer, gaussian
+from toymodels.core.layers import FirstLayer
 from toymodels.core.network import Network
 from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
@@ -17,6 +17,7 @@ from toymodels.layers.quadratic import (
     quadratic,
     quadratic_readoff,
 )
+from toymodels.layers.random import gaussian
 from toymodels.tasks.sets import conjunction
 from toymodels.theory.gates import Gate
 
@@ -72,7 +73,12 @@ def test_orthogonal_features_have_no_error_in_any_gate(gate):
 
 def test_the_layer_is_r_squared_neurons_that_remember_their_frame():
     layer = quadratic(40, 36, 3)
-    assert (layer.width, layer.law, layer.activation, bool(layer.bias.any())) == (36, "quadratic", "quadratic", False)
+    assert (layer.width, layer.origin, layer.activation, bool(layer.bias.any())) == (
+        36,
+        "quadratic",
+        "quadratic",
+        False,
+    )
     frame = layer_frame(layer)
     assert frame.shape == (6, 40)
     assert torch.allclose(frame.norm(dim=0), torch.ones(40), atol=1e-6)

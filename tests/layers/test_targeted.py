@@ -6,10 +6,11 @@ from scipy.stats import binomtest
 
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import SparseFeatures
-from toymodels.core.layers import behind, gaussian
+from toymodels.core.layers import embed_before
 from toymodels.core.network import Network
 from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
+from toymodels.layers.random import gaussian
 from toymodels.layers.targeted import (
     best_per_gate,
     errors_over_gates,
@@ -40,7 +41,7 @@ def outputs(layer, readoff, x):
 
 def test_weights_are_the_unions_of_the_gates_neurons():
     layer, neurons = targeted(8, 40, 3, PAIRS, 6), gate_neurons(8, 40, 3, PAIRS, 6)
-    assert (layer.width, layer.law, layer.activation) == (40, "targeted", "relu")
+    assert (layer.width, layer.origin, layer.activation) == (40, "targeted", "relu")
     assert layer.bias.tolist() == [-1.0] * 40
     for k in range(8):
         own = {i for row, pair in zip(neurons.tolist(), PAIRS, strict=True) for i in row if k in pair}
@@ -210,7 +211,7 @@ def test_features_in_superposition_disturb_more_the_fewer_dimensions_they_have()
     turned = torch.linalg.qr(torch.randn(m, m, generator=torch.Generator().manual_seed(0))).Q
     plain = evaluate(Network(layer, readoff), task, inputs).worst_error
     # Sums of 16 products in float32, each up to 1.
-    same = evaluate(Network(behind(turned, layer), readoff), task, inputs).worst_error
+    same = evaluate(Network(embed_before(turned, layer), readoff), task, inputs).worst_error
     assert same == pytest.approx(plain, abs=16 * m * torch.finfo(torch.float32).eps)
     errors = [errors_over_gates(d, (20,), inputs, seed, n, d0=d0)[0].rms_one_on for d0 in (4, 8, 16)]
     axes = errors_over_gates(d, (20,), inputs, seed, n)[0].rms_one_on
@@ -238,7 +239,7 @@ LAYER = targeted(8, 40, 3, PAIRS, 6)
         (lambda: targeted(8, 40, 0, PAIRS, s=1), "from 2 to m"),
         (lambda: targeted(8, 40, 0, PAIRS, 4, "relus"), "unknown activation"),
         (lambda: load(gaussian(8, 40, 0)), "targeted construction"),
-        (lambda: load(behind(torch.eye(8)[:6] / 2, LAYER).layer), "before any embedding"),
+        (lambda: load(embed_before(torch.eye(8)[:6] / 2, LAYER).layer), "before any embedding"),
         (lambda: targeted_readoff(LAYER, PairTask(8, "xor", PAIRS)), "the task is xor"),
         (lambda: targeted_readoff(targeted(8, 40, 3, PAIRS, 6, "gelu"), PairTask(8, "and", PAIRS)), "ReLU"),
         (lambda: targeted_readoff(LAYER, conjunction(8, 3)), "the task is and of 3"),

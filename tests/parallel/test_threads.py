@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from toymodels.parallel.threads import available, by_hand, in_threads
+from toymodels.parallel.threads import n_threads, parallel_for, torch_single_threaded
 
 
 @pytest.fixture(autouse=True)
@@ -22,16 +22,16 @@ def test_parts_run_side_by_side_in_order_with_one_thread_of_torch_each():
         return part, torch.get_num_threads(), torch.is_grad_enabled()
 
     with torch.no_grad():
-        assert in_threads(work, 3) == [(0, 1, False), (1, 1, False), (2, 1, False)]
+        assert parallel_for(work, 3) == [(0, 1, False), (1, 1, False), (2, 1, False)]
     assert torch.get_num_threads() == 3
 
 
 def test_by_hand_gives_the_threads_back():
-    with by_hand():
-        assert (torch.get_num_threads(), available()) == (1, 3)
-        assert in_threads(lambda part: part, 2) == [0, 1]
-        assert (torch.get_num_threads(), available()) == (1, 3)
-    assert (torch.get_num_threads(), available()) == (3, 3)
+    with torch_single_threaded():
+        assert (torch.get_num_threads(), n_threads()) == (1, 3)
+        assert parallel_for(lambda part: part, 2) == [0, 1]
+        assert (torch.get_num_threads(), n_threads()) == (1, 3)
+    assert (torch.get_num_threads(), n_threads()) == (3, 3)
 
 
 def test_an_error_waits_for_the_other_parts():
@@ -43,6 +43,6 @@ def test_an_error_waits_for_the_other_parts():
         done.append(part)
 
     with pytest.raises(ValueError, match="first"):
-        in_threads(work, 3)
+        parallel_for(work, 3)
     assert sorted(done) == [1, 2]
     assert torch.get_num_threads() == 3

@@ -7,10 +7,11 @@ from scipy import stats
 
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import SparseFeatures
-from toymodels.core.layers import IdentityLayer, gaussian, kaiming
+from toymodels.core.layers import IdentityLayer
 from toymodels.core.network import Network
 from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
+from toymodels.layers.random import gaussian, kaiming
 from toymodels.readoffs.analytic import analytic
 from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.quadrants import and_scale, error_std

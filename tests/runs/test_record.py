@@ -4,13 +4,15 @@ import os
 import pytest
 import torch
 
-from toymodels.core.layers import LAYERS, IdentityLayer, gaussian
+from tests.members import own
+from toymodels.core.layers import LAYERS, IdentityLayer
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask
 from toymodels.core.training import Progress
 from toymodels.errors import InputError
 from toymodels.experiments.train import TrainConfig
+from toymodels.layers.random import gaussian
 from toymodels.runs.record import (
     Metrics,
     commit,
@@ -32,18 +34,18 @@ def readoff(width):
 
 @pytest.mark.parametrize("layer", [gaussian(6, 4, 0, "gelu", scale=2.0, bias=0.5), IdentityLayer(6)])
 def test_a_network_comes_back_whole(layer, tmp_path):
-    network = Network(layer, readoff(4 if layer.law == "gaussian" else 6))
+    network = Network(layer, readoff(4 if layer.origin == "gaussian" else 6))
     save_network(tmp_path / "n.safetensors", network, TASK, {"note": torch.tensor([1, 2])})
     again, task, extra = load_network(tmp_path / "n.safetensors")
     x = torch.rand(3, 6)
     assert torch.equal(network(x), again(x))
     assert task.pairs.tolist() == TASK.pairs.tolist()
     assert (task.gate, extra["note"].tolist()) == (TASK.gate, [1, 2])
-    assert (again.layer.law, getattr(again.layer, "scale", None)) == (layer.law, getattr(layer, "scale", None))
+    assert (again.layer.origin, getattr(again.layer, "scale", None)) == (layer.origin, getattr(layer, "scale", None))
 
 
 class Cosine(torch.nn.Module):
-    law = "cosine"
+    origin = "cosine"
 
     def __init__(self, m, d, seed, activation="relu"):
         super().__init__()
@@ -53,12 +55,12 @@ class Cosine(torch.nn.Module):
         return torch.cos(x @ self.weight.T)
 
 
-def test_a_layer_of_ones_own_is_rebuilt_by_its_law(tmp_path, monkeypatch):
+def test_a_layer_of_ones_own_is_rebuilt_by_its_name(tmp_path, monkeypatch):
     network = Network(Cosine(6, 4, 3), readoff(4))
     save_network(tmp_path / "n.safetensors", network, TASK)
-    with pytest.raises(InputError, match="LAYERS does not know"):
+    with pytest.raises(InputError, match=r"a layer Cosine of the name 'cosine', .* name the plugin"):
         load_network(tmp_path / "n.safetensors")
-    monkeypatch.setitem(LAYERS, "cosine", Cosine)
+    own(monkeypatch, LAYERS)("cosine")(Cosine)
     x = torch.rand(3, 6)
     assert torch.equal(load_network(tmp_path / "n.safetensors")[0](x), network(x))
 
@@ -111,7 +113,7 @@ def test_a_process_killed_while_it_makes_its_folder_is_in_nobodys_way(moment, tm
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status == (9 if moment < 4 else 0)  # two files, two calls each
     folder = open_record("train", TrainConfig(m=6, d=4), tmp_path / "run")
-    assert load_config(folder)["config"]["d"] == 4
+    assert load_config(folder).config["d"] == 4
     assert json.loads((folder / "environment.json").read_text())["cores"]
 
 

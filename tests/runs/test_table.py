@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 import types
 
@@ -9,10 +10,10 @@ import pytest
 
 from toymodels.cli import main
 from toymodels.errors import InputError
-from toymodels.experiments.bench import FIGURES
 from toymodels.experiments.compare import CompareConfig, run_compare
 from toymodels.experiments.train import TrainConfig, run_train
 from toymodels.runs import table as results
+from toymodels.runs.metrics import METRICS
 from toymodels.runs.storage import read_json
 from toymodels.runs.table import read_frame, read_table, write
 
@@ -29,21 +30,34 @@ def runs(tmp_path_factory):
     return folder
 
 
-def test_rows_hold_the_figures_of_the_records(runs):
+def test_rows_hold_the_numbers_of_each_network(runs):
+    """Against the evaluation that stands beside each network of the records."""
     table = read_table(runs)
-    record = read_json(runs / "compare" / "results.json")["rows"]
-    assert len(table) == sum(len(row["by_seed"]) for row in record) + 3
     assert len({tuple(row) for row in table}) == 1
-    for row in record:
-        for seed in row["by_seed"]:
-            about = {"run": "compare", "task": row["task"], "first_layer": row["layer"], "readoff": row["readoff"]}
-            (found,) = [r for r in table if r.items() >= {**about, "seed": seed["seed"]}.items()]
-            assert {name: found[name] for name in FIGURES} == {name: seed[name] for name in FIGURES}
-            assert (found["covered"], found["n_pairs"], found["proved"]) == ("all 16", 10, row.get("proved"))
-            assert found["train_first"] is None
+    evaluated = {
+        path: read_json(path) for path in runs.rglob("*.json") if path.parent.name not in ("compare", "train", "frozen")
+    }
+    assert len(table) == len(evaluated) == 2 * 2 * 9 + 3
+    for path, one in evaluated.items():
+        run = path.relative_to(runs).parts[0]
+        about = {name: one[name] for name in ("task", "first_layer", "readoff", "seed")}
+        (found,) = [row for row in table if row.items() >= {"run": run, **about}.items()]
+        measured = one["evaluation"]
+        assert {metric.name: found.get(metric.name) for metric in METRICS} == {
+            "worst_error": measured["worst_error"],
+            "mean_worst_error": pytest.approx(sum(measured["output_worst"]) / measured["n_outputs"]),
+            "rms": measured["rms"],
+            "rms_ones": measured["groups"]["ones"]["rms"],
+            "rms_zeros": measured["groups"]["zeros"]["rms"],
+            "rms_active": None,
+            "rms_inactive": None,
+            "within_quarter": measured["within"]["0.25"],
+            "seconds": one["seconds"],
+        }
+        assert (found["covered"], found["n_pairs"], found["threads"]) == ("all 16", 2 if run == "frozen" else 10, 1)
+        assert (found["train_first"] is None) == (run == "compare")
+        assert found["proved"] is (True if about["readoff"] == "minimax" else None)
     frozen = [row for row in table if row["run"] == "frozen"]
-    measured = [seed["evaluation"] for seed in read_json(runs / "frozen" / "results.json")["seeds"]]
-    assert [row["worst_error"] for row in frozen] == [evaluation["worst_error"] for evaluation in measured]
     assert [row["seed"] for row in frozen] == [0, 1]
     assert {row["first_layer"] for row in frozen} == {"gaussian"}
     assert frozen[0]["pairs"] == [[0, 1], [2, 3]]
@@ -98,21 +112,36 @@ def test_the_same_run_in_two_places_counts_once(runs, tmp_path):
 
 
 DAMAGES = [
-    ("results.json", '{"seeds": [', "truncated or damaged"),
-    ("results.json", '{"seeds": [{}]}', "is damaged"),
-    ("results.json", '{"seeds": 3}', "is damaged"),
+    ("results.json", '{"rows": [', "truncated or damaged"),
+    ("results.json", '{"rows": [{}]}', "is damaged"),
+    ("results.json", '{"rows": []}', "is damaged"),
+    ("results.json", '{"rows": 3}', "is damaged"),
+    ("results.json", "[]", "is damaged"),
     ("config.json", "{", "truncated or damaged"),
     ("config.json", '{"format": 0}', "format 0"),
-    ("config.json", '{"format": 1, "kind": "dance", "config": {}}', "unknown kind of run 'dance'"),
-    ("config.json", '{"format": 1, "kind": "train", "config": {"mm": 1}}', "unknown key 'mm'"),
+    ("config.json", '{"format": 2, "kind": "train"}', "it lacks kind, config"),
+    ("config.json", '{"format": 2, "kind": "train", "config": 3}', "is damaged"),
+    ("config.json", '{"format": 2, "kind": "train", "config": {"plugin": ["lab.py"]}}', "is damaged"),
+    ("config.json", '{"format": 1, "kind": "dance", "config": {}}', "is damaged"),
+    ("config.json", '{"format": 1, "kind": "train", "config": {"mm": 1}}', "is damaged"),
 ]
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """The record of a training of one seed."""
+    return run_train(TrainConfig(**SMALL, out=tmp_path_factory.mktemp("one") / "run"))
+
+
+@pytest.mark.parametrize("command", ["results", "show"])
 @pytest.mark.parametrize(("name", "content", "words"), DAMAGES)
-def test_a_damaged_record_is_one_sentence(name, content, words, tmp_path, capsys):
-    run_train(TrainConfig(**SMALL, out=tmp_path / "run"))
+def test_a_damaged_record_is_one_sentence(name, content, words, command, one, tmp_path, capsys):
+    shutil.copytree(one, tmp_path / "run")
     (tmp_path / "run" / name).write_text(content)
-    assert main(["results", str(tmp_path)]) == 2
+    if command == "show" and 'format": 1' in content:
+        words = "unknown"  # the kind of run, or the setting: it is looked at before the results
+    capsys.readouterr()
+    assert main([command, str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1

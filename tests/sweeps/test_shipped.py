@@ -2,11 +2,13 @@
 
 import functools
 import itertools
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from toymodels.figures.registry import FIGURES
 from toymodels.runs.storage import read_json
 from toymodels.runs.table import read_table
 from toymodels.sweeps.plan import read_plan
@@ -45,9 +47,9 @@ def test_each_question_has_a_file():
 def test_a_shipped_file_can_be_run(path):
     opening = list(itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines()))
     assert "?" in " ".join(opening)  # the question it asks
-    scripts = [word.strip(",.") for line in opening for word in line.split() if word.startswith("analysis/")]
-    assert scripts
-    assert all((FOLDER.parent / script).is_file() for script in scripts)
+    figures = re.findall(r"toymodels draw (\w+)", " ".join(line.lstrip("# ") for line in opening))
+    assert figures
+    assert set(figures) <= set(FIGURES)
     plan = plan_of(path)
     assert plan.sweep.name == path.stem
     finder, made = search(plan.sweep), set()

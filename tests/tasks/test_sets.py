@@ -9,14 +9,15 @@ import torch
 
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import SparseFeatures
-from toymodels.core.layers import gaussian
+from toymodels.core.least_squares import balanced, least_squares
+from toymodels.core.minimax import minimax
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask
-from toymodels.core.training import Trainer, TrainingSettings, train
+from toymodels.core.training import Trainer, TrainingSettings
 from toymodels.errors import InputError
-from toymodels.fast.least_squares import balanced, least_squares
-from toymodels.fast.minimax import minimax
+from toymodels.layers.random import gaussian
+from toymodels.runs.loop import train
 from toymodels.tasks.sets import OUTPUT_LIMIT, SymmetricTask, conjunction, members
 
 SETS = [(0, 3, 5), (4, 1, 2), (0, 3, 5)]
@@ -52,6 +53,14 @@ def test_fan_in_two_is_the_gate_on_pairs():
     x = SparseFeatures.at_most(7, 3).enumerate().dense()
     for truth, gate in (((0, 0, 1), "and"), ((0, 1, 0), "xor"), ((1, 0, 0), "nor")):
         assert torch.equal(SymmetricTask(7, truth).targets(x), PairTask(7, gate).targets(x))
+
+
+@pytest.mark.parametrize("values", ["uniform", "symmetric", "constant(value=2)"])
+def test_features_with_values_count_as_active_whatever_their_value(values):
+    boolean, inputs = (SparseFeatures.at_most(6, 4, v).sampled(200, 0) for v in ("one", values))
+    for task in (conjunction(6, 3, RAGGED), SymmetricTask(6, (0, 1, 0, 1))):
+        assert torch.equal(task.cases(inputs.dense()), task.cases(boolean.dense()))
+        assert torch.equal(task.targets(inputs.dense()), task.targets(boolean.dense()))
 
 
 @pytest.mark.parametrize("s", [2, 3, 4])
@@ -95,7 +104,7 @@ def test_the_narrow_layer_has_the_minimax_error_below_that_of_least_squares():
 @pytest.mark.parametrize("sets", [None, RAGGED])
 def test_training_takes_the_task(optimiser, sets):
     task, features = conjunction(6, 3, sets), SparseFeatures.at_most(6, 3)
-    settings = TrainingSettings(optimiser=optimiser, steps=100, p=(2.0, 4.0), batch="all", lr=0.01)
+    settings = TrainingSettings(optimiser=optimiser, steps=40, p=(2.0, 4.0), batch="all", lr=0.01)
     network = Network(gaussian(6, 20, 0), LinearReadoff.constant(task.n_outputs, 20))
     before = evaluate(network, task, features.enumerate()).worst_error
     train(Trainer(network, task, features, settings, 0))

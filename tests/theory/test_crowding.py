@@ -6,7 +6,7 @@ import torch
 
 from toymodels import Network, PairTask, SparseFeatures, evaluate
 from toymodels.core.frames import random_frame
-from toymodels.core.layers import behind
+from toymodels.core.layers import embed_before
 from toymodels.errors import InputError
 from toymodels.layers.iid import bernoulli
 from toymodels.readoffs.by_class import mean_readoff
@@ -22,7 +22,7 @@ def test_interference_has_its_predicted_variances(on):
     common, own = [], []
     for seed in range(800):
         crisp = bernoulli(m, d, seed, p)
-        layer = behind(random_frame(m, d0, 10_000 + seed), crisp)
+        layer = embed_before(random_frame(m, d0, 10_000 + seed), crisp)
         weight = crisp.weight.detach()
         seen = (weight[:, 0] * weight[:, 1]) > 0
         noise = layer.layer.weight.detach()[seen] @ (layer.frame @ x) - weight[seen] @ x
@@ -46,7 +46,7 @@ def test_errors_follow_the_prediction_of_crowding():
             chosen = task.subset(torch.randperm(task.n_outputs, generator=torch.Generator().manual_seed(seed))[:20])
             crisp = bernoulli(m, d, seed, p)
             readoff = mean_readoff(crisp, chosen, s, p, "affine")
-            network = Network(behind(random_frame(m, d0, 10_000 + seed), crisp), readoff)
+            network = Network(embed_before(random_frame(m, d0, 10_000 + seed), crisp), readoff)
             squares.append([case.rms**2 for case in evaluate(network, chosen, inputs).cases])
         error = np.std(squares, axis=0, ddof=1) / math.sqrt(layers)
         predicted = np.array([crowded_square(m, d, d0, s, p, on) for on in (0, 1, 1, 2)])

@@ -162,10 +162,10 @@ class Circuit:
         if not 1 <= s <= half:
             raise InputError(f"s = {s} active nodes: it must be from 1 to m/2 = {half}")
         generator, pairs = torch.Generator().manual_seed(seed), s // 3
-        singles = SparseFeatures.exactly(half, s - 2 * pairs).sample(n, generator)
+        singles = SparseFeatures.exactly(half, s - 2 * pairs).sample(n, generator).indices
         x = torch.zeros(n, self.m)
         x[:, :half] = dense(singles, half)
         if pairs:
-            first = dense(SparseFeatures.exactly(half, pairs).sample(n, generator), half)
+            first = dense(SparseFeatures.exactly(half, pairs).sample(n, generator).indices, half)
             x[:, half:] = torch.maximum(first, first.roll(1, 1))
         return x

@@ -48,7 +48,7 @@ def computing_layer(layer: GateLayer, m: int, d: int, s: int, seed: int, size: i
         if start or not single:  # the pairs' other neurons, of weight 2
             weight[start + n : start + 2 * n] = 2 * wiring
             readoff[gates, start + n : start + 2 * n] = first[gates][:, None] * rows
-    neurons = FirstLayer(weight, torch.full((d,), -1.0), law="computing")
+    neurons = FirstLayer(weight, torch.full((d,), -1.0), origin="computing")
     return Network(neurons, LinearReadoff(readoff, torch.zeros(len(ands)))).requires_grad_(False)
 
 

@@ -63,7 +63,7 @@ def correction_layer(m: int, d: int, s: int, seed: int, size: int | None = None,
     bias = torch.cat([torch.full((n,), 2 * shift - 0.5), torch.full((n,), 2 * shift - 1.5)])
     rows = contrast(members, ~connected) / _signal(p, s - 1, signed)
     readoff = LinearReadoff(torch.cat([rows, -rows], 1), torch.zeros(m))
-    return Network(FirstLayer(torch.cat([doubled, doubled]), bias, law="correction"), readoff).requires_grad_(False)
+    return Network(FirstLayer(torch.cat([doubled, doubled]), bias, origin="correction"), readoff).requires_grad_(False)
 
 
 def _signal(p: float, others: int, signed: bool) -> float:

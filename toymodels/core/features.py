@@ -1,24 +1,29 @@
-"""Sparse boolean features: who is active.
+"""Sparse features: which are active, and with what value.
 
-Every distribution here is exchangeable: first a number of active features K is drawn from `counts`, then a uniform
-subset of that size. "Exactly s", "at most s" and "independent with probability p" differ in the law of K alone.
+Every distribution of active features here is exchangeable: first a number of active features K is drawn from `counts`, then
+a uniform subset of that size. "Exactly s", "at most s" and "independent with probability p" differ in the distribution of K
+alone. Boolean features have the value 1 when active; others have a value from a distribution of their own.
 
-An input is held as its active indices, padded with m; the 0/1 vector is made from them on demand.
+An input is held as its active indices, padded with m, and their values; the vector x of length m is made from them on demand.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from toymodels.errors import InputError
-from toymodels.theory import counts as laws
+from toymodels.errors import InputError, check_whole
+from toymodels.registry import Member, Registry
+from toymodels.theory import counts as count_distributions
 
 ENUMERATION_LIMIT = 3_000_000
 """Inputs; more than this are refused by `enumerate` unless a higher limit is asked for."""
@@ -38,36 +43,139 @@ class Inputs:
     """Whether these are all the inputs of positive probability."""
     description: str
     """How inputs were covered, for tables: "all 1,276" or "20,000 sampled (seed 0)"."""
+    values: Float[Tensor, "inputs width"] | None = None
+    """Value of each active feature; None where each is 1 (boolean features). What stands at the padding is ignored."""
+    kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What a faster path has made of these inputs and wants to find again at its next call."""
 
     def __len__(self) -> int:
         return self.indices.shape[0]
 
-    def dense(self, rows: slice = slice(None), dtype: torch.dtype = torch.float32) -> Float[Tensor, "rows m"]:
-        """The 0/1 vectors of some rows."""
-        return dense(self.indices[rows], self.m, dtype)
+    def dense(
+        self, rows: slice | Int[Tensor, " rows"] = slice(None), dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "rows m"]:
+        """Make the vectors x of some rows."""
+        return dense(self.indices[rows], self.m, dtype, None if self.values is None else self.values[rows])
 
     def blocks(self, size: int) -> Iterator[slice]:
-        """Consecutive slices of at most `size` rows."""
+        """Cut the rows into consecutive slices of at most `size`."""
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 
 
-def dense(indices: Int[Tensor, "rows width"], m: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "rows m"]:
-    """0/1 vectors from active indices padded with m (the padding falls into a column that is cut off)."""
+def dense(
+    indices: Int[Tensor, "rows width"],
+    m: int,
+    dtype: torch.dtype = torch.float32,
+    values: Float[Tensor, "rows width"] | None = None,
+) -> Float[Tensor, "rows m"]:
+    """Make vectors from active indices padded with m (the padding falls into a column that is cut off)."""
     x = torch.zeros(indices.shape[0], m + 1, dtype=dtype, device=indices.device)
-    return x.scatter_(1, indices.long(), 1)[:, :m].contiguous()
+    if values is None:
+        return x.scatter_(1, indices.long(), 1)[:, :m].contiguous()
+    return x.scatter_(1, indices.long(), values.to(dtype))[:, :m].contiguous()
 
 
-@dataclass(frozen=True)
-class SparseFeatures:
-    """An exchangeable distribution over {0,1}^m; build it with `exactly`, `at_most` or `independent`."""
+@dataclass(frozen=True, kw_only=True)
+class ValueDistribution(Member):
+    """A distribution of the value of an active feature: `function(shape, generator)` draws independent values."""
+
+    description: str = ""
+    """For tables: "values uniform on [0, 1]"."""
+    constant: bool = False
+    """Whether each draw is the same number, so that inputs can be enumerated."""
+
+
+VALUES = Registry("distribution of values", ValueDistribution)
+"""Distributions of the value of an active feature, by name. A member draws from (shape, generator) on the generator's device."""
+
+ONE = "one"
+"""The value of boolean features."""
+
+
+@VALUES(ONE, description="", constant=True, order=0)
+def _one(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Give every active feature the value 1: boolean features."""
+    return torch.ones(shape, device=generator.device)
+
+
+@VALUES("constant", description="of one value", constant=True, order=1)
+def _constant(shape: tuple[int, ...], generator: torch.Generator, *, value: float | int = 0.5) -> Tensor:
+    """Give every active feature one value."""
+    if not (math.isfinite(value) and value != 0):
+        raise InputError(f"the value {value:g} of active features: it must be a finite number other than 0")
+    return torch.full(shape, float(value), device=generator.device)
+
+
+@VALUES("uniform", description="uniform on [0, 1]", order=2)
+def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw values uniformly from [0, 1]."""
+    return torch.rand(shape, device=generator.device, generator=generator)
+
+
+@VALUES("symmetric", description="uniform on [−1, 1]", order=3)
+def _symmetric(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw values uniformly from [−1, 1]."""
+    return torch.rand(shape, device=generator.device, generator=generator) * 2 - 1
+
+
+class Features(ABC):
+    """A source of inputs. A subclass of your own sets the fields below and draws a sample; the rest follows."""
 
     m: int
     """Number of features, at least 2."""
+    name: str
+    """For tables, such as "at most 2 of 50"."""
+    n_inputs: float | int = math.inf
+    """How many inputs have positive probability; infinite where values are real numbers."""
+
+    @abstractmethod
+    def sample(self, n: int, generator: torch.Generator) -> Inputs:
+        """Draw n independent inputs, 1/n each, on the generator's device."""
+
+    def sampled(self, n: int, seed: int, device: torch.device | str = "cpu") -> Inputs:
+        """Draw a stated sample: n inputs from this seed (the same ones whatever the device), 1/n each."""
+        check_whole(least=1, n=n)
+        inputs = self.sample(n, torch.Generator().manual_seed(seed))
+        return dataclasses.replace(
+            inputs,
+            indices=inputs.indices.to(device),
+            probabilities=inputs.probabilities.to(device),
+            values=None if inputs.values is None else inputs.values.to(device),
+            description=f"{n:,} sampled (seed {seed})",
+        )
+
+    def check_enumerable(self, limit: int = ENUMERATION_LIMIT) -> None:
+        """Raise InputError if there are more than `limit` inputs."""
+        if self.n_inputs == math.inf:
+            raise InputError(
+                f"{self.name} active features have real values, and no list holds all inputs: use a sample of inputs"
+            )
+        if self.n_inputs > limit:
+            raise InputError(
+                f"{self.name} active features make {count_in_words(int(self.n_inputs))} inputs, more than the limit of "
+                f"{limit:,} for enumeration: take fewer (active) features, raise the limit, or use a sample of inputs"
+            )
+
+    def enumerate(self, limit: int = ENUMERATION_LIMIT, device: torch.device | str = "cpu") -> Inputs:
+        """List every input of positive probability, with its probability. Raises InputError if they are more than `limit`."""
+        raise InputError(f"the features {self.name} have no list of all inputs: use a sample of inputs")
+
+    def case_probabilities(self) -> tuple[float, float, float, float] | None:
+        """Return P(x_k, x_l) in the cases 00, 01, 10, 11 where it is known and the same for every pair; else None."""
+        return None
+
+
+@dataclass(frozen=True)
+class SparseFeatures(Features):
+    """Features of which a uniform subset is active; build it with `exactly`, `at_most` or `independent`."""
+
+    m: int
     counts: tuple[float, ...] = field(repr=False)
     """counts[k] = probability that exactly k features are active, k = 0 … len(counts) − 1 ≤ m."""
     name: str
-    """For tables, such as "at most 2 of 50"."""
+    values: str = ONE
+    """Distribution of the value of an active feature: a member of `VALUES`, with knobs if it has some."""
 
     def __post_init__(self) -> None:
         _check_features(self.m)
@@ -76,32 +184,39 @@ class SparseFeatures:
                 "counts must be probabilities of 0, 1, …, at most m active features that add up to 1; "
                 f"got {len(self.counts)} numbers with sum {sum(self.counts):g} for m = {self.m}"
             )
+        self._draw((1,), torch.Generator())  # a wrong knob is named now
 
     @classmethod
-    def exactly(cls, m: int, s: int) -> SparseFeatures:
-        """Exactly s of m active, every subset equally likely. Raises InputError unless 1 ≤ s ≤ m."""
+    def exactly(cls, m: int, s: int, values: str = ONE) -> SparseFeatures:
+        """Make exactly s of m active, every subset equally likely. Raises InputError unless 1 ≤ s ≤ m."""
         _check_count(m, s)
-        return cls(m, tuple(laws.exactly(m, s)[: s + 1].tolist()), f"exactly {s} of {m}")
+        return cls._named(m, count_distributions.exactly(m, s)[: s + 1], f"exactly {s} of {m}", values)
 
     @classmethod
-    def at_most(cls, m: int, s: int) -> SparseFeatures:
-        """At most s of m active, every admissible *input* equally likely (so P(K = k) ∝ C(m, k)).
+    def at_most(cls, m: int, s: int, values: str = ONE) -> SparseFeatures:
+        """Make at most s of m active, every set of them equally likely (so P(K = k) ∝ C(m, k)).
 
         Raises InputError unless 1 ≤ s ≤ m.
         """
         _check_count(m, s)
-        return cls(m, tuple(laws.at_most(m, s)[: s + 1].tolist()), f"at most {s} of {m}")
+        return cls._named(m, count_distributions.at_most(m, s)[: s + 1], f"at most {s} of {m}", values)
 
     @classmethod
-    def independent(cls, m: int, p: float) -> SparseFeatures:
-        """Each feature active with probability p, independently. Raises InputError unless 0 < p < 1."""
+    def independent(cls, m: int, p: float, values: str = ONE) -> SparseFeatures:
+        """Make each feature active with probability p, independently. Raises InputError unless 0 < p < 1."""
         if not 0 < p < 1:
             raise InputError(
                 f"the probability of being active is {p:g}: it must lie strictly between 0 and 1, "
                 f"that is, between 0 and m = {m} features active in expectation"
             )
-        law = laws.independent(m, p)
-        return cls(m, tuple((law / law.sum()).tolist()), f"{m} independent, {p * m:g} active in expectation")
+        counts = count_distributions.independent(m, p)
+        return cls._named(m, counts / counts.sum(), f"each of {m} with probability {p:g}", values)
+
+    @classmethod
+    def _named(cls, m: int, counts: Float[np.ndarray, " counts"], name: str, values: str) -> SparseFeatures:
+        member, _ = VALUES.named(values)
+        described = f" (values {member.description})" if member.description else ""
+        return cls(m, tuple(counts.tolist()), name + described, VALUES.canonical(values))
 
     @property
     def max_active(self) -> int:
@@ -109,8 +224,10 @@ class SparseFeatures:
         return max(k for k, probability in enumerate(self.counts) if probability > 0)
 
     @property
-    def n_inputs(self) -> int:
-        """How many inputs have positive probability, found without enumerating: exact up to 10^30, else at least that."""
+    def n_inputs(self) -> float | int:  # type: ignore[override]
+        """How many inputs have positive probability: exact up to 10^30, else at least that; infinite for real values."""
+        if not VALUES.named(self.values)[0].constant:
+            return math.inf
         total = 0
         for k, probability in enumerate(self.counts):
             if probability > 0:
@@ -120,47 +237,34 @@ class SparseFeatures:
         return total
 
     def case_probabilities(self) -> tuple[float, float, float, float]:
-        """P(x_k, x_l) of any one pair in the cases 00, 01, 10, 11 (the same for every pair, by exchangeability)."""
+        """Return the probability that (x_k, x_l) are active as in 00, 01, 10, 11, the same for every pair by symmetry."""
         pairs = self.m * (self.m - 1)
         both = sum(p * k * (k - 1) for k, p in enumerate(self.counts)) / pairs
-        one = sum(p * k * (self.m - k) for k, p in enumerate(self.counts)) / pairs
+        single = sum(p * k * (self.m - k) for k, p in enumerate(self.counts)) / pairs
         none = sum(p * (self.m - k) * (self.m - k - 1) for k, p in enumerate(self.counts)) / pairs
-        return none, one, one, both
+        return none, single, single, both
 
-    def sample(
-        self, n: int, generator: torch.Generator, device: torch.device | str | None = None
-    ) -> Int[Tensor, "n width"]:
-        """Active indices of n independent inputs, padded with m; `dense` makes the 0/1 tensor of them.
+    def sample(self, n: int, generator: torch.Generator) -> Inputs:
+        """Draw n independent inputs, 1/n each, on the generator's device.
 
-        Drawn on the generator's device (so the same seed gives the same inputs whatever `device` is), then moved.
-        Floyd's algorithm: cost n·s², no sort over m. Where s² is large against m, ranks of uniforms cost less.
+        Active sets by Floyd's algorithm: cost n·s², no sort over m. Where s² is large against m, ranks of uniforms cost less.
         """
-        law = torch.tensor(self.counts, dtype=torch.float64, device=generator.device)
-        uniform = torch.rand(n, dtype=torch.float64, device=generator.device, generator=generator)
+        device = generator.device
+        counts = torch.tensor(self.counts, dtype=torch.float64, device=device)
+        uniform = torch.rand(n, dtype=torch.float64, device=device, generator=generator)
         # The last entry of a cumulative sum may fall short of 1 by rounding: no draw may land beyond it.
-        sizes = torch.searchsorted(law.cumsum(0), uniform, right=True).clamp_(max=self.max_active)
-        widest = int(sizes.max()) if n else 0
+        sizes = torch.searchsorted(counts.cumsum(0), uniform, right=True).clamp_(max=self.max_active)
+        # Where most sets have the largest size, no need for Python to wait for the largest one drawn.
+        usual = self.counts[self.max_active] > 0.5 or not n
+        widest = self.max_active if usual else int(sizes.max())
         choose = _floyd if widest * widest <= 8 * self.m else _by_rank
-        return choose(self.m, sizes, widest, generator).to(device or generator.device)
-
-    def sampled(self, n: int, seed: int, device: torch.device | str = "cpu") -> Inputs:
-        """A stated sample: n inputs drawn with this seed, 1/n each."""
-        if n < 1:
-            raise InputError(f"a sample needs at least 1 input, got {n}")
-        indices = self.sample(n, torch.Generator().manual_seed(seed), device)
-        probabilities = torch.full((n,), 1 / n, dtype=torch.float64, device=device)
-        return Inputs(self.m, indices, probabilities, False, f"{n:,} sampled (seed {seed})")
-
-    def check_enumerable(self, limit: int = ENUMERATION_LIMIT) -> None:
-        """Raises InputError if there are more than `limit` inputs."""
-        if self.n_inputs > limit:
-            raise InputError(
-                f"{self.name} active features make {count_in_words(self.n_inputs)} inputs, more than the limit of {limit:,} "
-                "for enumeration: take fewer (active) features, raise the limit, or use a sample of inputs"
-            )
+        indices = choose(self.m, sizes, widest, generator)
+        probabilities = torch.full((n,), 1 / max(n, 1), dtype=torch.float64, device=device)
+        values = None if self.values == ONE else self._draw(indices.shape, generator)
+        return Inputs(self.m, indices, probabilities, False, f"{n:,} sampled", values)
 
     def enumerate(self, limit: int = ENUMERATION_LIMIT, device: torch.device | str = "cpu") -> Inputs:
-        """Every input of positive probability, with its probability.
+        """List every input of positive probability, with its probability.
 
         Raises InputError, before any work, if there are more than `limit`.
         """
@@ -173,11 +277,67 @@ class SparseFeatures:
                 blocks.append(np.pad(subsets, ((0, 0), (0, widest - k)), constant_values=self.m))
                 probabilities.append(np.full(len(subsets), probability / len(subsets)))
         indices = torch.from_numpy(np.concatenate(blocks)).to(device)
-        law = torch.from_numpy(np.concatenate(probabilities)).to(device)
-        return Inputs(self.m, indices, law, True, f"all {len(indices):,}")
+        values = None if self.values == ONE else self._draw(indices.shape, torch.Generator()).to(device)
+        shares = torch.from_numpy(np.concatenate(probabilities)).to(device)
+        return Inputs(self.m, indices, shares, True, f"all {len(indices):,}", values)
+
+    def _draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        member, knobs = VALUES.named(self.values)
+        values: Tensor = member.call({"shape": shape, "generator": generator}, knobs)
+        if values.shape != shape or not bool(values.isfinite().all()):
+            raise InputError(
+                f"the distribution of values {member.name} drew shape {tuple(values.shape)} for {tuple(shape)}, or a value that "
+                "is not finite: it must return as many finite numbers as it is asked for"
+            )
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputsMember(Member):
+    """A source of inputs by name: `function` makes the `Features` of (m, s, values), or of what else it asks for."""
+
+    counted: bool = False
+    """Whether s is a whole number of active features, rather than the expected one."""
+
+
+INPUTS = Registry("kind of inputs", InputsMember)
+"""Sources of inputs by name: which features may be active together. A member makes `Features` from m, s and values."""
+
+
+@INPUTS("at_most", counted=True, order=0)
+def _at_most(m: int, s: int, values: str) -> SparseFeatures:
+    """Make at most s of m features active, every admissible set equally likely."""
+    return SparseFeatures.at_most(m, s, values)
+
+
+@INPUTS("exactly", counted=True, order=1)
+def _exactly(m: int, s: int, values: str) -> SparseFeatures:
+    """Make exactly s of m features active, every set equally likely."""
+    return SparseFeatures.exactly(m, s, values)
+
+
+@INPUTS("independent", order=2)
+def _independent(m: int, s: int | float, values: str) -> SparseFeatures:
+    """Make each feature active with probability s/m, independently."""
+    if not 0 < s < m:
+        raise InputError(f"s = p·m = {s:g} features active in expectation: it must lie strictly between 0 and m = {m}")
+    return SparseFeatures.independent(m, s / m, values)
+
+
+def make_features(inputs: str, m: int, s: int | float, values: str = ONE) -> Features:
+    """Make the source of inputs of this name. Raises InputError for an unknown name or an s that does not fit."""
+    member, knobs = INPUTS.named(inputs)
+    VALUES.named(values)
+    if member.counted and s != int(s):
+        raise InputError(f"s = {s:g}: {member.name} takes a whole number of active features, from 1 to m")
+    features: Features = member.call({"m": m, "s": int(s) if member.counted else s, "values": values}, knobs)
+    if values != ONE and "values" not in member.parameters:
+        raise InputError(f"the inputs {member.name} have values of their own: leave values out")
+    return features
 
 
 def _check_features(m: int) -> None:
+    check_whole(m=m)
     if m < 2:
         raise InputError(f"m = {m} features: pairs need at least 2")
 
@@ -189,12 +349,12 @@ def _check_count(m: int, s: int) -> None:
 
 
 def count_in_words(n: int) -> str:
-    """A count as a person reads it, however large."""
+    """Write a count as a person reads it, however large."""
     return f"{n:,}" if n < 10**15 else f"about 10^{math.log10(n):.0f}"
 
 
 def _subsets(m: int, k: int) -> np.ndarray:
-    """All k-subsets of {0 … m−1} in lexicographic order, shape (C(m, k), k): each subset grown by every later feature."""
+    """List all k-subsets of {0 … m−1} in lexicographic order, shape (C(m, k), k): grow each subset by every later feature."""
     subsets = np.zeros((1, 0), dtype=np.int64)
     last = np.array([-1])
     for _ in range(k):
@@ -207,7 +367,7 @@ def _subsets(m: int, k: int) -> np.ndarray:
 
 
 def _floyd(m: int, sizes: Int[Tensor, " n"], widest: int, generator: torch.Generator) -> Int[Tensor, "n width"]:
-    """Uniform subsets by Floyd's algorithm (Bentley & Floyd 1987), all rows at once, row i of size sizes[i].
+    """Draw uniform subsets by Floyd's algorithm (Bentley & Floyd 1987), all rows at once, row i of size sizes[i].
 
     Step i of a row of size k draws t uniformly from 0 … j with j = m − k + i, and takes t, or j if t was taken before.
     """
@@ -222,7 +382,7 @@ def _floyd(m: int, sizes: Int[Tensor, " n"], widest: int, generator: torch.Gener
 
 
 def _by_rank(m: int, sizes: Int[Tensor, " n"], widest: int, generator: torch.Generator) -> Int[Tensor, "n width"]:
-    """Uniform subsets as the places of the largest of m uniforms: for rows with many active features."""
+    """Draw uniform subsets as the positions of the largest of m uniforms: for rows with many active features."""
     uniform = torch.rand(len(sizes), m, device=sizes.device, generator=generator)
     chosen = uniform.topk(widest, dim=1).indices
     return torch.where(torch.arange(widest, device=sizes.device) < sizes[:, None], chosen, m)

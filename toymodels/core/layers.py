@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from toymodels.errors import InputError
+from toymodels.core.tasks import Task
+from toymodels.errors import InputError, check_choice
+from toymodels.registry import Member, Registry
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -19,7 +22,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
     "identity": lambda z: z,
 }
-"""Activation functions by name."""
+"""Activation functions by name. Add your own, in a plugin say, to name it in settings."""
 
 
 class FirstLayer(nn.Module):
@@ -33,20 +36,20 @@ class FirstLayer(nn.Module):
         weight: Float[Tensor, "neurons m"],
         bias: Float[Tensor, " neurons"],
         activation: str = "relu",
-        law: str = "given",
+        origin: str = "given",
         scale: float | int = 1.0,
     ):
-        """`law` says how the weights came about ("gaussian", "kaiming", "trained", …), `scale` its standard deviation.
+        """Take the weights as they are; `origin` says how they came about ("gaussian", "trained", …).
 
-        Closed forms hold for some laws only. Raises InputError for an unknown activation.
+        `scale` is the standard deviation of weights that were drawn. Closed forms hold for some origins only.
+        Raises InputError for an unknown activation.
         """
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise InputError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+        check_choice(ACTIVATIONS, activation=activation)
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(bias)
         self.activation = activation
-        self.law = law
+        self.origin = origin
         self.scale = scale
 
     @property
@@ -55,30 +58,21 @@ class FirstLayer(nn.Module):
         return self.weight.shape[0]
 
     def forward(self, x: Float[Tensor, "batch m"]) -> Float[Tensor, "batch neurons"]:
-        """Activations."""
+        """Return the activations."""
         return ACTIVATIONS[self.activation](nn.functional.linear(x, self.weight, self.bias))
-
-    def from_active(self, indices: Int[Tensor, "batch width"]) -> Float[Tensor, "batch neurons"]:
-        """The same from active features (padded with m): a sum of few columns instead of a product."""
-        padded = nn.functional.pad(self.weight, (0, 1)).T.contiguous()
-        return ACTIVATIONS[self.activation](nn.functional.embedding_bag(indices, padded, mode="sum") + self.bias)
-
-    def columns_win(self, width: int) -> bool:
-        """Whether `from_active` is the faster way for inputs of at most so many active features (measured on CPUs)."""
-        return 32 * width <= self.weight.shape[1]
 
 
 class IdentityLayer(nn.Module):
     """No layer at all: the activations are the features. Readoffs of it are affine functions of the input."""
 
-    law = "identity"
+    origin = "identity"
 
     def __init__(self, m: int):
         super().__init__()
         self.width = m
 
     def forward(self, x: Float[Tensor, "batch m"]) -> Float[Tensor, "batch m"]:
-        """The input itself."""
+        """Return the input itself."""
         return x
 
 
@@ -88,75 +82,113 @@ class Embedded(nn.Module):
     frame: Float[Tensor, "d0 m"]
 
     def __init__(self, frame: Float[Tensor, "d0 m"], layer: nn.Module):
-        """`frame` stays as it is in training (see `toymodels.core.frames`); `layer` takes (batch, d0)."""
+        """Put a fixed frame (see `core.frames`) before a layer that takes (batch, d0)."""
         super().__init__()
         self.register_buffer("frame", frame)
         self.layer = layer
 
     def forward(self, x: Float[Tensor, "batch m"]) -> Float[Tensor, "batch neurons"]:
-        """Activations."""
+        """Return the activations."""
         return self.layer(nn.functional.linear(x, self.frame))
 
 
-def inner(layer: nn.Module) -> nn.Module:
-    """The layer itself, without the embedding in front of it."""
+def unwrap(layer: nn.Module) -> nn.Module:
+    """Return the layer itself, without the embedding in front of it."""
     return layer.layer if isinstance(layer, Embedded) else layer
 
 
-def activations(
-    layer: nn.Module, x: Float[Tensor, "batch m"], indices: Int[Tensor, "batch width"]
-) -> Float[Tensor, "batch neurons"]:
-    """layer(x), from the inputs' active features where that is the faster way. An input without any has no columns to sum."""
-    if type(layer) is FirstLayer and indices.shape[1] and layer.columns_win(indices.shape[1]):
-        return layer.from_active(indices)
-    return layer(x)
-
-
-def behind(frame: Float[Tensor, "d0 m"], layer: FirstLayer) -> Embedded:
-    """A construction for features with axes of their own, on embedded ones: W = Ŵ Fᵀ reads F x where Ŵ read x.
+def embed_before(frame: Float[Tensor, "d0 m"], layer: FirstLayer) -> Embedded:
+    """Turn a layer for features with axes of their own into one for embedded features: W = Ŵ Fᵀ reads F x where Ŵ read x.
 
     Section 1.3 of the 2024 post: neuron i sees Ŵ_i · (FᵀF) x, its features and the interference of all others.
     """
     weight = layer.weight.detach() @ frame.T
-    return Embedded(frame, FirstLayer(weight, layer.bias.detach().clone(), layer.activation, layer.law, layer.scale))
+    return Embedded(frame, FirstLayer(weight, layer.bias.detach().clone(), layer.activation, layer.origin, layer.scale))
 
 
-def gaussian(
-    m: int, d: int, seed: int, activation: str = "relu", scale: float | int = 1.0, bias: float | int = 0.0
-) -> FirstLayer:
-    """W_ij ~ N(0, scale²) iid and every bias equal to `bias`. Raises InputError for d < 1 or a scale ≤ 0."""
-    _check_width(d)
-    if not scale > 0:
-        raise InputError(f"the scale of the Gaussian weights is {scale:g}: it must be positive")
-    weight = scale * torch.randn(d, m, generator=torch.Generator().manual_seed(seed))
-    return FirstLayer(weight, torch.full((d,), float(bias)), activation, "gaussian", scale)
+@torch.no_grad()
+def layer_width(layer: nn.Module, m: int) -> int:
+    """Return the number of activations of a layer: its own `width`, or that of its output for one input."""
+    width = getattr(unwrap(layer), "width", None)
+    if isinstance(width, int):
+        return width
+    parameter = next(layer.parameters(), torch.zeros(0))
+    return int(layer(torch.zeros(1, m, dtype=parameter.dtype, device=parameter.device)).shape[1])
 
 
-def kaiming(m: int, d: int, seed: int, activation: str = "relu") -> FirstLayer:
-    """PyTorch's own default for a linear layer (kaiming-uniform with a = √5): weights and biases uniform in ±1/√m."""
-    _check_width(d)
-    generator = torch.Generator().manual_seed(seed)
-    bound = 1 / math.sqrt(m)
-    weight = torch.empty(d, m).uniform_(-bound, bound, generator=generator)
-    bias = torch.empty(d).uniform_(-bound, bound, generator=generator)
-    return FirstLayer(weight, bias, activation, "kaiming")
+Role = Literal["none", "random", "construction", "trained", "null"]
 
 
-LAYERS: dict[str, Callable[..., nn.Module]] = {
-    "gaussian": gaussian,
-    "kaiming": kaiming,
-    "identity": lambda m, d, seed, activation="relu": IdentityLayer(m),
-}
-"""First layers by name: a function of (m, d, seed, activation). Add your own to use it from a configuration."""
+@dataclass(frozen=True, kw_only=True)
+class LayerMember(Member):
+    """A first layer by name: `function` makes it from what it asks for of m, d, seed, activation, task, s, features, trained."""
+
+    role: Role = "random"
+    """none: no layer; random: drawn; construction: published, with a readoff of its own; trained; null: made from the trained."""
+    own_readoff: Callable[..., nn.Module] | None = None
+    """Its own readoff, from what it asks for of layer, task, s, m, d, seed and the knobs."""
+    own_source: str = ""
+    """Where that readoff comes from."""
+    reads: Callable[[Task], bool] = lambda task: True
+    """Whether its own readoff computes a task."""
+    fits: Callable[[Task], bool] = lambda task: True
+    """Whether the layer can be made for a task."""
+    check: Callable[..., object] | None = None
+    """Raises InputError, before any work, for m, d, activation or knobs that it cannot be made for; called as `function` is."""
+    chosen: Callable[..., Mapping[str, Any]] | None = None
+    """The knobs that it chooses by itself for a problem; called as `function` is."""
+    closed_forms: Callable[..., frozenset[str]] | None = None
+    """Names of the closed forms that hold for it ("quadrants": the analytic readoff); called as `function` is."""
+
+    def __post_init__(self) -> None:
+        if self.order == 50:
+            order = {"none": 0, "random": 10, "construction": 20, "trained": 80, "null": 90}[self.role]
+            object.__setattr__(self, "order", order)
+
+    @property
+    def uses_trained(self) -> bool:
+        """Whether it is made from the trained layer."""
+        return "trained" in self.parameters
+
+    @property
+    def own_activation(self) -> bool:
+        """Whether it has an activation of its own, rather than that of the settings."""
+        return "activation" not in self.parameters
+
+    def aside(self, function: Callable[..., Any] | None, offered: Mapping[str, Any], knobs: Mapping[str, Any]) -> Any:
+        """Call another function of the member (`check`, `own_readoff`, …) as `function` is; None where it has none."""
+        if function is None:
+            return None
+        helper = Member(name=self.name, function=function)
+        accepted = {name: value for name, value in {**self.knobs, **knobs}.items() if name in helper.parameters}
+        return helper.call({**offered, **accepted}, {k: v for k, v in accepted.items() if k in helper.knobs})
 
 
-def make_layer(name: str, m: int, d: int, seed: int, activation: str = "relu") -> nn.Module:
-    """A fresh first layer by name. Raises InputError for an unknown name, d < 1 or an unknown activation."""
-    if name not in LAYERS:
-        raise InputError(f"unknown first layer {name!r}: choose one of {', '.join(LAYERS)}")
-    return LAYERS[name](m, d, seed, activation)
+LAYERS = Registry("first layer", LayerMember, "toymodels.layers")
+"""First layers by name. A member is asked for by m (what it sees: the features, or the dimensions they are embedded in), d, seed,
+activation, task, s, features, trained; what else it needs is a knob."""
 
 
-def _check_width(d: int) -> None:
+def make_layer(name: str, m: int, d: int, seed: int, activation: str = "relu", **offered: Any) -> nn.Module:
+    """Make a fresh first layer by name, with knobs if it has some ("gaussian(bias=-1)").
+
+    Raises InputError for an unknown name or knob, d < 1 or an unknown activation.
+    """
+    member, knobs = LAYERS.named(name)
+    problem = {"m": m, "d": d, "seed": seed, "activation": activation, **offered}
+    member.aside(member.check, problem, knobs)
+    layer: nn.Module = member.call(problem, knobs)
+    return mark_origin(layer, name)
+
+
+def mark_origin(layer: nn.Module, name: str) -> nn.Module:
+    """Write on a layer of one's own by which name a record finds it again."""
+    if not hasattr(layer, "origin"):
+        layer.origin = name  # type: ignore[assignment]
+    return layer
+
+
+def check_width(d: int) -> None:
+    """Raise InputError for a layer without neurons."""
     if d < 1:
         raise InputError(f"d = {d} neurons: the layer needs at least 1")

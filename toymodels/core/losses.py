@@ -1,224 +1,278 @@
-"""Weighted L_p losses of sparse targets.
+"""Losses of sparse targets, as functions that autograd differentiates.
 
-The loss of outputs o against targets f over inputs x with probabilities P(x) and outputs i is
+The loss of outputs o against targets f, over inputs x with probabilities P(x) and outputs i, is
 
-    together:  ( mean_i Σ_x P(x) w_c |o_i(x) − f_i(x)|^p )^(1/p)
-    apart:     Σ_v λ_v ( Σ_{x,i: f=v} P(x) w_c |…|^p / Σ_{x,i: f=v} P(x) w_c )^(1/p),   v = 0 and 1
+    ( mean_i Σ_x P(x) w_c |o_i(x) − f_i(x)|^p )^(1/p)
 
-where w_c depends only on the case c of (x, i) (for a pair of features: 00, 01, 10, 11). Without `root` the power 1/p is
-left out. The gradient with respect to the outputs is written out by hand, so that no table of intermediate values is
-kept, and errors are divided by the largest one before they are raised to p, so that no p over- or underflows.
+where w_c depends only on the case c of (x, i) (for a pair of features: 00, 01, 10, 11). Without `root` the power 1/p is left
+out. Errors are divided by the largest one before they are raised to p, so that no p over- or underflows.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from toymodels.core.dispatch import dispatched
+from toymodels.core.features import Inputs
+from toymodels.core.network import Network
+from toymodels.core.tasks import Task
 from toymodels.errors import InputError
+from toymodels.registry import Member, Registry
+
+BLOCK = 2**25
+"""Inputs × outputs that are held at once; more are gone through in blocks of inputs."""
 
 
-def case_weights(weight: str | float | int, truth: Sequence[int], probabilities: Sequence[float]) -> tuple[float, ...]:
-    """The weight of each case, scaled so that the mean weight Σ_c P(c) w_c is 1.
+class Loss(ABC):
+    """A loss that is a function of sums over inputs and outputs, so that inputs can be gone through in blocks."""
 
-    * a number λ: the ones weigh λ times as much as the zeros;
-    * "value": ones and zeros weigh the same in total, each half;
-    * "case": every case that occurs weighs the same in total.
+    @abstractmethod
+    def sums(
+        self,
+        errors: Float[Tensor, "batch outputs"],
+        targets: Float[Tensor, "batch outputs"],
+        weights: Float[Tensor, "batch outputs"],
+        units: Float[Tensor, " groups"],
+    ) -> Float[Tensor, " sums"]:
+        """Return the sums over some inputs. `weights` are P(x)·w_c, `units` those of all inputs."""
 
-    `truth` is the target in each case, `probabilities` the cases' probabilities. A case that never occurs weighs 0.
-    Raises InputError for a number that is not positive and finite or for an unknown word.
+    @abstractmethod
+    def value(self, sums: Float[Tensor, " sums"], units: Float[Tensor, " groups"], n_outputs: int) -> Float[Tensor, ""]:
+        """Return the loss, from the sums over all inputs."""
+
+    def units(
+        self, errors: Float[Tensor, "batch outputs"], targets: Float[Tensor, "batch outputs"]
+    ) -> Float[Tensor, " groups"]:
+        """Return the largest |error| in each group that is averaged apart: here one group, of all errors."""
+        return errors.detach().abs().amax().reshape(1)
+
+    def __call__(
+        self,
+        errors: Float[Tensor, "batch outputs"],
+        targets: Float[Tensor, "batch outputs"],
+        weights: Float[Tensor, "batch outputs"],
+    ) -> Float[Tensor, ""]:
+        """Return the loss of errors on all inputs at once."""
+        units = self.units(errors, targets)
+        return self.value(self.sums(errors, targets, weights, units), units, errors.shape[-1])
+
+
+@dataclass(frozen=True)
+class LpLoss(Loss):
+    """The weighted L_p loss, the one of this module's first lines."""
+
+    p: float | int
+    """Exponent, any real number from 1 to 1,000."""
+    root: bool = True
+    """Whether the p-th root of the mean is taken."""
+
+    def __post_init__(self) -> None:
+        check_exponent(self.p)
+
+    def sums(self, errors: Tensor, targets: Tensor, weights: Tensor, units: Tensor) -> Tensor:
+        """Return Σ P w (|e|/unit)^p."""
+        return (weights * _relative(errors, units) ** self.p).sum().reshape(1)
+
+    def value(self, sums: Tensor, units: Tensor, n_outputs: int) -> Tensor:
+        """Return unit · mean^(1/p), or unit^p · mean. Errors that are all 0 have a gradient of 0."""
+        mean, unit = sums[0] / n_outputs, units[0]
+        if not self.root:
+            return unit**self.p * mean
+        return unit * torch.where(mean > 0, mean, 1) ** (1 / self.p) * (mean > 0)
+
+
+@dataclass(frozen=True)
+class ApartLoss(Loss):
+    """Zeros and ones averaged apart: L_p over the targets that are 0, plus λ times L_p over those that are not."""
+
+    p: float | int
+    root: bool = True
+    ones: float | int = 1.0
+    """λ."""
+
+    def __post_init__(self) -> None:
+        check_exponent(self.p)
+
+    def units(self, errors: Tensor, targets: Tensor) -> Tensor:
+        """Return the largest |error| of zeros and of ones: in one unit, high powers of the smaller would vanish."""
+        size = errors.detach().abs()
+        return torch.stack([torch.where(group, size, 0).amax() for group in (targets == 0, targets != 0)])
+
+    def sums(self, errors: Tensor, targets: Tensor, weights: Tensor, units: Tensor) -> Tensor:
+        """Return Σ P w (|e|/unit)^p and Σ P w, over zeros and over ones."""
+        groups = zip((targets == 0, targets != 0), units, strict=True)
+        parts = [(weights * group, torch.where(group, _relative(errors, unit), 0)) for group, unit in groups]
+        return torch.stack([part for w, size in parts for part in ((w * size**self.p).sum(), w.sum())])
+
+    def value(self, sums: Tensor, units: Tensor, n_outputs: int) -> Tensor:
+        """Return the two means of the powers, each with its root, added up."""
+        one = LpLoss(self.p, self.root)
+        zeros, ones = (
+            one.value((power / torch.where(mass > 0, mass, 1)).reshape(1), unit.reshape(1), 1)
+            for (power, mass), unit in zip(sums.reshape(2, 2), units, strict=True)
+        )
+        return zeros + self.ones * ones
+
+
+def _relative(errors: Tensor, unit: Tensor) -> Tensor:
+    return errors.abs() / torch.where(unit > 0, unit, 1)
+
+
+@dataclass(frozen=True)
+class ElementwiseLoss(Loss):
+    """The weighted mean of a function of each error, such as Huber's."""
+
+    function: Callable[[Tensor], Tensor]
+
+    def sums(self, errors: Tensor, targets: Tensor, weights: Tensor, units: Tensor) -> Tensor:
+        """Return Σ P w function(e)."""
+        return (weights * self.function(errors)).sum().reshape(1)
+
+    def value(self, sums: Tensor, units: Tensor, n_outputs: int) -> Tensor:
+        """Return the mean over outputs."""
+        return sums[0] / n_outputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossMember(Member):
+    """A loss by name: `function` maps a tensor of errors to a tensor of the same shape, and its weighted mean is the loss.
+
+    A function with parameters p, root or ones instead of errors returns a `Loss`, and follows the settings of these names.
     """
-    if isinstance(weight, str):
-        if weight == "value":
-            share = [sum(p for p, t in zip(probabilities, truth, strict=True) if t == value) for value in (0, 1)]
-            raw = [1 / share[t] if p > 0 else 0.0 for p, t in zip(probabilities, truth, strict=True)]
-        elif weight == "case":
-            raw = [1 / p if p > 0 else 0.0 for p in probabilities]
-        else:
-            raise InputError(f"unknown weight {weight!r}: give a positive number for the ones, or 'value' or 'case'")
+
+    @property
+    def follows_p(self) -> bool:
+        """Whether the settings p and root mean something for it."""
+        return "p" in self.parameters
+
+
+LOSSES = Registry("loss", LossMember)
+"""Losses by name."""
+
+
+@LOSSES("lp", order=0, source="Mendel et al. 2024, comments")
+def _lp(p: float, root: bool) -> LpLoss:
+    """Average w |error|^p over zeros and ones together."""
+    return LpLoss(p, root)
+
+
+@LOSSES("lp_apart", order=1, source="Mendel et al. 2024, comments")
+def _lp_apart(p: float, root: bool, ones: float) -> ApartLoss:
+    """Average w |error|^p over zeros and over ones apart, and add the two."""
+    return ApartLoss(p, root, ones)
+
+
+def make_loss(name: str, p: float | int, root: bool, ones: float | int = 1.0) -> Loss:
+    """Make a loss by name, with knobs if it has some ("huber(delta=0.1)"). Raises InputError for an unknown one."""
+    member, knobs = LOSSES.named(name)
+    if member.follows_p:
+        loss: Loss = member.call({"p": p, "root": root, "ones": ones}, knobs)
+        return loss
+    return ElementwiseLoss(functools.partial(member.function, **knobs))
+
+
+def case_weights(
+    weight: str | float | int, truth: Sequence[int] | None, probabilities: Sequence[float]
+) -> tuple[float, ...]:
+    """Return the weight of each case, scaled so that the mean weight Σ_c P(c) w_c is 1.
+
+    * "case": every input case weighs the same in total, cases that cannot occur nothing;
+    * "value": ones and zeros weigh the same in total, each half;
+    * a number λ: the ones weigh λ times as much as the zeros.
+
+    `truth` is the target of each case, None where the case does not say it: then only "case" and 1 are allowed.
+    Raises InputError for another word, a number that is not positive, or targets that are no zeros and ones.
+    """
+    if truth is None and weight not in ("case", 1):
+        raise InputError(
+            f"weight = {weight}: targets that are real numbers have no zeros and ones to weigh: take case, or 1 for no weights"
+        )
+    values = truth or (0,) * len(probabilities)
+    if weight == "value":
+        share = [sum(p for p, v in zip(probabilities, values, strict=True) if v == value) for value in (0, 1)]
+        raw = [1 / share[v] if p > 0 else 0.0 for p, v in zip(probabilities, values, strict=True)]
+    elif weight == "case":
+        raw = [1 / p if p > 0 else 0.0 for p in probabilities]
+    elif isinstance(weight, str):
+        raise InputError(f"unknown weight {weight!r}: give a positive number for the ones, or 'value' or 'case'")
     else:
         if not 0 < weight < float("inf"):
             raise InputError(f"the weight on the ones is {weight:g}: it must be a positive number")
-        raw = [(weight if t else 1.0) if p > 0 else 0.0 for p, t in zip(probabilities, truth, strict=True)]
+        raw = [(weight if v else 1.0) if p > 0 else 0.0 for p, v in zip(probabilities, values, strict=True)]
     mean = sum(p * w for p, w in zip(probabilities, raw, strict=True))
     return tuple(w / mean for w in raw)
 
 
 def check_exponent(p: float | int) -> None:
-    """Raises InputError unless 1 ≤ p ≤ 1,000 (below 1 the loss is not convex in the readoff)."""
+    """Raise InputError unless 1 ≤ p ≤ 1,000 (below 1 the loss is not convex in the readoff)."""
     if not 1 <= p <= 1000:
         raise InputError(
             f"p = {p:g}: the exponent of the loss must be a number from 1 to 1,000; a minimax readoff is what p → ∞ leads to"
         )
 
 
-def _largest(errors: Tensor) -> float:
-    """Largest |error|, without a table of absolute values; NaN if there is one."""
-    low, high = torch.aminmax(errors)
-    return max(-float(low), float(high), 0.0)
-
-
-def _float_power(base: float, exponent: float | int) -> float:
-    """base^exponent, infinite where Python would raise OverflowError."""
-    try:
-        return float(base**exponent)
-    except OverflowError:
-        return float("inf")
-
-
-def signed_power(base: Float[Tensor, "*shape"], exponent: float | int, out: Tensor) -> Float[Tensor, "*shape"]:
-    """sign(base) |base|^exponent into `out`; whole exponents up to 64 by squaring and multiplying, far faster than pow."""
-    whole = int(exponent)
-    if exponent != whole or whole > 64:
-        return torch.abs(base, out=out).pow_(exponent).copysign_(base)
-    if whole == 0:
-        return torch.sign(base, out=out)
-    # From the highest bit down: square, and multiply where the bit is set.
-    power = base
-    for bit in f"{whole:b}"[1:]:
-        power = torch.mul(power, power, out=out)
-        if bit == "1":
-            out.mul_(base)
-    if power is base:
-        return out.copy_(base)
-    return out if whole % 2 else out.copysign_(base)
-
-
 @dataclass(frozen=True)
-class LpLoss:
-    """One weighted L_p loss; the exponent may differ from step to step, the weights do not."""
+class LossValue:
+    """A loss and the largest |error| behind it: numbers, or tensors that nobody has waited for yet."""
 
-    p: float | int
-    """Exponent, any real number ≥ 1."""
-    root: bool = True
-    """Whether the p-th root of the mean is taken."""
-    apart: bool = False
-    """Whether ones and zeros are averaged apart."""
-    ones: float | int = 1.0
-    """λ_1, the weight on the ones' own average when averaged apart (λ_0 is 1)."""
-
-    def __post_init__(self) -> None:
-        check_exponent(self.p)
-
-    def sums(
-        self,
-        errors: Float[Tensor, "batch outputs"],
-        targets: Float[Tensor, "batch outputs"],
-        weights: Float[Tensor, "batch outputs"],
-    ) -> LossSums:
-        """The sums over one block of inputs from which the loss over all blocks is made. `weights` is P(x)·w_c."""
-        units = self._units(errors, targets)
-        return self._sums(errors, targets, weights, self._slopes(errors, targets, weights, units), units)
-
-    def value(self, sums: LossSums) -> float:
-        """The loss, from the sums over all inputs."""
-        return sum((share * self._mean(sums, v) for v, share in self._shares(sums)), 0.0)
-
-    def gradient(
-        self,
-        errors: Float[Tensor, "batch outputs"],
-        targets: Float[Tensor, "batch outputs"],
-        weights: Float[Tensor, "batch outputs"],
-        sums: LossSums,
-    ) -> Float[Tensor, "batch outputs"]:
-        """Derivative of the loss with respect to one block's outputs, given the sums over all inputs."""
-        return self._scale(self._slopes(errors, targets, weights, sums.units), targets, sums)
-
-    def sums_and_gradient(
-        self,
-        errors: Float[Tensor, "batch outputs"],
-        targets: Float[Tensor, "batch outputs"],
-        weights: Float[Tensor, "batch outputs"],
-    ) -> tuple[LossSums, Float[Tensor, "batch outputs"]]:
-        """Both at once, for a block that holds all inputs: errors are raised to a power once instead of twice."""
-        units = self._units(errors, targets)
-        slopes = self._slopes(errors, targets, weights, units)
-        sums = self._sums(errors, targets, weights, slopes, units)
-        return sums, self._scale(slopes, targets, sums)
-
-    def _units(self, errors: Tensor, targets: Tensor) -> tuple[float, float]:
-        """What errors at zeros and at ones are divided by: the largest of all, or of each group when averaged apart."""
-        if not self.apart:
-            return (_largest(errors),) * 2
-        at_ones = errors * targets
-        return _largest(errors - at_ones), _largest(at_ones)
-
-    def _slopes(self, errors: Tensor, targets: Tensor, weights: Tensor, units: tuple[float, float]) -> Tensor:
-        """P w sign(e) (|e|/unit)^(p − 1): the gradient but for a factor; times e/unit, the powers."""
-        zeros, ones = (1 / unit if unit else 1.0 for unit in units)
-        scaled = errors * (zeros + (ones - zeros) * targets if self.apart else zeros)
-        return signed_power(scaled, self.p - 1, torch.empty_like(errors)).mul_(weights)
-
-    def _sums(
-        self, errors: Tensor, targets: Tensor, weights: Tensor, slopes: Tensor, units: tuple[float, float]
-    ) -> LossSums:
-        # Sums of each row in the errors' own precision, their sum in float64: short enough to lose nothing that counts.
-        if not self.apart:
-            total = float(torch.linalg.vecdot(slopes, errors).double().sum()) / (units[0] or 1.0)
-            return LossSums(units, (total, 0.0), (float(targets.shape[1]), 1.0))
-        powers, mass = [], []
-        for unit, on in zip(units, (1 - targets, targets), strict=True):
-            powers.append(float(torch.linalg.vecdot(slopes * on, errors).double().sum()) / (unit or 1.0))
-            mass.append(float(torch.linalg.vecdot(weights, on).double().sum()))
-        return LossSums(units, (powers[0], powers[1]), (mass[0], mass[1]))
-
-    def factors(self, sums: LossSums) -> tuple[float, float]:
-        """What turns P w sign(e) (|e|/unit)^(p − 1) into the loss's derivative, at zeros and at ones (one number if together)."""
-        # d/do of S_v^(1/p) is S_v^(1/p − 1) · slope / N_v; without the root, p · slope / N_v.
-        factor = [0.0, 0.0]
-        for v, share in self._shares(sums):
-            mean = sums.powers[v] / sums.mass[v]
-            outer = mean ** (1 / self.p - 1) if self.root else self.p * _float_power(sums.units[v], self.p - 1)
-            factor[v] = share * outer / sums.mass[v]
-        return (factor[0], factor[1]) if self.apart else (factor[0], factor[0])
-
-    def _scale(self, slopes: Tensor, targets: Tensor, sums: LossSums) -> Tensor:
-        zeros, ones = self.factors(sums)
-        return slopes.mul_(zeros + (ones - zeros) * targets if self.apart else zeros)
-
-    def _shares(self, sums: LossSums) -> list[tuple[int, float]]:
-        shares = [(0, 1.0), (1, self.ones)] if self.apart else [(0, 1.0)]
-        return [(v, share) for v, share in shares if sums.mass[v] > 0 and sums.powers[v] != 0]
-
-    def _mean(self, sums: LossSums, v: int) -> float:
-        mean = sums.powers[v] / sums.mass[v]
-        return sums.units[v] * mean ** (1 / self.p) if self.root else _float_power(sums.units[v], self.p) * mean
+    value: Float[Tensor, ""] | float
+    largest: Float[Tensor, ""] | float
 
 
-@dataclass(frozen=True)
-class LossSums:
-    """Sums of weighted powers over a block of inputs; `join` makes those over two blocks."""
+@dispatched
+def loss_and_gradients(
+    network: Network,
+    task: Task,
+    inputs: Inputs,
+    loss: Loss,
+    weights: Sequence[float],
+    sample: Int[Tensor, " chosen"] | None = None,
+    precise: bool = False,
+) -> LossValue:
+    """Add the loss's gradients to the network's parameters, and return the loss over the inputs given.
 
-    units: tuple[float, float]
-    """What errors at zeros and at ones were divided by before the power was taken: the largest, all or of each group."""
-    powers: tuple[float, float]
-    """Σ P w (|e|/unit)^p, over zeros and over ones when averaged apart, else (all, 0)."""
-    mass: tuple[float, float]
-    """What the powers are divided by: Σ P w over zeros and over ones when apart, else (number of outputs, 1)."""
+    `weights` are those of the cases. With a `sample` of outputs the loss is an unbiased estimate of that of all outputs: those in
+    the last case (for pairs: both features on), which are rare, are all counted, the others of the sample stand for those of
+    all; gradients in the readoff are then sparse. `precise` asks for the loss to the last digit of the parameters' precision
+    (a line search compares losses that hardly differ).
+    """
+    dtype = next(network.readoff.parameters()).dtype
+    blocks = list(inputs.blocks(max(1, BLOCK // task.n_outputs)))
 
-    @property
-    def largest(self) -> float:
-        """Largest |error|."""
-        return max(self.units)
+    def parts(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        x = inputs.dense(rows, dtype)
+        targets = task.targets(x)
+        shares = task.by_case(x, weights) * inputs.probabilities[rows, None].to(dtype)
+        if sample is not None:
+            stands_for = torch.zeros(task.n_outputs, dtype=dtype, device=x.device)
+            stands_for[sample] = task.n_outputs / len(sample)
+            last = task.cases(x) == len(task.case_labels) - 1
+            shares = shares * torch.where(last, 1, stands_for)
+        return network(x) - targets, targets, shares
 
-    def in_units(self, unit: float, p: float | int) -> LossSums:
-        """The same sums in one other unit; of the loss of errors that are all 0, the sums themselves."""
-        if not unit or not math.isfinite(unit):
-            return self
-        powers = [power * (old / unit) ** p for power, old in zip(self.powers, self.units, strict=True)]
-        return LossSums((unit, unit), (powers[0], powers[1]), self.mass)
-
-    def join(self, other: LossSums, p: float | int, apart: bool) -> LossSums:
-        """The sums over both blocks, in the larger one's units."""
-        units, powers = [], []
-        for mine, its, my_power, its_power in zip(self.units, other.units, self.powers, other.powers, strict=True):
-            unit = max(mine, its)
-            units.append(unit)
-            powers.append(my_power * (mine / unit) ** p + its_power * (its / unit) ** p if unit else 0.0)
-        mass = (self.mass[0] + other.mass[0], self.mass[1] + other.mass[1]) if apart else self.mass
-        return LossSums((units[0], units[1]), (powers[0], powers[1]), mass)
+    if len(blocks) == 1:
+        errors, targets, shares = parts(blocks[0])
+        units = loss.units(errors, targets)
+        value = loss(errors, targets, shares)
+        value.backward()
+    else:  # the loss is a function of sums over inputs: they must be known before any block can be differentiated
+        with torch.no_grad():
+            units = torch.stack([loss.units(*parts(rows)[:2]) for rows in blocks]).amax(0)
+            sums = torch.stack([loss.sums(*parts(rows), units) for rows in blocks]).sum(0)
+        sums.requires_grad_()
+        value = loss.value(sums, units, task.n_outputs)
+        (factors,) = torch.autograd.grad(value, sums)
+        for rows in blocks:
+            (factors @ loss.sums(*parts(rows), units)).backward()
+    if sample is not None:
+        for parameter in network.readoff.parameters():
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.to_sparse(1)
+    return LossValue(value.detach(), units.amax())

@@ -21,5 +21,5 @@ class Network(nn.Module):
         self.readoff = readoff
 
     def forward(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Float[Tensor, "batch outputs"]:
-        """Outputs of a slice, from inputs."""
+        """Return the outputs of a slice."""
         return self.readoff(self.layer(x), outputs)

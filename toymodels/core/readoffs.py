@@ -1,12 +1,24 @@
-"""The readoff every method ends in: one row of weights and one offset per output."""
+"""Readoffs: what reads a task's outputs off the activations.
+
+A readoff is any module that takes activations (batch, width) and a slice of outputs; every method here ends in a linear one.
+A method is a member of `READOFFS`: a function that is asked for by layer, task and inputs, and returns a readoff or, with a
+certificate or other numbers of its own, a `Fitted`.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from toymodels.core.tasks import ALL
+from toymodels.core.features import Inputs
+from toymodels.core.layers import LayerMember
+from toymodels.core.tasks import ALL, Task
+from toymodels.registry import Member, Registry
 
 
 class LinearReadoff(nn.Module):
@@ -22,7 +34,7 @@ class LinearReadoff(nn.Module):
 
     @classmethod
     def constant(cls, n_outputs: int, width: int, value: float = 0.0) -> LinearReadoff:
-        """A readoff that ignores the activations and predicts one value: 0 is where training starts, 1/2 a baseline."""
+        """Make a readoff that ignores the activations and predicts one value: 0 is where training starts, 1/2 a baseline."""
         return cls(torch.zeros(n_outputs, width), torch.full((n_outputs,), value))
 
     @property
@@ -31,5 +43,73 @@ class LinearReadoff(nn.Module):
         return self.weight.shape[0]
 
     def forward(self, a: Float[Tensor, "batch neurons"], outputs: slice = ALL) -> Float[Tensor, "batch outputs"]:
-        """Outputs of a slice, from activations, in the readoff's own precision (fitted readoffs are float64)."""
+        """Return the outputs of a slice, in the readoff's own precision (fitted readoffs are float64)."""
         return nn.functional.linear(a.to(self.weight.dtype), self.weight[outputs], self.bias[outputs])
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A readoff, and what its method knows of it beyond its errors."""
+
+    readoff: nn.Module
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    """Stored beside the network, such as certificates."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Columns of its row, such as {"proved": True}."""
+    output_worst: Float[Tensor, " outputs"] | None = None
+    """Largest |error| of each output over all inputs, where the method measured it: it counts before a sample's."""
+    task: Task | None = None
+    """What it was fitted to and is measured against, if that is another task than the row's (random labels)."""
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A first layer and a task that a readoff may apply to, before either is made."""
+
+    layer: LayerMember
+    task: Task
+    closed_forms: frozenset[str]
+    """The closed forms that hold for the layer."""
+    embedded: bool
+    """Whether features are embedded in front of the layer: then a weight is no weight on a feature."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadoffMember(Member):
+    """A readoff by name: `function` fits it, from what it asks for.
+
+    Offered: layer, task, inputs (a sample of its own where there are too many), every_input (all, or InputError), features, m, d,
+    s, seed, layer_seed (of the layer's weights), width, trained_readoff, own_readoff, progress, processes.
+    """
+
+    applies: Callable[[Combination], bool] = lambda combination: True
+    """Whether it says something about a first layer and task; a row is made where it does."""
+    sampled: bool = False
+    """Whether it is found for a sample of the outputs only, where they are more than `minimax_pairs`."""
+    needs: Literal["sample", "every input"] = "sample"
+    """"every input": features must be few enough to list all inputs; with real values it holds for a stated sample."""
+    kept: bool = True
+    """Whether the record stores its network."""
+    default: bool = False
+    """Whether a comparison has it unless others are named."""
+    note: Callable[..., str] | None = None
+    """A sentence below the table, from what it asks for of s, inputs, tasks, layers, embedded."""
+
+
+READOFFS = Registry(
+    "readoff", ReadoffMember, "toymodels.core.least_squares", "toymodels.core.minimax", "toymodels.readoffs"
+)
+"""Readoffs by name."""
+
+
+def as_fitted(result: Fitted | nn.Module) -> Fitted:
+    """Wrap a bare readoff."""
+    return result if isinstance(result, Fitted) else Fitted(result)
+
+
+def fit_readoff(name: str, layer: nn.Module, task: Task, inputs: Inputs, **offered: Any) -> Fitted:
+    """Fit a readoff by name, with knobs if it has some. Raises InputError for an unknown one, or as its method does."""
+    member, knobs = READOFFS.named(name)
+    return as_fitted(
+        member.call({"layer": layer, "task": task, "inputs": inputs, "every_input": inputs, **offered}, knobs)
+    )

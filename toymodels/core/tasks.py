@@ -1,216 +1,274 @@
-"""Tasks: which boolean functions of the features are to be read off.
+"""Tasks: which functions of the features are to be read off.
 
-A task divides every (input, output) into a few *cases* (for a pair of features: 00, 01, 10, 11) and says which value
-belongs to each case. Targets and loss weights are both "a value by case".
+A task has one target for each input and output, any real number. It also divides every (input, output) into a few *cases* by
+which of the features that the output reads are active (for a pair: 00, 01, 10, 11), and names *groups* of cases: errors are
+told apart by them, and a loss may weigh them. Where the target depends on the case alone, as for every boolean gate, `truth`
+holds it.
 """
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from toymodels.core.features import SparseFeatures
-from toymodels.errors import InputError
-from toymodels.theory.gates import Gate, bilinear
+from toymodels.core.features import Features
+from toymodels.errors import InputError, check_whole
+from toymodels.registry import Member, Registry, parse_call
+from toymodels.theory.gates import CASE_NAMES, GATE_NAMES, Gate, bilinear
 
 ALL = slice(None)
-_FEW = 64
-"""Inputs up to which two gathers cost less than a pass feature by feature."""
 
 
 class Task(ABC):
-    """A list of boolean functions. A subclass sets the fields below and says the case of each input and output."""
+    """A list of functions. A subclass sets the fields below and says the case and the target of each input and output."""
 
     m: int
     """Number of features the task reads."""
     n_outputs: int
     """Number of functions computed at once."""
-    truth: tuple[int, ...]
-    """The target in each case, 0 or 1."""
     name: str
-    """For tables."""
+    """For tables, and for the registry where it has the task."""
+    case_names: tuple[str, ...] = ()
+    """The cases, in the order of their numbers; default: numbers where there is `truth`, else inactive and active."""
+    truth: tuple[int, ...] | None = None
+    """The target in each case, 0 or 1; None where the target is not a function of the case."""
 
     @abstractmethod
     def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
-        """The case, 0 … len(truth) − 1, of each input and each output of a slice."""
+        """Return the case, 0 … number of cases − 1, of each input and each output of a slice."""
+
+    def targets(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Float[Tensor, "batch outputs"]:
+        """Return the value of each function of a slice. A task with `truth` has it already."""
+        if self.truth is None:
+            raise NotImplementedError(f"the task {self.name} has neither truth nor targets")
+        return self.by_case(x, self.truth, outputs)
+
+    @property
+    def case_labels(self) -> tuple[str, ...]:
+        """The names of all cases."""
+        return self.case_names or (
+            ("inactive", "active") if self.truth is None else tuple(map(str, range(len(self.truth))))
+        )
+
+    @property
+    def groups(self) -> Mapping[str, tuple[int, ...]]:
+        """The named groups of cases whose errors stand in tables: zeros and ones by target, or each case by its name."""
+        if self.truth is None:
+            return {name: (case,) for case, name in enumerate(self.case_labels)}
+        by_value = {value: tuple(case for case, v in enumerate(self.truth) if v == value) for value in (0, 1)}
+        return {"zeros": by_value[0], "ones": by_value[1]}
 
     def by_case(
         self, x: Float[Tensor, "batch m"], values: Sequence[float] | Sequence[int], outputs: slice = ALL
     ) -> Float[Tensor, "batch outputs"]:
-        """values[case] for each input and each output of a slice, in x's dtype."""
+        """Return values[case] for each input and each output of a slice, in x's dtype."""
         return torch.tensor(values, dtype=x.dtype, device=x.device)[self.cases(x, outputs)]
 
-    def targets(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Float[Tensor, "batch outputs"]:
-        """The value, 0 or 1, of each function of a slice."""
-        return self.by_case(x, self.truth, outputs)
-
-    def case_probabilities(self, features: SparseFeatures) -> tuple[float, ...]:
-        """Probability of each case, averaged over outputs: counted on up to 20,000 inputs unless a subclass knows better."""
+    def case_probabilities(self, features: Features) -> tuple[float, ...]:
+        """Return the probability of each case, averaged over outputs: counted on all inputs, or on 20,000 sampled ones."""
         inputs = features.enumerate() if features.n_inputs <= 20_000 else features.sampled(20_000, seed=0)
-        counts = torch.zeros(len(self.truth), dtype=torch.float64)
+        counts = torch.zeros(len(self.case_labels), dtype=torch.float64)
         for rows in inputs.blocks(max(1, 2**22 // self.n_outputs)):
             weight = inputs.probabilities[rows, None].expand(-1, self.n_outputs).reshape(-1)
-            counts += torch.bincount(self.cases(inputs.dense(rows)).reshape(-1), weight, len(self.truth))
+            counts += torch.bincount(self.cases(inputs.dense(rows)).reshape(-1), weight, len(self.case_labels))
         return tuple((counts / counts.sum()).tolist())
+
+    def subset(self, chosen: Int[Tensor, " chosen"]) -> Task:
+        """Return the same functions at some of the outputs, given by their positions."""
+        return Subset(self, chosen)
+
+    def sample(self, n: int, seed: int) -> Task:
+        """Return n outputs drawn at random from this seed, in their order; the task itself if it has no more."""
+        if n >= self.n_outputs:
+            return self
+        order = torch.randperm(self.n_outputs, generator=torch.Generator().manual_seed(seed))
+        return self.subset(order[:n].sort().values)
+
+    def stored(self) -> dict[str, Tensor]:
+        """Return what a record must keep to make the task again, beside its name and m; `restore` takes it back."""
+        return {}
+
+
+class Subset(Task):
+    """Some of the outputs of any task."""
+
+    def __init__(self, whole: Task, chosen: Int[Tensor, " chosen"]):
+        """Raises InputError for an empty choice."""
+        if not len(chosen):
+            raise InputError(f"no output of the task {whole.name} is chosen: name at least one")
+        self.whole, self.chosen = whole, chosen
+        self.m, self.n_outputs, self.name = whole.m, len(chosen), whole.name
+        self.case_names, self.truth = whole.case_names, whole.truth
+
+    @property
+    def groups(self) -> Mapping[str, tuple[int, ...]]:
+        """The groups of the whole task."""
+        return self.whole.groups
+
+    def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
+        """Return the cases at the chosen outputs."""
+        return self.whole.cases(x)[:, self.chosen[outputs].to(x.device)]
+
+    def targets(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Float[Tensor, "batch outputs"]:
+        """Return the targets at the chosen outputs."""
+        return self.whole.targets(x)[:, self.chosen[outputs].to(x.device)]
+
+    def subset(self, chosen: Int[Tensor, " chosen"]) -> Task:
+        """Return fewer of the outputs."""
+        return Subset(self.whole, self.chosen[chosen])
+
+    def stored(self) -> dict[str, Tensor]:
+        """Return what the whole task keeps, and the chosen outputs."""
+        return {**self.whole.stored(), "chosen": self.chosen}
 
 
 class PairTask(Task):
     """One two-input gate on many pairs of features: U-AND, U-XOR, …
 
-    Cases are 2·x_k + x_l, that is 00, 01, 10, 11.
+    Cases are 2·[x_k active] + [x_l active], that is 00, 01, 10, 11. Features with real values count as active or not.
     """
 
+    case_names = CASE_NAMES
+
     def __init__(self, m: int, gate: Gate | str, pairs: Int[Tensor, "pairs 2"] | Sequence[Sequence[int]] | None = None):
-        """All pairs k < l of m features, or a chosen list of ordered pairs (k, l) with k ≠ l.
+        """Take all pairs k < l of m features, or a chosen list of ordered pairs (k, l) with k ≠ l.
 
         The order within a pair counts for gates such as "first" or "first_implies_second".
 
         Raises InputError for m < 2, an unknown gate, an empty list, an index out of range or a pair with k = l.
         """
-        if m < 2:
-            raise InputError(f"m = {m} features: pairs need at least 2")
-        self.m = m
         self.gate = Gate.parse(gate) if isinstance(gate, str) else gate
-        self.truth = self.gate.truth
-        self.name = self.gate.name
-        if pairs is None:
-            table = torch.triu_indices(m, m, offset=1).T.contiguous()
-        else:
-            table = torch.as_tensor(pairs, dtype=torch.int64).reshape(-1, 2)
-            _check_pairs(table, m)
+        self.truth: tuple[int, ...] = self.gate.truth
+        self.m, self.name = m, self.gate.name
         self.all_pairs = pairs is None
-        self.pairs = table
-        self.n_outputs = len(table)
+        self.pairs = feature_pairs(m, pairs)
+        self.n_outputs = len(self.pairs)
 
     def subset(self, chosen: Int[Tensor, " chosen"]) -> PairTask:
-        """The same gate on some of the pairs, given by their positions."""
+        """Return the same gate on some of the pairs, given by their positions."""
         return PairTask(self.m, self.gate, self.pairs[chosen])
 
     def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
-        """2·x_k + x_l."""
-        first, second = self._columns(x, outputs)
-        return (2 * first + second).long()
+        """Return 2·[x_k active] + [x_l active]."""
+        return pair_cases(x, self.pairs[outputs])
 
     def by_case(
         self, x: Float[Tensor, "batch m"], values: Sequence[float] | Sequence[int], outputs: slice = ALL
     ) -> Float[Tensor, "batch outputs"]:
-        """values[case], as the bilinear function α + β·x_k + γ·x_l + δ·x_k·x_l (two gathers, no table of cases)."""
+        """Return values[case], as the bilinear function α + β·a_k + γ·a_l + δ·a_k·a_l of the features' activity a."""
         alpha, beta, gamma, delta = bilinear(values)
-        if self.all_pairs and outputs == ALL and len(x) > _FEW:
-            return self._by_case_all(x, alpha, beta, gamma, delta)
-        first, second = self._columns(x, outputs)
+        pairs = self.pairs[outputs].to(x.device)
+        active = (x != 0).to(x.dtype)
+        first, second = active.index_select(1, pairs[:, 0]), active.index_select(1, pairs[:, 1])
         result = (first * delta).add_(gamma).mul_(second) if delta else second * gamma
         if beta:
             result.add_(first, alpha=beta)
         return result.add_(alpha) if alpha else result
 
-    def _by_case_all(
-        self, x: Float[Tensor, "batch m"], alpha: float, beta: float, gamma: float, delta: float
-    ) -> Float[Tensor, "batch outputs"]:
-        """All pairs, feature by feature: the pairs (k, ·) stand side by side, so no gather is needed."""
-        result = x.new_empty(len(x), self.n_outputs)
-        start = 0
-        for k in range(self.m - 1):
-            end = start + self.m - 1 - k
-            first = x[:, k : k + 1]
-            torch.addcmul(alpha + beta * first, gamma + delta * first, x[:, k + 1 :], out=result[:, start:end])
-            start = end
-        return result
+    def case_probabilities(self, features: Features) -> tuple[float, ...]:
+        """Return them exactly where the features are exchangeable: the same for every pair."""
+        return features.case_probabilities() or super().case_probabilities(features)
 
-    def rows_by_case(
-        self, columns: Float[Tensor, "m batch"], values: Sequence[float] | Sequence[int]
-    ) -> Callable[[slice, Tensor], Tensor]:
-        """A function that writes `by_case` of a slice of outputs, transposed, an output a row, into a buffer and returns it.
-
-        `columns` are the inputs, transposed: with a feature's values side by side in memory, a row is made of whole rows.
-        """
-        alpha, beta, gamma, delta = bilinear(values)
-        constant, slope = alpha + beta * columns, gamma + delta * columns
-
-        def chosen(outputs: slice, out: Tensor) -> Tensor:
-            first, second = self.pairs[outputs].to(columns.device).T
-            return torch.addcmul(constant[first], slope[first], columns[second], out=out)
-
-        def all_pairs(outputs: slice, out: Tensor) -> Tensor:
-            row = 0
-            k, l = self.pairs[outputs.start].tolist()
-            while row < len(out):
-                size = min(self.m - l, len(out) - row)
-                torch.addcmul(constant[k], slope[k], columns[l : l + size], out=out[row : row + size])
-                row, k, l = row + size, k + 1, k + 2
-            return out
-
-        return all_pairs if self.all_pairs else chosen
-
-    def both_on(self, indices: Int[Tensor, "batch width"]) -> tuple[Int[Tensor, " on"], Int[Tensor, " on"]]:
-        """(row, output) of every output with both of its features on, from the active indices (padded with m).
-
-        Costs about batch·s². In the order of rows.
-        """
-        width = indices.shape[1]
-        one, other = torch.triu_indices(width, width, 1, device=indices.device)
-        on = (indices < self.m).T.contiguous()
-        rows, places = torch.nonzero((on.index_select(0, one) & on.index_select(0, other)).T, as_tuple=True)
-        a, b = indices[rows, one[places]], indices[rows, other[places]]
-        low, high = torch.minimum(a, b), torch.maximum(a, b)
-        if self.all_pairs:
-            return rows, low * (2 * self.m - low - 1) // 2 + high - low - 1
-        code, order = self._codes.to(indices.device)
-        # A list may name a pair twice: every place of an equal code is an output of its own.
-        wanted = low * self.m + high
-        start = torch.searchsorted(code, wanted)
-        times = torch.searchsorted(code, wanted, right=True) - start
-        rows, start = rows.repeat_interleave(times), start.repeat_interleave(times)
-        ends = times.cumsum(0)
-        step = torch.arange(len(rows), device=rows.device) - (ends - times).repeat_interleave(times)
-        return rows, order[start + step]
-
-    @functools.cached_property
-    def _codes(self) -> Int[Tensor, "2 pairs"]:
-        """Pairs as numbers that do not know their order, sorted, and the outputs in that order."""
-        return torch.stack((self.pairs.amin(1) * self.m + self.pairs.amax(1)).sort())
-
-    def case_probabilities(self, features: SparseFeatures) -> tuple[float, ...]:
-        """Exact: the same for every pair."""
-        return features.case_probabilities()
-
-    @functools.cached_property
-    def readers(self) -> tuple[Int[Tensor, "m readers"], Bool[Tensor, "m readers"]]:
-        """Outputs that read each feature, a row each filled up with n_outputs, and whether they read it first."""
-        outputs = torch.arange(self.n_outputs)
-        feature, order = torch.cat([self.pairs[:, 0], self.pairs[:, 1]]).sort(stable=True)
-        first = torch.cat([torch.ones_like(outputs), torch.zeros_like(outputs)])
-        table = ragged(feature, torch.cat([outputs, outputs])[order], self.m, self.n_outputs)
-        return table, ragged(feature, first[order], self.m, 0).bool()
-
-    def _columns(
-        self, x: Float[Tensor, "batch m"], outputs: slice
-    ) -> tuple[Float[Tensor, "batch outputs"], Float[Tensor, "batch outputs"]]:
-        pairs = self.pairs[outputs].to(x.device)
-        return x.index_select(1, pairs[:, 0]), x.index_select(1, pairs[:, 1])
+    def stored(self) -> dict[str, Tensor]:
+        """Return the pairs."""
+        return {"pairs": self.pairs}
 
 
-def ragged(
-    feature: Int[Tensor, " entries"], values: Int[Tensor, " entries"], m: int, padding: int
-) -> Int[Tensor, "m longest"]:
-    """Values listed by feature (sorted), a row for each, filled up."""
-    counts = torch.bincount(feature, minlength=m)
-    place = torch.arange(len(feature), device=feature.device) - (counts.cumsum(0) - counts)[feature]
-    longest = int(counts.max()) if len(feature) else 0
-    table = torch.full((m, max(1, longest)), padding, dtype=torch.int64, device=feature.device)
-    table[feature, place] = values
+def pair_cases(x: Float[Tensor, "batch m"], pairs: Int[Tensor, "pairs 2"]) -> Int[Tensor, "batch pairs"]:
+    """Return 2·[x_k active] + [x_l active] of each input and pair."""
+    active = (x != 0).long()
+    pairs = pairs.to(x.device)
+    return 2 * active.index_select(1, pairs[:, 0]) + active.index_select(1, pairs[:, 1])
+
+
+def feature_pairs(m: int, pairs: Int[Tensor, "pairs 2"] | Sequence[Sequence[int]] | None) -> Int[Tensor, "pairs 2"]:
+    """Return all pairs k < l of m features, or the list, checked.
+
+    Raises InputError for m < 2, an empty list, an index out of range or not a whole number, or a pair with k = l.
+    """
+    check_whole(m=m)
+    if m < 2:
+        raise InputError(f"m = {m} features: pairs need at least 2")
+    if pairs is None:
+        return torch.triu_indices(m, m, offset=1).T.contiguous()
+    try:
+        given = torch.as_tensor(pairs)
+        table = given.to(torch.int64).reshape(-1, 2)
+    except (ValueError, TypeError, RuntimeError):
+        table = given = torch.zeros(1)
+    if table.dtype == torch.float32 or not bool((table == given.reshape(-1, 2)).all()):
+        raise InputError(f"pairs = {pairs!r}: it must be a list of pairs of feature numbers, such as [[0, 1], [2, 5]]")
+    if len(table) == 0:
+        raise InputError("the list of pairs is empty: name at least one pair, or leave it out for all pairs")
+    for k, l in table[((table < 0) | (table >= m)).any(1)].tolist():
+        raise InputError(f"the pair ({k}, {l}) is out of range: features are numbered from 0 to m − 1 = {m - 1}")
+    for k, l in table[table[:, 0] == table[:, 1]].tolist():
+        raise InputError(f"the pair ({k}, {l}) has k = l: a pair needs two different features")
     return table
 
 
-def _check_pairs(pairs: Int[Tensor, "pairs 2"], m: int) -> None:
-    if len(pairs) == 0:
-        raise InputError("the list of pairs is empty: name at least one pair, or leave it out for all pairs")
-    for k, l in pairs[((pairs < 0) | (pairs >= m)).any(1)].tolist():
-        raise InputError(f"the pair ({k}, {l}) is out of range: features are numbered from 0 to m − 1 = {m - 1}")
-    for k, l in pairs[pairs[:, 0] == pairs[:, 1]].tolist():
-        raise InputError(f"the pair ({k}, {l}) has k = l: a pair needs two different features")
+@dataclass(frozen=True, kw_only=True)
+class TaskMember(Member):
+    """A task by name: `function` makes it from m, and from pairs, seed or what it stored in a record where it asks for them."""
+
+    @property
+    def pairwise(self) -> bool:
+        """Whether the setting `pairs` chooses among its outputs."""
+        return "pairs" in self.parameters
+
+
+TASKS = Registry("task", TaskMember, "toymodels.tasks")
+"""Tasks by name. A member makes a `Task` from what it asks for: m, pairs (the setting, or None for all), seed, and by name what
+its `stored()` returned, which is None when it is made for the first time."""
+
+
+def _gate(name: str) -> None:
+    def make(m: int, pairs: Any) -> PairTask:
+        return PairTask(m, name, pairs)
+
+    make.__doc__ = f"Compute the gate {name} of pairs of features, with the truth table {Gate.parse(name).digits}."
+    make.__qualname__ = f"gate_{name}"
+    TASKS(name, order=0 if name in ("and", "xor", "or") else 1)(make)
+
+
+for _name in GATE_NAMES:
+    _gate(_name)
+
+
+def task_name(text: str) -> str:
+    """Return the one name of a task: of a gate written as a truth table or "U-AND", of a call with its knobs in order.
+
+    Raises InputError for an unknown task or knob.
+    """
+    return TASKS.canonical(Gate.alias(text))
+
+
+def make_task(
+    text: str,
+    m: int,
+    pairs: Sequence[Sequence[int]] | Int[Tensor, "pairs 2"] | None = None,
+    seed: int = 0,
+    stored: Mapping[str, Tensor] | None = None,
+) -> Task:
+    """Make a task by name; `seed` draws what is random in it, `stored` is what a record has kept of it.
+
+    Raises InputError for an unknown task, pairs of a task that reads none, or sizes that do not fit.
+    """
+    member, knobs = TASKS.named(Gate.alias(text))
+    if pairs is not None and not member.pairwise:
+        raise InputError(f"the task {member.name} is not one on pairs of features: leave pairs out")
+    kept = dict.fromkeys((name for name in member.parameters if name not in member.knobs), None) | dict(stored or {})
+    task: Task = member.call(
+        {**kept, "m": m, "seed": seed, "pairs": kept.get("pairs", None) if stored else pairs}, knobs
+    )
+    if parse_call(task.name)[0] != member.name or "(" not in task.name:  # one that names its own knobs does so for good
+        task.name = TASKS.canonical(Gate.alias(text))
+    if stored is None or "chosen" not in stored:
+        return task
+    return task.subset(stored["chosen"])

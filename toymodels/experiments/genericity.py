@@ -1,46 +1,29 @@
-"""What the rows of a comparison say together: means over seeds, and the ratio of frozen to trained errors."""
+"""Answer the question of genericity: the ratio of frozen to trained errors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from toymodels.experiments.bench import FIGURES, Row
+from toymodels.core.tasks import Task
+from toymodels.experiments.compare import CompareConfig
+from toymodels.experiments.registry import Row
+from toymodels.runs.metrics import metric_columns
+from toymodels.runs.text import aggregate
 from toymodels.theory.statistics import mean_interval
 
 
-def aggregate(rows: Sequence[Row]) -> list[Row]:
-    """One row per (task, layer, readoff): means over seeds, with the half-width of their 95 % t interval and each seed's figures.
-
-    `proved` says whether the certificates of every seed hold; `seconds` is the mean.
-    """
-    groups: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row["task"], row["layer"], row["readoff"]), []).append(row)
-    table = []
-    for members in groups.values():
-        first = {key: value for key, value in members[0].items() if key not in ("seed", "evaluation", *FIGURES)}
-        for figure in FIGURES:
-            first[figure], first[f"{figure}_interval"] = mean_interval([row[figure] for row in members])
-        if "proved" in first:
-            first["proved"] = all(row["proved"] for row in members)
-        first["seeds"] = [row["seed"] for row in members]
-        first["by_seed"] = [{key: row[key] for key in ("seed", *FIGURES)} for row in members]
-        table.append(first)
-    return table
-
-
 def genericity(rows: Sequence[Row], frozen_layer: str) -> dict[str, Any]:
-    """For each task, worst errors of the frozen layer over those of the trained one, both by minimax readoffs.
+    """Compare, for each task, worst errors of the frozen layer with those of the trained one, both by minimax readoffs.
 
     Per seed the ratio of the two worst errors over all sampled pairs, and the ratios pair by pair (the same pairs).
     """
     answer = {}
     for task in dict.fromkeys(row["task"] for row in rows):
         worst = {
-            (row["layer"], row["seed"]): np.array(row["evaluation"]["output_worst"])
+            (row["first_layer"], row["seed"]): np.array(row["evaluation"]["output_worst"])
             for row in rows
             if row["task"] == task and row["readoff"] == "minimax"
         }
@@ -60,14 +43,41 @@ def genericity(rows: Sequence[Row], frozen_layer: str) -> dict[str, Any]:
     return answer
 
 
-def summary(result: dict[str, Any]) -> dict[str, Any]:
-    """The figures by which sweeps compare runs: {"and/trained/minimax": {"worst_error": …}, …, "genericity": {"and": …}}."""
-    rows = {f"{row['task']}/{row['layer']}/{row['readoff']}": {k: row[k] for k in FIGURES} for row in result["rows"]}
-    return {**rows, "genericity": {task: answer["ratio"] for task, answer in result["genericity"].items()}}
+def summary(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers by which sweeps compare runs: {"and/trained/minimax": {…}, …, "genericity": {"and": …}}."""
+    rows = {
+        f"{row['task']}/{row['first_layer']}/{row['readoff']}": {name: row[name] for name in metric_columns([row])}
+        for row in aggregate(content["rows"])
+    }
+    return {**rows, "genericity": {task: answer["ratio"] for task, answer in content["genericity"].items()}}
+
+
+def summary_names(config: CompareConfig) -> list[str]:
+    """Return the names of these numbers, from the configuration alone."""
+    names = []
+    for task in config.tasks():
+        for layer in config.rows():
+            for readoff in config.readoffs_of(layer, task):
+                names += [f"{task.name}/{layer}/{readoff}.{name}" for name in metric_names(task)]
+        if "minimax" in (config.readoffs or ("minimax",)) and {config.frozen_layer, "trained"} <= set(config.rows()):
+            names.append(f"genericity.{task.name}")
+    return names
+
+
+def metric_names(task: Task) -> list[str]:
+    """Return the metrics of a task's rows."""
+    return [
+        "worst_error",
+        "mean_worst_error",
+        "rms",
+        *(f"rms_{name}" for name in task.groups),
+        "within_quarter",
+        "seconds",
+    ]
 
 
 def _ratios(frozen: Sequence[np.ndarray], trained: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Ratios of worst errors, each seed's and each pair's; None where the trained layer reads a target exactly."""
+    """Return ratios of worst errors, each seed's and each pair's; None where the trained layer reads a target exactly."""
     names = ("ratio", "ratio_interval", "ratio_by_seed", "pair_ratio_mean", "pair_ratio_min", "pair_ratio_max")
     # What a certificate proves is proved to 1e-6: below, a ratio would compare rounding errors.
     if min(t.min() for t in trained) <= 1e-6:

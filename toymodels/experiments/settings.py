@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from toymodels.core.layers import LAYERS
-from toymodels.core.tasks import PairTask
-from toymodels.core.training import TrainingSettings
+from toymodels.core.settings import TrainingSettings
 from toymodels.errors import InputError
-from toymodels.layers import CONSTRUCTIONS
-from toymodels.layers.construction import Request
-from toymodels.layers.null_models import CONTROLS
-from toymodels.runs.config import ProblemSettings, RunSettings
+from toymodels.runs.settings import ProblemSettings, RunSettings
+
+if TYPE_CHECKING:
+    from toymodels.core.layers import LayerMember
+    from toymodels.core.tasks import Task
 
 _MOST_WEIGHTS = 10**10
 """Of a readoff: 40 GB, before its gradient and the optimiser's memory of it."""
-
-
-def check_layer(name: str) -> None:
-    """Raises InputError for an unknown first layer, and for one that is made from a trained layer."""
-    if name in CONTROLS:
-        raise InputError(
-            f"{name} is a control made from the trained layer: name it in layers of compare, beside trained"
-        )
-    if name not in LAYERS and name not in CONSTRUCTIONS:
-        known, more = ", ".join([*LAYERS, *CONSTRUCTIONS]), ", ".join(["trained", *CONTROLS, "all"])
-        raise InputError(f"unknown first layer {name!r}: choose one of {known} (and, in layers of compare, {more})")
 
 
 @dataclass(frozen=True)
@@ -34,53 +23,77 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
     """A problem, how networks are trained on it, and how the run is done."""
 
     layer: str = "gaussian"
-    """Where a first layer starts: gaussian (N(0,1), bias 0), kaiming (uniform in ±1/√m), a construction, or your own."""
-
-    layer_scale: int | float = 1.0
-    """Standard deviation of the weights of a gaussian layer, from 1e-6 to 1e6."""
-    layer_bias: int | float = 0.0
-    """Every bias of a gaussian layer."""
-    layer_p: int | float | str | None = None
-    """Share of weights that are not 0 in bernoulli and ternary layers, in (0, 1], or asymptotic (ln²(m)/√d, bernoulli only);
-    default, or best: the one of least predicted error for AND."""
+    """Where a first layer starts: gaussian (N(0,1), bias 0), kaiming (uniform in ±1/√m), a construction, or your own. Knobs
+    stand behind the name: "gaussian(scale=0.5, bias=-1)", "bernoulli(p=0.3)"."""
+    knobs: dict[str, int | float | str] = field(default_factory=dict)
+    """Knobs of all first layers that have them, as in: p 0.3 (in sweeps, records and tables: layer_p)."""
 
     def __post_init__(self) -> None:
+        from toymodels.core.layers import LAYERS
+        from toymodels.core.tasks import TASKS
+        from toymodels.theory.gates import Gate
+
         ProblemSettings.__post_init__(self)
         TrainingSettings.__post_init__(self)
         RunSettings.__post_init__(self)
-        if self.layer_p == "best":
-            object.__setattr__(self, "layer_p", None)
-        names = self.first_layers()
-        for name in names:
-            check_layer(name)
-            if name in CONSTRUCTIONS:
-                if self.activation != "relu":
-                    raise InputError(f"the construction {name} has an activation of its own: leave activation at relu")
-                CONSTRUCTIONS[name].check(self.m, self.d, self.layer_p)
-        if self.layer_p is not None and not any(name in CONSTRUCTIONS and CONSTRUCTIONS[name].uses_p for name in names):
-            raise InputError("layer_p is for bernoulli and ternary layers, and there is none here: leave it out")
-        if not 1e-6 <= self.layer_scale <= 1e6 or not math.isfinite(self.layer_bias):
-            raise InputError(
-                f"layer_scale = {self.layer_scale:g}, layer_bias = {self.layer_bias:g}: the scale must be from 1e-6 to 1e6 "
-                "and the bias a finite one"
-            )
-        if (self.layer_scale, self.layer_bias) != (1, 0) and "gaussian" not in names:
-            raise InputError(
-                "layer_scale and layer_bias are for gaussian layers, and there is none here: leave them out"
-            )
-        outputs = math.comb(self.m, 2) if self.pairs is None else len(self.pairs)
+        pairwise = any(TASKS.named(Gate.alias(name))[0].pairwise for name in self.task_names())
+        outputs = len(self.pairs) if self.pairs is not None else math.comb(self.m, 2) if pairwise else 0
         if outputs * self.d > _MOST_WEIGHTS:
             raise InputError(
                 f"a readoff of {outputs:,} pairs from {self.d:,} neurons has {outputs * self.d:.1e} weights, more than "
                 f"{_MOST_WEIGHTS:.0e}: take fewer features or neurons, or name pairs"
             )
-        for name in ("layer_scale", "layer_bias"):
-            object.__setattr__(self, name, float(getattr(self, name)))
+        layers = [LAYERS.named(name, self.knobs) for name in self.first_layers()]
+        for name, (member, knobs) in zip(self.first_layers(), layers, strict=True):
+            self._check_layer(name, member)
+            for task in self.tasks():
+                if member.fits(task):
+                    member.aside(member.check, self.offered(member, task, 0), knobs)
+        for knob, value in self.knobs.items():
+            having = [member for member in LAYERS.values() if knob in member.knobs]
+            if not having:
+                known = dict.fromkeys(knob for member in LAYERS.values() for knob in member.knobs)
+                raise InputError(f"no first layer has a knob {knob!r}: the knobs are {', '.join(known)}")
+            if not any(knob in member.knobs for member, _ in layers):
+                names = " and ".join(member.name for member in having)
+                raise InputError(f"layer_{knob} is for {names} layers, and there is none here: leave it out")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"layer_{knob} = {value:g}: it must be a finite number")
+        # A knob at its default does nothing, and must give the same record as one that is left out.
+        said = {k: v for k, v in self.knobs.items() if any(m.knobs.get(k, v) != v for m, _ in layers)}
+        object.__setattr__(self, "knobs", said)
+        object.__setattr__(self, "layer", LAYERS.canonical(self.layer))
+
+    def _check_layer(self, name: str, member: LayerMember) -> None:
+        if member.role in ("null", "trained"):
+            raise InputError(
+                f"{name} is made from the trained layer: name it in layers of compare, beside trained, not as a start"
+            )
+        own = member.own_activation and member.role not in ("none", "trained", "null")
+        if own and self.activation != "relu":
+            raise InputError(f"the first layer {name} has an activation of its own: leave activation at relu")
 
     def first_layers(self) -> tuple[str, ...]:
-        """The names of all first layers that the run draws."""
+        """Return the names of all first layers that the run draws."""
         return (self.layer,)
 
-    def request(self, task: PairTask, seed: int) -> Request:
-        """What a construction is asked for: these sizes, readoffs for s active features."""
-        return Request(self.m, self.d, max(2, round(self.s)), seed, task, self.layer_p)
+    def task_names(self) -> tuple[str, ...]:
+        """Return the names of all tasks of the run."""
+        return ()
+
+    def tasks(self, seed: int = 0) -> list[Task]:
+        """Make all tasks of the run."""
+        return [self.make_task(name, seed) for name in self.task_names()]
+
+    def offered(self, member: LayerMember, task: Task, seed: int) -> dict[str, Any]:
+        """Return what a first layer may ask for; a construction is made for features with axes of their own."""
+        seen = self.m if self.d0 is None or member.role == "construction" else self.d0
+        return {
+            "m": seen,
+            "d": self.d,
+            "s": self.active,
+            "seed": seed,
+            "activation": self.activation,
+            "task": task,
+            "features": self.features(),
+        }

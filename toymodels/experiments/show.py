@@ -1,8 +1,7 @@
-"""A run in words, from its record alone."""
+"""Show a run in words, from its record alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,66 +9,45 @@ import torch
 
 from toymodels.core.evaluation import evaluate
 from toymodels.errors import InputError
-from toymodels.experiments.compare import CompareConfig
-from toymodels.experiments.settings import NetworkSettings
-from toymodels.experiments.train import TrainConfig, headline
-from toymodels.runs import text as tables
-from toymodels.runs.config import cover, from_dict
+from toymodels.experiments.registry import EXPERIMENTS
+from toymodels.registry import load_plugins
+from toymodels.runs import text
+from toymodels.runs.identity import from_dict
 from toymodels.runs.record import load_config, load_network, read_metrics
+from toymodels.runs.settings import evaluation_inputs
 from toymodels.runs.storage import read_json
+from toymodels.runs.table import read_result
 
 
 def describe(folder: Path, again: bool = False) -> str:
-    """The run's tables, or how far it got; with `again`, every network rebuilt and evaluated anew beside its record.
+    """Write the run's tables, or how far it got; with `again`, every network rebuilt and evaluated anew beside its record.
 
     Raises InputError for a folder that is no run, a damaged record or one of another version.
     """
     saved = load_config(folder)
-    kinds: dict[str, tuple[type[Any], Callable[[Any], str]]] = {
-        "compare": (CompareConfig, tables.comparison),
-        "train": (TrainConfig, _training),
-    }
-    if saved["kind"] not in kinds:
+    load_plugins(saved.config["plugin"])
+    if saved.kind not in EXPERIMENTS:
         raise InputError(
-            f"{folder} holds a run of unknown kind {saved['kind']!r}: this version knows {', '.join(kinds)}"
+            f"{folder} holds a run of unknown kind {saved.kind!r}: this version knows {', '.join(EXPERIMENTS)}"
         )
-    cls, render = kinds[saved["kind"]]
-    config = from_dict(cls, saved["config"])
-    title = f"{saved['kind']}: {_problem(config)}"
+    experiment = EXPERIMENTS[saved.kind]
+    config = from_dict(experiment.config, saved.config)
+    title = f"{saved.kind}: {_problem(config)}"
     if not (folder / "results.json").exists():
         return f"{title}\nnot finished\n{_so_far(folder)}\nthe same command with --out {folder} goes on from there"
-    result = read_json(folder / "results.json", ("rows", "genericity") if saved["kind"] == "compare" else ("seeds",))
+    content = read_result(folder)
     try:
-        text = f"{title}\n\n{render(result)}"
+        tables = (experiment.text or text.by_seed)(content)
     except (KeyError, TypeError, IndexError, AttributeError):
         raise InputError(f"{folder / 'results.json'} is damaged: delete the run's folder and repeat the run") from None
-    return text + ("\n\n" + _again(folder, config) if again else "")
+    return f"{title}\n\n{tables}" + ("\n\n" + _again(folder, config) if again else "")
 
 
-def _problem(config: NetworkSettings) -> str:
+def _problem(config: Any) -> str:
     parts = [f"m = {config.m}, d = {config.d}", f"{config.features().name} active", config.activation]
     if config.d0 is not None:
         parts.append(f"features in d0 = {config.d0} dimensions ({config.frame or 'random'} frame)")
-    parts += [f"{name} = {value:g}" for name, value, plain in (
-        ("layer_scale", config.layer_scale, 1), ("layer_bias", config.layer_bias, 0)) if value != plain]  # fmt: skip
-    return ", ".join(parts + ([f"layer_p = {config.layer_p}"] if config.layer_p is not None else []))
-
-
-def _training(result: dict[str, Any]) -> str:
-    rows = []
-    for seed in result["seeds"]:
-        figures = headline(seed["evaluation"])
-        numbers = [
-            f"{figures[k]:.4f}" for k in ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros", "within_quarter")
-        ]
-        rows.append(
-            (str(seed["seed"]), *numbers, figures["inputs"], f"{figures['pairs']:,}", f"{seed['training_seconds']:.1f}")
-        )
-    header = (
-        "seed", "worst error", "mean over pairs", "RMS at ones", "RMS at zeros", "within 1/4", "inputs", "pairs",
-        "training seconds",
-    )  # fmt: skip
-    return tables.render(header, rows, right=range(1, len(header)))
+    return ", ".join(parts + [f"layer_{name} = {value}" for name, value in getattr(config, "knobs", {}).items()])
 
 
 def _so_far(folder: Path) -> str:
@@ -89,12 +67,16 @@ def _network_of(record: Path) -> Path:
     return record.parent / "network.safetensors" if record.name == "result.json" else record.with_suffix(".safetensors")
 
 
-def _again(folder: Path, config: CompareConfig | TrainConfig) -> str:
-    """Each stored network's worst error, as recorded and as measured now from its file."""
+def _again(folder: Path, config: Any) -> str:
+    """Compare each stored network's worst error, as recorded, with that measured now from its file."""
+    from toymodels.core.readoffs import READOFFS
+    from toymodels.registry import parse_call
+
     rows = []
     device = config.device if torch.device(config.device).type == "cpu" or torch.cuda.is_available() else "cpu"
     for record in sorted(folder.rglob("*.json")):
-        kept = not record.stem.endswith("-random_labels")  # a readoff of labels: its network computes no gate
+        name = parse_call(record.stem.rpartition("-")[2])[0]
+        kept = name not in READOFFS or READOFFS[name].kept
         if kept and record.parent != folder and not _network_of(record).exists():
             rows.append((str(_network_of(record).relative_to(folder)), "", "", "missing"))
     for path in sorted(folder.rglob("*.safetensors")):
@@ -103,9 +85,13 @@ def _again(folder: Path, config: CompareConfig | TrainConfig) -> str:
             continue  # a network on its way to a row of its own
         recorded = read_json(record, ("seed", "evaluation"))
         network, task, _ = load_network(path)
-        inputs = cover(config.features(), task, config.eval_inputs, recorded["seed"], device)
+        features = config.features()
+        if "worst_error_inputs" in recorded["evaluation"]:  # of a minimax readoff, whose method has seen every input
+            inputs = features.enumerate(device=device)
+        else:
+            inputs = evaluation_inputs(features, task, config.eval_inputs, recorded["seed"], device)
         measured = evaluate(network, task, inputs)
         old = recorded["evaluation"]["worst_error"]
         same = "identical" if old == measured.worst_error else f"differs by {abs(old - measured.worst_error):.1e}"
         rows.append((str(path.relative_to(folder)), f"{old:.9f}", f"{measured.worst_error:.9f}", same))
-    return tables.render(("network", "recorded worst error", "measured again", ""), rows, right=(1, 2))
+    return text.render(("network", "recorded worst error", "measured again", ""), rows, right=(1, 2))

@@ -1,4 +1,4 @@
-"""Chebyshev approximation over millions of inputs: solved on few of them, measured on all, until none is missing.
+"""Find minimax readoffs for millions of inputs by an active-set (Remez exchange) method.
 
 An optimum rests on at most d + 2 inputs. So each target is solved (`chebyshev`) on some ten times d inputs and measured on
 all; the inputs that err most join the few, those far from the worst error leave. A measure that proves an optimum on some
@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from toymodels.core.minimax import GAP, ORTHOGONALITY, Chebyshev
 from toymodels.errors import InputError
-from toymodels.fast.interior_point import GAP, ORTHOGONALITY, Chebyshev, ChebyshevSolver
+from toymodels.fast.interior_point import ChebyshevSolver
 
 _START = 6  # inputs drawn for the first round, per unknown
 _JOIN = 8  # inputs that join in a round at most, per unknown
@@ -47,7 +48,7 @@ class _Few:
 
 
 def exchange(look: Look, n: int, size: int, share: Share = map) -> list[Chebyshev]:
-    """For each target the minimax readoff over inputs 0 … n − 1, proved or with the best bounds found (see `proved`).
+    """Return for each target the minimax readoff over inputs 0 … n − 1, proved or with the best bounds there are (see `proved`).
 
     In each round `look` is asked for every input once, `size` of them at a time. What `share` does side by side changes no
     result.
@@ -75,7 +76,7 @@ def exchange(look: Look, n: int, size: int, share: Share = map) -> list[Chebyshe
 
 
 def _solve(look: Look, few: _Few) -> tuple[Chebyshev, Float[np.ndarray, " few"]]:
-    """The optimum on the few, and |error| on each of them."""
+    """Return the optimum on the few, and |error| on each of them."""
     activations, targets = look(few.rows)
     target = targets[:, few.column]
     found = ChebyshevSolver(activations).solve(target)
@@ -85,7 +86,7 @@ def _solve(look: Look, few: _Few) -> tuple[Chebyshev, Float[np.ndarray, " few"]]
 def _measure(
     look: Look, block: slice, going: list[_Few], solved: list[tuple[Chebyshev, np.ndarray]], errors: np.ndarray
 ) -> tuple[list[float], list[float]]:
-    """Output − target of each readoff on one block of all inputs, into a row of `errors` each; least and largest targets."""
+    """Write each readoff's errors on one block of all inputs into a row of `errors`; return least and largest targets."""
     activations, targets = look(block)
     targets = targets[:, [few.column for few in going]]
     with np.errstate(all="ignore"):  # what is not finite is looked for
@@ -98,7 +99,7 @@ def _measure(
 def _next(
     few: _Few, solved: tuple[Chebyshev, np.ndarray], error: Float[np.ndarray, " inputs"], half_range: float, most: int
 ) -> _Few:
-    """The inputs of the next round: none where the readoff is proved, or no input is worse than those of this round.
+    """Choose the inputs of the next round: none where the readoff is proved, or no input is worse than those of this round.
 
     Raises InputError for an error that is not finite.
     """
@@ -126,7 +127,7 @@ def _next(
 
 
 def _better(one: Chebyshev | None, other: Chebyshev) -> Chebyshev:
-    """The readoff that errs less with the certificate that proves more."""
+    """Join the readoff that errs less with the certificate that proves more."""
     if one is None:
         return other
 

@@ -1,107 +1,146 @@
-"""Loss and gradients of a network: by blocks of inputs for any task and readoff, faster for linear readoffs of pairs."""
+"""Loss and gradients of linear readoffs of pairs, without a table of inputs × pairs: the fast form of `loss_and_gradients`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from toymodels.core.layers import activations
-from toymodels.core.losses import LossSums, LpLoss
+from toymodels.core.dispatch import fast_form
+from toymodels.core.features import Inputs
+from toymodels.core.losses import Loss, LossValue, LpLoss, loss_and_gradients
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
+from toymodels.core.training import step_threads
+from toymodels.fast.columns import apply_sparse
 from toymodels.fast.gram import SquaredTerm
-from toymodels.fast.pair_lp import ActiveTerm, PairTerm, Readings, Rows, Term
-from toymodels.parallel.threads import by_hand
+from toymodels.fast.pair_lp import ActiveTerm, PairTerm, Readings, Rows, rows_of
+from toymodels.parallel.threads import torch_single_threaded
 
 _PROBE = 16
 """Inputs on which the unit of errors is found."""
 _RANGE = 30
 """Powers of ten that a power may lie above its unit before float32 is in danger."""
+_LEAST_SHARE = {torch.float32: 1e-3, torch.float64: 1e-10}
+"""Share of its parts' sizes below which the sum of a squared loss has lost too many digits to rounding (with float32, 1e-7
+of the sizes: its fourth digit)."""
+_LEAST = 2**17
+"""Inputs × outputs from which the fast form is faster than the plain one (benchmarks/RESULTS.md, train-mse and train-lp)."""
+_LARGE = 2**24
+"""Parameters from which an optimiser's own pass over them is worth torch's threads."""
 
 
-@dataclass(frozen=True)
-class Block:
-    """Some inputs with what the loss needs of them."""
-
-    x: Tensor
-    targets: Tensor
-    weights: Tensor
-    """P(x)·w_case for each input and output."""
+def pairs_apply(network: Network, task: Task, loss: Loss) -> bool:
+    """Whether `pair_gradients` can do it: an L_p loss of a linear readoff of a gate on pairs."""
+    return type(loss) is LpLoss and type(task) is PairTask and type(network.readoff) is LinearReadoff
 
 
-def loss_and_gradients(network: Network, loss: LpLoss, blocks: Callable[[], Iterator[Block]]) -> LossSums:
-    """Add the loss's gradients to the network's parameters; return its sums over all inputs (value, largest error).
-
-    One block: one pass, exact. Several: the p-th root and the scaling need sums over all blocks before any gradient,
-    so a first pass without gradients finds them; memory stays that of a block.
-    """
-    remaining = blocks()
-    block, following = next(remaining), next(remaining, None)
-    if following is None:
-        outputs = network(block.x)
-        sums, gradient = loss.sums_and_gradient(outputs.detach() - block.targets, block.targets, block.weights)
-        outputs.backward(gradient)
-        return sums
-    total: LossSums | None = None
-    for block in blocks():
-        with torch.no_grad():
-            part = loss.sums(network(block.x) - block.targets, block.targets, block.weights)
-        total = part if total is None else total.join(part, loss.p, loss.apart)
-    assert total is not None
-    for block in blocks():
-        outputs = network(block.x)
-        outputs.backward(loss.gradient(outputs.detach() - block.targets, block.targets, block.weights, total))
-    return total
+def _applies(
+    network: Network,
+    task: Task,
+    inputs: Inputs,
+    loss: Loss,
+    weights: Sequence[float],
+    sample: Int[Tensor, " chosen"] | None = None,
+    precise: bool = False,
+) -> bool:
+    outputs = task.n_outputs if sample is None else len(sample)
+    large = sample is not None or len(inputs) * outputs >= _LEAST
+    return large and inputs.values is None and pairs_apply(network, task, loss)
 
 
-def pairs_apply(network: Network, task: Task, loss: LpLoss) -> bool:
-    """Whether `pair_gradients` can do it: a linear readoff of pairs, all outputs averaged together."""
-    return not loss.apart and isinstance(task, PairTask) and isinstance(network.readoff, LinearReadoff)
+@fast_form(step_threads, lambda network, *_: next(network.parameters()).device.type == "cpu")
+def _step_threads(network: Network, task: Task, inputs: int, loss: Loss, precise: bool) -> AbstractContextManager[None]:
+    """Give a small network's step one thread of torch's: what is not done in blocks is too short for more."""
+    if sum(parameter.numel() for parameter in network.parameters()) >= _LARGE:
+        return nullcontext()
+    small = inputs * task.n_outputs < _LEAST
+    blocks = pairs_apply(network, task, loss) and (precise or not _squared(loss))
+    return torch_single_threaded() if small or blocks else nullcontext()
 
 
+def _squared(loss: Loss) -> bool:
+    return isinstance(loss, LpLoss) and loss.p == 2
+
+
+@fast_form(loss_and_gradients, _applies)
 def pair_gradients(
     network: Network,
-    loss: LpLoss,
     task: PairTask,
-    rows: Sequence[Rows],
+    inputs: Inputs,
+    loss: LpLoss,
     weights: Sequence[float],
     sample: Int[Tensor, " pairs"] | None = None,
-    squared: bool = True,
-) -> LossSums:
-    """As `loss_and_gradients`, without a table of inputs × pairs: a squared loss from Gram matrices, others in blocks.
+    precise: bool = False,
+) -> LossValue:
+    """Add the gradients: of a squared loss from Gram matrices (unless `precise`), of others in blocks of pairs.
 
-    `weights` by case. With a `sample` of pairs the sum is an unbiased estimate of that over all pairs: outputs with both
-    features on are all counted, the others of the sampled pairs stand for those of all. The readoff's gradient is then
-    sparse. The largest error of the sums is that of the outputs looked at: without a squared loss, all that are counted.
+    The squared loss is a difference of sums that may be far larger than itself: where too many of its digits would be
+    rounding, blocks take over. The largest error is that of the outputs looked at: of a squared loss those of the first 16
+    inputs, of others all that are counted.
     """
-    terms = _Terms(network, loss, task, weights, sample, squared and loss.p == 2)
-    # What a squared loss takes beside its blocks is long enough for torch's own threads.
-    with nullcontext() if terms.squared else by_hand():
-        found = terms.sum(rows, 1.0 if terms.squared else terms.probe(rows[0]))
-        # Powers may have overflowed where the probe's errors were far too small a unit.
-        if math.isfinite(found.worst) and loss.p * math.log10(max(found.worst, 1e-300) / found.unit) > _RANGE:
-            found = terms.sum(rows, found.worst)
-    # Rounding may leave a squared loss of nearly 0 a little below it, where a root has no gradient.
-    power = max(found.power, 1e-30) if terms.squared else found.power
-    sums = LossSums((found.unit, found.unit), (power, 0.0), (float(task.n_outputs), 1.0))
-    factor, _ = loss.factors(sums)
-    for parameter, gradient in found.gradients:
+    rows = rows_of(inputs, next(network.readoff.parameters()).dtype)
+    reached = None
+    if _squared(loss) and not precise:
+        reached = _Terms(network, loss, task, weights, sample, True).sum(rows, 1.0)
+        least = _LEAST_SHARE.get(rows[0].x.dtype, 1e-3)
+        if not reached.power > least * reached.size and math.isfinite(reached.power):
+            reached = None
+    if reached is None:
+        with torch_single_threaded():
+            terms = _Terms(network, loss, task, weights, sample, False)
+            reached = terms.sum(rows, terms.probe(rows[0]))
+            # Powers may have overflowed where the probe's errors were far too small a unit.
+            beyond = loss.p * math.log10(max(reached.worst, 1e-300) / reached.unit)
+            if math.isfinite(reached.worst) and beyond > _RANGE:
+                reached = terms.sum(rows, reached.worst)
+    _, factor = _value_and_factor(loss, reached.power / task.n_outputs, reached.unit, task.n_outputs)
+    value, _ = _value_and_factor(loss, *_in_units_of_the_worst(reached, loss.p, task.n_outputs), task.n_outputs)
+    for parameter, gradient in reached.gradients:
         gradient *= factor
         parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-    return sums.in_units(found.worst, loss.p)
+    return LossValue(value, reached.worst)
+
+
+def _in_units_of_the_worst(sums: _Sums, p: float | int, n_outputs: int) -> tuple[float, float]:
+    """Return (mean power, unit) with the largest |error| for the unit."""
+    if not sums.worst or not math.isfinite(sums.worst):
+        return sums.power / n_outputs, sums.unit
+    return sums.power * (sums.unit / sums.worst) ** p / n_outputs, sums.worst
+
+
+def _value_and_factor(loss: LpLoss, mean: float, unit: float, n_outputs: int) -> tuple[float, float]:
+    """Return the loss, and what turns P w sign(e) (|e|/unit)^(p − 1) into its derivative.
+
+    d/do of S^(1/p) is S^(1/p − 1) · slope / N; without the root, p · slope / N. Errors that are all 0 have no slope.
+    """
+    if mean == 0:
+        return 0.0, 0.0
+    if loss.root:
+        return unit * mean ** (1 / loss.p), mean ** (1 / loss.p - 1) / n_outputs
+    return _float_power(unit, loss.p) * mean, loss.p * _float_power(unit, loss.p - 1) / n_outputs
+
+
+def _float_power(base: float, exponent: float | int) -> float:
+    """Return base^exponent, infinite where Python would raise OverflowError."""
+    try:
+        return float(base**exponent)
+    except OverflowError:
+        return float("inf")
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Sums:
     unit: float
     power: float
+    size: float
+    """Sum of the sizes of the parts of a squared loss."""
     worst: float
     gradients: list[tuple[Tensor, Tensor]]
 
@@ -131,7 +170,7 @@ class _Terms:
 
     @torch.no_grad()
     def probe(self, rows: Rows) -> float:
-        """Largest |error| on a few inputs spread over these."""
+        """Return the largest |error| on a few inputs spread over these."""
         x = rows.x[:: max(1, len(rows.x) // _PROBE)]
         readoff = self.readoff if self.sample is None else self._sampled_readoff()
         low, high = torch.aminmax(readoff(self.layer(x)) - self.some.targets(x))
@@ -140,11 +179,11 @@ class _Terms:
     def _sampled_readoff(self) -> LinearReadoff:
         return LinearReadoff(self.readoff.weight[self.sample], self.readoff.bias[self.sample])
 
-    def sum(self, rows: Sequence[Rows], unit: float) -> _Found:
-        """Power and gradients over all rows, with errors in this unit."""
+    def sum(self, rows: Sequence[Rows], unit: float) -> _Sums:
+        """Return power and gradients over all rows, with errors in this unit."""
         learns = bool(self.trained)
         readings = Readings(self.readoff, self.sample)
-        some: Term = (
+        some: SquaredTerm | PairTerm = (
             SquaredTerm(readings, self.some, self.weights, learns)
             if self.squared
             else PairTerm(readings, self.some, self.weights, self.p, unit, learns)
@@ -155,34 +194,34 @@ class _Terms:
         power, worst = 0.0, 0.0
         totals: list[Tensor] | None = None
         for part in rows:
-            a = activations(self.layer, part.x, part.indices)
+            a = apply_sparse(self.layer, part.x, part.indices)
             gradient = torch.zeros_like(a.detach())
             for term in (some, active):
                 if term is not None:
                     share, largest = term.add(part, a.detach(), gradient)
                     power, worst = power + share, max(worst, largest)
             if learns:
-                found = torch.autograd.grad(a, self.trained, gradient, allow_unused=True)
+                slopes = torch.autograd.grad(a, self.trained, gradient, allow_unused=True)
                 # Optimisers view gradients as vectors; that of a layer made from columns comes transposed.
                 new = [
                     torch.zeros_like(p) if g is None else g.contiguous()
-                    for p, g in zip(self.trained, found, strict=True)
+                    for p, g in zip(self.trained, slopes, strict=True)
                 ]
                 totals = new if totals is None else [old.add_(g) for old, g in zip(totals, new, strict=True)]
         gradients: list[tuple[Tensor, Tensor]] = list(zip(self.trained, totals or [], strict=False))
         if self.readoff.weight.requires_grad:
             gradients += self._readoff_gradients(readings, active)
-        return _Found(unit, power, worst, gradients)
+        return _Sums(unit, power, some.size if isinstance(some, SquaredTerm) else 0.0, worst, gradients)
 
     def _readoff_gradients(self, readings: Readings, active: ActiveTerm | None) -> list[tuple[Tensor, Tensor]]:
         weight, bias = self.readoff.weight, self.readoff.bias
         if active is None:
             return [(weight, readings.weight_gradient), (bias, readings.bias_gradient)]
         assert readings.chosen is not None
-        place = torch.cat([readings.chosen, *active.outputs])[None]
+        outputs = torch.cat([readings.chosen, *active.outputs])[None]
         values = torch.cat([readings.weight_gradient, *active.weight_gradients])
         offsets = torch.cat([readings.bias_gradient, *active.bias_gradients])
         return [
-            (weight, torch.sparse_coo_tensor(place, values, weight.shape, check_invariants=False)),
-            (bias, torch.sparse_coo_tensor(place, offsets, bias.shape, check_invariants=False)),
+            (weight, torch.sparse_coo_tensor(outputs, values, weight.shape, check_invariants=False)),
+            (bias, torch.sparse_coo_tensor(outputs, offsets, bias.shape, check_invariants=False)),
         ]

@@ -19,9 +19,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from toymodels.core.tasks import PairTask, ragged
+from toymodels.core.tasks import PairTask
 from toymodels.fast.pair_lp import Readings, Rows, filled, sums_by_row
-from toymodels.parallel.threads import available, in_threads
+from toymodels.fast.pairs import ragged, tables_of
+from toymodels.parallel.threads import n_threads, parallel_for
 from toymodels.theory.gates import bilinear
 
 _BLOCK = 512
@@ -41,6 +42,8 @@ class SquaredTerm:
         self.square = bilinear(weights)
         self.valued = [w * f for w, f in zip(weights, task.truth, strict=True)]
         self.cross = bilinear(self.valued)
+        self.size = 0.0
+        """Sum of the sizes of all parts: rounding is a share of it, however small their sum is."""
 
     @torch.no_grad()
     def add(
@@ -49,22 +52,25 @@ class SquaredTerm:
         """(power, largest |error| on the first 16 inputs); adds to the gradient in the activations, keeps the readoff's."""
         a = filled(activations)
         change = torch.zeros_like(a)
-        both = self.task.both_on(rows.indices)
-        power = (
-            self._all(rows, a, change) + self._one_on(rows, a, change) + self._both_on(rows, activations, change, *both)
-        )
-        power += self._mass(rows, both[0])
+        both = tables_of(self.task).both_on(rows.indices)
+        parts = [
+            *self._all(rows, a, change),
+            self._one_on(rows, a, change),
+            self._both_on(rows, activations, change, *both),
+            self._mass(rows, both[0]),
+        ]
+        self.size += sum(map(abs, parts))
         if self.layer:
             gradient += change[:, : gradient.shape[1]]
-        return power, self._largest(rows, a)
+        return sum(parts), self._largest(rows, a)
 
-    def _all(self, rows: Rows, a: Tensor, change: Tensor) -> float:
+    def _all(self, rows: Rows, a: Tensor, change: Tensor) -> tuple[float, float]:
         """α r G rᵀ − 2α' r·μ of all outputs."""
         alpha, cross = self.square[0], self.cross[0]
-        lawful = a * rows.law[:, None]
-        gram, mean = alpha * (lawful.T @ a), cross * lawful.sum(0)
+        weighted = a * rows.probability[:, None]
+        gram, mean = alpha * (weighted.T @ a), cross * weighted.sum(0)
         starts = range(0, self.task.n_outputs, _BLOCK)
-        threads = 1 if a.is_cuda else min(available(), len(starts))
+        threads = 1 if a.is_cuda else min(n_threads(), len(starts))
 
         def work(thread: int) -> tuple[float, Tensor, Tensor]:
             buffer, product = a.new_zeros(_BLOCK, a.shape[1]), a.new_empty(_BLOCK, a.shape[1])
@@ -81,12 +87,12 @@ class SquaredTerm:
                 total += r.sum(0)
             return power, outer, total
 
-        results = in_threads(work, threads)
+        results = parallel_for(work, threads)
         total = torch.stack([result[2] for result in results]).sum(0)
         if self.layer:
             outer = torch.stack([result[1] for result in results]).sum(0)
-            change += alpha * (lawful @ outer) - cross * rows.law[:, None] * total
-        return sum(result[0] for result in results) - float(mean @ total)
+            change += alpha * (weighted @ outer) - cross * rows.probability[:, None] * total
+        return sum(result[0] for result in results), -float(mean @ total)
 
     def _one_on(self, rows: Rows, a: Tensor, change: Tensor) -> float:
         """Σ over features k of r G_k rᵀ and r·μ_k, over the outputs that read k first (β, β') or second (γ, γ').
@@ -99,14 +105,14 @@ class SquaredTerm:
         if not (beta or gamma or beta1 or gamma1):
             return 0.0
         on = _lists(rows.columns.bool())
-        readers, first = (table.to(a.device) for table in self.task.readers)
+        readers, first = (table.to(a.device) for table in tables_of(self.task).readers)
         real = readers < self.task.n_outputs
         first = first.to(a.dtype)
         square = (first * (beta - gamma) + gamma) * real
         cross = (first * (beta1 - gamma1) + gamma1) * real
         # The lists of inputs are filled up with one beyond the last, of activation and probability 0.
         padded = torch.cat([a, a.new_zeros(1, a.shape[1])])
-        law = torch.cat([rows.law, rows.law.new_zeros(1)])
+        probability = torch.cat([rows.probability, rows.probability.new_zeros(1)])
         readers = readers.clamp(max=self.task.n_outputs - 1)
         padded_change = torch.zeros_like(padded)
         power = 0.0
@@ -119,7 +125,7 @@ class SquaredTerm:
             e = torch.bmm(x, r.transpose(1, 2))
             s, c = square[features, None, :], cross[features, None, :]
             slope = (e * s).sub_(c)  # half the gradient; e·(s·e − 2c) is the sum
-            share = law[active][:, :, None]
+            share = probability[active][:, :, None]
             power += float((slope - c).mul_(e).mul_(share).sum())
             slope *= share
             self.readings.scatter_filled(outputs, torch.bmm(slope.transpose(1, 2), x))
@@ -138,7 +144,7 @@ class SquaredTerm:
         width = self.readings.weight.shape[1]
         x, r = a.index_select(0, inputs), self.readings.weight.index_select(0, outputs)
         e = torch.linalg.vecdot(x, r).add_(self.readings.bias[outputs])
-        slope, share = (delta * e).sub_(cross), rows.law[inputs]
+        slope, share = (delta * e).sub_(cross), rows.probability[inputs]
         power = float(((slope - cross) * e * share).sum())
         slope *= share
         self.readings.scatter(outputs, slope, x)
@@ -151,8 +157,8 @@ class SquaredTerm:
         alpha, beta, gamma, delta = self.cross
         first, second = (torch.bincount(side, minlength=self.task.m).to(rows.x) for side in self.task.pairs.T)
         reads = beta * first + gamma * second
-        total = alpha * float(rows.law.sum()) * self.task.n_outputs + float((rows.law @ rows.x) @ reads)
-        return total + delta * float(rows.law[both].sum())
+        total = alpha * float(rows.probability.sum()) * self.task.n_outputs + float((rows.probability @ rows.x) @ reads)
+        return total + delta * float(rows.probability[both].sum())
 
     def _largest(self, rows: Rows, a: Tensor) -> float:
         few = slice(0, _LOOK)

@@ -1,16 +1,4 @@
-"""Chebyshev approximation: the r, c that minimise max over x of |A[x]·r + c − f[x]|, with a proof of optimality.
-
-The linear program
-
-    minimise t  subject to  −t ≤ A[x]·r + c − f[x] ≤ t  for every input x
-
-has as its dual: maximise μ·f over signed measures μ on inputs with Σ|μ| = 1, Σ μ = 0, Aᵀμ = 0. Any such μ proves
-max|A r + c − f| ≥ μ·f for every r and c (in floating point, for all but coefficients that undo the rounding of zero), so a
-readoff together with a measure of the same value needs no further trust:
-
-    np.abs(multipliers).sum()          # 1
-    multipliers @ activations[rows]    # 0, and multipliers.sum() is 0
-    multipliers @ target[rows]         # the lower bound
+"""Solve the program of `core.minimax` for many targets over the same activations, with a proof of optimality.
 
 Method: Mehrotra's predictor-corrector interior point (SIAM J. Optim. 2, 1992) on the program above, which needs some 15
 linear systems of d + 2 unknowns where the simplex method, as in exchange algorithms, needs several hundred pivots. Most
@@ -22,7 +10,6 @@ constraints", SIAM J. Optim. 17, 2006). Where that fails, a simplex method (HiGH
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import highspy
 import numpy as np
@@ -30,12 +17,7 @@ from jaxtyping import Float, Int
 from scipy.linalg import blas, lapack
 from scipy.optimize import nnls
 
-from toymodels.errors import InputError
-
-GAP = 1e-6
-"""Largest difference of upper and lower bound that counts as a proof, in units of half the target's range."""
-ORTHOGONALITY = 1e-9
-"""Largest |μ·A_j| / max|A_j| and |Σ μ| that count as zero."""
+from toymodels.core.minimax import GAP, Chebyshev, check_activations, check_target, measured
 
 _RANK = 1e-10  # singular values below this share of the largest are rounding: using them would need coefficients ≥ 1e10
 _INDEPENDENT = 1e-6  # reciprocal condition number from which Gram matrices are good enough
@@ -46,48 +28,8 @@ _FIRST = 2000  # inputs of the simplex method's first program
 _KEEP = 3  # inputs per unknown that enter a Gram matrix one by one; grows where the direction is too rough
 
 
-@dataclass(frozen=True)
-class Chebyshev:
-    """A minimax readoff of one target and its certificate; every number is measured from the arrays returned."""
-
-    coefficients: Float[np.ndarray, " neurons"]
-    """r."""
-    offset: float
-    """c."""
-    worst_error: float
-    """max |A r + c − f| over all inputs: an upper bound of the optimum."""
-    lower_bound: float
-    """μ·f: a lower bound of the optimum; 0 with an empty certificate where the target is fitted exactly."""
-    rows: Int[np.ndarray, " support"]
-    """The inputs that carry the certificate μ."""
-    multipliers: Float[np.ndarray, " support"]
-    """μ on these inputs: signed, absolute values sum to 1."""
-    orthogonality: float
-    """The largest of |Σ μ| and, over neurons, |μ·A_j| / max|A_j|: how exactly μ annihilates activations."""
-    half_range: float
-    """(max f − min f)/2, the error of the best constant: the unit in which `proved` measures the gap."""
-    iterations: int
-    """Linear systems solved by the interior point, plus pivots of the simplex method where it was needed."""
-    method: str
-    """One of "exact" (least squares fits the target), "interior point", "simplex", "given" (measured, not solved), or
-    "least squares" (every method failed: unproved)."""
-
-    @property
-    def gap(self) -> float:
-        """worst_error − lower_bound: how far the readoff can be from the optimum."""
-        return self.worst_error - self.lower_bound
-
-    @property
-    def proved(self) -> bool:
-        """Whether the certificate proves the readoff optimal: bounds within GAP half ranges, μ annihilates activations.
-
-        A lower bound above the error of a readoff is no proof: μ then leaks through coefficients as large as 1/ORTHOGONALITY.
-        """
-        return abs(self.gap) <= GAP * self.half_range and self.orthogonality <= ORTHOGONALITY
-
-
 class ChebyshevSolver:
-    """Chebyshev approximations of many targets over the same inputs and activations.
+    """Solves for many targets over the same inputs and activations.
 
     The activations are factorised once. Columns are centred (the offset makes up for it) and scaled, dead and constant
     ones left out, and the rest replaced by an orthonormal basis of their span; duplicates and dependent columns do no harm.
@@ -98,10 +40,7 @@ class ChebyshevSolver:
 
     def __init__(self, activations: Float[np.ndarray, "inputs neurons"]):
         """Raises InputError for activations that are not a finite float64 matrix with at least one row."""
-        if activations.ndim != 2 or activations.dtype != np.float64 or not len(activations):
-            raise InputError("activations must be a float64 matrix with one row for each input, and at least one input")
-        if not np.isfinite(activations).all():
-            raise InputError("activations must be finite, but some are infinite or not a number")
+        check_activations(activations)
         self._activations = activations
         self._size = np.abs(activations).max(0)
         self._mean = activations.mean(0)
@@ -118,12 +57,12 @@ class ChebyshevSolver:
         self._to_coefficients[live] = to_columns * np.sqrt(n) / spread[live, None]
 
     def solve(self, target: Float[np.ndarray, " inputs"]) -> Chebyshev:
-        """The minimax readoff of one target, proved optimal or with the best bounds found (see `proved`).
+        """Return the minimax readoff of one target, proved optimal or with the best bounds there are (see `proved`).
 
         Raises InputError for a target of another length than the activations, or not finite.
         """
         f = np.asarray(target, np.float64)
-        self._check(f)
+        check_target(f, len(self._activations))
         G = self._basis
         centred = f - (f.max() / 2 + f.min() / 2)
         size = float(np.abs(centred).max())
@@ -150,11 +89,11 @@ class ChebyshevSolver:
             count += steps
             if not np.isfinite(y).all():
                 continue
-            found = self._result(f, fit + unit * y, _annihilating(G, measure), count, method)
-            if found.proved:
-                return self._thinned(f, found)
-            if best is None or found.gap < best.gap:
-                best = found
+            solution = self._result(f, fit + unit * y, _annihilating(G, measure), count, method)
+            if solution.proved:
+                return self._thinned(f, solution)
+            if best is None or solution.gap < best.gap:
+                best = solution
         return best or self._result(f, fit, np.zeros(len(f)), count, "least squares")
 
     def measured(
@@ -167,35 +106,10 @@ class ChebyshevSolver:
         iterations: int = 0,
         method: str = "given",
     ) -> Chebyshev:
-        """The bounds that a readoff and a measure give, computed from nothing else; also to check stored ones.
-
-        The measure is scaled to total mass 1 first. Raises InputError as `solve` does.
-        """
-        self._check(target)
-        A = self._activations
-        mass = np.abs(multipliers).sum()
-        mu = multipliers / mass if mass > 0 else multipliers
-        moments = np.abs(mu @ A[rows]) / np.where(self._size > 0, self._size, 1)
-        return Chebyshev(
-            coefficients=coefficients,
-            offset=float(offset),
-            worst_error=float(np.abs(A @ coefficients + offset - target).max()),
-            lower_bound=float(mu @ target[rows]),
-            rows=rows,
-            multipliers=mu,
-            orthogonality=float(max(abs(mu.sum()), moments.max(initial=0.0))),
-            half_range=float(target.max() / 2 - target.min() / 2),
-            iterations=iterations,
-            method=method,
+        """Compute the bounds that a readoff and a measure give on these activations, as `core.minimax.measured` does."""
+        return measured(
+            self._activations, target, coefficients, offset, rows, multipliers, iterations, method, self._size
         )
-
-    def _check(self, target: np.ndarray) -> None:
-        if target.shape != (len(self._activations),):
-            raise InputError(
-                f"the target must have one value for each of the {len(self._activations)} inputs, not shape {target.shape}"
-            )
-        if not np.isfinite(target).all():
-            raise InputError("the target must be finite, but some values are infinite or not a number")
 
     def _result(self, f: np.ndarray, y: np.ndarray, measure: np.ndarray, iterations: int, method: str) -> Chebyshev:
         coefficients = self._to_coefficients @ y[:-1]
@@ -205,30 +119,30 @@ class ChebyshevSolver:
         offset = -float(prediction.max() / 2 + prediction.min() / 2)
         return self.measured(f, coefficients, offset, rows, measure[rows], iterations, method)
 
-    def _thinned(self, f: np.ndarray, found: Chebyshev) -> Chebyshev:
-        """The same proof from few inputs, where ties have spread it over many (Carathéodory: rank + 2 are enough).
+    def _thinned(self, f: np.ndarray, full: Chebyshev) -> Chebyshev:
+        """Return the same proof from few inputs, where ties have spread it over many (Carathéodory: rank + 2 are enough).
 
         A non-negative least-squares solution is a vertex: it has no more entries than equations.
         """
-        rows, signs = found.rows, np.sign(found.multipliers)
+        rows, signs = full.rows, np.sign(full.multipliers)
         few = self._basis.shape[1] + 2
         if len(rows) <= few:
-            return found
+            return full
         equations = np.vstack([self._basis[rows].T, f[rows], signs]) * signs
         wanted = np.zeros(few)
-        wanted[-2:] = found.lower_bound, 1
+        wanted[-2:] = full.lower_bound, 1
         try:
             mass, _ = nnls(equations, wanted)
         except RuntimeError:  # no convergence: keep the many
-            return found
+            return full
         kept = np.flatnonzero(mass)
         mu = (mass * signs)[kept]
-        thin = self.measured(f, found.coefficients, found.offset, rows[kept], mu, found.iterations, found.method)
-        return thin if thin.proved else found
+        thin = self.measured(f, full.coefficients, full.offset, rows[kept], mu, full.iterations, full.method)
+        return thin if thin.proved else full
 
 
 def _orthonormal(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(Q, T) with Q = A T, orthonormal columns that span those of A.
+    """Return (Q, T) with Q = A T, orthonormal columns that span those of A.
 
     Cholesky factors of the Gram matrix, twice, where the columns are independent enough for them (Yamamoto et al. 2015,
     "Roundoff error analysis of the CholeskyQR2 algorithm"): at 8,000 × 1,000 a third of the time of a QR factorisation.
@@ -251,7 +165,7 @@ _Point = tuple[np.ndarray, np.ndarray, int]  # readoff in the basis, measure on 
 
 
 def _interior_point(G: np.ndarray, f: np.ndarray, keep: int, limit: int = 60) -> _Point:
-    """min t with |G y − f| ≤ t, for G with GᵀG = n·1 and max|f| = 1.
+    """Minimise t with |G y − f| ≤ t, for G with GᵀG = n·1 and max|f| = 1.
 
     Slacks t ∓ e of e = G y − f, multipliers u, v of the two sides; the measure is v − u.
     """
@@ -322,7 +236,7 @@ def _step(
     into_u: np.ndarray,
     into_v: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Newton's step (z, above, below, u, v) for u·above and v·below to change by into_u·above and into_v·below.
+    """Take Newton's step (z, above, below, u, v) for u·above and v·below to change by into_u·above and into_v·below.
 
     p = u/above and q = v/below.
     """
@@ -333,7 +247,7 @@ def _step(
 
 
 def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: int, H: np.ndarray) -> np.ndarray | None:
-    """Cholesky factor of [[Σ w g gᵀ, −coupling], [−coupling, Σ w]]; None where it is not positive definite.
+    """Return the Cholesky factor of [[Σ w g gᵀ, −coupling], [−coupling, Σ w]]; None where it is not positive definite.
 
     Only the `keep` largest weights enter one by one. All others enter by their mean w̄: since Σ g gᵀ = n·1 over all
     inputs, w̄ n·1 + Σ_kept (w − w̄) g gᵀ. Near the solution, where precision is needed, they are negligible.
@@ -356,12 +270,12 @@ def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: i
 
 
 def _longest(x: np.ndarray, step: np.ndarray) -> float:
-    """The largest length ≤ 1 with x + length·step ≥ 0, for x > 0."""
+    """Return the largest length ≤ 1 with x + length·step ≥ 0, for x > 0."""
     return float(1 / max(1.0, (-step / x).max()))
 
 
 def _annihilating(G: np.ndarray, measure: np.ndarray) -> np.ndarray:
-    """A measure near the given one, of the same signs or nearly so, with Gᵀμ = 0 to rounding; 0 where there is none."""
+    """Return a measure near the given one, of the same signs or nearly so, with Gᵀμ = 0 to rounding; 0 where there is none."""
     size = np.abs(measure)
     mass = size.sum()
     if not (np.isfinite(mass) and mass > 0):
@@ -385,7 +299,7 @@ def _annihilating(G: np.ndarray, measure: np.ndarray) -> np.ndarray:
 
 
 def _simplex(G: np.ndarray, f: np.ndarray, limit: int = 60) -> _Point:
-    """The same program by HiGHS, on the inputs where |f| is largest first, then adding the most violated ones."""
+    """Solve the same program by HiGHS, on the inputs where |f| is largest first, then adding the most violated ones."""
     n, k = G.shape
     lp = highspy.Highs()
     lp.setOptionValue("output_flag", False)

@@ -1,8 +1,7 @@
-"""Minimax readoffs: the smallest worst-case error that any linear readoff of a layer can reach, with its proof."""
+"""Solve minimax readoffs with shared work: from all activations at once, or from blocks of them, on several processes."""
 
 from __future__ import annotations
 
-import copy
 import functools
 import multiprocessing
 import os
@@ -12,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +20,15 @@ from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from toymodels.core.features import ENUMERATION_LIMIT, Inputs, SparseFeatures, count_in_words, dense
-from toymodels.core.layers import activations
-from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.dispatch import fast_form
+from toymodels.core.features import Inputs, dense
+from toymodels.core.minimax import Chebyshev, certified
 from toymodels.core.tasks import Task
-from toymodels.errors import InputError
+from toymodels.fast.columns import apply_sparse
 from toymodels.fast.exchange import exchange
-from toymodels.fast.interior_point import Chebyshev, ChebyshevSolver
-from toymodels.parallel import processes as jobs
-from toymodels.parallel.threads import by_hand
+from toymodels.fast.interior_point import ChebyshevSolver
+from toymodels.parallel import processes as worker_processes
+from toymodels.parallel.threads import torch_single_threaded
 
 HELD_LIMIT = 2**24
 """Activations, inputs × neurons, that may all be held: some 1 GB with what is made of them."""
@@ -41,64 +39,26 @@ _TOGETHER = 16  # outputs that share the making of activations in an exchange
 _CHUNK = 2**16  # targets × inputs handed to a worker at once: some 0.2 s of its work, which Ctrl-C waits for
 
 
-@dataclass(frozen=True)
-class Minimax:
-    """A minimax readoff and, for each output, the certificate that no linear readoff of this layer does better."""
-
-    readoff: LinearReadoff
-    """The readoff, in float64."""
-    certificates: tuple[Chebyshev, ...]
-    """One per output: its measured worst error ε and a signed measure μ on inputs (rows, multipliers) with
-    Σ|μ| = 1, Σ μ a = 0, Σ μ = 0, so that every readoff errs by at least Σ μ f somewhere."""
-
-    @property
-    def proved(self) -> bool:
-        """Whether every output's worst error equals its lower bound (to 1e-6)."""
-        return all(certificate.proved for certificate in self.certificates)
-
-
-def check_minimax(features: SparseFeatures, limit: int = ENUMERATION_LIMIT) -> None:
-    """Raises InputError, with the count and what to do, where inputs are too many to look at each of them."""
-    if features.n_inputs > limit:
-        raise InputError(
-            f"a minimax readoff needs all inputs, and {features.name} active features make "
-            f"{count_in_words(features.n_inputs)}, more than {limit:,}: take fewer (active) features, or leave "
-            "minimax out and name the other readoffs"
-        )
-
-
-@torch.no_grad()
-def minimax(
+@fast_form(certified, lambda *_: True)
+def shared_certified(
     layer: nn.Module,
     task: Task,
     inputs: Inputs,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
-    processes: int = 1,
-) -> Minimax:
-    """For each output i, min over (r, c) of max over inputs |r·a(x) + c − f_i(x)| (theory, section 5).
+    progress: Callable[[Iterable[int]], Iterable[int]],
+    processes: int,
+) -> list[Chebyshev]:
+    """Solve all outputs with one factorisation of the activations, or block by block where these are too many to hold.
 
-    Computed and measured in float64 over the inputs given: over all admissible inputs the result is the layer's own
-    limit ε*; over a sample its lower bound still holds for all inputs, its upper bound for the sample only.
-    `progress` may wrap the loop over outputs (a progress bar). `processes` share the outputs, and their number changes
-    no bit of the result. More than one start as those of `jobs.run_jobs` do (a script that asks for them stands under
-    `if __name__ == "__main__":`), and each holds a basis of the activations, inputs × neurons in float64. Where
-    activations are not all held (`holds_all`), they are threads, which may call the layer at the same time.
-    Raises InputError for activations that are not finite, or fewer than 1 process; BrokenProcessPool if a process is
-    killed.
+    Each process holds a basis of the activations, inputs × neurons in float64. Where activations are not all held
+    (`holds_all`), the processes are threads, which may call the layer at the same time.
     """
-    if processes < 1:
-        raise InputError(f"processes = {processes}: it must be at least 1")
-    layer = copy.deepcopy(layer).double()
     width = _look(layer, task, slice(0), inputs, slice(0, 1))[0].shape[1]
     if holds_all(inputs, width):
         solve = _solved(layer, task, inputs, processes)
     else:
         solve = _exchanged(layer, task, inputs, max(1, _BLOCK // max(width, inputs.m)), processes)
     with closing(solve) as solved:
-        certificates = [found for _, found in zip(progress(range(task.n_outputs)), solved, strict=True)]
-    weight = torch.from_numpy(np.stack([c.coefficients for c in certificates]))
-    bias = torch.tensor([c.offset for c in certificates], dtype=torch.float64)
-    return Minimax(LinearReadoff(weight, bias).to(inputs.indices.device), tuple(certificates))
+        return [certificate for _, certificate in zip(progress(range(task.n_outputs)), solved, strict=True)]
 
 
 def holds_all(inputs: Inputs, width: int) -> bool:
@@ -109,19 +69,20 @@ def holds_all(inputs: Inputs, width: int) -> bool:
 def _look(
     layer: nn.Module, task: Task, outputs: slice, inputs: Inputs, rows: slice | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Activations and targets of some outputs on some inputs, in float64."""
-    indices = inputs.indices[rows]
-    x = dense(indices, inputs.m, torch.float64)
+    """Return activations and targets of some outputs on some inputs, in float64."""
+    indices, values = inputs.indices[rows], None if inputs.values is None else inputs.values[rows]
+    x = dense(indices, inputs.m, torch.float64, values)
     with torch.no_grad():  # a thread starts with gradients on, whatever its maker does
-        return activations(layer, x, indices).cpu().numpy(), task.targets(x, outputs).double().cpu().numpy()
+        activations = layer(x) if values is not None else apply_sparse(layer, x, indices)
+        return activations.cpu().numpy(), task.targets(x, outputs).double().cpu().numpy()
 
 
 def _exchanged(
     layer: nn.Module, task: Task, inputs: Inputs, size: int, threads: int
 ) -> Generator[Chebyshev, None, None]:
-    """Without holding activations but those of `size` inputs, in order, a group of outputs at a time."""
+    """Solve a group of outputs at a time, in order, holding the activations of `size` inputs only."""
     pool = ThreadPoolExecutor(threads, "minimax", torch.set_num_threads, (1,))
-    with threadpool_limits(1, "blas"), by_hand(), pool:
+    with threadpool_limits(1, "blas"), torch_single_threaded(), pool:
         for start in range(0, task.n_outputs, _TOGETHER):
             outputs = slice(start, min(start + _TOGETHER, task.n_outputs))
             look = functools.partial(_look, layer, task, outputs, inputs)
@@ -129,12 +90,12 @@ def _exchanged(
 
 
 def _solved(layer: nn.Module, task: Task, inputs: Inputs, processes: int) -> Generator[Chebyshev, None, None]:
-    """From all activations at once, in order."""
+    """Solve from all activations at once, in order."""
     x = inputs.dense(dtype=torch.float64)
     workers = min(processes, task.n_outputs)
     chunk = max(1, min(_CHUNK // len(x), task.n_outputs // workers))
     slices = (slice(i, min(i + chunk, task.n_outputs)) for i in range(0, task.n_outputs, chunk))
-    targets = (task.targets(x, outputs).T.contiguous().cpu().numpy() for outputs in slices)
+    targets = (task.targets(x, outputs).double().T.contiguous().cpu().numpy() for outputs in slices)
     held = np.concatenate([_look(layer, task, slice(0), inputs, rows)[0] for rows in inputs.blocks(4096)])
     yield from _solved_here(held, targets) if workers == 1 else _solved_apart(held, targets, workers)
 
@@ -150,13 +111,14 @@ def _solved_here(activations: np.ndarray, chunks: Iterator[np.ndarray]) -> Gener
 def _solved_apart(
     activations: np.ndarray, chunks: Iterator[np.ndarray], workers: int
 ) -> Generator[Chebyshev, None, None]:
-    """The same, in order, from worker processes."""
+    """Solve in worker processes, in order."""
     context = multiprocessing.get_context("spawn")
     # One file for all, mapped by each: no copy for each worker, and no limit as that of /dev/shm in a container.
     with tempfile.TemporaryDirectory(prefix="minimax-") as folder:
         path = Path(folder) / "activations.npy"
         np.save(path, activations)
-        start = (path, context.RLock(), context.Value("i", 0), 1, os.getpid())
+        nothing: list[Path] = []  # a solver needs no plugin
+        start = (path, context.RLock(), context.Value("i", 0), 1, os.getpid(), nothing)
         with ProcessPoolExecutor(workers, context, _start_worker, start) as pool:
             pending: deque[Future[list[Chebyshev]]] = deque()
             try:
@@ -179,7 +141,7 @@ _solver: ChebyshevSolver | None = None
 def _start_worker(path: Path, *start: Any) -> None:
     global _path
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends the pool
-    jobs.start_worker(*start)
+    worker_processes.start_worker(*start)
     threadpool_limits(1, "blas")
     _path = path
 

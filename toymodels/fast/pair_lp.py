@@ -19,10 +19,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from toymodels.core.features import Inputs
-from toymodels.core.losses import signed_power
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask
-from toymodels.parallel.threads import available, in_threads
+from toymodels.fast.pairs import tables_of
+from toymodels.parallel.threads import n_threads, parallel_for
 
 _ROWS = 4096
 """Inputs at a time: few enough to leave room for dozens of pairs in a block."""
@@ -40,7 +40,7 @@ class Rows:
     columns: Float[Tensor, "m inputs"]
     """x transposed, each feature's values side by side in memory."""
     indices: Int[Tensor, "inputs width"]
-    law: Float[Tensor, " inputs"]
+    probability: Float[Tensor, " inputs"]
     """P(x)."""
     even: float | None
     """P(x) where it is the same for all of them."""
@@ -49,11 +49,37 @@ class Rows:
 
     @classmethod
     def of(cls, inputs: Inputs, dtype: torch.dtype) -> Iterator[Rows]:
-        """All inputs, a few thousand at a time."""
+        """Cut all inputs into rows of a few thousand."""
         for rows in inputs.blocks(_ROWS):
-            x, law = inputs.dense(rows, dtype), inputs.probabilities[rows]
-            even = float(law[0]) if bool((law == law[0]).all()) else None
-            yield cls(x, x.T.contiguous(), inputs.indices[rows], law.to(dtype), even)
+            x, probability = inputs.dense(rows, dtype), inputs.probabilities[rows]
+            even = float(probability[0]) if bool((probability == probability[0]).all()) else None
+            yield cls(x, x.T.contiguous(), inputs.indices[rows], probability.to(dtype), even)
+
+
+def rows_of(inputs: Inputs, dtype: torch.dtype) -> list[Rows]:
+    """Return all inputs as rows, the same ones at every call: what terms keep with them is then found again."""
+    if ("rows", dtype) not in inputs.kept:
+        inputs.kept["rows", dtype] = list(Rows.of(inputs, dtype))
+    rows: list[Rows] = inputs.kept["rows", dtype]
+    return rows
+
+
+def signed_power(base: Float[Tensor, "*shape"], exponent: float | int, out: Tensor) -> Float[Tensor, "*shape"]:
+    """Write sign(base) |base|^exponent into `out`; whole exponents up to 64 by squaring and multiplying, far faster than pow."""
+    whole = int(exponent)
+    if exponent != whole or whole > 64:
+        return torch.abs(base, out=out).pow_(exponent).copysign_(base)
+    if whole == 0:
+        return torch.sign(base, out=out)
+    # From the highest bit down: square, and multiply where the bit is set.
+    power = base
+    for bit in f"{whole:b}"[1:]:
+        power = torch.mul(power, power, out=out)
+        if bit == "1":
+            out.mul_(base)
+    if power is base:
+        return out.copy_(base)
+    return out if whole % 2 else out.copysign_(base)
 
 
 @runtime_checkable
@@ -170,15 +196,15 @@ class PairTerm:
         n, pairs = len(activations), self.task.n_outputs
         a = filled(activations)
         transposed = a.T.contiguous()
-        # A law that is no single number goes with the activations, once for all pairs.
+        # Probabilities that differ go with the activations, once for all pairs.
         scale = self.base if rows.even is None else self.base * rows.even
-        lawful = a * rows.law[:, None] if rows.even is None else a
+        weighted = a * rows.probability[:, None] if rows.even is None else a
         size = max(8, min(pairs, _ENTRIES // n))
         starts = range(0, pairs, size)
-        threads = 1 if a.is_cuda else min(available(), len(starts))
+        threads = 1 if a.is_cuda else min(n_threads(), len(starts))
         on = _BothOn.of(self.task, rows, starts) if self.even_targets or self.even_weights else None
-        targets = None if self.even_targets else self.task.rows_by_case(rows.columns, self.values)
-        weights = None if self.even_weights else self.task.rows_by_case(rows.columns, self.weights)
+        targets = None if self.even_targets else tables_of(self.task).rows_by_case(rows.columns, self.values)
+        weights = None if self.even_weights else tables_of(self.task).rows_by_case(rows.columns, self.weights)
 
         def work(thread: int) -> tuple[float, float, Tensor]:
             blocks = [a.new_empty(size, n) for _ in range(3)]
@@ -197,17 +223,17 @@ class PairTerm:
                 signed_power(e, self.p - 1, slopes)
                 self._weigh(slopes, weights(outputs, spare) if weights is not None else None, places)
                 if rows.even is None:
-                    power += float(e.mul_(slopes).sum(0) @ rows.law)
+                    power += float(e.mul_(slopes).sum(0) @ rows.probability)
                 else:
                     power += float(torch.dot(slopes.view(-1), e.view(-1)))
-                self.readings.add(outputs, torch.mm(slopes, lawful, out=g_buffer[: len(e)]).mul_(scale))
+                self.readings.add(outputs, torch.mm(slopes, weighted, out=g_buffer[: len(e)]).mul_(scale))
                 if self.layer:
                     total.addmm_(slopes.T, r)
             return power, worst, total
 
-        results = in_threads(work, threads)
+        results = parallel_for(work, threads)
         if self.layer:
-            factor = self.unit * scale if rows.even is not None else self.unit * scale * rows.law[:, None]
+            factor = self.unit * scale if rows.even is not None else self.unit * scale * rows.probability[:, None]
             for _, _, total in results:
                 gradient += total[:, : gradient.shape[1]].mul_(factor)
         return scale * sum(result[0] for result in results), self.unit * max(result[1] for result in results)
@@ -236,7 +262,7 @@ class _BothOn:
     """Where both features are on, block by block."""
 
     def __init__(self, task: PairTask, rows: Rows, starts: Sequence[int]):
-        inputs, outputs = task.both_on(rows.indices)
+        inputs, outputs = tables_of(task).both_on(rows.indices)
         outputs, order = outputs.sort()
         self.places = outputs * len(rows.indices) + inputs[order]
         ends = torch.searchsorted(outputs, outputs.new_tensor([*starts, task.n_outputs])).tolist()
@@ -270,10 +296,10 @@ class ActiveTerm:
         self, rows: Rows, activations: Float[Tensor, "inputs neurons"], gradient: Float[Tensor, "inputs neurons"]
     ) -> tuple[float, float]:
         """(power, largest |error|) of some inputs; adds to the gradient in the activations, keeps that in the readoff."""
-        inputs, outputs = self.task.both_on(rows.indices)
+        inputs, outputs = tables_of(self.task).both_on(rows.indices)
         a, r = activations.index_select(0, inputs), self.readoff.weight.index_select(0, outputs)
         e = (torch.linalg.vecdot(a, r) + self.readoff.bias[outputs] - self.task.truth[3]) / self.unit
-        slopes = signed_power(e, self.p - 1, torch.empty_like(e)).mul_(rows.law[inputs]).mul_(self.weight)
+        slopes = signed_power(e, self.p - 1, torch.empty_like(e)).mul_(rows.probability[inputs]).mul_(self.weight)
         self.outputs.append(outputs)
         self.weight_gradients.append(slopes[:, None] * a)
         self.bias_gradients.append(slopes)

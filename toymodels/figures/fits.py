@@ -1,4 +1,4 @@
-"""Power laws and crossings, with intervals over seeds.
+"""Fit power laws, and find where an error falls to a level, with intervals over seeds.
 
 Intervals are percentiles of the bootstrap over seeds: whole seeds are drawn again, with all their points, because points of
 one seed need not be independent. Over few seeds (below about ten) such intervals are too narrow.
@@ -24,7 +24,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """error ≈ constant · x^exponent."""
+    """A fit of error ≈ constant · x^exponent."""
 
     exponent: float
     exponent_interval: Interval | None
@@ -34,20 +34,20 @@ class PowerLaw:
     constant_interval: Interval | None
     misfit: float
     """Largest factor, 1 or more, between a geometric mean over seeds and the law."""
-    places: int
-    """Values of x fitted to."""
+    sizes: int
+    """Number of values of x that the fit rests on."""
     seeds: int
 
 
 def power_law(
-    x: Float[np.ndarray, " places"],
-    errors: Float[np.ndarray, "seeds places"],
+    x: Float[np.ndarray, " sizes"],
+    errors: Float[np.ndarray, "seeds sizes"],
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> PowerLaw:
-    """Least squares of the mean log error over seeds on log x; every x counts the same.
+    """Fit the mean log error over seeds to log x by least squares; every x > 0 counts the same.
 
-    Errors that are nan or at most EXACT are left out. x > 0. Raises InputError if fewer than two x have errors.
+    Errors that are nan or at most EXACT are left out. Raises InputError if fewer than two x have errors.
     """
     logs = np.log(np.where(errors > EXACT, errors, np.nan))
     used = ~np.isnan(logs).all(axis=0)
@@ -66,17 +66,17 @@ def power_law(
 
 
 def _draws(n: int, resamples: int, seed: int) -> Float[np.ndarray, "resamples seeds"]:
-    """How often each seed is drawn."""
+    """Return how often each seed is drawn in each bootstrap sample."""
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples).astype(float)
 
 
 def _lines(
-    log_x: Float[np.ndarray, " places"], logs: Float[np.ndarray, "seeds places"], draws: Float[np.ndarray, "n seeds"]
+    log_x: Float[np.ndarray, " sizes"], logs: Float[np.ndarray, "seeds sizes"], draws: Float[np.ndarray, "n seeds"]
 ) -> Float[np.ndarray, "2 n"]:
-    """(slope, intercept) of each draw; nan where it leaves fewer than two places."""
-    there = ~np.isnan(logs)
-    count = draws @ there
-    y = np.divide(draws @ np.where(there, logs, 0.0), count, out=np.zeros_like(count), where=count > 0)
+    """Return (slope, intercept) of each draw; nan where it leaves fewer than two sizes."""
+    known = ~np.isnan(logs)
+    count = draws @ known
+    y = np.divide(draws @ np.where(known, logs, 0.0), count, out=np.zeros_like(count), where=count > 0)
     weight = (count > 0).astype(float)
     total = weight.sum(axis=1)
     mean_x, mean_y = weight @ log_x / total, (weight * y).sum(axis=1) / total
@@ -86,33 +86,43 @@ def _lines(
     return np.stack([slope, mean_y - slope * mean_x])
 
 
-def _middle(found: Float[np.ndarray, " n"]) -> Interval:
-    # Percentiles that are measured ones: between a finite and an infinite value there is nothing to interpolate.
-    low, high = np.quantile(found[~np.isnan(found)], (0.025, 0.975), method="closest_observation")
+def _middle(values: Float[np.ndarray, " n"]) -> Interval:
+    # Observed values as percentiles: between a finite and an infinite one nothing can be interpolated.
+    low, high = np.quantile(values[~np.isnan(values)], (0.025, 0.975), method="closest_observation")
     return float(low), float(high)
 
 
 @dataclass(frozen=True)
 class Crossing:
-    """Where an error falls to a level for good."""
+    """The x from which on an error is below a level."""
 
     x: float
-    """0: it is below at the smallest x already; inf: it is not at the largest. Where the error stands exactly at the level
-    at one x and below at the next, as minimax errors may, the first of the two: it falls below somewhere after it."""
+    """0: the error is below at the smallest x already; inf: it is not at the largest. Where it equals the level at one x and is
+    below at the next, as minimax errors may, x is the first of the two."""
     interval: Interval | None
-    """95 %, over seeds; None for a single seed."""
+    """95 %, over seeds; None for a single seed. An end may be 0 or inf, too."""
+
+    def words(self, smallest: float | int, largest: float | int, form: str = ",.0f") -> str:
+        """Write the crossing with its interval, given the smallest and largest x measured: "≤ 8", "> 256", "22 [20, 25]"."""
+
+        def word(x: float) -> str:
+            return f"≤ {smallest:,g}" if x == 0 else f"> {largest:,g}" if x == math.inf else f"{x:{form}}"
+
+        if self.interval is None or self.interval[0] == self.interval[1] == self.x:
+            return word(self.x)
+        return f"{word(self.x)} [{word(self.interval[0])}, {word(self.interval[1])}]"
 
 
 def crossing(
-    x: Float[np.ndarray, " places"],
-    errors: Float[np.ndarray, "seeds places"],
+    x: Float[np.ndarray, " sizes"],
+    errors: Float[np.ndarray, "seeds sizes"],
     level: float,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Crossing:
-    """The x (ascending) from which on the mean error over seeds is below `level`, by more than EXACT, at every x measured.
+    """Find the x from which on the mean error over seeds is below `level`, by more than EXACT, at every x measured.
 
-    Between two x the error is taken as linear in log x. Raises InputError if no x has errors.
+    `x` ascends; between two of them the error is taken as linear in log x. Raises InputError if no x has errors.
     """
     used, seen = ~np.isnan(errors).all(axis=0), ~np.isnan(errors).all(axis=1)
     if not used.any():
@@ -125,29 +135,30 @@ def crossing(
 
 
 def _crossings(
-    log_x: Float[np.ndarray, " places"],
-    errors: Float[np.ndarray, "seeds places"],
+    log_x: Float[np.ndarray, " sizes"],
+    errors: Float[np.ndarray, "seeds sizes"],
     draws: Float[np.ndarray, "n seeds"],
     level: float,
 ) -> Float[np.ndarray, " n"]:
-    there = ~np.isnan(errors)
-    found = np.empty(len(draws))
+    """Return the crossing of each draw of seeds."""
+    known = ~np.isnan(errors)
+    crossings = np.empty(len(draws))
     for i, draw in enumerate(draws):
-        count = draw @ there
+        count = draw @ known
         kept = count > 0
-        y, at = (draw @ np.where(there, errors, 0.0))[kept] / count[kept], log_x[kept]
+        y, at = (draw @ np.where(known, errors, 0.0))[kept] / count[kept], log_x[kept]
         above = np.flatnonzero(y > level - EXACT)
         if not len(above):
-            found[i] = 0.0
+            crossings[i] = 0.0
         elif above[-1] == len(y) - 1:
-            found[i] = math.inf
+            crossings[i] = math.inf
         else:
             j = above[-1]
             share = max(y[j] - level, 0.0) / (y[j] - y[j + 1])
-            found[i] = math.exp(at[j] + (at[j + 1] - at[j]) * share)
-    return found
+            crossings[i] = math.exp(at[j] + (at[j + 1] - at[j]) * share)
+    return crossings
 
 
 def in_words(value: float, interval: Interval | None, form: str = ".3f") -> str:
-    """A number with its interval in brackets."""
+    """Write a number with its interval in brackets."""
     return f"{value:{form}}" + (f" [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else "")

@@ -1,27 +1,43 @@
-"""A sweep on one page: its question, figures, tables, failures and environment, in one HTML file that needs nothing else."""
+"""Write a sweep on one page: question, figures, tables, failures and environment, in one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from toymodels.errors import InputError
-from toymodels.figures.gallery import Skipped, drawings
-from toymodels.figures.style import Drawing, embedded, series_name
-from toymodels.figures.table import KEYS, SETTINGS, Row, domain, load_table, require, show, values, varied
+from toymodels.figures.networks import finished_runs
+from toymodels.figures.parameters import by_setting
+from toymodels.figures.registry import FIGURES, Figure
+from toymodels.figures.style import Drawing, embedded, heading
+from toymodels.figures.table import (
+    Row,
+    Varies,
+    coverage,
+    format_value,
+    levels,
+    load_table,
+    require,
+    settings_of,
+    split_by,
+    varied,
+)
 from toymodels.runs import text as tables
+from toymodels.runs.metrics import KEYS, METRICS, Metric
 from toymodels.runs.record import load_config
 from toymodels.runs.storage import check_writable, read_json, write_atomically
 from toymodels.theory.statistics import mean_interval
 
-FIGURES = ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros", "within_quarter")
-HEADER = ("worst error", "mean over pairs", "RMS at ones", "RMS at zeros", "within 1/4")
 SHOWN = 60
 """Rows of a table that is not folded."""
+MOST = 4
+"""Drawings of one figure, of a table that varies in more than the figure shows."""
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #111; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -41,10 +57,10 @@ summary { cursor: pointer; } p.question { white-space: pre-line; }
 
 
 def write_report(folder: Path, path: Path) -> Path:
-    """The page of a sweep's folder (or of any folder of runs), written to `path`.
+    """Write the page of a sweep's folder, or of any folder of runs, to `path`; returns the path.
 
-    No scripts, nothing loaded from elsewhere, every text escaped. Raises InputError, before anything is written, for a
-    folder without runs that have finished or failed, a damaged record, or a place that cannot be written to.
+    The page has no scripts, loads nothing from elsewhere, and every text in it is escaped. Raises InputError, before anything is
+    written, for a folder without runs that have finished or failed, a damaged record, or a path that cannot be written to.
     """
     folder, path = Path(folder), Path(path)
     if not folder.is_dir():
@@ -57,13 +73,13 @@ def write_report(folder: Path, path: Path) -> Path:
         if not failed:
             raise
         rows = []
-    require(rows, numbers=FIGURES)
+    require(rows, numbers=("worst_error",))
     name, question, source = _sweep(folder)
     parts = [
         _paragraphs(question),
         _state(folder, rows, failed),
         _best(rows) if rows else "",
-        *(_figure(item) for item in drawings(rows, folder)),
+        *map(_figure, drawings(rows, folder)),
         _tables(rows) if rows else "",
         _failed_section(failed),
         _section("Sweep file", f"<pre>{escape(source)}</pre>") if source else "",
@@ -82,8 +98,60 @@ def write_report(folder: Path, path: Path) -> Path:
     return path
 
 
+def drawings(rows: Sequence[Row], folder: Path | None = None) -> Iterator[Drawing | str]:
+    """Draw every figure that applies to the table, or to the last finished run that has what it needs.
+
+    Where settings vary that a figure does not show, it is drawn once for each of their combinations, if they are not too many.
+    A sentence stands for a figure that is left out or that failed.
+    """
+    runs = finished_runs(folder)[::-1] if folder is not None else []
+    for member in FIGURES.values():
+        for knobs in member.variants:
+            if member.source_kind == "run":
+                run = next((run for run in runs if member.fits(run, **knobs)), None)
+                parts = _draw_parts(member, run, knobs) if run else iter(())
+            else:
+                parts = _draw_parts(member, rows, knobs) if rows else iter(())
+            drawn = list(islice(parts, MOST + 1))
+            if len(drawn) <= MOST:
+                yield from (_numbered(*part, number) for number, part in enumerate(drawn, 1))
+            else:
+                first = drawn[0][1]
+                yield (
+                    f"{first.title if isinstance(first, Drawing) else member.name} is left out: more than {MOST} combinations "
+                    f"of other settings would each have a figure of their own. Draw any of them with toymodels draw "
+                    f"{member.name} FOLDER --where NAME=VALUE."
+                )
+
+
+def _draw_parts(
+    member: Figure, source: Sequence[Row] | Path, knobs: Mapping[str, Any], words: str = ""
+) -> Iterator[tuple[str, Drawing | str]]:
+    """Draw a figure of the table, or of its parts where a setting varies: (settings of the part in words, drawing)."""
+    if not member.fits(source, **knobs):
+        return
+    try:
+        drawn = member.draw(source, **knobs)
+    except Varies as varies:
+        for value, part in split_by(source, varies.setting):  # type: ignore[arg-type]  # only tables vary
+            yield from _draw_parts(member, part, knobs, f"{words}, {value}" if words else value)
+    except Exception as error:  # a figure that fails costs the page nothing else
+        reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        yield words, f"The figure {member.name} is left out{f' for {words}' if words else ''}: {reason}."
+    else:
+        yield from ((words, drawing) for drawing in drawn)
+
+
+def _numbered(words: str, drawing: Drawing | str, number: int) -> Drawing | str:
+    """Give the drawing of a part of the table a title and name of its own."""
+    if not words or isinstance(drawing, str):
+        return drawing
+    heading(drawing.figure, words)
+    return dataclasses.replace(drawing, name=f"{drawing.name}-{number}", title=f"{drawing.title} ({words})")
+
+
 def _sweep(folder: Path) -> tuple[str, str, str]:
-    """(name, question, text of the sweep file) of a sweep's folder; the folder's name alone for another."""
+    """Return (name, question, text of the sweep file) of a sweep's folder; the folder's name alone for another."""
     if not (folder / "sweep.json").exists():
         return folder.resolve().name, "", ""
     content = read_json(folder / "sweep.json", ("file",))
@@ -97,7 +165,7 @@ def _sweep(folder: Path) -> tuple[str, str, str]:
 
 
 def _failures(folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    """(run, {"reason", "config", "traceback"}) of each failed run."""
+    """Return (run, {"reason", "config", "traceback"}) of each failed run."""
     return [(path.stem, read_json(path, ("reason", "config"))) for path in sorted(folder.glob("failed/*.json"))]
 
 
@@ -106,7 +174,7 @@ def _runs(folder: Path) -> list[Path]:
 
 
 def _state(folder: Path, rows: Sequence[Row], failed: Sequence[Any]) -> str:
-    """How many runs have finished, failed or not ended."""
+    """Write how many runs have finished, failed or not ended."""
     runs = _runs(folder)
     done = [run for run in runs if (run / "results.json").exists()]
     names = {name for name, _ in failed}
@@ -117,72 +185,71 @@ def _state(folder: Path, rows: Sequence[Row], failed: Sequence[Any]) -> str:
     seconds = sum(row.get("seconds") or 0 for row in rows)
     about = f"Runs: {', '.join(counts)}."
     if rows:
-        about += f" {domain(rows).capitalize()}. {seconds:,.0f} s of training and fitting, added over rows."
+        about += f" {coverage(rows).capitalize()}. {seconds:,.0f} s of training and fitting, added over rows."
         about += " Error: output − target; worst error: its largest absolute value over pairs and inputs covered."
     return f"<p>{escape(about)}</p>"
 
 
-def _groups(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
-    """Rows that differ in the seed alone, by gate, first layer, readoff and varied settings."""
-    names = varied(rows)
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        stopped = "" if row.get("stopped_at") is None else f", stopped at {row['stopped_at']:,}"
-        key = (row["task"], row["first_layer"], row["readoff"] + stopped, *(row.get(name) for name in names))
-        groups.setdefault(key, []).append(row)
-    return groups
+def _metrics(rows: Sequence[Row]) -> list[Metric]:
+    """Return the metrics that some row has."""
+    return [metric for metric in METRICS if any(row.get(metric.name) is not None for row in rows)]
 
 
-def _cells(key: tuple[Any, ...], members: Sequence[Row]) -> list[str]:
-    settings = ["–" if value is None else show(value) for value in key[3:]]
-    figures = [tables.number(*mean_interval([row[figure] for row in members])) for figure in FIGURES]
-    seconds = tables.number(mean_interval([row.get("seconds") or 0 for row in members])[0], None, ".1f")
+def _cells(key: tuple[Any, ...], members: Sequence[Row], metrics: Sequence[Metric]) -> list[str]:
+    """Write the line of one setting: means over its seeds."""
+    task, line, *settings = key
     unproved = sum(row.get("proved") is False for row in members)
+    numbers = []
+    for metric in metrics:
+        known = [row[metric.name] for row in members if row.get(metric.name) is not None]
+        mean, half = mean_interval(known) if known else (None, None)
+        seconds = metric.name == "seconds"
+        form, half = (".1f", None) if seconds else (".4f", half)
+        numbers.append("–" if mean is None else tables.number(mean, half, form))
     return [
-        key[0],
-        series_name(key[1], key[2]) + (f" ({unproved} not proved)" if unproved else ""),
-        *settings,
-        *figures,
-        seconds,
+        task,
+        line + (f" ({unproved} not proved)" if unproved else ""),
+        *("–" if value is None else format_value(value) for value in settings),
+        *numbers,
         str(len(members)),
-        ", ".join(map(str, values(members, "covered"))),
+        ", ".join(map(str, levels(members, "covered"))),
     ]
 
 
-def _header(names: Sequence[str]) -> list[str]:
-    return ["gate", "first layer, readoff", *names, *HEADER, "seconds", "seeds", "inputs covered"]
+def _header(names: Sequence[str], metrics: Sequence[Metric]) -> list[str]:
+    return ["task", "first layer, readoff", *names, *(metric.title for metric in metrics), "seeds", "inputs covered"]
 
 
 def _best(rows: Sequence[Row]) -> str:
-    """For each gate, first layer and readoff the settings of the smallest mean worst error."""
-    whole = [row for row in rows if row.get("stopped_at") is None]
+    """Write, for each task, first layer and readoff, the settings of the smallest mean worst error."""
+    finished = [row for row in rows if row.get("stopped_at") is None]
+    names, metrics = varied(finished), _metrics(rows)
     best: dict[tuple[Any, ...], tuple[float, list[str]]] = {}
-    for key, members in _groups(whole).items():
+    for key, members in by_setting(finished, names).items():
         mean = mean_interval([row["worst_error"] for row in members])[0]
-        if key[:3] not in best or mean < best[key[:3]][0]:
-            best[key[:3]] = (mean, _cells(key, members))
-    names = varied(whole)
+        if key[:2] not in best or mean < best[key[:2]][0]:
+            best[key[:2]] = (mean, _cells(key, members, metrics))
     title = "Least worst error of each first layer and readoff" if names else "Results"
-    note = (
-        "Means over seeds ± 95 % t intervals; runs stopped early are left out."
-        if len(whole) < len(rows)
-        else ("Means over seeds ± 95 % t intervals.")
+    note = "Means over seeds ± 95 % t intervals" + (
+        "; runs stopped early are left out." if len(finished) < len(rows) else "."
     )
     note += " The best of several settings flatters: its error is the least of those measured." if names else ""
-    return _section(title, _table(_header(names), [cells for _, cells in best.values()]) + _note(note))
+    return _section(title, _table(_header(names, metrics), [cells for _, cells in best.values()]) + _note(note))
 
 
 def _tables(rows: Sequence[Row]) -> str:
-    names = varied(rows)
-    body = [_cells(key, members) for key, members in _groups(rows).items()]
-    means = _table(_header(names), body)
+    """Write the means over seeds of every setting, and every row."""
+    names, metrics = varied(rows), _metrics(rows)
+    body = [_cells(key, members, metrics) for key, members in by_setting(rows, names).items()]
+    means = _table(_header(names, metrics), body)
     if len(body) > SHOWN:
         means = _folded(f"All {len(body):,} settings, means over seeds ± 95 % t intervals", means)
-    columns = [*KEYS, *names, *FIGURES, "seconds", "covered", "n_pairs", "proved", "stopped_at", "run"]
+    measured = [metric.name for metric in metrics]
+    columns = [*KEYS, *names, *measured, "covered", "n_pairs", "proved", "stopped_at", "run"]
     columns = [column for column in columns if any(row.get(column) is not None for row in rows)]
     full = _table(columns, [[_word(row.get(column)) for column in columns] for row in rows])
-    fixed = [(name, values(rows, name)) for name in SETTINGS if name not in names]
-    same = ", ".join(f"{name} = {show(found[0])}" for name, found in fixed if found)
+    fixed = [(name, levels(rows, name)) for name in settings_of(rows) if name not in names]
+    same = ", ".join(f"{name} = {format_value(found[0])}" for name, found in fixed if found)
     return _section(
         "Results",
         means
@@ -194,12 +261,12 @@ def _tables(rows: Sequence[Row]) -> str:
 def _word(value: Any) -> str:
     if value is None:
         return "–"
-    return f"{value:.6g}" if isinstance(value, float) else show(value)
+    return f"{value:.6g}" if isinstance(value, float) else format_value(value)
 
 
-def _figure(item: Drawing | Skipped) -> str:
-    if isinstance(item, Skipped):
-        return _note(item.reason)
+def _figure(item: Drawing | str) -> str:
+    if isinstance(item, str):
+        return _note(item)
     text = _folded("Numbers", f"<pre>{escape(item.text)}</pre>") if item.text else ""
     title = escape(item.title)
     return (
@@ -221,15 +288,15 @@ def _failed_section(failed: Sequence[tuple[str, dict[str, Any]]]) -> str:
 
 
 def _environment(folder: Path) -> str:
-    """What the runs ran on; several lines where they ran on several."""
-    found: Counter[str] = Counter()
+    """Write what the runs ran on; several lines where environments differ."""
+    environments: Counter[str] = Counter()
     for run in _runs(folder):
         load_config(run)
         if (run / "environment.json").exists():
             content = read_json(run / "environment.json")
             flat = {**{k: v for k, v in content.items() if k != "packages"}, **content.get("packages", {})}
-            found[", ".join(f"{key} {value}" for key, value in flat.items() if value is not None)] += 1
-    lines = [[f"{count:,}", words] for words, count in found.most_common()]
+            environments[", ".join(f"{key} {value}" for key, value in flat.items() if value is not None)] += 1
+    lines = [[f"{count:,}", words] for words, count in environments.most_common()]
     return _section("Environment", _table(["runs", "environment"], lines)) if lines else ""
 
 
@@ -258,5 +325,5 @@ def _table(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
 
 
 def _right(cell: str) -> str:
-    """Numbers flush right."""
+    """Return the class of a number, which stands flush right."""
     return ' class="n"' if cell[:1].isdigit() and cell.split(" ±")[0].replace(".", "").isdigit() else ""

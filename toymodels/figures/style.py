@@ -1,55 +1,65 @@
-"""What every figure shares: colours told apart with any colour vision, quiet axes, files as PDF and PNG."""
+"""Draw every figure alike: sizes, axes, legends, titles; save it as PDF and PNG, or embed it in a page.
+
+Nothing here opens a window or reads the user's matplotlib settings: each figure has a canvas of its own, and
+`default_style` puts matplotlib's defaults in force.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
+import os
+import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from toymodels.runs.storage import write_atomically
-
-READOFF_COLOURS = {
-    "constant": "0.35",
-    "analytic": "#CC79A7",
-    "least_squares": "#009E73",
-    "balanced": "#56B4E9",
-    "trained": "#0072B2",
-    "minimax": "#D55E00",
-}
-"""Of Okabe and Ito's palette."""
-READOFF_MARKERS = {
-    "constant": "x",
-    "analytic": "v",
-    "least_squares": "^",
-    "balanced": "D",
-    "trained": "s",
-    "minimax": "o",
-}
-OTHER_COLOUR, OTHER_MARKER = "#E69F00", "P"
-GREY = "0.35"
 WIDTH = 7.0
-"""Inches: a page's width, two columns of a paper."""
+"""Inches: the width of a page, or of two columns of a paper."""
+LETTERS_PER_INCH = 14.5
+"""Letters of a title that fit into an inch of the figure's width."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, and what it shows in words and numbers."""
+    """A figure, its title, and its numbers."""
 
     name: str
-    """Stem of its files."""
+    """Name of its files, without the ending."""
     title: str
     figure: Any
+    """A matplotlib Figure."""
     text: str = ""
     """Fits and numbers, as a table in plain text."""
 
 
-def new_figure(height: float, width: float = WIDTH) -> Any:
-    """An empty figure of this size (inches), without any window."""
+@contextmanager
+def default_style() -> Iterator[None]:
+    """Put matplotlib's defaults in force: a user's style file changes no figure. What was in force comes back at the end."""
+    matplotlib = _matplotlib()
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
+
+
+def _matplotlib() -> Any:
+    """Import matplotlib, also where MPLBACKEND names a backend that does not exist: figures use none."""
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    import matplotlib
+
+    if backend is not None:
+        os.environ["MPLBACKEND"] = backend
+        with suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend  # for figures that the user draws in this process
+    return matplotlib
+
+
+def new_figure(height: float | int, width: float | int = WIDTH) -> Any:
+    """Make an empty figure of this size in inches, without a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -59,37 +69,29 @@ def new_figure(height: float, width: float = WIDTH) -> Any:
 
 
 def heading(figure: Any, text: str) -> None:
-    """The figure's title, in as many lines as it needs; a second call adds a line."""
+    """Write the figure's title in as many lines as it needs; a second call adds a line."""
     before = figure.get_suptitle()
-    lines = textwrap.wrap(text, int(14.5 * figure.get_figwidth()))
+    lines = textwrap.wrap(text, int(LETTERS_PER_INCH * figure.get_figwidth()))
     figure.suptitle("\n".join([*([before] if before else []), *lines]), fontsize=8.5)
 
 
-def series_name(layer: str, readoff: str) -> str:
-    """A first layer and a readoff in words."""
-    first = {"identity": "no layer", "trained": "trained layer"}.get(layer, f"frozen {layer}")
-    return f"{first}, {readoff.replace('_', ' ')}"
-
-
-def series_style(layer: str, readoff: str) -> dict[str, Any]:
-    """Colour and marker by readoff; trained layers filled and full lines, frozen ones open and dashed, none grey."""
-    colour = READOFF_COLOURS.get(readoff, OTHER_COLOUR)
-    if layer == "identity":  # what every layer is to be held against: in the background
-        marker = {"constant": "x", "minimax": "+"}.get(readoff, ".")
-        return {"color": "0.55", "marker": marker, "markersize": 4, "linewidth": 0.7, "linestyle": ":"}
-    return {
-        "color": colour,
-        "marker": READOFF_MARKERS.get(readoff, OTHER_MARKER),
-        "markerfacecolor": colour if layer == "trained" else "white",
-        "markersize": 3.4,
-        "markeredgewidth": 0.8,
-        "linewidth": 0.9,
-        "linestyle": "-" if layer == "trained" else (0, (5, 1)),
-    }
+def legend(
+    figure: Any, columns: int = 3, entries: Mapping[str, Any] | None = None, fontsize: float | int = 6.5
+) -> None:
+    """Draw one legend below all panels, each label once. `entries` (label → line) default to those of all panels."""
+    if entries is None:
+        entries = {
+            label: handle
+            for axis in figure.axes
+            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+    if entries:
+        style = {"loc": "outside lower center", "ncols": columns, "fontsize": fontsize, "frameon": False}
+        figure.legend(entries.values(), entries.keys(), **style)
 
 
 def quiet(axis: Any) -> None:
-    """Small ticks, a faint grid, no box."""
+    """Give an axis small ticks, a faint grid and no box."""
     axis.tick_params(labelsize=7)
     axis.grid(True, which="major", color="0.92", linewidth=0.6)
     axis.set_axisbelow(True)
@@ -97,25 +99,25 @@ def quiet(axis: Any) -> None:
         axis.spines[side].set_visible(False)
 
 
-def sizes_axis(axis: Any, places: Sequence[int | float], which: str = "x") -> None:
-    """A logarithmic axis ticked at the sizes that were measured, as far as their labels have room."""
+def sizes_axis(axis: Any, sizes: Sequence[int | float], which: str = "x") -> None:
+    """Make an axis ("x" or "y") logarithmic, with ticks at the sizes measured, as far as their labels have room."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
     getattr(axis, f"set_{which}scale")("log")
     line = getattr(axis, f"{which}axis")
-    shown: list[int | float] = []
-    room = (max(places) / min(places)) ** 0.11 if which == "x" else 1.0
-    for place in places:
-        if not shown or place >= shown[-1] * room:
-            shown.append(place)
-    line.set_major_locator(FixedLocator(shown))
+    ticks: list[int | float] = []
+    gap = (max(sizes) / min(sizes)) ** 0.11 if which == "x" else 1.0
+    for size in sizes:
+        if not ticks or size >= ticks[-1] * gap:
+            ticks.append(size)
+    line.set_major_locator(FixedLocator(ticks))
     line.set_minor_locator(NullLocator())
     line.set_minor_formatter(NullFormatter())
     line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
 
 
 def errors_axis(axis: Any) -> None:
-    """A logarithmic y axis with plain numbers, at 1, 2 and 5 of each decade, or more where it has one at most."""
+    """Make the y axis logarithmic with plain numbers: at 1, 2 and 5 of each decade, or more in less than a decade."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     axis.set_yscale("log")
@@ -127,19 +129,20 @@ def errors_axis(axis: Any) -> None:
 
 
 def save(drawing: Drawing, folder: Path) -> list[Path]:
-    """The figure as NAME.pdf and NAME.png in the folder."""
+    """Write the figure as NAME.pdf and NAME.png into the folder; returns both paths."""
+    from toymodels.runs.storage import write_atomically
+
     files = [folder / f"{drawing.name}{suffix}" for suffix in (".pdf", ".png")]
-    for path in files:
-        kind = path.suffix[1:]
-        write_atomically(path, partial(drawing.figure.savefig, dpi=200, format=kind))
+    with default_style():
+        for path in files:
+            write_atomically(path, partial(drawing.figure.savefig, dpi=200, format=path.suffix[1:]))
     return files
 
 
 def embedded(drawing: Drawing) -> str:
-    """The figure as a data: address of an SVG image, the same bytes each time."""
-    import matplotlib
-
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "toymodels"}):
+    """Return the figure as the data: address of an SVG image, the same bytes each time."""
+    with default_style():
+        _matplotlib().rcParams["svg.hashsalt"] = "toymodels"
+        buffer = io.BytesIO()
         drawing.figure.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,15 +1,14 @@
-"""Tables of results: read, checked and cut down so that like is compared with like.
+"""Read, check and cut down tables of results, so that like is compared with like.
 
-A table is a list of rows, one for each (run, seed, task, first layer, readoff), with every configuration field under its
-own name and the errors measured; `toymodels results` writes it.
+A table is a list of rows, one for each (run, seed, task, first layer, readoff), with every setting of the run in a column of its
+own and the errors measured; `toymodels results` writes it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,60 +16,36 @@ import numpy as np
 from jaxtyping import Float
 
 from toymodels.errors import InputError
-from toymodels.experiments.compare import CompareConfig
-from toymodels.experiments.train import TrainConfig
-from toymodels.runs.config import NOT_IN_IDENTITY
-from toymodels.runs.table import read_table
+from toymodels.figures.series import Key, Method, gate_of, seeds_in_words
+from toymodels.runs.metrics import ERRORS, KEYS, NOT_SETTINGS, is_metric
 
 Row = dict[str, Any]
 
-ERRORS = {
-    "worst_error": "worst error",
-    "mean_worst_error": "mean over pairs of the worst error",
-    "rms_ones": "RMS error where the target is 1",
-    "rms_zeros": "RMS error where the target is 0",
-}
-"""Columns of errors (output − target), and what they are."""
 
+class Varies(InputError):  # noqa: N818
+    """A setting takes several values in rows of which a figure shows one."""
 
-def title_of(error: str) -> str:
-    """What an error is, at the start of a title."""
-    return ERRORS[error][0].upper() + ERRORS[error][1:]
-
-
-KEYS = ("task", "seed", "first_layer", "readoff")
-# The gate, the seed, the first layer and the readoff have columns of their own in a row.
-_NOT_SETTINGS = NOT_IN_IDENTITY | {"task", "seeds", "train_first", "readoffs", "layers"}
-SETTINGS = tuple(
-    dict.fromkeys(
-        field.name
-        for config in (CompareConfig, TrainConfig)
-        for field in dataclasses.fields(config)
-        if field.name not in _NOT_SETTINGS
-    )
-)
-"""Configuration fields that change a result and stand in a row under their own name."""
+    def __init__(self, setting: str, message: str):
+        super().__init__(message)
+        self.setting = setting
 
 
 def load_table(path: Path) -> list[Row]:
-    """The rows of all finished runs below a folder, or of a table file (.jsonl, .csv); lists become tuples.
+    """Read the rows of all finished runs below a folder, or of a table file (.jsonl, .csv); lists become tuples.
 
-    Raises InputError where there is nothing, no finished run, or a file that is no such table.
+    Raises InputError where nothing is, where no run has finished, and for a file that is no such table.
     """
+    from toymodels.runs.table import read_table
+
     if not path.exists():
-        raise InputError(f"{path} is not there: name a sweep's folder, or a table written by toymodels results")
+        raise InputError(f"{path} does not exist: name a sweep's folder, or a table written by toymodels results")
     if path.is_file() and path.suffix not in (".jsonl", ".csv"):
         raise InputError(f"{path} is no table: name a sweep's folder, or a .jsonl or .csv file of toymodels results")
-    rows = read_table(path)
-    if not rows:
-        raise InputError(f"{path} holds no finished run: there is nothing to draw")
-    if not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"{path} is not a table of results: write one with toymodels results")
-    return [{key: _hashable(value) for key, value in row.items()} for row in rows]
+    return [{column: _hashable(value) for column, value in row.items()} for row in read_table(path)]
 
 
 def parse_value(text: str) -> Any:
-    """A value on the command line: JSON (numbers, true, lists), or else text as it stands."""
+    """Parse a value of the command line: JSON (numbers, true, null, lists), or else the text itself."""
     try:
         return _hashable(json.loads(text))
     except json.JSONDecodeError:
@@ -81,141 +56,182 @@ def _hashable(value: Any) -> Any:
     return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
+def title_of(metric: str) -> str:
+    """Name an error at the start of a title."""
+    return ERRORS[metric][0].upper() + ERRORS[metric][1:]
+
+
 def require(rows: Sequence[Row], columns: Iterable[str] = (), numbers: Iterable[str] = ()) -> None:
-    """Raises InputError for a column that is missing, or a number that is not a finite one (errors: 0 or more)."""
+    """Check that every row has a value in these columns, and in `numbers` a finite number from 0 up.
+
+    Raises InputError that names the first row and column that lack it.
+    """
     numbers = tuple(numbers)
-    for column in (*KEYS, *columns, *numbers):
-        number = next((i for i, row in enumerate(rows, 1) if row.get(column) is None), None)
-        if number is not None:
-            raise InputError(f"row {number} of the table has no {column}: this needs it in every row")
+    for column in dict.fromkeys((*KEYS, *columns, *numbers)):
+        missing = next((i for i, row in enumerate(rows, 1) if row.get(column) is None), None)
+        if missing is not None:
+            raise InputError(f"row {missing} of the table has no {column}: the figure needs it in every row")
     for column in numbers:
-        for number, row in enumerate(rows, 1):
+        for i, row in enumerate(rows, 1):
             value = row[column]
             real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
             if not real or value < 0:
-                raise InputError(f"row {number} of the table has {column} = {value!r}: it must be a number from 0 up")
+                raise InputError(f"row {i} of the table has {column} = {value!r}: it must be a number from 0 up")
 
 
-def where(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:
-    """The rows that meet every condition NAME=VALUE. Raises InputError for one that is none, or that no row meets."""
-    chosen = list(rows)
+def filter_rows(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:
+    """Keep the rows that meet every condition NAME=VALUE.
+
+    Raises InputError if a condition is malformed or matches no row.
+    """
+    kept = list(rows)
     for condition in conditions:
         name, equals, text = condition.partition("=")
         if not equals or not any(name in row for row in rows):
-            known = ", ".join(dict.fromkeys(key for row in rows for key in row))
+            known = ", ".join(dict.fromkeys(column for row in rows for column in row))
             raise InputError(f"the condition {condition!r} is not NAME=VALUE with a column of the table: {known}")
-        value = parse_value(text)
-        there = values(chosen, name)
-        chosen = [row for row in chosen if row.get(name) == value]
-        if not chosen:
-            raise InputError(f"no row has {condition}: {name} is {', '.join(map(show, there))}")
-    return chosen
+        before, value = kept, parse_value(text)
+        kept = [row for row in kept if row.get(name) == value]
+        if not kept:
+            known = ", ".join(map(format_value, levels(before, name)))
+            raise InputError(f"no row has {condition}: {name} is {known}")
+    return kept
 
 
-def values(rows: Iterable[Row], column: str) -> list[Any]:
-    """The distinct values of a column, in order; none for a column that is not there."""
-    found = dict.fromkeys(row[column] for row in rows if row.get(column) is not None)
-    return sorted(found, key=_order)
+def levels(rows: Iterable[Row], column: str) -> list[Any]:
+    """Return the distinct values of a column, in order; rows without a value count for nothing."""
+    return sorted(dict.fromkeys(row[column] for row in rows if row.get(column) is not None), key=_order)
 
 
 def _order(value: Any) -> tuple[int, Any]:
-    """Numbers, then lists by their length and content, then words."""
+    """Sort numbers, then lists by their length and content, then words."""
     if isinstance(value, tuple):
         return 1, (len(value), tuple(map(_order, value)))
     return (2, value) if isinstance(value, str) else (0, value)
 
 
-def varied(rows: Sequence[Row]) -> list[str]:
-    """The settings that take more than one value."""
-    return [name for name in SETTINGS if len(values(rows, name)) > 1]
-
-
-def split(rows: Sequence[Row], axes: Iterable[str]) -> list[tuple[str, list[Row]]]:
-    """(settings in words, rows) for each combination of the varied settings that no axis shows."""
-    names = [name for name in varied(rows) if name not in set(axes)]
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row.get(name) for name in names), []).append(row)
+def settings_of(rows: Iterable[Row]) -> list[str]:
+    """Return the columns that are settings of the runs."""
     return [
-        (", ".join(f"{name} = {show(value)}" for name, value in zip(names, key, strict=True)), members)
-        for key, members in groups.items()
+        column
+        for column in dict.fromkeys(c for row in rows for c in row)
+        if not is_metric(column) and column not in NOT_SETTINGS
     ]
 
 
-def single(rows: Sequence[Row], axes: Iterable[str]) -> list[Row]:
-    """The rows of runs that were not stopped early, which must not vary in any setting that no axis shows.
+def varied(rows: Sequence[Row]) -> list[str]:
+    """Return the settings that take more than one value; within one kind of run, none at all is a value, too."""
+    names = []
+    for name in settings_of(rows):
+        of_kind: dict[Any, set[Any]] = {}
+        for row in rows:
+            of_kind.setdefault(row.get("kind"), set()).add(row.get(name))
+        if len(levels(rows, name)) > 1 or any(len(found) > 1 for found in of_kind.values()):
+            names.append(name)
+    return names
 
-    Raises InputError that names the setting, or if all were stopped.
-    """
-    everything, rows = rows, [row for row in rows if row.get("stopped_at") is None]
-    if everything and not rows:
-        raise InputError("all runs of this table were stopped early: errors along a setting need runs that were not")
-    for name in varied(rows):
-        if name not in set(axes):
-            there = values(rows, name)
-            raise InputError(
-                f"{name} varies too ({', '.join(map(show, there))}), and the figure does not show it: choose one value, "
-                f"--where {name}={json.dumps(there[0]) if isinstance(there[0], tuple) else there[0]}"
+
+def split_by(rows: Sequence[Row], column: str) -> list[tuple[str, list[Row]]]:
+    """Split rows by a column: (NAME = VALUE in words, rows) for each of its values."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.get(column), []).append(row)
+    return [(f"{column} = {format_value(value)}", members) for value, members in groups.items()]
+
+
+def require_one(rows: Sequence[Row], *columns: str) -> list[Any]:
+    """Return the one value that each column has in all rows. Raises Varies for a column with several."""
+    for name in columns:
+        found: list[Any] = levels(rows, name)
+        if len({row.get(name) for row in rows}) > 1:
+            example = found[0] if not isinstance(found[0], tuple) else json.dumps(found[0])
+            words = [format_value(value) for value in (*([None] if len(found) == 1 else []), *found)]
+            raise Varies(
+                name,
+                f"{name} varies too ({', '.join(words)}), and the figure does not show it: choose one value, "
+                f"--where {name}={example}",
             )
-    return rows
+    return [rows[0].get(name) for name in columns]
 
 
-def show(value: Any) -> str:
-    """A value in words: numbers short, exponents as 2→4→8."""
+def require_fixed(rows: Sequence[Row], axes: Iterable[str]) -> list[Row]:
+    """Return the rows of runs that were not stopped early, which must not vary in any setting that no axis shows.
+
+    Raises Varies, an InputError that names the setting, and InputError if all runs were stopped.
+    """
+    finished = [row for row in rows if row.get("stopped_at") is None]
+    if rows and not finished:
+        raise InputError("all runs of this table were stopped early: errors along a setting need runs that were not")
+    for name in varied(finished):
+        if name not in set(axes):
+            require_one(finished, name)
+    return finished
+
+
+def format_value(value: Any) -> str:
+    """Write a value in words: numbers short, exponents as 2→4→8."""
+    if value is None:
+        return "none"
     if isinstance(value, tuple):
-        return "→".join(map(show, value))
+        return "→".join(map(format_value, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def series(rows: Iterable[Row]) -> list[tuple[str, str]]:
-    """The (first layer, readoff) pairs: no layer, frozen layers, the trained one; readoffs from the simplest up."""
-    order = ["constant", "analytic", "least_squares", "balanced", "trained", "minimax"]
-
-    def place(key: tuple[str, str]) -> tuple[int, str, int, str]:
-        layer, readoff = key
-        rank = order.index(readoff) if readoff in order else len(order)
-        return {"identity": 0, "trained": 2}.get(layer, 1), layer, rank, readoff
-
-    return sorted({(str(row["first_layer"]), str(row["readoff"])) for row in rows}, key=place)
-
-
-def of_series(rows: Iterable[Row], task: str, key: tuple[str, str]) -> list[Row]:
-    """The rows of one gate, first layer and readoff."""
+def select_series(rows: Iterable[Row], task: str, key: Key) -> list[Row]:
+    """Return the rows of one task, first layer and readoff."""
     return [row for row in rows if (row["task"], row["first_layer"], row["readoff"]) == (task, *key)]
 
 
-def by_seed(rows: Sequence[Row], axis: str, error: str) -> tuple[list[Any], Float[np.ndarray, "seeds places"]]:
-    """(values of the axis, errors of each seed there), nan where a seed has none."""
-    places, seeds = values(rows, axis), values(rows, "seed")
-    found = np.full((len(seeds), len(places)), np.nan)
+def errors_by_seed(
+    rows: Sequence[Row], axis: str, metric: str
+) -> tuple[list[Any], Float[np.ndarray, "seeds positions"]]:
+    """Return (values of the axis, errors of each seed at each of them), nan where a seed has none."""
+    positions, seeds = levels(rows, axis), levels(rows, "seed")
+    errors = np.full((len(seeds), len(positions)), np.nan)
     for row in rows:
-        found[seeds.index(row["seed"]), places.index(row[axis])] = row[error]
-    return places, found
+        errors[seeds.index(row["seed"]), positions.index(row[axis])] = row[metric]
+    return positions, errors
 
 
-def span(numbers: Sequence[int]) -> str:
-    """Seeds in words: seed 3, seeds 0–4, or seeds 0, 2, 5."""
-    run = list(numbers) == list(range(numbers[0], numbers[0] + len(numbers)))
-    if len(numbers) == 1:
-        return f"seed\u00a0{numbers[0]}"
-    words = f"{numbers[0]}–{numbers[-1]}" if run and len(numbers) > 2 else ", ".join(map(str, numbers))
-    return f"seeds\u00a0{words}"
+def layer_knobs(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the columns layer_… of first layers' knobs in which rows differ (none at all is a value, too)."""
+    return tuple(
+        name for name in settings_of(rows) if name.startswith("layer_") and len({row.get(name) for row in rows}) > 1
+    )
 
 
-def domain(rows: Sequence[Row]) -> str:
-    """Which inputs, how covered, which pairs and which seeds, in words; what the table does not say is left out."""
-    laws = {"exactly": "exactly {} active", "at_most": "at most {} active", "independent": "{} active in expectation"}
-    kinds, counts = values(rows, "inputs"), values(rows, "s")
-    parts = []
-    if len(kinds) == 1 and kinds[0] in laws:
-        parts.append(laws[kinds[0]].format("s" if len(counts) != 1 else show(counts[0])))
-    covered = [str(text) for text in values(rows, "covered")]
-    if covered:
-        full = [text.startswith("all ") for text in covered]
-        some = "; ".join(text for text, every in zip(covered, full, strict=True) if not every)
-        shown = covered[0] + " inputs" if len(covered) == 1 else "all inputs" if all(full) else some
-        parts.append(shown + (" or all inputs" if any(full) and not all(full) else ""))
-    if all("n_pairs" in row and "m" in row for row in rows):
+def method_of(row: Row, columns: Iterable[str], frame: str = "random") -> Method:
+    """Return the method of a row; `columns` are those of the first layers' knobs, as `layer_knobs` returns them."""
+    knobs = tuple((column.removeprefix("layer_"), row.get(column)) for column in columns)
+    return Method(row["first_layer"], row["readoff"], knobs, frame)
+
+
+def active_in_words(row: Mapping[str, Any], s: str | None = None) -> str:
+    """Say how many features are active, "exactly 2 active", by the columns inputs and s; empty where they do not say."""
+    words = {"exactly": "exactly {} active", "at_most": "at most {} active", "independent": "{} active in expectation"}
+    form = words.get(str(row.get("inputs")), "")
+    return form.format(s or format_value(row.get("s")))
+
+
+def covered_in_words(rows: Sequence[Row]) -> str:
+    """Say whether all inputs were covered, or a sample of them."""
+    full = [str(text).startswith("all ") for text in levels(rows, "covered")]
+    return "all inputs" if all(full) else "all inputs or a sample of them" if any(full) else "a sample of the inputs"
+
+
+def coverage(rows: Sequence[Row]) -> str:
+    """Say which inputs count, how they are covered, which outputs and which seeds; what the table lacks is left out."""
+    counts, parts = levels(rows, "s"), []
+    if len(levels(rows, "inputs")) == 1 and (words := active_in_words(rows[0], None if len(counts) == 1 else "s")):
+        parts.append(words)
+    if covered := [str(text) for text in levels(rows, "covered")]:
+        sampled = [text for text in covered if not text.startswith("all ")]
+        if len(covered) == 1:
+            parts.append(f"{covered[0]} inputs")
+        else:
+            some = ["; ".join(sampled) + " inputs"] if sampled else []
+            parts.append(" or ".join([*some, *(["all inputs"] if len(sampled) < len(covered) else [])]))
+    if all(row.get("n_pairs") and row.get("m") and gate_of(row["task"]) for row in rows):
         every = all(row["n_pairs"] == math.comb(row["m"], 2) for row in rows)
         parts.append("all pairs" if every else "all pairs, or those chosen or sampled")
-    return ", ".join([*parts, span(values(rows, "seed"))])
+    return ", ".join([*parts, seeds_in_words(levels(rows, "seed"))])

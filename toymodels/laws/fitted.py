@@ -23,7 +23,7 @@ def _squares(drawn: DrawnLayers) -> tuple[list[list[float]], str]:
     def squares(seed: int) -> list[float]:
         task, layer = drawn.some_pairs(seed), drawn.layer(seed)
         network = Network(layer, balanced(layer, task, drawn.features, inputs))
-        return [case.rms**2 for case in evaluate(network, task, inputs).cases]
+        return [case.rms**2 for case in evaluate(network, task, inputs).cases.values()]
 
     coverage = f"{drawn.layers}, {inputs.description} inputs, {drawn.pairs_chosen()}"
     return drawn.each(squares, "balanced least squares"), coverage

@@ -53,7 +53,7 @@ class DrawnLayers:
 
     def random_seed(self, seed: int, role: str = "frozen layer") -> int:
         """Return the seed of one stream of random numbers: the same layer as a comparison's frozen one has."""
-        from toymodels.runs.config import derive_seed
+        from toymodels.core.seeds import derive_seed
 
         return derive_seed(seed, role)
 

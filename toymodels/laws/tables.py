@@ -133,7 +133,7 @@ def _tables(
         table = render(header, cells, right=(1, 2) if problem.seeds else (1,))
         blocks.append("\n".join([f"U-{gate.name.upper()}: {title(problem)}", table, *notes.lines()]))
     if config.json is not None:
-        from toymodels.runs.config import to_dict
+        from toymodels.runs.identity import to_dict
         from toymodels.runs.storage import write_json
 
         settings = {key: value for key, value in to_dict(config).items() if key != "json"}

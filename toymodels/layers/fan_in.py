@@ -21,7 +21,7 @@ from toymodels.errors import InputError, check_whole
 from toymodels.tasks.sets import SymmetricTask, conjunction, members
 from toymodels.theory.bernoulli import debias, formula_p
 
-LAW, MIXED_LAW = "fan-in", "mixed fan-in"
+ORIGIN, MIXED_ORIGIN = "fan-in", "mixed fan-in"
 
 
 def fan_in(m: int, d: int, seed: int, k: int, p: float | int | None = None, activation: str = "relu") -> FirstLayer:
@@ -34,7 +34,7 @@ def fan_in(m: int, d: int, seed: int, k: int, p: float | int | None = None, acti
     p = formula_p(m, d, k) if p is None else p
     _check_probability(p)
     weight = (torch.rand(d, m, generator=torch.Generator().manual_seed(seed)) < p).float()
-    return FirstLayer(weight, torch.full((d,), 1.0 - k), activation, LAW)
+    return FirstLayer(weight, torch.full((d,), 1.0 - k), activation, ORIGIN)
 
 
 @torch.no_grad()
@@ -45,7 +45,7 @@ def fan_in_readoff(layer: nn.Module, task: Task, s: int | None = None) -> Linear
     Raises InputError for another layer than `fan_in` makes, a task that is not the AND of sets of k of its features with
     the layer's own k (its bias is −(k − 1)), or s that is not a whole number from k to m.
     """
-    layer = _made(layer, LAW)
+    layer = _made(layer, ORIGIN)
     seen, sets, k = _seen(layer), _sets(task, layer), _fan(layer)
     if any(len(row) != k for row in sets):
         raise InputError(f"the layer has bias −{k - 1}, for ANDs of k = {k} features; the task is {task.name}")
@@ -76,7 +76,7 @@ def inclusion_exclusion_readoff(layer: nn.Module, task: Task) -> LinearReadoff:
     Raises InputError for another layer than `fan_in` makes with k = 2, a task that is not the AND of sets of two or more of its
     features, or a set of more than 16.
     """
-    layer = _made(layer, LAW)
+    layer = _made(layer, ORIGIN)
     seen, sets = _seen(layer), _sets(task, layer)
     if _fan(layer) != 2:
         raise InputError("inclusion and exclusion reads a layer of bias −1: make it with k = 2")
@@ -99,7 +99,7 @@ def readable(layer: nn.Module, task: Task, exactly: bool = False) -> float:
 
     Raises InputError for another layer than `fan_in` makes or a task that is not the AND of sets of its features.
     """
-    layer = _made(layer, LAW)
+    layer = _made(layer, ORIGIN)
     seen, sets = _seen(layer), _sets(task, layer)
     found = total = 0
     for features in sets:
@@ -131,7 +131,7 @@ def mixed_fan_in(
         block = weight[features]
         block[:, own] = block[:, own].clamp(min=task.k / len(features))
         weight[features] = block
-    return FirstLayer(weight.T.contiguous(), torch.full((d,), 1.0 - task.k), activation, MIXED_LAW)
+    return FirstLayer(weight.T.contiguous(), torch.full((d,), 1.0 - task.k), activation, MIXED_ORIGIN)
 
 
 def gate_neurons(
@@ -154,7 +154,7 @@ def mixed_fan_in_readoff(layer: nn.Module, task: Task, neurons: Int[Tensor, "set
     stay below 1. Raises InputError for another layer than `mixed_fan_in` makes, a task that is not the AND of sets of its
     features, or neurons that do not see their set with at least its weight.
     """
-    layer = _made(layer, MIXED_LAW)
+    layer = _made(layer, MIXED_ORIGIN)
     weight, sets = layer.weight.detach(), _sets(task, layer)
     if len(neurons) != len(sets):
         raise InputError(f"there are neurons for {len(neurons)} gates and {len(sets)} sets: one row for each set")
@@ -169,10 +169,10 @@ def mixed_fan_in_readoff(layer: nn.Module, task: Task, neurons: Int[Tensor, "set
     return LinearReadoff(readoff, readoff.new_zeros(len(sets)))
 
 
-def _made(layer: nn.Module, law: str) -> FirstLayer:
+def _made(layer: nn.Module, origin: str) -> FirstLayer:
     """The layer, if it is one of this module's and reads what it was made for."""
-    if not (isinstance(layer, FirstLayer) and layer.law == law and layer.activation == "relu"):
-        raise InputError(f"this readoff needs a ReLU layer of the {law} construction: use a fitted readoff here")
+    if not (isinstance(layer, FirstLayer) and layer.origin == origin and layer.activation == "relu"):
+        raise InputError(f"this readoff needs a ReLU layer of the {origin} construction: use a fitted readoff here")
     return layer
 
 

@@ -108,3 +108,9 @@ def connection_probability(p: float | int | str, m: int, d: int, s: int, kind: s
 def _check_probability(p: float | int) -> None:
     if not 0 < p <= 1:
         raise InputError(f"the probability of a weight is p = {p:g}: it must be above 0 and at most 1")
+
+
+def check_some(p: float, m: int, d: int) -> None:
+    """Raise InputError for a share of weights that leaves hardly one in the layer."""
+    if p * m * d < 1:
+        raise InputError(f"p = {p:g} leaves hardly a weight in a layer of {d} neurons on {m} features: take a larger p")

@@ -22,17 +22,31 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from toymodels.core.frames import coherence
-from toymodels.core.layers import FirstLayer
+from toymodels.core.layers import LAYERS, FirstLayer
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import InputError
 from toymodels.theory.gates import CASES, Gate
 
-LAW = "quadratic"
+ORIGIN = "quadratic"
 
 
+def _own(layer: nn.Module, task: Task) -> LinearReadoff:
+    return quadratic_readoff(layer, task)
+
+
+@LAYERS(
+    "quadratic",
+    role="construction",
+    order=24,
+    source="Vaintrob, Mendel, Hänni 2024, section 1.5; d = r²",
+    own_readoff=_own,
+    own_source="product of two features' directions (Vaintrob et al. 2024, section 1.5)",
+    reads=lambda task: isinstance(task, PairTask),
+    check=lambda d: root(d),
+)
 def quadratic(m: int, d: int, seed: int, frame: Float[Tensor, "r m"] | None = None) -> FirstLayer:
-    """The layer of d = r² squares behind random unit vectors of R^r, or behind the columns of `frame`; bias 0.
+    """Make the layer of d = r² squares behind random unit vectors of R^r, or behind the columns of `frame`; bias 0.
 
     There is no limit on m: what counts is the coherence of the vectors (`layer_coherence`). Rows of the weights: the r
     squares v_i², then (v_i + v_j)² for i < j in lexicographic order, then (v_i − v_j)². In the frame's precision.
@@ -48,12 +62,12 @@ def quadratic(m: int, d: int, seed: int, frame: Float[Tensor, "r m"] | None = No
     _check_frame(frame, r, m)
     i, j = torch.triu_indices(r, r, 1, device=frame.device)
     weight = torch.cat([frame, frame[i] + frame[j], frame[i] - frame[j]])
-    return FirstLayer(weight, frame.new_zeros(d), "quadratic", LAW)
+    return FirstLayer(weight, frame.new_zeros(d), "quadratic", ORIGIN)
 
 
 @torch.no_grad()
 def quadratic_readoff(layer: nn.Module, task: Task) -> LinearReadoff:
-    """Any gate α + β x_k + γ x_l + δ x_k x_l on pairs, as α + β φ_kk + γ φ_ll + δ φ_kl (x_k = x_k² for a bit). Float64.
+    """Read any gate α + β x_k + γ x_l + δ x_k x_l on pairs, as α + β φ_kk + γ φ_ll + δ φ_kl (x_k = x_k² for a bit). Float64.
 
     Raises InputError for another layer than `quadratic` makes, or a task that is not a gate on pairs of its features.
     """
@@ -74,8 +88,8 @@ def quadratic_readoff(layer: nn.Module, task: Task) -> LinearReadoff:
 
 
 def layer_frame(layer: nn.Module) -> Float[Tensor, "r m"]:
-    """The features' directions, from the layer's weights. Raises InputError for another layer than `quadratic` makes."""
-    if not (isinstance(layer, FirstLayer) and layer.law == LAW and layer.activation == "quadratic"):
+    """Return the features' directions, from the layer's weights. Raises InputError for another layer than `quadratic` makes."""
+    if not (isinstance(layer, FirstLayer) and layer.origin == ORIGIN and layer.activation == "quadratic"):
         raise InputError(
             "this needs the layer of the quadratic construction, as `quadratic` makes it: use a fitted readoff"
         )
@@ -83,12 +97,12 @@ def layer_frame(layer: nn.Module) -> Float[Tensor, "r m"]:
 
 
 def layer_coherence(layer: nn.Module) -> float:
-    """ε, the largest |cosine| of two features' directions. Raises InputError as `layer_frame` does."""
+    """Return ε, the largest |cosine| of two features' directions. Raises InputError as `layer_frame` does."""
     return coherence(layer_frame(layer).double())
 
 
 def error_bound(s: int, epsilon: float | int, gate: Gate | str = "and") -> Float[Tensor, " 4"]:
-    """Largest |error| of the readoff in the cases 00, 01, 10, 11, on any input with at most s active, at coherence ε.
+    """Return the largest |error| of the readoff in the cases 00, 01, 10, 11, on any input with at most s active, at coherence ε.
 
     Per term (derived in the module's docstring): φ_kl with |a|, |b| ≤ (s − x)ε; φ_kk as x_k errs by 2 x_k a + a². A gate
     adds them with weights |β|, |γ|, |δ|. A case that needs more than s active features has bound 0. float64.
@@ -99,25 +113,25 @@ def error_bound(s: int, epsilon: float | int, gate: Gate | str = "and") -> Float
         raise InputError(f"a bound needs s ≥ 1 active features and a coherence from 0 to 1, got s = {s}, {epsilon:g}")
     gate = Gate.parse(gate) if isinstance(gate, str) else gate
     _, beta, gamma, delta = gate.coefficients
-    found = []
+    bounds = []
     for x_k, x_l in CASES:
         a, b = (s - x_k) * epsilon, (s - x_l) * epsilon
         single = [2 * x * e + e**2 for x, e in ((x_k, a), (x_l, b))]
         product = x_k * b + x_l * a + a * b
         total = abs(beta) * single[0] + abs(gamma) * single[1] + abs(delta) * product
-        found.append(total if x_k + x_l <= s else 0.0)
-    return torch.tensor(found, dtype=torch.float64)
+        bounds.append(total if x_k + x_l <= s else 0.0)
+    return torch.tensor(bounds, dtype=torch.float64)
 
 
 def _form(first: Float[Tensor, "r pairs"], second: Float[Tensor, "r pairs"]) -> Float[Tensor, "pairs neurons"]:
-    """Readoffs of (v·f)(v·g) for each pair of columns: Σ f_i g_i v_i² + Σ_{i<j} (f_i g_j + f_j g_i) v_i v_j."""
+    """Return readoffs of (v·f)(v·g) for each pair of columns: Σ f_i g_i v_i² + Σ_{i<j} (f_i g_j + f_j g_i) v_i v_j."""
     i, j = torch.triu_indices(len(first), len(first), 1, device=first.device)
     mixed = (first[i] * second[j] + first[j] * second[i]) / 4
     return torch.cat([first * second, mixed, -mixed]).T.contiguous()
 
 
 def root(d: int) -> int:
-    """r of a layer of d = r² neurons. Raises InputError for d < 1 or a d that is no square."""
+    """Return r of a layer of d = r² neurons. Raises InputError for d < 1 or a d that is no square."""
     if d < 1:
         raise InputError(f"d = {d} neurons: the layer needs at least 1")
     r = math.isqrt(d)

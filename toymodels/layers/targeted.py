@@ -25,17 +25,37 @@ from torch import Tensor, nn
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import Inputs
 from toymodels.core.frames import random_frame
-from toymodels.core.layers import FirstLayer, behind
+from toymodels.core.layers import LAYERS, FirstLayer, embed_before
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import InputError, check_whole
+from toymodels.layers.bernoulli import is_pair_and
 
-LAW = "targeted"
+ORIGIN = "targeted"
 _ROWS = 1024  # gates drawn at a time; part of what a seed means
 
 Pairs = Int[Tensor, "pairs 2"] | Sequence[Sequence[int]]
 """A graph: its edges, ordered pairs of features (k, l), k ≠ l."""
+
+
+def _own(layer: nn.Module, task: Task) -> LinearReadoff:
+    return targeted_readoff(layer, task)
+
+
+@LAYERS(
+    "targeted",
+    role="construction",
+    order=23,
+    source="Vaintrob, Mendel, Hänni 2024, section 1.3; arXiv:2408.05451, Theorem 11",
+    own_readoff=_own,
+    own_source="mean over the neurons that see both (Vaintrob et al. 2024, section 1.3)",
+    reads=is_pair_and,
+    fits=lambda task: isinstance(task, PairTask),
+)
+def targeted_layer(m: int, d: int, seed: int, task: PairTask, s: int) -> FirstLayer:
+    """Give each of the task's pairs neurons of its own."""
+    return targeted(m, d, seed, task.pairs, s=s)
 
 
 def targeted(
@@ -53,7 +73,7 @@ def targeted(
     weight = torch.zeros(m, d)
     for feature in table.T:
         weight[feature[:, None].expand_as(neurons), neurons] = 1.0
-    return FirstLayer(weight.T.contiguous(), torch.full((d,), -1.0), activation, LAW)
+    return FirstLayer(weight.T.contiguous(), torch.full((d,), -1.0), activation, ORIGIN)
 
 
 def gate_neurons(m: int, d: int, seed: int, pairs: Pairs, per_gate: int) -> Int[Tensor, "pairs per_gate"]:
@@ -249,10 +269,10 @@ def errors_over_gates(
         pairs = random_graph(inputs.m, number, seed)
         size = best_per_gate(inputs.m, d, pairs, s) if per_gate is None else per_gate
         layer, task = targeted(inputs.m, d, seed, pairs, size), PairTask(inputs.m, "and", pairs)
-        seen = layer if frame is None else behind(frame, layer)
+        seen = layer if frame is None else embed_before(frame, layer)
         readoff = targeted_readoff(layer, task, gate_neurons(inputs.m, d, seed, pairs, size) if own else None)
         measured = evaluate(Network(seen, readoff), task, inputs)
-        one, other = measured.cases[1:3]
+        one, other = measured.cases["01"], measured.cases["10"]
         share = max(one.share + other.share, 1e-300)
         rms = math.sqrt((one.share * one.rms**2 + other.share * other.rms**2) / share)
         mean = float(measured.output_worst.mean())
@@ -297,7 +317,7 @@ def feasible_gates(
 
 def _seen(layer: nn.Module) -> Float[Tensor, "neurons m"]:
     """The 0/1 weights: which features each neuron sees."""
-    if not (isinstance(layer, FirstLayer) and layer.law == LAW):
+    if not (isinstance(layer, FirstLayer) and layer.origin == ORIGIN):
         raise InputError(
             "this needs the layer of the targeted construction, as `targeted` makes it: use a fitted readoff"
         )

@@ -1,4 +1,4 @@
-"""Independent jobs, side by side in one-thread processes where there are several, here where there is one."""
+"""Run independent jobs in single-threaded worker processes (a lone job runs in this process)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
+
+from toymodels.registry import load_plugins, loaded_plugins
 
 T = TypeVar("T")
 
@@ -20,7 +23,7 @@ _alone = False
 
 
 def work_alone() -> None:
-    """From now on this process does its jobs by itself, in one thread and without progress bars: it is one of many."""
+    """Let this process do its jobs by itself from now on, in one thread and without progress bars: it is one of many."""
     global _alone
     _alone = True
     torch.set_num_threads(1)
@@ -32,17 +35,18 @@ def bars() -> bool:
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Return the number of cores this process may use."""
     if _alone:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_jobs(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], threads: int | None = None) -> list[T]:
-    """[function(*job) for job in jobs], in processes of `threads` threads each (default: 1; all cores for a lone job).
+    """Return [function(*job) for job in jobs], run in processes of `threads` threads each (default: 1; all cores for a lone job).
 
     `function` must be importable, and takes a keyword `position`: the line its progress bar may use. The first job
-    that raises ends the rest, and its exception is raised here. If this process is killed, so are the workers.
+    that raises ends the rest, and its exception is raised here. Workers load the plugins of this process. If this process is
+    killed, so are they.
     """
     workers = min(len(jobs), max(1, cores() // (threads or 1)))
     if workers <= 1:
@@ -54,7 +58,7 @@ def run_jobs(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], thread
         os.environ.setdefault(f"{library}_NUM_THREADS", str(threads or 1))
     context = multiprocessing.get_context("spawn")
     tqdm.set_lock(context.RLock())
-    start = (tqdm.get_lock(), context.Value("i", 0), threads or 1, os.getpid())
+    start = (tqdm.get_lock(), context.Value("i", 0), threads or 1, os.getpid(), loaded_plugins())
     with ProcessPoolExecutor(workers, context, start_worker, start) as pool:
         futures = [pool.submit(_run, function, job) for job in jobs]
         try:
@@ -72,14 +76,15 @@ def _run(function: Callable[..., T], job: tuple[Any, ...]) -> T:
     return function(*job, position=_line)
 
 
-def start_worker(lock: Any, started: Any, threads: int, parent: int) -> None:
-    """What each worker process does first: take a line of the terminal, its threads, and an eye on its parent."""
+def start_worker(lock: Any, started: Any, threads: int, parent: int, plugins: Sequence[Path]) -> None:
+    """Prepare a worker process: a line of the terminal, its threads, the plugins, and an eye on its parent."""
     global _line
     tqdm.set_lock(lock)
     with started.get_lock():
         _line = started.value
         started.value += 1
     torch.set_num_threads(threads)
+    load_plugins(plugins)
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -1,4 +1,4 @@
-"""Work shared by threads, each with one of torch's: for blocks too small for torch to share out itself."""
+"""Run small blocks on our own thread pool, with torch's intra-op threads set to one."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ T = TypeVar("T")
 _available: ContextVar[int | None] = ContextVar("available", default=None)
 
 
-def available() -> int:
-    """How many threads there are to share work among: torch's own number, outside and inside `by_hand`."""
+def n_threads() -> int:
+    """Return how many threads may share work: torch's own number, outside and inside `torch_single_threaded`."""
     return _available.get() or torch.get_num_threads()
 
 
 @contextmanager
-def by_hand() -> Iterator[None]:
-    """Torch has one thread in here, and `in_threads` all of them.
+def torch_single_threaded() -> Iterator[None]:
+    """Set torch to one thread inside, and leave all of them to `parallel_for`.
 
-    To be put around all of a step, not around `in_threads` alone: the threads that torch itself has called up keep a
+    To be put around all of a step, not around `parallel_for` alone: the threads that torch itself has called up keep a
     core busy for milliseconds while they wait for more, and whoever shares that core runs at half the speed.
     """
-    threads = available()
+    threads = n_threads()
     token = _available.set(threads)
     torch.set_num_threads(1)
     try:
@@ -43,10 +43,10 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, "toymodels", initializer=torch.set_num_threads, initargs=(1,))
 
 
-def in_threads(function: Callable[[int], T], parts: int) -> list[T]:
-    """[function(0), …, function(parts − 1)], side by side; torch lets go of Python's lock while it computes.
+def parallel_for(function: Callable[[int], T], parts: int) -> list[T]:
+    """Return [function(0), …, function(parts − 1)], run side by side; torch lets go of Python's lock while it computes.
 
-    Call it with at most `available()` parts.
+    Call it with at most `n_threads()` parts.
     """
     if parts == 1:
         return [function(0)]
@@ -56,8 +56,8 @@ def in_threads(function: Callable[[int], T], parts: int) -> list[T]:
         with torch.set_grad_enabled(gradients):  # a thread starts with gradients on, whatever its maker does
             return function(part)
 
-    pool = _pool(available() - 1)
-    with by_hand():
+    pool = _pool(n_threads() - 1)
+    with torch_single_threaded():
         futures = [pool.submit(run, part) for part in range(1, parts)]
         try:
             return [function(0), *(future.result() for future in futures)]

@@ -6,15 +6,39 @@ import torch
 from torch import Tensor, nn
 
 from toymodels.core.layers import FirstLayer
-from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.readoffs import READOFFS, Combination, LinearReadoff
 from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import InputError
 from toymodels.theory.quadrants import readoff_coefficients
 
 
+def _applies(combination: Combination) -> bool:
+    return (
+        isinstance(combination.task, PairTask) and "quadrants" in combination.closed_forms and not combination.embedded
+    )
+
+
+def _note(s: int, inputs: str, combinations: list[Combination]) -> str:
+    if not any(_applies(combination) for combination in combinations):
+        return (
+            "The analytic readoff is left out: it holds for a Gaussian ReLU layer without bias only, of features with an axis "
+            "each."
+        )
+    biased = "on inputs with another number it is biased, by design"
+    return "" if inputs == "exactly" else f"The analytic readoff is made for exactly {s} active features; {biased}."
+
+
+@READOFFS(
+    "analytic",
+    order=10,
+    applies=_applies,
+    default=True,
+    note=_note,
+    source="Hänni 2024, comments; docs/theory.md, section 3",
+)
 @torch.no_grad()
 def analytic(layer: nn.Module, task: Task, s: int) -> LinearReadoff:
-    """Readoff component i is η/d, with η fixed by the signs of neuron i's weights on the pair (theory, section 3).
+    """Read neuron i with η/d, with η fixed by the signs of neuron i's weights on the pair (docs/theory.md, section 3).
 
     Over the draw of the layer it is exactly unbiased, in all four cases, on inputs with exactly s active features; on
     inputs with fewer active features it is biased (an AND comes out c_s/c_s' times too large).
@@ -23,7 +47,7 @@ def analytic(layer: nn.Module, task: Task, s: int) -> LinearReadoff:
     """
     if not isinstance(task, PairTask):
         raise InputError(f"the analytic readoff reads a gate on pairs of features; the task {task.name} is not one")
-    if not (isinstance(layer, FirstLayer) and layer.law == "gaussian" and layer.activation == "relu"):
+    if not (isinstance(layer, FirstLayer) and layer.origin == "gaussian" and layer.activation == "relu"):
         raise InputError("the analytic readoff holds for a frozen Gaussian ReLU layer only: use a fitted readoff here")
     if bool(layer.bias.any()):
         raise InputError(

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from toymodels.core.features import Inputs, SparseFeatures
+from toymodels.core.features import Features, Inputs
 from toymodels.core.layers import FirstLayer
 from toymodels.core.losses import case_weights
-from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.readoffs import READOFFS, LinearReadoff
 from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import InputError
 from toymodels.theory.bernoulli import debias
@@ -27,7 +27,7 @@ _BLOCK = 2**22
 
 @torch.no_grad()
 def mean_readoff(layer: nn.Module, task: Task, s: int, p: float | int, kind: str = "none") -> LinearReadoff:
-    """Output of a pair: gain · (mean activation over S_k ∩ S_l) − shift, S_k the neurons with weight 1 on feature k.
+    """Read a pair as gain · (mean activation over S_k ∩ S_l) − shift, S_k the neurons with weight 1 on feature k.
 
     Construction 1.2 of Vaintrob, Mendel, Hänni (2024), Theorem 1 of arXiv:2408.05451; gain and shift from
     `toymodels.theory.bernoulli.debias(s, p, kind)`, kind "none" (as published), "shift" or "affine". A pair with an
@@ -35,12 +35,12 @@ def mean_readoff(layer: nn.Module, task: Task, s: int, p: float | int, kind: str
 
     Raises InputError unless the task is U-AND, the layer a ReLU layer of weights 0 and 1 with bias −1, s ≥ 2, 0 < p < 1.
     """
-    found = _relu_layer(layer, "the mean over common neurons")
+    relu_layer = _relu_layer(layer, "the mean over common neurons")
     pairs_of = _pairs(task)
     if pairs_of.gate.name != "and":
         raise InputError(f"the mean over common neurons computes the gate and, not {pairs_of.gate.name}")
-    weight = found.weight
-    if not bool(((weight == 0) | (weight == 1)).all()) or not bool((found.bias == -1).all()):
+    weight = relu_layer.weight
+    if not bool(((weight == 0) | (weight == 1)).all()) or not bool((relu_layer.bias == -1).all()):
         raise InputError("the mean over common neurons reads layers of weights 0 and 1 with bias −1 only")
     correction = debias(s, p, kind)
     on = (weight > 0).T
@@ -54,7 +54,8 @@ def mean_readoff(layer: nn.Module, task: Task, s: int, p: float | int, kind: str
 def class_readoff(
     layer: nn.Module, task: Task, s: int, weights: WeightDistribution, by: str = "value"
 ) -> LinearReadoff:
-    """Neuron i is read with η/d, η by the class of its weights on the pair: unbiased in all four cases at exactly s active.
+    """Read neuron i with η/d, η by the class of its weights on the pair: unbiased in all four cases at exactly s active.
+
 
     η: `solve_readoff(finite_classes(weights, s, by), gate)`, with its σ the standard deviation of every error is σ/√d over
     the draw of the layer. by = "value": a class for each pair of weight values; by = "sign": by the signs of the two.
@@ -64,24 +65,33 @@ def class_readoff(
     Raises InputError unless the task is a gate on pairs that these classes can compute, s ≥ 2, and the layer a ReLU layer
     with these values and this bias.
     """
-    found = _relu_layer(layer, "the readoff by class")
+    relu_layer = _relu_layer(layer, "the readoff by class")
     pairs_of = _pairs(task)
     eta = _coefficients(weights, s, by, pairs_of.gate)
-    which = _which_value(found, weights)
-    table = torch.tensor(eta, dtype=torch.float64, device=which.device) / found.width
+    which = _which_value(relu_layer, weights)
+    table = torch.tensor(eta, dtype=torch.float64, device=which.device) / relu_layer.width
     n = len(weights.values)
     pairs = pairs_of.pairs.to(which.device)
-    weight = torch.empty(len(pairs), found.width, dtype=torch.float64, device=which.device)
-    rows = max(1, _BLOCK // found.width)
+    weight = torch.empty(len(pairs), relu_layer.width, dtype=torch.float64, device=which.device)
+    rows = max(1, _BLOCK // relu_layer.width)
     for start in range(0, len(pairs), rows):
         part = pairs[start : start + rows]
         torch.take(table, which[part[:, 0]] * n + which[part[:, 1]], out=weight[start : start + rows])
     return LinearReadoff(weight, weight.new_zeros(len(pairs)))
 
 
+@READOFFS(
+    "by_class",
+    order=40,
+    applies=lambda c: isinstance(c.task, PairTask) and c.layer.role != "none" and not c.embedded,
+    note=lambda embedded: (
+        "by_class is left out: behind an embedding a weight is not one on a feature." if embedded else ""
+    ),
+    source="Newgas 2025, arXiv:2507.09816; fitted here",
+)
 @torch.no_grad()
-def fitted_class_readoff(layer: nn.Module, task: Task, features: SparseFeatures, inputs: Inputs) -> LinearReadoff:
-    """One value for each sign class of a neuron's two weights, and an offset, for all pairs at once: A − B1 − B2 + C, fitted.
+def fitted_class_readoff(layer: nn.Module, task: Task, features: Features, inputs: Inputs) -> LinearReadoff:
+    """Fit one value for each sign class of a neuron's two weights, and an offset, for all pairs at once: A − B1 − B2 + C.
 
     Readoff i of the pair (k, l) is α + β sign(w_ik) + γ sign(w_il) + δ sign(w_ik) sign(w_il); the five numbers, the offset
     among them, minimise the squared error over all pairs and inputs in which every input case weighs the same. So few

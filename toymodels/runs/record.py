@@ -1,6 +1,7 @@
-"""The record of a run: a folder from which the network can be rebuilt and its evaluation repeated.
+"""Keep the record of a run: a folder from which its networks can be rebuilt and its evaluation repeated.
 
-config.json        format, kind and configuration
+config.json        format, kind and configuration, and the digests of the plugins' code
+plugins/           a copy of each plugin
 environment.json   versions, commit, machine's cores
 results.json       written last: its presence says that the run is finished
 …/metrics.jsonl    one line per reported step
@@ -9,14 +10,16 @@ results.json       written last: its presence says that the run is finished
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +28,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from toymodels.runs.config import identity, identity_of, short_hash, to_dict
-from toymodels.errors import InputError
-from toymodels.core.layers import LAYERS, Embedded, FirstLayer, IdentityLayer, inner
+from toymodels.core.layers import LAYERS, Embedded, FirstLayer, IdentityLayer, make_layer, unwrap
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
-from toymodels.runs.storage import check_writable, read_json, write_atomically, write_json
-from toymodels.core.tasks import PairTask
+from toymodels.core.tasks import Task, make_task
 from toymodels.core.training import Progress
+from toymodels.errors import InputError
+from toymodels.registry import parse_call, plugin_digest
+from toymodels.runs.identity import from_dict, identity, plugin_code, short_hash, to_dict, upgraded
+from toymodels.runs.storage import check_writable, read_json, write_atomically, write_json
 
-FORMAT = 1
-"""Version of the record's layout; a record of another version is refused, not guessed at."""
+FORMAT = 2
+"""Version of the record's layout; one that is not known is refused, not guessed at."""
+OLD_FORMAT = 1
+"""The version before: finished runs and their networks are still read."""
 
 
 LOCK = ".lock"
@@ -43,7 +49,7 @@ LOCK = ".lock"
 
 
 def open_record(kind: str, config: Any, folder: Path | None) -> Path:
-    """Make the folder of a run, or find it again if it holds the same run.
+    """Make the folder of a run, or go on in it if it holds the same run.
 
     Raises InputError, before anything is written, if the folder holds something else.
     """
@@ -51,48 +57,94 @@ def open_record(kind: str, config: Any, folder: Path | None) -> Path:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: name a folder for the record")
     if (folder / "config.json").exists():
-        there = load_config(folder)
-        if there["kind"] != kind or identity_of(there["config"]) != identity(config):
+        saved = load_config(folder)
+        difference = _difference(saved, kind, config)
+        if difference:
+            raise InputError(f"the folder {folder} holds another run ({difference}): name another folder or delete it")
+        if saved.format != FORMAT and not (folder / "results.json").exists():
             raise InputError(
-                f"the folder {folder} holds another run ({_difference(there, kind, config)}): name another folder or delete it"
+                f"the unfinished run in {folder} was begun by an earlier version, whose checkpoints this one does not read: "
+                "delete it and repeat the run"
             )
     elif folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         # hidden files are ours: a lock, or a file that a killed process was writing
         raise InputError(f"the folder {folder} is not empty and holds no run: name another folder")
     else:
         check_writable(folder / "config.json")
-        write_json(folder / "config.json", {"format": FORMAT, "kind": kind, "config": to_dict(config)})
-    if not (folder / "environment.json").exists():  # a process killed in between left it out
+        content = {"format": FORMAT, "kind": kind, "config": to_dict(config), "plugin_code": plugin_code(config)}
+        write_json(folder / "config.json", content)
+    # A process that was killed in between left these out.
+    for plugin, digest in zip(config.plugin, plugin_code(config), strict=True):
+        if not _copy(folder, plugin, digest).exists():
+            write_atomically(_copy(folder, plugin, digest), functools.partial(shutil.copyfile, plugin))
+    if not (folder / "environment.json").exists():
         write_json(folder / "environment.json", environment())
     return folder
 
 
+def _copy(folder: Path, plugin: Path, digest: str) -> Path:
+    """Return where the copy of a plugin stands in a record: two of one name are told apart by their code."""
+    return folder / "plugins" / f"{plugin.stem}-{digest[:8]}.py"
+
+
 def run_name(kind: str, config: Any) -> str:
-    """The name of a run's folder: the same for the same configuration, and for no other."""
+    """Return the name of a run's folder: the same for the same configuration, and for no other."""
     return f"{kind}-m{config.m}-d{config.d}-{short_hash(config)}"
 
 
-def _difference(there: dict[str, Any], kind: str, config: Any) -> str:
-    if there["kind"] != kind:
-        return f"a {there['kind']}, not a {kind}"
-    new, old = identity(config), identity_of(there["config"])
-    key = next(key for key in {**new, **old} if new.get(key) != old.get(key))
-    return f"{key} is {old.get(key)} there and {new.get(key)} here"
+@dataclass(frozen=True)
+class Saved:
+    """The configuration of a record."""
+
+    format: int
+    kind: str
+    config: dict[str, Any]
+    """Settings by name, those of earlier versions under their names of today; plugins where they can be read."""
+    plugin_code: list[str]
 
 
-def load_config(folder: Path) -> dict[str, Any]:
-    """{"format", "kind", "config"} of a record. Raises InputError if it is missing, damaged or of another version."""
+def _difference(saved: Saved, kind: str, config: Any) -> str:
+    """Say in which setting a record differs from a run; nothing where it is the same run."""
+    if saved.kind != kind:
+        return f"a {saved.kind}, not a {kind}"
+    if set(saved.plugin_code) != set(plugin_code(config)):
+        return "the code of a plugin has changed, or another plugin is named"
+    # As a configuration of today: settings that there were not then have their defaults.
+    old, new = identity(from_dict(type(config), {**saved.config, "plugin": config.plugin})), identity(config)
+    return next(
+        (f"{k} is {old.get(k)} there and {new.get(k)} here" for k in {**new, **old} if new.get(k) != old.get(k)), ""
+    )
+
+
+def load_config(folder: Path) -> Saved:
+    """Read the configuration of a record. Raises InputError if it is missing, damaged or of an unknown version."""
     content = read_json(folder / "config.json", ("format",))
     version = content["format"]
-    if version != FORMAT:
+    if version not in (OLD_FORMAT, FORMAT):
         raise InputError(
-            f"{folder} was written in format {version}, this version reads format {FORMAT}: repeat the run"
+            f"{folder} was written in format {version}, this version reads formats {OLD_FORMAT} and {FORMAT}: repeat the run"
         )
-    return read_json(folder / "config.json", ("kind", "config"))
+    content = read_json(folder / "config.json", ("kind", "config"))
+    code = content.get("plugin_code", [])
+    if not isinstance(content["config"], dict) or len(content["config"].get("plugin", ())) != len(code):
+        raise InputError(f"{folder / 'config.json'} is damaged: delete the run's folder and repeat the run")
+    config = upgraded(content["config"])
+    if version == OLD_FORMAT:
+        # These were always written, and say nothing where they have their default.
+        config = {k: v for k, v in config.items() if (k, v) not in (("layer_scale", 1.0), ("layer_bias", 0.0))}
+    config["plugin"] = [
+        str(_readable(folder, Path(path), digest)) for path, digest in zip(config.get("plugin", ()), code, strict=True)
+    ]
+    return Saved(version, content["kind"], config, code)
+
+
+def _readable(folder: Path, plugin: Path, digest: str) -> Path:
+    """Return the plugin itself if it is as it was, else the record's copy."""
+    return plugin if plugin.is_file() and plugin_digest(plugin) == digest else _copy(folder, plugin, digest)
 
 
 def environment() -> dict[str, Any]:
-    """What a run ran on."""
+    """Return what a run runs on."""
     names = ("torch", "numpy", "scipy", "highspy", "toymodels")
     return {
         "python": platform.python_version(),
@@ -105,7 +157,7 @@ def environment() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of this package's own checkout, marked where files differ from it; None without git or a checkout."""
+    """Return the commit of this package's own checkout, marked where files differ from it; None without git or a checkout."""
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *words]
@@ -136,7 +188,7 @@ class Metrics:
     """metrics.jsonl: one line per report; its length is kept in the checkpoint, so that a resumed run repeats no line."""
 
     def __init__(self, path: Path):
-        """Starts empty; `restore` goes on where a checkpoint left off instead."""
+        """Start empty; `restore` goes on where a checkpoint left off instead."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         self._path = path
@@ -148,7 +200,7 @@ class Metrics:
         self._lines.append(json.dumps(asdict(progress)) + "\n")
 
     def flush(self) -> dict[str, Any]:
-        """Write what there is; returns what a checkpoint keeps of this file."""
+        """Write all lines; return what a checkpoint keeps of this file."""
         with open(self._path, "rb+") as file:
             file.seek(self._length)
             file.write("".join(self._lines).encode())
@@ -165,7 +217,7 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a metrics file; a last line cut off by a kill is left out."""
+    """Read the lines of a metrics file; a last line cut off by a kill is left out."""
     if path.exists():
         for text in path.read_text(errors="replace").splitlines():
             try:
@@ -177,28 +229,24 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
             yield line
 
 
-def save_network(path: Path, network: Network, task: PairTask, extra: dict[str, Tensor] | None = None) -> None:
-    """Weights of a network on a gate over pairs, with all that `load_network` needs to rebuild it."""
-    layer, readoff = inner(network.layer), network.readoff
-    about = {"format": str(FORMAT), "gate": task.gate.name, "m": str(task.m), "layer": type(layer).__name__}
-    if isinstance(layer, FirstLayer):
-        about |= {"activation": layer.activation, "law": layer.law, "scale": repr(layer.scale)}
-    elif not isinstance(layer, IdentityLayer):
-        about |= {"law": str(getattr(layer, "law", "")), "activation": str(getattr(layer, "activation", "relu"))}
+def save_network(path: Path, network: Network, task: Task, extra: Mapping[str, Tensor] | None = None) -> None:
+    """Write the weights of a network, with all that `load_network` needs to rebuild it and its task."""
+    layer, readoff = unwrap(network.layer), network.readoff
+    about = {"format": str(FORMAT), "task": task.name, "m": str(task.m), "layer": type(layer).__name__}
+    about |= {name: str(getattr(layer, name, "")) for name in ("activation", "origin", "scale")}
     if not isinstance(readoff, LinearReadoff):
         raise InputError("only linear readoffs are stored: give the readoff as a LinearReadoff")
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    tensors["pairs"] = task.pairs
-    for name, value in (extra or {}).items():
-        tensors[f"extra.{name}"] = value.cpu().contiguous()
+    tensors |= {f"task.{name}": value.cpu().contiguous() for name, value in task.stored().items()}
+    tensors |= {f"extra.{name}": value.cpu().contiguous() for name, value in (extra or {}).items()}
     write_atomically(path, lambda temporary: save_file(tensors, str(temporary), about))
 
 
-def load_network(path: Path | str) -> tuple[Network, PairTask, dict[str, Tensor]]:
-    """(network, task, extra tensors) of a file written by `save_network`.
+def load_network(path: Path | str) -> tuple[Network, Task, dict[str, Tensor]]:
+    """Read (network, task, extra tensors) from a file written by `save_network`.
 
-    A layer of your own is rebuilt by its `law`, looked up in `LAYERS`.
-    Raises InputError for a file that is missing, truncated, of another version, or whose layer is unknown.
+    A task, and a layer of your own, are made again by their names in `TASKS` and `LAYERS`.
+    Raises InputError for a file that is missing, truncated, of another version, or whose layer or task is unknown.
     """
     path = Path(path)
     if not path.exists():
@@ -211,28 +259,41 @@ def load_network(path: Path | str) -> tuple[Network, PairTask, dict[str, Tensor]
         raise InputError(
             f"{path} is truncated or damaged ({error}): delete the run's folder and repeat the run"
         ) from None
-    if about.get("format") != str(FORMAT):
+    if about.get("format") == str(OLD_FORMAT):
+        about |= {"task": about.get("gate", ""), "origin": about.get("law", "")}
+        tensors["task.pairs"] = tensors.pop("pairs")
+    elif about.get("format") != str(FORMAT):
         raise InputError(
-            f"{path} is of format {about.get('format')}, this version reads format {FORMAT}: repeat the run"
+            f"{path} is of format {about.get('format')}, this version reads formats {OLD_FORMAT} and {FORMAT}: repeat the run"
         )
-    extra = {name.removeprefix("extra."): tensors.pop(name) for name in list(tensors) if name.startswith("extra.")}
-    task = PairTask(int(about["m"]), about["gate"], tensors.pop("pairs"))
+    extra, stored = _taken(tensors, "extra."), _taken(tensors, "task.")
+    task = make_task(about["task"], int(about["m"]), stored=stored)
     readoff = LinearReadoff(tensors.pop("readoff.weight"), tensors.pop("readoff.bias"))
-    weights = {name.removeprefix("layer."): value for name, value in tensors.items()}
+    weights = _taken(tensors, "layer.")
     frame = weights.pop("frame", None)
     if frame is not None:  # the rest is the layer behind it
-        weights = {name.removeprefix("layer."): value for name, value in weights.items()}
-    seen = task.m if frame is None else len(frame)
-    layer: nn.Module
-    if about["layer"] == "FirstLayer":
-        layer = FirstLayer(weights["weight"], weights["bias"], about["activation"], about["law"], float(about["scale"]))
-    elif about["layer"] == "IdentityLayer":
-        layer = IdentityLayer(seen)
-    elif about["law"] in LAYERS:
-        layer = LAYERS[about["law"]](seen, readoff.weight.shape[1], 0, about["activation"])
-        layer.load_state_dict(weights)
-    else:
-        raise InputError(
-            f"{path} holds a layer {about['layer']} of law {about['law']!r}, which LAYERS does not know: add it first"
-        )
+        weights = _taken(weights, "layer.")
+    layer = _layer(about, weights, task.m if frame is None else len(frame), readoff.weight.shape[1], path)
     return Network(layer if frame is None else Embedded(frame, layer), readoff), task, extra
+
+
+def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Take the tensors with a prefix out, under the rest of their names."""
+    return {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+
+
+def _layer(about: Mapping[str, str], weights: dict[str, Tensor], m: int, d: int, path: Path) -> nn.Module:
+    origin = about["origin"]
+    if about["layer"] == FirstLayer.__name__:
+        return FirstLayer(weights["weight"], weights["bias"], about["activation"], origin, float(about["scale"]))
+    if about["layer"] == IdentityLayer.__name__:
+        return IdentityLayer(m)
+    name = parse_call(origin)[0]
+    if name not in LAYERS:
+        raise InputError(
+            f"{path} holds a layer {about['layer']} of the name {origin!r}, which is no first layer known here: name the plugin "
+            "that registers it"
+        )
+    layer = make_layer(origin, m, d, 0, about["activation"] or "relu")
+    layer.load_state_dict(weights)
+    return layer

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from toymodels.runs.metrics import ABOUT, is_metric, metric_columns, title
+from toymodels.theory.statistics import mean_interval
+
+Row = dict[str, Any]
 
 
 def render(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Columns lined up under their header; `right` names the columns that are flush right."""
+    """Line columns up under their header; `right` names the columns that are flush right."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
@@ -19,70 +25,118 @@ def render(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
     return "\n".join([line(header), "  ".join("-" * width for width in widths), *map(line, rows)])
 
 
-def number(value: float, interval: float | None, form: str = ".4f") -> str:
-    """A mean, with the half-width of its interval where there is one."""
+def number(value: float | None, interval: float | None = None, form: str = ".4f") -> str:
+    """Write a mean, with the half-width of its interval where there is one."""
+    if value is None:
+        return "-"
     return f"{value:{form}}" + (f" ±{interval:{form}}" if interval is not None else "")
 
 
-def comparison(result: dict[str, Any]) -> str:
-    """The tables of a comparison, a task each, and the sentence on genericity below each."""
+def aggregate(rows: Sequence[Row]) -> list[Row]:
+    """Join the rows that differ in their seed alone: means, with the half-width of their 95 % t interval (`NAME_interval`).
+
+    `proved` says whether the certificates of every seed hold.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        settings = {key: value for key, value in row.items() if not is_metric(key) and key not in ABOUT}
+        groups.setdefault(json.dumps(settings, sort_keys=True), []).append(row)
+    table = []
+    for members in groups.values():
+        joined = {key: value for key, value in members[0].items() if key != "seed" and not is_metric(key)}
+        for name in metric_columns(members):
+            values = [row[name] for row in members if row.get(name) is not None]
+            joined[name], joined[f"{name}_interval"] = mean_interval(values)
+        if joined.get("proved") is not None:
+            joined["proved"] = all(row["proved"] for row in members)
+        joined["seeds"] = [row["seed"] for row in members]
+        table.append(joined)
+    return table
+
+
+def measured(rows: Sequence[Row], about: Sequence[str]) -> str:
+    """Write aggregated rows as a table: what they speak of, their metrics, and what they cover."""
+    metrics = metric_columns(rows)
+    # A root mean square over everything says little beside those of the groups, unless there are none.
+    if any(name.startswith("rms_") for name in metrics):
+        metrics = [name for name in metrics if name != "rms"]
+    cells = []
+    for row in rows:
+        numbers = [
+            number(row.get(name), None if name in ("within_quarter", "seconds") else row.get(f"{name}_interval"),
+                   ".1f" if name == "seconds" else ".4f")
+            for name in metrics
+        ]  # fmt: skip
+        unproved = " (not proved)" if row.get("proved") is False else ""
+        count = f"{row['n_pairs']:,}"
+        if row["all_pairs"] is not None:
+            count += f" of {row['all_pairs']:,}"
+        names = [str(row[name]) + (unproved if name == "readoff" else "") for name in about]
+        cells.append([*names, *numbers[:-1], row["covered"], count, *numbers[-1:]])
+    heads = [title(name) for name in metrics]
+    header = [*(name.replace("first_layer", "layer") for name in about), *heads[:-1], "inputs", "outputs", *heads[-1:]]
+    return render(header, cells, right=range(len(about), len(header)))
+
+
+LEGEND = (
+    "worst error: largest |output − target| over inputs and outputs; mean over outputs: of each output's own worst error;\n"
+    "RMS: root mean square error where the target is 1 or 0, or the features read are active or not; within 1/4: share of\n"
+    "outputs with |error| ≤ 1/4."
+)
+
+PROVED = (
+    " Minimax errors are the smallest any linear readoff of that layer reaches, each\nproved by a dual certificate unless "
+    "marked."
+)
+
+
+def comparison(content: Mapping[str, Any]) -> str:
+    """Write the tables of a comparison, a task each, and the sentence on genericity below each."""
     blocks = []
-    header = (
-        "layer", "readoff", "worst error", "mean over pairs", "RMS at ones", "RMS at zeros", "within 1/4", "inputs", "pairs",
-        "seconds",
-    )  # fmt: skip
-    for task in dict.fromkeys(row["task"] for row in result["rows"]):
-        rows = [row for row in result["rows"] if row["task"] == task]
-        cells = [
-            (
-                row["layer"],
-                row["readoff"] + ("" if row.get("proved", True) else " (not proved)"),
-                *(
-                    number(row[k], row[f"{k}_interval"])
-                    for k in ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros")
-                ),
-                number(row["within_quarter"], None),
-                row["inputs"],
-                f"{row['pairs']:,} of {row['all_pairs']:,}",
-                number(row["seconds"], None, ".1f"),
-            )
-            for row in rows
-        ]
-        seeds = rows[0]["seeds"]
-        title = f"U-{task.upper()}, {_seeds(seeds)}" + (
+    rows = content["rows"]
+    for task in dict.fromkeys(row["task"] for row in rows):
+        table = aggregate([row for row in rows if row["task"] == task])
+        seeds = table[0]["seeds"]
+        heading = f"U-{task.upper()}, {seeds_in_words(seeds)}" + (
             " (means ± 95 % t interval over seeds)" if len(seeds) > 1 else ""
         )
-        blocks.append(f"{title}\n{render(header, cells, right=(2, 3, 4, 5, 6, 7, 8, 9))}")
-        if task in result["genericity"]:
-            blocks.append(sentence(task, result["genericity"][task]))
-    blocks.append(
-        "worst error: largest |output − target| over inputs and pairs; mean over pairs: of each pair's own worst error;\n"
-        "RMS by target value; within 1/4: share of all outputs with |error| ≤ 1/4. Minimax errors are the smallest any\n"
-        "linear readoff of that layer reaches, each proved by a dual certificate unless marked."
-    )
-    blocks += result["notes"]
-    return "\n\n".join(blocks)
+        blocks.append(f"{heading}\n{measured(table, ('first_layer', 'readoff'))}")
+        if task in content["genericity"]:
+            blocks.append(sentence(task, content["genericity"][task]))
+    proved = any(row["readoff"] == "minimax" for row in rows)
+    blocks.append(LEGEND + (PROVED if proved else ""))
+    return "\n\n".join([*blocks, *content["notes"]])
 
 
-def sentence(task: str, answer: dict[str, Any]) -> str:
-    """The genericity answer in words."""
+def by_seed(content: Mapping[str, Any]) -> str:
+    """Write the rows of any run, one for each seed."""
+    rows = content["rows"]
+    about = [name for name in ("task", "first_layer", "readoff") if len({row.get(name) for row in rows}) > 1]
+    singles = [{**joined, "seed": row["seed"]} for row in rows for joined in aggregate([row])]
+    return f"{measured(singles, [*about, 'seed'])}\n\n{LEGEND}"
+
+
+def sentence(task: str, answer: Mapping[str, Any]) -> str:
+    """Write the genericity answer in words."""
     several = len(answer["seeds"]) > 1
+    seeds = seeds_in_words(answer["seeds"])
     worst = f"{answer['frozen_worst']:.3g} against {answer['trained_worst']:.3g}" + (
         ", means over seeds" if several else ""
     )
     if answer["ratio"] is None:
         return (
-            f"Genericity of U-{task.upper()}: the trained layer reads some pair exactly, so there is no ratio of worst errors "
-            f"({worst}; {_seeds(answer['seeds'])})."
+            f"Genericity of U-{task.upper()}: the trained layer reads some output exactly, so there is no ratio of worst errors "
+            f"({worst}; {seeds})."
         )
     interval = f" ± {answer['ratio_interval']:.2f}" if answer["ratio_interval"] is not None else ""
     return (
         f"Genericity of U-{task.upper()}: the worst error on the frozen random layer is {answer['ratio']:.2f}{interval} times "
-        f"that on the trained layer,\nboth by minimax readoffs ({worst}); pair by pair the ratio is "
+        f"that on the trained layer,\nboth by minimax readoffs ({worst}); output by output the ratio is "
         f"{answer['pair_ratio_mean']:.2f} on average, from {answer['pair_ratio_min']:.2f} to {answer['pair_ratio_max']:.2f} "
-        f"over {answer['pairs']:,} pairs{' of each seed' if several else ''} ({_seeds(answer['seeds'])})."
+        f"over {answer['pairs']:,} outputs{' of each seed' if several else ''} ({seeds})."
     )
 
 
-def _seeds(seeds: Sequence[int]) -> str:
+def seeds_in_words(seeds: Sequence[int]) -> str:
+    """Write which seeds there are."""
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"

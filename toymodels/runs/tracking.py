@@ -1,4 +1,4 @@
-"""The mirror of a run in Weights & Biases. The record on disk is the truth; without a mirror nothing changes."""
+"""Mirror a run in Weights & Biases. The record on disk is the truth; without a mirror nothing changes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from toymodels.runs.config import RunSettings, identity
+from toymodels.core.training import Progress
 from toymodels.errors import InputError
 from toymodels.parallel.processes import bars
-from toymodels.core.training import Progress
+from toymodels.runs.identity import identity
+from toymodels.runs.record import read_metrics
+from toymodels.runs.settings import RunSettings
 
 
 def wandb_mode(chosen: str | None) -> str:
-    """The switch: what was chosen, else WANDB_MODE, else online under a sweep agent, else disabled."""
+    """Return the mode: what was chosen, else WANDB_MODE, else online under a sweep agent, else disabled."""
     return chosen or os.environ.get("WANDB_MODE") or ("online" if "WANDB_SWEEP_ID" in os.environ else "disabled")
 
 
 def check_mirror(chosen: str | None) -> None:
-    """Raises InputError for a mode that W&B does not have."""
+    """Raise InputError for a mode that W&B does not have."""
     mode = wandb_mode(chosen)
     if mode not in ("disabled", "offline", "online"):
         raise InputError(f"WANDB_MODE is {mode!r}: set it to disabled, offline or online")
@@ -32,6 +34,7 @@ class Mirror:
     def __init__(self, config: RunSettings, kind: str, folder: Path):
         self._config, self._kind, self._folder = config, kind, folder
         self._run: Any = None
+        self._followed = False
 
     def __enter__(self) -> Mirror:
         mode = wandb_mode(self._config.wandb)
@@ -60,20 +63,27 @@ class Mirror:
         return self
 
     def progress(self, progress: Progress) -> None:
-        """One line of metrics of a lone network, as it happens."""
+        """Send one line of metrics of a lone network, as it happens."""
         if self._run is not None:
+            self._followed = True
             line = {"p": progress.p, "loss": progress.loss, "worst_error": progress.worst_error}
             self._run.log(line, step=progress.step)
 
     def history(self, name: str, lines: Iterable[dict[str, Any]]) -> None:
-        """The metrics of one network among several, after it is trained; each has a step of its own."""
+        """Send the metrics of one network among several, after it is trained; each has a step of its own."""
         if self._run is not None:
             self._run.define_metric(f"{name}/*", step_metric=f"{name}/step")
             for line in lines:
                 self._run.log({f"{name}/{key}": value for key, value in line.items()})
 
+    def histories(self, folder: Path) -> None:
+        """Send the metrics of all networks of a run, unless the only one was followed as it happened."""
+        paths = sorted(folder.rglob("metrics.jsonl"))
+        for path in paths if len(paths) > 1 or not self._followed else ():
+            self.history(str(path.parent.relative_to(folder)), read_metrics(path))
+
     def table(self, rows: Sequence[dict[str, Any]]) -> None:
-        """The final table."""
+        """Send the final table."""
         if self._run is not None and rows:
             import wandb
 
@@ -81,12 +91,12 @@ class Mirror:
             self._run.log({"results": wandb.Table(columns=columns, data=[list(row.values()) for row in rows])})
 
     def summary(self, figures: dict[str, Any]) -> None:
-        """Final figures, by which sweeps and tables of runs compare them."""
+        """Send the final numbers, by which sweeps and tables of runs compare runs."""
         if self._run is not None:
             self._run.summary.update(figures)
 
     def figure(self, path: Path) -> None:
-        """A figure, from its PNG file."""
+        """Send a figure, from its PNG file."""
         if self._run is not None:
             import wandb
 

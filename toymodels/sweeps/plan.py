@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from toymodels.errors import InputError
-from toymodels.experiments.kinds import KINDS, Kind
-from toymodels.experiments.settings import NetworkSettings
-from toymodels.runs.config import from_dict
+from toymodels.experiments.registry import EXPERIMENTS, Experiment, summary_of
+from toymodels.registry import load_plugins, plugin_digest
+from toymodels.runs.identity import KNOB, from_dict
 from toymodels.runs.record import run_name
-from toymodels.runs.storage import read_json
+from toymodels.runs.table import read_result
 from toymodels.sweeps.definition import Parameter, Sweep, read_sweep
 from toymodels.sweeps.search import random_configuration, search
 from toymodels.sweeps.source import nearest
@@ -30,44 +30,65 @@ class Plan:
 
     sweep: Sweep
     kind_name: str
-    """As in KINDS."""
+    """As in EXPERIMENTS."""
     wandb: str | None = None
     """The mirror of each run that does not say itself."""
+    plugin: tuple[Path, ...] = ()
+    """Plugins of every run, beside those that the file names."""
 
     @property
-    def kind(self) -> Kind:
-        """Of every run."""
-        return KINDS[self.kind_name]
+    def kind(self) -> Experiment:
+        """The kind of every run."""
+        return EXPERIMENTS[self.kind_name]
 
     def values(self, suggested: dict[str, Any]) -> dict[str, Any]:
-        """The configuration of a run as a dictionary, without its folder."""
-        values: dict[str, Any] = {"figures": False} if self.kind_name == "compare" else {}
-        return {"wandb": self.wandb, **values, **suggested, "threads": 1}
+        """Return the configuration of a run as a dictionary, without its folder."""
+        own = {"wandb": self.wandb, "figures": False}
+        known = self.kind.config.__dataclass_fields__
+        values = {**{key: value for key, value in own.items() if key in known}, **suggested, "threads": 1}
+        named = [plugin_path(name, self.sweep.path) for name in values.get("plugin", ())]
+        plugins = dict.fromkeys([*(path.resolve() for path in self.plugin), *named])
+        # Workers on other machines have another current folder.
+        return {**values, "plugin": [str(path) for path in plugins]} if plugins else values
 
-    def make(self, suggested: dict[str, Any]) -> NetworkSettings:
-        """Raises InputError for values that make no configuration."""
+    @property
+    def plugin_code(self) -> list[str]:
+        """The digests of the code of all plugins."""
+        named = [name for p in self.sweep.parameters if p.name == "plugin" for names in p.values for name in names]
+        paths = [*self.plugin, *(plugin_path(name, self.sweep.path) for name in named)]
+        return sorted({plugin_digest(path) for path in paths})
+
+    def make(self, suggested: dict[str, Any]) -> Any:
+        """Make a configuration. Raises InputError for values that make none."""
         return from_dict(self.kind.config, self.values(suggested))
 
     def name(self, suggested: dict[str, Any]) -> str:
-        """The run's name, from its configuration alone. Raises InputError as `make` does."""
+        """Return the run's name, from its configuration alone. Raises InputError as `make` does."""
         return run_name(self.kind_name, self.make(suggested))
 
     def result(self, folder: Path) -> dict[str, Any] | None:
-        """The result of a run, None if it is not finished. Raises InputError for one that cannot be read."""
-        path = folder / "results.json"
-        return read_json(path, self.kind.needs) if path.exists() else None
+        """Read the result of a run, None if it is not finished. Raises InputError for one that cannot be read."""
+        return read_result(folder) if (folder / "results.json").exists() else None
 
     def metric(self, result: dict[str, Any]) -> float | None:
-        """The sweep's metric in the result of a run; None where it is not defined there, such as a ratio to 0."""
+        """Return the sweep's metric in the result of a run; None where it is not defined there, such as a ratio to 0."""
         assert self.sweep.metric is not None
-        found: Any = self.kind.summary(result)
+        value: Any = summary_of(self.kind, result)
         for part in self.sweep.metric.name.split("."):
-            found = found.get(part) if isinstance(found, dict) else None
-        return float(found) if isinstance(found, (int, float)) else None
+            value = value.get(part) if isinstance(value, dict) else None
+        return float(value) if isinstance(value, (int, float)) else None
 
 
-def read_plan(path: Path, count: int | None, seed: int, wandb: str | None = None) -> Plan:
-    """The plan of a file. Raises InputError, FILE:LINE: what, why, what is allowed, for one that cannot be run.
+def plugin_path(name: str, sweep_file: Path) -> Path:
+    """Return where a plugin that a sweep file names stands: beside the file, or in the current folder."""
+    beside = sweep_file.parent / name
+    return (beside if beside.is_file() else Path(name)).resolve()
+
+
+def read_plan(
+    path: Path, count: int | None, seed: int, wandb: str | None = None, plugin: tuple[Path, ...] = ()
+) -> Plan:
+    """Read the plan of a file. Raises InputError, FILE:LINE: what, why, what is allowed, for one that cannot be run.
 
     Every configuration of a grid, and the first ones of a random search, must be one; what bayes suggests, it learns.
     """
@@ -80,14 +101,22 @@ def read_plan(path: Path, count: int | None, seed: int, wandb: str | None = None
             f'the file {missing}: give command: ["${{env}}", "toymodels", "run", "train", "${{args_json_file}}"], or '
             "compare in place of train",
         )
-    if words[2] not in KINDS:
-        sweep.refuse(_line(path, "command"), f"unknown kind of run {words[2]!r}: choose one of {', '.join(KINDS)}")
-    known = set(KINDS[words[2]].config.__dataclass_fields__) - set(_NOT_SWEPT)
-    plan = Plan(read_sweep(path, known), words[2], wandb)
-    if sweep.early_terminate is not None and plan.kind_name != "train":
+    load_plugins(plugin)
+    _load_plugins(sweep, path)
+    if words[2] not in EXPERIMENTS:
+        sweep.refuse(
+            _line(path, "command"), f"unknown kind of run {words[2]!r}: choose one of {', '.join(EXPERIMENTS)}"
+        )
+    known = set(EXPERIMENTS[words[2]].config.__dataclass_fields__) - set(_NOT_SWEPT)
+    if "knobs" in known:
+        from toymodels.core.layers import LAYERS
+
+        known |= {KNOB + knob for member in LAYERS.values() for knob in member.knobs}
+    plan = Plan(read_sweep(path, known), words[2], wandb, plugin)
+    if sweep.early_terminate is not None and not plan.kind.one_history:
         sweep.refuse(
             _line(path, "early_terminate"),
-            f"early_terminate is for runs of kind train, a {plan.kind_name} has no one history: leave it out",
+            f"early_terminate is for runs that train one network (train), a {plan.kind_name} has no one history: leave it out",
         )
     if sweep.method != "grid" and count is None and sweep.run_cap is None:
         sweep.refuse(
@@ -103,8 +132,21 @@ def read_plan(path: Path, count: int | None, seed: int, wandb: str | None = None
     return plan
 
 
+def _load_plugins(sweep: Sweep, path: Path) -> None:
+    """Run the plugins that the file names for all of its runs, so that what they register can be named in it."""
+    for parameter in sweep.parameters:
+        if parameter.name == "plugin":
+            for names in parameter.values:
+                if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                    sweep.refuse(parameter.line, f"plugin is {names!r}: it must be a list of files, such as [mylab.py]")
+                try:
+                    load_plugins([plugin_path(name, path) for name in names])
+                except InputError as error:
+                    sweep.refuse(parameter.line, str(error))
+
+
 def _check_configurations(plan: Plan, most: int, seed: int) -> tuple[str, ...]:
-    """The figures that some of the runs have."""
+    """Return the names of the numbers that some of the runs have."""
     sweep, figures = plan.sweep, dict[str, None]()
     grid = search(sweep) if sweep.method == "grid" else None
     for number in range(most):
@@ -120,12 +162,13 @@ def _check_configurations(plan: Plan, most: int, seed: int) -> tuple[str, ...]:
         if sweep.early_terminate is not None and len(made.seeds) != 1:
             line = next(p.line for p in sweep.parameters if p.name == "seeds")
             sweep.refuse(line, "early_terminate needs one seed a run: list seeds as values, such as values: [[0], [1]]")
-        figures |= dict.fromkeys(plan.kind.figures(made))
+        if plan.kind.summary_names is not None:
+            figures |= dict.fromkeys(plan.kind.summary_names(made))
     return tuple(figures)
 
 
 def _blamed(plan: Plan, suggested: dict[str, Any], sentence: str) -> int:
-    """The line of the parameter that cannot be made even alone, or that the sentence names."""
+    """Return the line of the parameter that cannot be made even alone, or that the sentence names."""
 
     def alone(parameter: Parameter) -> str:
         try:
@@ -141,6 +184,6 @@ def _blamed(plan: Plan, suggested: dict[str, Any], sentence: str) -> int:
 
 
 def _line(path: Path, key: str) -> int:
-    """The line of a key of the whole file, 1 if it is not there."""
+    """Return the line of a key of the whole file, 1 if it is not there."""
     lines = path.read_text("utf-8-sig").splitlines()
     return next((i for i, text in enumerate(lines, 1) if re.match(rf"['\"]?{key}['\"]?\s*:", text)), 1)

@@ -16,10 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import tyro
 from tqdm import tqdm
 
-from toymodels.core.training import Interrupted, stop_on_interrupt
 from toymodels.errors import InputError
+from toymodels.runs.loop import Interrupted, stop_on_interrupt
 from toymodels.runs.storage import read_json
 from toymodels.runs.tracking import check_mirror
 from toymodels.sweeps.executors import Handle, Place, open_place
@@ -37,9 +38,9 @@ _POLL_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """How a sweep file is run."""
+    """Do the runs of a W&B sweep file here, without a server: on all cores, or on a cluster."""
 
-    file: Path
+    file: tyro.conf.Positional[Path]
     """Sweep file (YAML), as `wandb sweep` takes it."""
     out: Path | None = None
     """Folder of the sweep; default runs/ and the file's name. The same command again goes on there."""
@@ -53,6 +54,8 @@ class SweepConfig:
     """local, the address of a Dask scheduler (tcp://127.0.0.1:8786), or slurm."""
     wandb: str | None = None
     """Weights & Biases for each run: disabled, offline or online; as `--wandb` of a single run."""
+    plugin: tuple[Path, ...] = ()
+    """Python files of your own for every run, beside those that the file's parameter `plugin` names."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "count"):
@@ -70,7 +73,7 @@ def run_sweep(config: SweepConfig) -> tuple[Path, int]:
     Raises InputError before the first run for a file, folder or scheduler that will not do, and later for a damaged
     record; Interrupted on Ctrl-C; OSError where the disk is full or the scheduler is gone.
     """
-    plan = read_plan(config.file, config.count, config.seed, config.wandb)
+    plan = read_plan(config.file, config.count, config.seed, config.wandb, config.plugin)
     # A cluster's workers stand in folders of their own.
     folder = (config.out or Path("runs") / config.file.stem).resolve()
     place = open_place(config.scheduler, config.workers, folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from toymodels.experiments.train import STOP
+from toymodels.experiments.build import STOP
 from toymodels.runs.record import read_metrics
 from toymodels.sweeps.definition import Hyperband
 from toymodels.sweeps.early import bands, should_stop

@@ -73,6 +73,7 @@ class Suggestions:
         raw = yaml.safe_load(self.plan.sweep.path.read_text("utf-8-sig"))
         searched = {key: raw.get(key) for key in ("method", "parameters", "metric", "early_terminate")}
         mine = {"format": FORMAT, "kind": self.plan.kind_name, "seed": self._seed, "sweep": searched}
+        code = self.plan.plugin_code
         path = self.folder / "sweep.json"
         if path.exists():
             try:
@@ -86,12 +87,17 @@ class Suggestions:
                     f"the folder {self.folder} holds another sweep (other parameters, method, kind or seed): name another "
                     "with --out, or delete it"
                 )
+            if code != there.get("plugin_code", []):
+                raise InputError(
+                    f"the folder {self.folder} holds a sweep with other code in its plugins: name another with --out, or "
+                    "delete it"
+                )
             return
         foreign = self.folder.is_file() or (self.folder.exists() and _foreign(self.folder))
         if foreign:
             raise InputError(f"{self.folder} is not empty and holds no sweep: name another folder with --out")
         check_writable(path)
-        write_json(path, {**mine, "file": self.plan.sweep.path.read_text("utf-8-sig")})
+        write_json(path, {**mine, "plugin_code": code, "file": self.plan.sweep.path.read_text("utf-8-sig")})
 
     def run(self, number: int) -> Run | None:
         """Run `number`, counted from 0; None if there is none, or none any more since the metric's target is reached.

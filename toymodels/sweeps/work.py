@@ -17,9 +17,11 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from toymodels.errors import InputError
-from toymodels.experiments.kinds import KINDS
+from toymodels.experiments import registry
+from toymodels.experiments.registry import EXPERIMENTS
 from toymodels.parallel import processes as jobs
-from toymodels.runs.config import from_dict
+from toymodels.registry import load_plugins
+from toymodels.runs.identity import from_dict
 from toymodels.runs.record import Busy
 from toymodels.runs.storage import write_json
 
@@ -51,7 +53,8 @@ def do_run(kind: str, values: dict[str, Any], folder: str, failure: str) -> Outc
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock, timeout=0):
             if not (target / "results.json").exists():  # another runner may have done it since it was handed over
-                KINDS[kind].run(from_dict(KINDS[kind].config, {**values, "out": folder}))
+                load_plugins(values.get("plugin", ()))
+                registry.run(kind, from_dict(EXPERIMENTS[kind].config, {**values, "out": folder}))
             Path(failure).unlink(missing_ok=True)
         return Outcome("finished")
     except (Busy, Timeout) as error:

@@ -1,18 +1,18 @@
-"""Gates of many inputs: symmetric boolean functions of sets of features, among them the AND of k features."""
+"""Gates of k inputs: symmetric boolean functions of sets of features, among them the AND of k features."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from toymodels.core.tasks import ALL, Task
+from toymodels.core.tasks import ALL, TASKS, Task
 from toymodels.errors import InputError, check_whole
 
 OUTPUT_LIMIT = 200_000
@@ -39,7 +39,7 @@ class SymmetricTask(Task):
         sets: Int[Tensor, "outputs k"] | Sequence[Sequence[int]] | None = None,
         name: str | None = None,
     ):
-        """All C(m, k) sets of k = len(truth) − 1 of m features, in lexicographic order, or a chosen list of sets.
+        """Take all C(m, k) sets of k = len(truth) − 1 of m features, in lexicographic order, or a chosen list of sets.
 
         `truth[j]` is the value, 0 or 1, with j features of the set active; `name` goes into tables.
 
@@ -59,7 +59,8 @@ class SymmetricTask(Task):
         self.truth = tuple(int(value) for value in truth)
         self.sets = _all_sets(m, self.k) if sets is None else _listed_sets(m, self.k, sets)
         self.n_outputs = len(self.sets)
-        self.name = name or f"symmetric {''.join(map(str, self.truth))}"
+        self.case_names = tuple(f"{j} of {self.k} on" for j in range(self.k + 1))
+        self.name = name or f"symmetric(truth={''.join(map(str, self.truth))})"
         self.sizes = (self.sets < m).sum(1)
 
     @property
@@ -68,23 +69,28 @@ class SymmetricTask(Task):
         return self.truth == (0,) * self.k + (1,)
 
     def subset(self, chosen: Int[Tensor, " chosen"]) -> SymmetricTask:
-        """The same function on some of the sets, given by their positions; among them must be one of k features."""
+        """Return the same function on some of the sets, given by their positions; among them must be one of k features."""
+        assert self.truth is not None
         return SymmetricTask(self.m, self.truth, self.sets[chosen], self.name)
 
     def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
-        """How many features of each set are active: k gathers, no table of inputs × sets × features."""
+        """Count the active features of each set: k gathers, no table of inputs × sets × features."""
         sets = self.sets[outputs].to(x.device)
-        filled = nn.functional.pad(x, (0, 1), value=1.0)
+        filled = nn.functional.pad((x != 0).to(x.dtype), (0, 1), value=1.0)
         number = filled.index_select(1, sets[:, 0])
-        for place in range(1, self.k):
-            number += filled.index_select(1, sets[:, place])
+        for position in range(1, self.k):
+            number += filled.index_select(1, sets[:, position])
         return number.round_().long()
+
+    def stored(self) -> dict[str, Tensor]:
+        """Return the sets."""
+        return {"sets": self.sets}
 
 
 def conjunction(
     m: int, k: int | None = None, sets: Int[Tensor, "outputs k"] | Sequence[Sequence[int]] | None = None
 ) -> SymmetricTask:
-    """The AND of every k of m features, or of each listed set, of one size or of several (k: the largest of them).
+    """Make the AND of every k of m features, or of each listed set, of one size or of several (k: the largest of them).
 
     Raises InputError unless k or sets are given, for k < 1, or as `SymmetricTask` does.
     """
@@ -96,11 +102,51 @@ def conjunction(
     check_whole(k=k)
     if k < 1:
         raise InputError(f"k = {k}: a conjunction is the AND of at least 1 feature")
-    return SymmetricTask(m, (0,) * k + (1,), sets, f"and of {k}")
+    return SymmetricTask(m, (0,) * k + (1,), sets, f"and_of(k={k})")
+
+
+@TASKS("and_of", order=10, source="Vaintrob, Mendel, Hänni 2024, section 1.4")
+def and_of(m: int, sets: Tensor | None, *, k: int = 3) -> SymmetricTask:
+    """Compute the AND of every k features."""
+    return _gate_of(m, k, sets, "and_of", lambda j: j == k)
+
+
+@TASKS("or_of", order=11)
+def or_of(m: int, sets: Tensor | None, *, k: int = 3) -> SymmetricTask:
+    """Compute the OR of every k features."""
+    return _gate_of(m, k, sets, "or_of", lambda j: j > 0)
+
+
+@TASKS("xor_of", order=12)
+def xor_of(m: int, sets: Tensor | None, *, k: int = 3) -> SymmetricTask:
+    """Compute the parity of every k features."""
+    return _gate_of(m, k, sets, "xor_of", lambda j: j % 2 == 1)
+
+
+@TASKS("majority_of", order=13)
+def majority_of(m: int, sets: Tensor | None, *, k: int = 3) -> SymmetricTask:
+    """Compute whether more than half of every k features are active."""
+    return _gate_of(m, k, sets, "majority_of", lambda j: 2 * j > k)
+
+
+@TASKS("symmetric", order=14)
+def symmetric(m: int, sets: Tensor | None, *, truth: str = "0001") -> SymmetricTask:
+    """Compute any boolean function of how many of every k features are active: k + 1 digits, for 0, 1, …, k active."""
+    digits = str(truth)
+    if not digits or set(digits) - {"0", "1"}:
+        raise InputError(
+            f"truth = {truth!r}: give k + 1 digits 0 or 1, for 0, 1, …, k active features, such as 0001 for AND"
+        )
+    return SymmetricTask(m, [int(digit) for digit in digits], sets, f"symmetric(truth={digits})")
+
+
+def _gate_of(m: int, k: int, sets: Tensor | None, name: str, value: Callable[[int], bool]) -> SymmetricTask:
+    check_whole(least=2, most=m, k=k)
+    return SymmetricTask(m, [int(value(j)) for j in range(k + 1)], sets, f"{name}(k={k})")
 
 
 def members(task: SymmetricTask) -> list[list[int]]:
-    """The features of each set, without the filling."""
+    """List the features of each set, without the filling."""
     return [[feature for feature in row if feature < task.m] for row in task.sets.tolist()]
 
 
@@ -131,7 +177,7 @@ def _listed_sets(m: int, k: int, sets: Int[Tensor, "outputs k"] | Sequence[Seque
 
 
 def _rows(sets: Int[Tensor, "outputs k"] | Sequence[Sequence[int]]) -> list[list[int]]:
-    """The sets as lists; an index must be an int, or a tensor of them would cut it down to one in silence."""
+    """Return the sets as lists; an index must be an int, or a tensor of them would cut it down to one in silence."""
     try:
         rows = sets.tolist() if isinstance(sets, Tensor) else sets
         return [[operator.index(feature) for feature in row] for row in rows]

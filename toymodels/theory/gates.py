@@ -32,8 +32,12 @@ _NAMES = {
 }
 
 
+GATE_NAMES = tuple(_NAMES)
+"""The sixteen gates of two inputs."""
+
+
 def bilinear(values: Sequence[float] | Sequence[int]) -> tuple[float, float, float, float]:
-    """Coefficients (α, β, γ, δ) of the bilinear function of (x_k, x_l) with these values in the cases 00, 01, 10, 11."""
+    """Return the coefficients (α, β, γ, δ) of the bilinear function of (x_k, x_l) with these values in 00, 01, 10, 11."""
     v00, v01, v10, v11 = map(float, values)
     return v00, v10 - v00, v01 - v00, v11 - v10 - v01 + v00
 
@@ -50,10 +54,17 @@ class Gate:
                 f"a gate's truth table has four values 0 or 1, for the cases 00, 01, 10, 11; got {self.truth!r}"
             )
 
+    @staticmethod
+    def alias(text: str) -> str:
+        """Return the name of a gate written in another way (U-AND, 0001, And); any other text as it is."""
+        key = text.lower().replace("-", "_").removeprefix("u_")
+        by_table = {table: name for name, table in _NAMES.items()}
+        return by_table.get(key, key if key in _NAMES else text)
+
     @classmethod
     def parse(cls, text: str) -> Gate:
-        """A gate by name ("and", "xor", "U-AND", …) or truth table over 00, 01, 10, 11 ("0001", "0110", …)."""
-        key = text.lower().replace("-", "_").removeprefix("u_")
+        """Read a gate's name ("and", "xor", "U-AND", …) or truth table over 00, 01, 10, 11 ("0001", "0110", …)."""
+        key = cls.alias(text)
         table = _NAMES.get(key, key)
         if len(table) != 4 or set(table) - {"0", "1"}:
             raise InputError(
@@ -66,8 +77,12 @@ class Gate:
     @property
     def name(self) -> str:
         """The gate's name, as `parse` takes it."""
-        table = "".join(map(str, self.truth))
-        return next(name for name, digits in _NAMES.items() if digits == table)
+        return self.alias(self.digits)
+
+    @property
+    def digits(self) -> str:
+        """The truth table as four digits, for the cases 00, 01, 10, 11."""
+        return "".join(map(str, self.truth))
 
     @property
     def coefficients(self) -> tuple[float, float, float, float]:

@@ -1,0 +1,16 @@
+"""A figure of a user's own, which passes the tests of every figure without a line in them."""
+
+from matplotlib.figure import Figure
+
+from toymodels.figures.registry import figure
+from toymodels.runs.metrics import ERRORS
+
+
+@figure("error_by_seed", columns=("d",), applies=lambda rows: len({row["d"] for row in rows}) > 1)
+def error_by_seed(rows, *, metric="worst_error", size=3.0):
+    """Draw each seed's error."""
+    drawing = Figure()
+    axis = drawing.subplots()
+    axis.plot([row["seed"] for row in rows], [row[metric] for row in rows], "o", markersize=size)
+    axis.set(xlabel="seed", ylabel=ERRORS[metric])
+    return drawing

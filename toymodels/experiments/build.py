@@ -1,0 +1,115 @@
+"""Make first layers and train networks, as the settings of a run say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from toymodels.core.layers import LAYERS, Embedded, FirstLayer, embed_before, layer_width, mark_origin, unwrap
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.seeds import derive_seed
+from toymodels.core.tasks import Task
+from toymodels.core.training import Progress, Trainer
+from toymodels.experiments.settings import NetworkSettings
+from toymodels.parallel.processes import bars
+from toymodels.registry import Lazy
+from toymodels.runs.loop import train
+from toymodels.runs.record import Metrics, load_network, save_network
+
+STOP = "stop"
+"""A file of this name in a run's folder ends its training before its last step: somebody has seen enough."""
+_LOOK_SECONDS = 1.0
+"""How often the metrics are written where others can see them, and STOP is looked for."""
+
+
+def first_layer(
+    config: NetworkSettings,
+    name: str,
+    task: Task,
+    seed: int,
+    purpose: str = "frozen layer",
+    trained: Callable[[], nn.Module] | None = None,
+) -> nn.Module:
+    """Make a first layer, frozen, behind the features' frame if they are embedded.
+
+    Frozen ones are drawn from a stream of their own, so none is the start of a trained one (purpose "trained layer"). `trained`
+    makes the trained layer, for null models.
+    """
+    member, knobs = LAYERS.named(name, config.knobs)
+    offered = config.offered(member, task, derive_seed(seed, purpose))
+    if trained is not None:
+        offered["trained"] = Lazy(lambda: unwrap(trained()))
+    layer: nn.Module = mark_origin(member.call(offered, knobs), name)
+    frame = config.make_frame(seed)
+    if frame is not None:
+        if member.role != "construction":
+            layer = Embedded(frame, layer)
+        elif isinstance(layer, FirstLayer):
+            layer = embed_before(frame, layer)
+        else:  # made for features with axes of their own: it sees Fᵀ F x
+            layer = Embedded(frame.T @ frame, layer)
+    return layer.requires_grad_(False).to(config.device)
+
+
+def train_network(
+    config: NetworkSettings,
+    task: Task,
+    layer: nn.Module,
+    seed: int,
+    folder: Path,
+    label: str,
+    position: int = 0,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> tuple[Network, float]:
+    """Return (network, training seconds): trained now, continued from the folder's checkpoint, or read from its record.
+
+    `layer` is where the first layer starts; if its parameters do not require gradients it stays as it is, and only
+    the readoff learns. Writes metrics.jsonl, checkpoint.pt (gone when finished) and network.safetensors into the folder.
+    Ends early where a file named STOP appears beside the folder.
+    """
+    done = folder / "network.safetensors"
+    if done.exists():
+        network, _, extra = load_network(done)
+        return network.to(config.device), float(extra["seconds"])
+    network = Network(layer, LinearReadoff.constant(task.n_outputs, layer_width(layer, config.m)))
+    trainer = Trainer(network, task, config.features(), config, derive_seed(seed, "batches"), config.device)
+    metrics = Metrics(folder / "metrics.jsonl")
+    planned, looked = trainer.steps, time.monotonic()
+    line: dict[str, Any] = {"position": position, "leave": False, "disable": not bars()}
+    with tqdm(total=trainer.steps, desc=label, unit="step", **line) as bar:
+
+        def show(progress: Progress) -> None:
+            metrics.add(progress)
+            shown = {"p": progress.p, "loss": progress.loss, "worst error": progress.worst_error}
+            bar.set_postfix({key: f"{value:.4g}" for key, value in shown.items()}, refresh=False)
+            bar.update(progress.step - bar.n)
+            report(progress)
+            nonlocal looked
+            if time.monotonic() - looked > _LOOK_SECONDS:
+                metrics.flush()
+                if (folder.parent / STOP).exists():
+                    trainer.steps = trainer.step  # the network is measured as it is now
+                looked = time.monotonic()
+
+        def restore(kept: dict[str, Any]) -> None:
+            metrics.restore(kept)
+            bar.update(trainer.step)
+
+        train(trainer, folder / "checkpoint.pt", config.checkpoint_seconds, show, metrics.flush, restore)
+    metrics.flush()
+    learned = unwrap(layer)
+    if isinstance(learned, FirstLayer) and learned.weight.requires_grad:
+        learned.origin = "trained"
+    extra = {"seconds": torch.tensor(trainer.seconds, dtype=torch.float64)}
+    if trainer.step < planned:
+        extra["stopped_at"] = torch.tensor(trainer.step)
+    save_network(done, network, task, extra)
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return network, trainer.seconds

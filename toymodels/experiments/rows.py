@@ -1,0 +1,191 @@
+"""Make the rows of a comparison: one first layer with one readoff, fitted, measured and kept in the record."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from toymodels.core.evaluation import Evaluation, evaluate
+from toymodels.core.features import Inputs
+from toymodels.core.layers import LAYERS, layer_width
+from toymodels.core.network import Network
+from toymodels.core.readoffs import READOFFS, Fitted, as_fitted
+from toymodels.core.seeds import derive_seed
+from toymodels.core.tasks import Task
+from toymodels.experiments.build import first_layer, train_network
+from toymodels.experiments.registry import Row
+from toymodels.experiments.settings import NetworkSettings
+from toymodels.fast.minimax import holds_all
+from toymodels.parallel.processes import bars
+from toymodels.registry import Lazy
+from toymodels.runs.metrics import metrics_of
+from toymodels.runs.record import load_network, save_network
+from toymodels.runs.settings import evaluation_inputs
+from toymodels.runs.storage import read_json, write_json
+
+_SECONDS = 4.5e-10
+"""Of one core for a minimax readoff, over inputs × neurons² (measured: 6 ms at 1,276 × 100², 0.9 s at 32,897 × 256²)."""
+_WORTH = 10.0
+"""Seconds of work from which further processes are started: each takes a few until it can help."""
+
+
+@dataclass(frozen=True)
+class RowMaker:
+    """Makes the rows of one task and seed. A row in the record is read, not made again."""
+
+    config: NetworkSettings
+    task: Task
+    sample: Task
+    """The outputs for which readoffs are found that are fitted to a sample of them."""
+    seed: int
+    folder: Path
+    position: int
+    """Line of the progress bar."""
+    _made: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False, compare=False)
+    """First layers and trained networks that rows share."""
+
+    def row(self, name: str, readoff: str) -> Row:
+        """Return the row of a first layer and a readoff: fitted and measured now, or read from the record."""
+        path = self.folder / f"{name}-{readoff}.json"
+        if path.exists():
+            row: Row = read_json(path, ("task", "first_layer", "readoff", "seed", "evaluation", "worst_error"))
+            return row
+        member, knobs = READOFFS.named(readoff)
+        layer = self.layer(name)
+        task = self.sample if member.sampled else self.task
+        started = time.perf_counter()
+        fitted = as_fitted(member.call(self._offered(name, layer, task, member.name), knobs))
+        facts = {"seconds": time.perf_counter() - started, **fitted.facts}
+        network = Network(layer, fitted.readoff.to(self.config.device))
+        if member.kept:
+            save_network(path.with_suffix(".safetensors"), network, task, fitted.tensors)
+        task = fitted.task or task
+        evaluation = self._measured(network, task, fitted)
+        row = {
+            "task": self.task.name,
+            "first_layer": name,
+            "readoff": readoff,
+            "seed": self.seed,
+            **metrics_of(evaluation),
+            "all_pairs": self.task.n_outputs,
+            "threads": torch.get_num_threads(),
+            **facts,
+            "evaluation": evaluation,
+        }
+        write_json(path, row)
+        return row
+
+    def layer(self, name: str) -> nn.Module:
+        """Return a first layer by name: frozen, or trained."""
+        if LAYERS.named(name)[0].role == "trained":
+            return self.trained(name)[0].layer
+        return self._once(
+            "layer", name, lambda: first_layer(self.config, name, self.task, self.seed, trained=self._trained_layer)
+        )
+
+    def trained(self, name: str) -> tuple[Network, float]:
+        """Return (network, seconds) after training by the loss: the readoff, and the first layer if it is one that learns."""
+
+        def make() -> tuple[Network, float]:
+            if LAYERS.named(name)[0].role == "trained":
+                layer = first_layer(self.config, self.config.layer, self.task, self.seed, "trained layer")
+                layer = self._learning(name, layer)
+            else:
+                layer = self.layer(name)
+            label = f"{self.task.name} seed {self.seed} {name}"
+            folder = self.folder / f"{name}-training"
+            return train_network(self.config, self.task, layer, self.seed, folder, label, self.position)
+
+        return self._once("trained", name, make)
+
+    def _learning(self, name: str, start: nn.Module) -> nn.Module:
+        """Return the start as a layer that learns."""
+        member, knobs = LAYERS.named(name)
+        layer: nn.Module = member.call({"start": start}, knobs)
+        return layer
+
+    def _once(self, kind: str, name: str, make: Callable[[], Any]) -> Any:
+        if (kind, name) not in self._made:
+            self._made[kind, name] = make()
+        return self._made[kind, name]
+
+    def _trained_layer(self) -> nn.Module:
+        trained = next(name for name in LAYERS if LAYERS[name].role == "trained")
+        return self.layer(trained)
+
+    def _trained_readoff(self, name: str) -> Fitted:
+        network, seconds = self.trained(name)
+        _, _, extra = load_network(self.folder / f"{name}-training" / "network.safetensors")
+        stopped = {"stopped_at": int(extra["stopped_at"])} if "stopped_at" in extra else {}
+        return Fitted(network.readoff, facts={"seconds": seconds, **stopped})
+
+    def _own_readoff(self, name: str, layer: nn.Module) -> nn.Module:
+        member, knobs = LAYERS.named(name, self.config.knobs)
+        seed = derive_seed(self.seed, "frozen layer")
+        offered = {**self.config.offered(member, self.task, seed), "m": self.config.m}
+        if self.config.d0 is not None:  # read as for features with axes of their own: it does not know of the frame
+            layer = member.call(offered, knobs).to(self.config.device)
+        readoff: nn.Module = member.aside(member.own_readoff, {**offered, "layer": layer}, knobs)
+        return readoff
+
+    def _offered(self, name: str, layer: nn.Module, task: Task, readoff: str) -> dict[str, Any]:
+        config, features = self.config, self.config.features()
+        every = Lazy(lambda: self._every_input())
+        return {
+            "layer": layer,
+            "task": task,
+            "inputs": Lazy(lambda: self._inputs(task, "fit")),
+            "every_input": every,
+            "features": features,
+            "m": config.m,
+            "d": config.d,
+            "s": config.active,
+            "seed": self.seed,
+            "layer_seed": derive_seed(self.seed, "frozen layer"),
+            "width": Lazy(lambda: layer_width(layer, config.m)),
+            "trained_readoff": Lazy(lambda: self._trained_readoff(name)),
+            "own_readoff": Lazy(lambda: self._own_readoff(name, layer)),
+            "progress": functools.partial(self._progress, f"{name} {readoff.replace('_', ' ')}"),
+            "processes": Lazy(lambda: self._processes(layer, task, every.make())),
+        }
+
+    def _inputs(self, task: Task, purpose: str = "evaluation") -> Inputs:
+        config = self.config
+        return evaluation_inputs(config.features(), task, config.eval_inputs, self.seed, config.device, purpose)
+
+    def _every_input(self) -> Inputs:
+        """Return all inputs; of features with real values, which have no list, the sample that readoffs are fitted to."""
+        features = self.config.features()
+        if features.n_inputs == float("inf"):
+            return self._inputs(self.task, "fit")
+        return features.enumerate(device=self.config.device)
+
+    def _processes(self, layer: nn.Module, task: Task, inputs: Inputs) -> int:
+        """Return as many processes as this job has torch threads, where the work is worth starting them."""
+        width = layer_width(layer, self.config.m)
+        worth = not holds_all(inputs, width) or _SECONDS * task.n_outputs * len(inputs) * width**2 > _WORTH
+        return torch.get_num_threads() if worth else 1
+
+    def _progress(self, label: str, outputs: Iterable[int]) -> Iterable[int]:
+        line: dict[str, Any] = {"position": self.position, "leave": False, "disable": not bars()}
+        return tqdm(outputs, desc=f"{self.task.name} seed {self.seed} {label}", unit="output", **line)
+
+    def _measured(self, network: Network, task: Task, fitted: Fitted) -> dict[str, Any]:
+        """Measure a network; where inputs are a sample and the method has seen all of them, its worst errors count."""
+        inputs = self._every_input() if fitted.task is not None else self._inputs(task)
+        evaluation: Evaluation = evaluate(network, task, inputs)
+        record = evaluation.to_dict()
+        if fitted.output_worst is not None and not inputs.enumerated:
+            record["output_worst"] = fitted.output_worst.tolist()
+            record["worst_error"] = float(fitted.output_worst.max())
+            record["worst_error_inputs"] = f"all {int(self.config.features().n_inputs):,}"
+            record["inputs"] = f"{inputs.description}; worst errors {record['worst_error_inputs']}"
+        return record

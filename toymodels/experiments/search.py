@@ -1,0 +1,258 @@
+"""Search for the width that a first layer and readoff need for an error, or for the number of features that a width carries.
+
+One number rises (or falls) by √2 from comparison to comparison until every error that is looked for is passed. Each comparison is
+an ordinary run of `compare`, kept in a folder of runs, so a stopped search goes on, `toymodels results` makes the table, and
+figures read crossings off it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toymodels.errors import InputError, check_choice, check_whole
+from toymodels.registry import load_plugins
+
+if TYPE_CHECKING:
+    from toymodels.experiments.compare import CompareConfig
+
+MOST_INPUTS = 3_000_000
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Find how wide each first layer and readoff must be for an error, over the number of features; or how many features fit.
+
+    The same command again goes on where a stopped one left off. `toymodels draw width_needed FOLDER` (over d) and `toymodels draw
+    superposed FOLDER` (over m) draw what was found.
+    """
+
+    out: Path = Path("runs/search")
+    """Folder of the runs."""
+    over: str = "d"
+    """The number that is searched: d (neurons, until errors fall far enough) or m (features, until they rise too far)."""
+    methods: tuple[str, ...] = ("trained/minimax", "gaussian/minimax", "rademacher/minimax", "bernoulli(p=0.5)/minimax")
+    """First layers with a readoff, LAYER/READOFF, knobs of the layer in brackets."""
+    reach: tuple[float, ...] = (0.25, 0.2, 0.1)
+    """Errors to pass; none: measure every number up to the largest."""
+    metric: str = "worst_error"
+    """The error that counts: a column of the table."""
+    m: tuple[int, ...] = (16, 32, 64)
+    """Numbers of features, where d is searched."""
+    d: tuple[int, ...] = (16, 32, 64, 128)
+    """Widths, where m is searched."""
+    s: tuple[int, ...] = (2,)
+    """Numbers of active features."""
+    inputs: str = "at_most"
+    """Which inputs are admissible: at_most or exactly s active."""
+    task: str = "and"
+    """Gate on pairs."""
+    seeds: tuple[int, ...] = (0, 1)
+    """Seeds, each with pairs and layers of its own."""
+    pairs: int = 12
+    """Pairs, drawn at random, whose largest error counts; a trained layer learns all pairs."""
+    steps: int = 1500
+    """L-BFGS steps of a trained layer."""
+    embedded: bool = False
+    """Where m is searched: embed more than d features in d0 = d dimensions (up to d they have an axis each)."""
+    frame: str = "random"
+    """Directions of embedded features: random or optimised."""
+    smallest: int | None = None
+    """Where the search begins; default 8 neurons, or d/16 features."""
+    largest: int | None = None
+    """Where it ends, its error not reached; default 1,024 neurons, or 40·√d features."""
+    most_inputs: int = MOST_INPUTS
+    """Inputs beyond which a problem is left out: a sample's worst error is no measure beside that of all inputs."""
+    eval_inputs: int = 20_000
+    """Inputs sampled where they are too many to cover all."""
+    plugin: tuple[Path, ...] = ()
+    """Python files of your own that register first layers and readoffs."""
+
+    def __post_init__(self) -> None:
+        from toymodels.core.layers import LAYERS
+        from toymodels.core.readoffs import READOFFS
+        from toymodels.core.tasks import task_name
+        from toymodels.runs.metrics import is_metric
+        from toymodels.runs.settings import check_seeds
+
+        load_plugins(self.plugin)
+        check_choice(("d", "m"), over=self.over)
+        check_seeds(self.seeds)
+        check_whole(least=1, pairs=self.pairs, steps=self.steps, most_inputs=self.most_inputs)
+        task_name(self.task)
+        if not is_metric(self.metric) or self.metric in ("within_quarter", "seconds"):
+            raise InputError(
+                f"metric {self.metric!r}: name an error, such as worst_error, mean_worst_error or rms_ones"
+            )
+        if not all(0 < error < math.inf for error in self.reach):
+            raise InputError(f"reach = {self.reach}: the errors to pass must be positive numbers")
+        for method in self.methods:
+            layer, slash, readoff = method.rpartition("/")
+            if not slash:
+                raise InputError(f"method {method!r}: write it as LAYER/READOFF, such as gaussian/minimax")
+            LAYERS.named(layer)
+            READOFFS.named(readoff)
+        if not self.methods or next(self.searches(), None) is None:
+            raise InputError("nothing to measure: name a method, and sizes with fewer inputs than most_inputs")
+
+    def searches(self) -> Iterator[Search]:
+        """Yield every search that is small enough."""
+        fixed = self.m if self.over == "d" else self.d
+        for size, s, method, seed in itertools.product(fixed, self.s, self.methods, self.seeds):
+            search = Search(self, method, size, s, seed)
+            if search.grid():
+                yield search
+
+
+@dataclass(frozen=True)
+class Search:
+    """One chain of runs: a method, a size and a seed."""
+
+    config: SearchConfig
+    method: str
+    size: int
+    """m where d is searched, d where m is."""
+    s: int
+    seed: int
+
+    def grid(self) -> list[int]:
+        """Return the numbers that are tried: even, rising by √2; a width that the layer cannot have gives way to the nearest."""
+        from toymodels.core.features import make_features
+
+        config = self.config
+
+        def few_inputs(m: int) -> bool:
+            return m >= self.s and make_features(config.inputs, m, self.s).n_inputs <= config.most_inputs
+
+        if config.over == "d":
+            if not few_inputs(self.size):
+                return []
+            low, high = config.smallest or 8, config.largest or 1024
+            rising = (2 * round(low / 2 * 2 ** (k / 2)) for k in itertools.count())
+            widths = itertools.takewhile(lambda d: d <= high * 1.001, rising)
+            return list(dict.fromkeys(self._possible(d) for d in widths))
+        low, high = config.smallest or max(4, self.size // 16), config.largest or int(40 * math.sqrt(self.size))
+        steps = range(-2 * int(math.log2(max(self.size / 4, 1))), 40)
+        numbers = dict.fromkeys(2 * round(self.size * 2 ** (k / 2) / 2) for k in steps)
+        return [m for m in numbers if low <= m <= high and few_inputs(m)]
+
+    def _possible(self, d: int) -> int:
+        """Return the width nearest to d that the layer can have (a quadratic layer has r² neurons)."""
+        from toymodels.core.layers import LAYERS
+
+        member, knobs = LAYERS.named(self.method.rpartition("/")[0])
+
+        def can_be(width: int) -> bool:
+            problem = {"m": self.size, "d": width, "s": max(2, self.s), "seed": self.seed, "activation": "relu"}
+            try:
+                member.aside(member.check, problem, knobs)
+            except InputError:
+                return False
+            return width >= 1
+
+        nearby = sorted(range(d - 2 * math.isqrt(d) - 1, d + 2 * math.isqrt(d) + 2), key=lambda width: abs(width - d))
+        return next((width for width in nearby if can_be(width)), d)
+
+    def start(self) -> int:
+        """Return about where the largest error to pass was measured to lie: where the search begins."""
+        if self.config.over == "m":
+            return self.size
+        if not self.method.endswith("/minimax"):
+            return 2 * self.size
+        return round(6.5 * self.size**0.6) if self.s <= 2 else round(8 * self.size**0.8)
+
+    def configuration(self, number: int) -> CompareConfig:
+        """Return the comparison at one number of the grid."""
+        from toymodels.core.features import make_features
+        from toymodels.core.layers import LAYERS
+        from toymodels.core.seeds import derive_seed
+        from toymodels.core.settings import FULL_BATCH_LIMIT
+        from toymodels.core.tasks import make_task
+        from toymodels.experiments.compare import CompareConfig
+
+        config = self.config
+        m, d = (self.size, number) if config.over == "d" else (number, self.size)
+        call, _, readoff = self.method.rpartition("/")
+        member, knobs = LAYERS.named(call)
+        learns = member.role == "trained" or readoff == "trained"
+        task = make_task(config.task, m)
+        # The pairs that a comparison with minimax_pairs would draw: the same for all methods of a seed.
+        sample: Any = task.sample(config.pairs, derive_seed(self.seed, "pairs"))
+        # By the same optimiser at every size: beyond FULL_BATCH_LIMIT "auto" would be another one.
+        every = make_features(config.inputs, m, self.s).n_inputs * task.n_outputs
+        embedded = config.embedded and m > d
+        return CompareConfig(
+            m=m,
+            d=d,
+            s=self.s,
+            inputs=config.inputs,
+            task=(config.task,),
+            seeds=(self.seed,),
+            figures=False,
+            threads=1,
+            optimiser="lbfgs" if learns and every > FULL_BATCH_LIMIT else "auto",
+            pairs=None if learns else tuple((int(k), int(l)) for k, l in sample.pairs.tolist()),
+            minimax_pairs=config.pairs,
+            steps=config.steps if learns else 3000,
+            layers=(member.name,),
+            readoffs=(readoff,),
+            knobs=knobs,
+            d0=d if embedded else None,
+            frame=config.frame if embedded else None,
+            eval_inputs=config.eval_inputs,
+            plugin=config.plugin,
+        )
+
+
+def run_search(search: Search, position: int = 0) -> None:
+    """Do all runs of a search; those that are finished are read, not repeated."""
+    from toymodels.experiments.compare import run_compare
+    from toymodels.parallel import processes
+    from toymodels.runs.record import run_name
+    from toymodels.runs.table import read_result
+
+    processes.work_alone()
+    config = search.config
+
+    def error(number: int) -> float:
+        comparison = search.configuration(number)
+        folder = config.out / run_name("compare", comparison)
+        if not (folder / "results.json").exists():
+            run_compare(dataclasses.replace(comparison, out=folder))
+        return max(float(row[config.metric]) for row in read_result(folder)["rows"])
+
+    grid = search.grid()
+    if not config.reach:
+        for number in grid:
+            error(number)
+    elif config.over == "d":
+        bracket(error, grid, config.reach, search.start())
+    else:  # errors rise with m: along −m they fall
+        bracket(
+            lambda number: error(-number), [-m for m in reversed(grid)], config.reach, -min(search.start(), grid[-1])
+        )
+
+
+def bracket(error: Callable[[int], float], grid: Sequence[int], levels: Sequence[float], start: int) -> None:
+    """Measure every number of the grid from the last above the largest level to the first at or below the smallest.
+
+    The error is taken to fall along the grid; the search begins at the first number from `start` on.
+    """
+    place = next((i for i, number in enumerate(grid) if number >= start), len(grid) - 1)
+    while place and error(grid[place]) <= max(levels):
+        place -= 1
+    while place < len(grid) and error(grid[place]) > min(levels):
+        place += 1
+
+
+def measure(config: SearchConfig) -> str:
+    """Do all searches, or go on with them, on all cores; return where the runs are, in words."""
+    from toymodels.parallel import processes
+
+    processes.run_jobs(run_search, [(search,) for search in config.searches()])
+    return f"runs: {config.out}"

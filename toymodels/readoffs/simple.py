@@ -1,0 +1,68 @@
+"""Readoffs that nobody fits: a constant, a construction's own, and the one trained with its layer."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from toymodels.core.readoffs import READOFFS, Combination, Fitted, LinearReadoff
+from toymodels.core.tasks import Task
+
+
+@READOFFS(
+    "constant",
+    order=0,
+    default=True,
+    applies=lambda c: c.layer.role == "none" and c.task.truth is not None,
+    source="best constant for zeros and ones",
+)
+def constant(task: Task, width: int) -> LinearReadoff:
+    """Predict 1/2, whatever the input."""
+    return LinearReadoff.constant(task.n_outputs, width, 0.5)
+
+
+@READOFFS(
+    "zero",
+    order=1,
+    default=True,
+    applies=lambda c: c.layer.role == "none" and c.task.truth is None,
+    source="doing nothing",
+)
+def zero(task: Task, width: int) -> LinearReadoff:
+    """Predict 0, whatever the input."""
+    return LinearReadoff.constant(task.n_outputs, width, 0.0)
+
+
+def _has_own(combination: Combination) -> bool:
+    return combination.layer.own_readoff is not None and combination.layer.reads(combination.task)
+
+
+def _note(s: int, inputs: str, combinations: list[Combination], embedded: bool) -> str:
+    made = [c for c in combinations if c.layer.own_readoff is not None]
+    if not made:
+        return ""
+    own = dict.fromkeys(f"{c.layer.name}: {c.layer.own_source}" for c in made if _has_own(c))
+    lines = [
+        f"own: the construction's readoff, made for exactly {s} active features"
+        + ("" if inputs == "exactly" else "; on inputs with another number it is biased, by design")
+        + (", and for features with an axis each" if embedded else "")
+        + f": {'; '.join(own)}."
+    ]
+    for task in dict.fromkeys(c.task.name for c in made):
+        none = dict.fromkeys(c.layer.name for c in made if c.task.name == task and not _has_own(c))
+        if none:
+            lines.append(f"Without a readoff of their own for {task}: {', '.join(none)}.")
+    return "\n\n".join(lines)
+
+
+@READOFFS("own", order=50, default=True, applies=_has_own, note=_note, source="the construction's authors")
+def own(own_readoff: nn.Module) -> nn.Module:
+    """Read as the construction's authors do: for features with axes of their own, whatever frame stands in front."""
+    return own_readoff
+
+
+@READOFFS(
+    "trained", order=70, default=True, applies=lambda c: c.layer.role != "none", source="Mendel et al. 2024, comments"
+)
+def trained(trained_readoff: Fitted) -> Fitted:
+    """Train the readoff by the loss: with its layer, or on it if the layer is frozen."""
+    return trained_readoff

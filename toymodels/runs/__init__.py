@@ -1,0 +1,1 @@
+"""Runs on disk: storage, identity, record, tidy table, mirror."""

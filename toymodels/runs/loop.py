@@ -1,0 +1,126 @@
+"""Run a trainer to its end: checkpoints, Ctrl-C, and a look at the loss every few steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from toymodels.core.training import Progress, Trainer
+from toymodels.errors import InputError
+from toymodels.runs.storage import load_checkpoint, save_checkpoint
+
+READ_EVERY = 10
+"""Steps between two looks at the loss: Python waits for the device only then."""
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a flag to be looked at between steps; the second one stops at once.
+
+    Only the main thread can take signals; elsewhere the flag is never set.
+    """
+    stopped = False
+
+    def handler(_signal: int, _frame: object) -> None:
+        nonlocal stopped
+        if stopped:
+            raise KeyboardInterrupt
+        stopped = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    # A cluster that takes its machine back sends the second. A worker that ignores the first leaves it to its parent.
+    both = (signal.SIGINT, signal.SIGTERM)
+    signals = [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = [signal.signal(number, handler) for number in signals]
+    try:
+        yield lambda: stopped
+    finally:
+        for number, handle in zip(signals, previous, strict=True):
+            signal.signal(number, handle)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training stopped by Ctrl-C between two steps; the checkpoint, if any, holds all that was done."""
+
+
+def train(
+    trainer: Trainer,
+    checkpoint: Path | None = None,
+    every_seconds: float | int = 20.0,
+    report: Callable[[Progress], None] = lambda progress: None,
+    before_checkpoint: Callable[[], dict[str, Any]] = dict,
+    on_restore: Callable[[dict[str, Any]], None] = lambda extra: None,
+) -> None:
+    """Run a trainer to its end, from its checkpoint if there is one.
+
+    A checkpoint is written every so many seconds (less often where writing takes over a tenth of them) and on Ctrl-C; a run
+    that goes on from it ends at the same weights as one that was never interrupted. `report` gets every step's line of
+    metrics, as numbers, a few steps at a time. `before_checkpoint` returns what the caller wants kept beside the state (the
+    length of its metrics file, say), `on_restore` gets it back.
+    Raises Interrupted on Ctrl-C, InputError for a checkpoint that cannot be read, ArithmeticError for a loss that is
+    not finite.
+    """
+    if checkpoint is not None and checkpoint.exists():
+        saved = load_checkpoint(checkpoint)
+        try:
+            trainer.restore(saved["trainer"])
+            on_restore(saved["extra"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            reason = type(error).__name__
+            raise InputError(
+                f"the checkpoint {checkpoint} is of another run ({reason}): delete it to start over"
+            ) from None
+
+    waiting: list[Progress] = []
+
+    def read() -> None:
+        lines = as_numbers(waiting)
+        waiting.clear()
+        for line in lines:
+            trainer.check_finite(float(line.loss), line.step)
+            report(line)
+
+    def save() -> None:
+        read()
+        if checkpoint is not None:
+            save_checkpoint(checkpoint, {"trainer": trainer.state(), "extra": before_checkpoint()})
+
+    written, pause = time.monotonic(), every_seconds
+    with stop_on_interrupt() as interrupted:
+        while not trainer.finished:
+            waiting.append(trainer.advance())
+            # Numbers cost nothing to read; tensors may still be on their way.
+            if len(waiting) >= READ_EVERY or trainer.finished or isinstance(waiting[-1].loss, float):
+                read()
+            if interrupted():
+                save()
+                raise Interrupted(f"stopped after step {trainer.step} of {trainer.steps}")
+            if time.monotonic() - written > pause:
+                started = time.monotonic()
+                save()
+                written = time.monotonic()
+                # Large networks take seconds to write: no more than a tenth of the time goes into checkpoints.
+                pause = max(every_seconds, 10 * (written - started))
+    read()
+
+
+def as_numbers(lines: Sequence[Progress]) -> list[Progress]:
+    """Replace the tensors in lines of metrics by numbers, all at once."""
+    if not lines:
+        return []
+    both = [[torch.as_tensor(line.loss), torch.as_tensor(line.worst_error)] for line in lines]
+    values = torch.stack([torch.stack([value.double() for value in pair]) for pair in both]).tolist()
+    return [
+        dataclasses.replace(line, loss=loss, worst_error=worst)
+        for line, (loss, worst) in zip(lines, values, strict=True)
+    ]

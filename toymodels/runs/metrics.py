@@ -1,0 +1,81 @@
+"""The numbers of a row: which there are, how they are made from an evaluation, and how a table calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a row. Error: output − target."""
+
+    name: str
+    """Its column."""
+    title: str
+    """Over its column in a printed table."""
+    label: str
+    """In a sentence and on an axis: "RMS error where the target is 1"."""
+    is_error: bool = True
+    """Whether it is the size of an error, 0 or more, and so can be drawn on a logarithmic axis."""
+
+
+METRICS = (
+    Metric("worst_error", "worst error", "worst error"),
+    Metric("mean_worst_error", "mean over outputs", "mean over outputs of the worst error"),
+    Metric("rms", "RMS", "RMS error"),
+    Metric("rms_ones", "RMS at ones", "RMS error where the target is 1"),
+    Metric("rms_zeros", "RMS at zeros", "RMS error where the target is 0"),
+    Metric("rms_active", "RMS at active", "RMS error of outputs with an active feature"),
+    Metric("rms_inactive", "RMS at inactive", "RMS error of outputs without an active feature"),
+    Metric("within_quarter", "within 1/4", "share of outputs with an error of at most 1/4", is_error=False),
+    Metric("seconds", "seconds", "seconds of training and fitting", is_error=False),
+)
+"""Largest |error|; mean over outputs of each output's largest; root mean square over all and in each group of the task; share of
+outputs within 1/4; seconds to make the readoff. A task of your own may add groups of other names (rms_NAME)."""
+
+ABOUT = ("run", "seed", "covered", "n_pairs", "all_pairs", "proved", "lower_bound", "threads", "stopped_at")
+"""Columns that say nothing of what was varied, and are no errors either."""
+
+ERRORS = {metric.name: metric.label for metric in METRICS if metric.is_error}
+"""Columns of errors, and their words."""
+
+KEYS = ("task", "seed", "first_layer", "readoff")
+"""Columns that say what a row measures."""
+
+NOT_SETTINGS = ("kind", "train_first", *KEYS, *ABOUT)
+"""Columns that are neither metrics nor settings of the run (`train_first` is told by `first_layer`)."""
+
+
+def is_metric(column: str) -> bool:
+    """Whether a column holds a number of METRICS, or the RMS error of a group; not the interval of one."""
+    group = column.startswith("rms_") and not column.endswith("_interval")
+    return group or column in {metric.name for metric in METRICS}
+
+
+def title(column: str) -> str:
+    """Return the heading of a metric's column."""
+    known = {metric.name: metric.title for metric in METRICS}
+    return known.get(column, column.replace("rms_", "RMS at ").replace("_", " "))
+
+
+def metric_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the metrics that some row has, in the order of METRICS, then those of other groups."""
+    present = dict.fromkeys(column for row in rows for column in row if row[column] is not None and is_metric(column))
+    known = [metric.name for metric in METRICS if metric.name in present]
+    return known[:-1] + [column for column in present if column not in known] + known[-1:]
+
+
+def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics of an evaluation (as `Evaluation.to_dict` writes it), and how its inputs were covered."""
+    worst = evaluation["output_worst"]
+    return {
+        "worst_error": evaluation["worst_error"],
+        "mean_worst_error": sum(worst) / len(worst),
+        "rms": evaluation["rms"],
+        **{f"rms_{name}": group["rms"] for name, group in evaluation["groups"].items()},
+        "within_quarter": evaluation["within"]["0.25"],
+        "covered": evaluation["inputs"],
+        "n_pairs": evaluation["n_outputs"],
+    }

@@ -1,0 +1,175 @@
+"""Settings that runs share: the problem, and how a run is done. Light, because the command line reads them first."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from toymodels.errors import InputError, check_choice, check_not_negative, check_whole
+from toymodels.registry import load_plugins
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from toymodels.core.features import Features, Inputs
+    from toymodels.core.tasks import Task
+
+EXHAUSTIVE_LIMIT = 500_000_000
+"""Inputs × outputs up to which an evaluation covers every input."""
+
+
+@dataclass(frozen=True)
+class ProblemSettings:
+    """The problem: features, task size and width."""
+
+    # A dictionary read back as a configuration may not hold an unknown key.
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    m: int = 50
+    """Number of features, at least 2."""
+    d: int = 100
+    """Width: neurons in the hidden layer, at least 1."""
+    s: int | float = 2
+    """Active features: their number (exactly, at_most) or expected number p·m, 0 < s < m (independent)."""
+    inputs: str = "at_most"
+    """Which inputs are admissible: at_most or exactly s of m active, independent with probability s/m each, or your own."""
+    values: str = "one"
+    """Value of an active feature: one (boolean features), constant(value=…), uniform on [0, 1], symmetric (uniform on [−1, 1]),
+    or your own distribution."""
+    pairs: tuple[tuple[int, int], ...] | None = None
+    """Pairs (k, l) of features to compute, counted from 0; default all m(m−1)/2. On the command line: 0 1 0 2 …"""
+    d0: int | None = None
+    """Dimensions, 1 to m, that the features are embedded in as unit vectors; default: an axis for each feature."""
+    frame: str | None = None
+    """Directions of embedded features: random (the default) or optimised (low coherence); needs d0."""
+    activation: str = "relu"
+    """relu, gelu, tanh, quadratic, sigmoid or identity, or your own."""
+    plugin: tuple[Path, ...] = ()
+    """Python files of your own that register first layers, readoffs, tasks, losses, … to be named in these settings."""
+
+    def __post_init__(self) -> None:
+        from toymodels.core.frames import FRAMES, check_frame
+        from toymodels.core.layers import ACTIVATIONS, check_width
+        from toymodels.core.tasks import feature_pairs
+
+        load_plugins(self.plugin)
+        check_whole(m=self.m, d=self.d)
+        check_width(self.d)
+        check_choice(ACTIVATIONS, activation=self.activation)
+        if not math.isfinite(self.s):
+            raise InputError(f"s = {self.s:g} active features: it must be a finite number")
+        self.features()
+        if self.d0 is not None:
+            check_frame(self.m, self.d0)
+        if self.frame is not None and (self.d0 is None or self.frame not in FRAMES):
+            raise InputError(
+                f"frame {self.frame!r}: it takes d0, the dimensions that features are embedded in, and is one of "
+                f"{', '.join(FRAMES)}"
+            )
+        if self.s == int(self.s):
+            object.__setattr__(self, "s", int(self.s))  # 2 and 2.0 are the same number and must give the same record
+        if self.pairs is not None:
+            feature_pairs(self.m, self.pairs)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Bring the plugins' members along into another process."""
+        self.__dict__.update(state)
+        load_plugins(self.plugin)
+
+    def features(self) -> Features:
+        """Make the distribution of inputs. Raises InputError for an s that does not fit."""
+        from toymodels.core.features import make_features
+
+        return make_features(self.inputs, self.m, self.s, self.values)
+
+    def make_frame(self, seed: int) -> Tensor | None:
+        """Make the features' directions, (d0, m), the same for every first layer of a seed; None if each has an axis."""
+        from toymodels.core.frames import FRAMES
+        from toymodels.core.seeds import derive_seed
+
+        if self.d0 is None:
+            return None
+        return FRAMES[self.frame or "random"](self.m, self.d0, derive_seed(seed, "frame"))
+
+    def make_task(self, name: str, seed: int = 0) -> Task:
+        """Make the task of this name, on the chosen pairs; `seed` draws what is random in it."""
+        from toymodels.core.seeds import derive_seed
+        from toymodels.core.tasks import make_task
+
+        return make_task(name, self.m, self.pairs, derive_seed(seed, "task"))
+
+    @property
+    def active(self) -> int:
+        """The number of active features that closed forms and constructions are made for: s, rounded, at least 2."""
+        return max(2, round(self.s))
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a run is done. Seeds, device, eval_inputs and threads change its results."""
+
+    seeds: tuple[int, ...] = (0,)
+    """Seeds, each a run of its own with its own result."""
+    eval_inputs: int = 20_000
+    """Inputs sampled for evaluation and fitted readoffs where they are too many to cover all (over 5·10^8 outputs)."""
+    device: str = "cpu"
+    """Where to compute: cpu, cuda, cuda:1, …"""
+    out: Path | None = None
+    """Folder of the record; default runs/ and a name made from the configuration. The same command again goes on there."""
+    wandb: str | None = None
+    """Weights & Biases: disabled, offline or online. Default: WANDB_MODE if set, online under a sweep agent, else disabled."""
+    checkpoint_seconds: int | float = 20.0
+    """Seconds between two checkpoints of a training; a killed run repeats at most this much."""
+    threads: int | None = None
+    """Threads per process; default all cores for one job at a time, 1 where jobs run side by side. Their number changes the
+    order of sums, and so the path of a training: errors of trained networks differ in the second or third digit."""
+
+    def __post_init__(self) -> None:
+        check_seeds(self.seeds)
+        check_whole(least=1, eval_inputs=self.eval_inputs)
+        check_not_negative(checkpoint_seconds=self.checkpoint_seconds)
+        if self.threads is not None:
+            check_whole(least=1, threads=self.threads)
+        if self.wandb is not None:
+            check_choice(("disabled", "offline", "online"), wandb=self.wandb)
+
+
+def check_seeds(seeds: tuple[int, ...]) -> None:
+    """Raise InputError unless there is at least one seed, and they are different whole numbers from 0 up."""
+    if not seeds:
+        raise InputError("seeds is empty: give at least one")
+    check_whole(**{f"seeds[{place}]": seed for place, seed in enumerate(seeds)})
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds {seeds}: they must be different whole numbers from 0 up")
+
+
+def check_device(device: str) -> None:
+    """Raise InputError for a device that this machine does not have, or that is neither a CPU nor a CUDA GPU."""
+    import torch
+
+    try:
+        if torch.device(device).type not in ("cpu", "cuda"):
+            raise ValueError("it is neither cpu nor cuda")
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"the device {device!r} is not there ({reason}): use cpu, or see torch.cuda.is_available()"
+        ) from None
+
+
+def evaluation_inputs(
+    features: Features, task: Task, eval_inputs: int, seed: int, device: str, purpose: str = "evaluation"
+) -> Inputs:
+    """Return all inputs where inputs × outputs are within EXHAUSTIVE_LIMIT, otherwise a stated sample.
+
+    Readoffs are fitted on the sample of the purpose "fit", and never measured on the inputs that they were fitted to.
+    """
+    from toymodels.core.features import ENUMERATION_LIMIT
+    from toymodels.core.seeds import derive_seed
+
+    if features.n_inputs <= ENUMERATION_LIMIT and features.n_inputs * task.n_outputs <= EXHAUSTIVE_LIMIT:
+        return features.enumerate(device=device)
+    return features.sampled(eval_inputs, derive_seed(seed, purpose), device)

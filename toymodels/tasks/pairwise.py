@@ -1,0 +1,85 @@
+"""Arithmetic of pairs of real-valued features: products, minima, maxima and distances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from toymodels.core.features import Features
+from toymodels.core.tasks import ALL, TASKS, Task, feature_pairs, pair_cases
+from toymodels.theory.gates import CASE_NAMES
+
+
+class PairFunctionTask(Task):
+    """Output i is g(x_k, x_l) of a pair of features. Cases are 00, 01, 10, 11 by activity."""
+
+    case_names = CASE_NAMES
+
+    def __init__(
+        self,
+        m: int,
+        function: Callable[[Tensor, Tensor], Tensor],
+        name: str,
+        pairs: Int[Tensor, "pairs 2"] | Sequence[Sequence[int]] | None = None,
+        active: Sequence[int] = (1, 2, 3),
+    ):
+        """Take all pairs k < l, or a list; `active` are the cases in which the target is not always 0."""
+        self.m, self.name, self.function, self.active = m, name, function, tuple(active)
+        self.pairs = feature_pairs(m, pairs)
+        self.n_outputs = len(self.pairs)
+
+    @property
+    def groups(self) -> Mapping[str, tuple[int, ...]]:
+        """Inactive: the cases in which the target is always 0."""
+        return {"inactive": tuple(case for case in range(4) if case not in self.active), "active": self.active}
+
+    def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
+        """Return 2·[x_k active] + [x_l active]."""
+        return pair_cases(x, self.pairs[outputs])
+
+    def targets(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Float[Tensor, "batch outputs"]:
+        """Return g(x_k, x_l)."""
+        pairs = self.pairs[outputs].to(x.device)
+        return self.function(x.index_select(1, pairs[:, 0]), x.index_select(1, pairs[:, 1]))
+
+    def case_probabilities(self, features: Features) -> tuple[float, ...]:
+        """Return them exactly where the features are exchangeable."""
+        return features.case_probabilities() or super().case_probabilities(features)
+
+    def subset(self, chosen: Int[Tensor, " chosen"]) -> PairFunctionTask:
+        """Return the same function of some of the pairs."""
+        return PairFunctionTask(self.m, self.function, self.name, self.pairs[chosen], self.active)
+
+    def stored(self) -> dict[str, Tensor]:
+        """Return the pairs."""
+        return {"pairs": self.pairs}
+
+
+Pairs = Tensor | Sequence[Sequence[int]] | None
+
+
+@TASKS("product", order=30)
+def product(m: int, pairs: Pairs) -> PairFunctionTask:
+    """Compute x_k x_l of pairs of features: the AND of boolean ones."""
+    return PairFunctionTask(m, torch.mul, "product", pairs, active=(3,))
+
+
+@TASKS("minimum", order=31)
+def minimum(m: int, pairs: Pairs) -> PairFunctionTask:
+    """Compute min(x_k, x_l) of pairs of features: the AND of boolean ones."""
+    return PairFunctionTask(m, torch.minimum, "minimum", pairs)
+
+
+@TASKS("maximum", order=32)
+def maximum(m: int, pairs: Pairs) -> PairFunctionTask:
+    """Compute max(x_k, x_l) of pairs of features: the OR of boolean ones."""
+    return PairFunctionTask(m, torch.maximum, "maximum", pairs)
+
+
+@TASKS("distance", order=33)
+def distance(m: int, pairs: Pairs) -> PairFunctionTask:
+    """Compute |x_k − x_l| of pairs of features: the XOR of boolean ones."""
+    return PairFunctionTask(m, lambda first, second: (first - second).abs(), "distance", pairs)

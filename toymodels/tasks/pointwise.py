@@ -1,0 +1,96 @@
+"""Pointwise functions of real-valued features, each with an optional mixing matrix: y = f(x) + M x.
+
+The settings of two papers: y = ReLU(x) + M x of n features in fewer neurons (Bhagat et al., arXiv:2606.14673), and y = ReLU(x)
+without M (da Silva & Heimersheim, arXiv:2607.04800).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from toymodels.core.tasks import ALL, TASKS, Task
+from toymodels.errors import InputError, check_whole
+
+
+class PointwiseTask(Task):
+    """Output i is f(x_i) + (M x)_i, one for each feature. Cases: whether feature i is active."""
+
+    def __init__(
+        self, m: int, function: Callable[[Tensor], Tensor], name: str, mixing: Float[Tensor, "m m"] | None = None
+    ):
+        """Take a function of each feature and a mixing matrix M, none for 0.
+
+        Raises InputError for m < 1, or a matrix that is not m × m with finite entries.
+        """
+        check_whole(least=1, m=m)
+        if mixing is not None and (mixing.shape != (m, m) or not bool(mixing.isfinite().all())):
+            raise InputError(
+                f"a mixing matrix of shape {tuple(mixing.shape)}: it must be {m} × {m}, with finite entries"
+            )
+        self.m = self.n_outputs = m
+        self.name, self.function, self.mixing = name, function, mixing
+
+    def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
+        """Return 1 where the output's own feature is active."""
+        return (x[:, outputs] != 0).long()
+
+    def targets(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Float[Tensor, "batch outputs"]:
+        """Return f(x_i) + (M x)_i."""
+        values = self.function(x[:, outputs])
+        return values if self.mixing is None else values + x @ self.mixing.to(x)[outputs].T
+
+    def stored(self) -> dict[str, Tensor]:
+        """Return the mixing matrix, if there is one."""
+        return {} if self.mixing is None else {"matrix": self.mixing}
+
+
+MIXING = ("none", "asymmetric", "symmetric", "embedding")
+"""Kinds of mixing matrices."""
+
+
+def mixing_matrix(kind: str, m: int, sigma: float | int, seed: int) -> Float[Tensor, "m m"] | None:
+    """Draw a mixing matrix (float32); None for "none".
+
+    asymmetric: iid N(0, σ²). symmetric: N(0, σ²) on and above the diagonal, mirrored. embedding: W_E W_Eᵀ − 1 with m random unit
+    rows of W_E in 1/σ² dimensions, so that entries off the diagonal have standard deviation σ; the diagonal is 0.
+    Raises InputError for another kind, or a σ that is not positive, finite and (embedding) at most 1.
+    """
+    if kind not in MIXING:
+        raise InputError(f"unknown mixing {kind!r}: choose one of {', '.join(MIXING)}")
+    if kind == "none":
+        return None
+    if not (0 < sigma < math.inf and (sigma <= 1 or kind != "embedding")):
+        raise InputError(f"sigma = {sigma:g} of a mixing matrix: it must be positive (and at most 1 for an embedding)")
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "embedding":
+        rows = torch.randn(m, round(1 / sigma**2), generator=generator)
+        unit = rows / rows.norm(dim=1, keepdim=True)
+        return (unit @ unit.T).fill_diagonal_(0)
+    drawn = sigma * torch.randn(m, m, generator=generator)
+    return drawn if kind == "asymmetric" else drawn.triu() + drawn.triu(1).T
+
+
+def _pointwise(name: str, order: int, function: Callable[[Tensor], Tensor], words: str) -> None:
+    def make(
+        m: int, seed: int, matrix: Tensor | None, *, mixing: str = "none", sigma: float | int = 0.02
+    ) -> PointwiseTask:
+        if matrix is None:
+            matrix = mixing_matrix(mixing, m, sigma, seed)
+        return PointwiseTask(m, function, name, matrix)
+
+    make.__doc__ = (
+        f"Compute {words} of each feature, plus M x with a mixing matrix M (none, asymmetric, symmetric, embedding)."
+    )
+    make.__qualname__ = f"pointwise_{name}"
+    TASKS(name, order=order, source="arXiv:2606.14673; arXiv:2607.04800")(make)
+
+
+_pointwise("relu", 20, torch.relu, "ReLU(x)")
+_pointwise("abs", 21, torch.abs, "|x|")
+_pointwise("square", 22, torch.square, "x²")
+_pointwise("copy", 23, lambda x: x, "x itself")

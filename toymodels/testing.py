@@ -1,0 +1,312 @@
+"""Checks that every member of a registry passes, ours and yours: shapes, types, determinism, storage, gradients, plain = fast.
+
+    toymodels check mylab.py            # all members of a plugin
+    check_member(LAYERS, "gaussian")    # one, from a test of your own
+
+Each check raises AssertionError, which says what is wrong with the member.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toymodels.core.dispatch import plain
+from toymodels.core.evaluation import evaluate
+from toymodels.core.features import INPUTS, VALUES, SparseFeatures, make_features
+from toymodels.core.layers import LAYERS, LayerMember, layer_width
+from toymodels.core.losses import LOSSES, make_loss
+from toymodels.core.network import Network
+from toymodels.core.readoffs import READOFFS, Combination, Fitted, LinearReadoff, as_fitted
+from toymodels.core.tasks import TASKS, Task, make_task
+from toymodels.errors import InputError
+from toymodels.experiments.compare import CompareConfig
+from toymodels.experiments.rows import RowMaker
+from toymodels.registry import Registry, load_plugins
+from toymodels.runs.record import load_network, save_network
+
+M, D, S = 6, 9, 2
+"""Sizes of the checks; 9 is a square, for layers that need one."""
+
+
+def check_member(registry: Registry[Any], name: str) -> None:
+    """Put one member through the checks of its registry. Raises AssertionError where it fails one."""
+    checks = {id(LAYERS): check_layer, id(READOFFS): check_readoff, id(TASKS): check_task, id(LOSSES): check_loss,
+              id(VALUES): check_values, id(INPUTS): check_inputs}  # fmt: skip
+    member = registry[name]
+    assert member.about.endswith((".", "…")), f"{name} has no docstring whose first line is a sentence"
+    assert member.source or member.plugin or registry in (VALUES, INPUTS, TASKS), f"{name} does not say its source"
+    for knob in member.knobs:
+        assert registry.named(f"{name}({knob}=1)")[1] == {knob: 1}, f"{name} does not take its knob {knob} by name"
+    _refuses(lambda: registry.named(f"{name}(no_such_knob=1)"), f"{name} takes a knob that it does not have")
+    check = checks.get(id(registry))
+    if check is not None:
+        check(name)
+
+
+def checkable() -> list[Registry[Any]]:
+    """Return the registries whose members have checks."""
+    return [LAYERS, READOFFS, TASKS, LOSSES, VALUES, INPUTS]
+
+
+def check_plugin(file: Path) -> Iterator[tuple[str, str, str]]:
+    """Check every member that a plugin registers; yield (noun, name, what is wrong, or nothing).
+
+    Raises InputError for a file that cannot be loaded, or that registers nothing that can be checked.
+    """
+    load_plugins([file])
+    members = [(r, name) for r in checkable() for name, member in r.items() if member.plugin == Path(file).resolve()]
+    if not members:
+        raise InputError(
+            f"{file} registers no member that can be checked ({', '.join(r.noun + 's' for r in checkable())})"
+        )
+    for registry, name in members:
+        try:
+            check_member(registry, name)
+        except Exception as error:
+            yield registry.noun, name, f"{type(error).__name__}: {error}"
+        else:
+            yield registry.noun, name, ""
+
+
+def _refuses(call: Any, otherwise: str) -> None:
+    try:
+        call()
+    except InputError:
+        return
+    raise AssertionError(otherwise)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A small comparison in which a first layer, a readoff and a task meet."""
+
+    layer: str
+    task: str
+    readoff: str = "minimax"
+    values: str = "one"
+
+    def maker(self, folder: Path, seed: int = 0) -> RowMaker:
+        config = CompareConfig(
+            m=M, d=D, s=S, values=self.values, task=(self.task,), steps=2, seeds=(seed,), eval_inputs=40,
+            layers=tuple(dict.fromkeys(["trained", self.layer])), readoffs=(self.readoff,), figures=False,
+        )  # fmt: skip
+        task = config.make_task(self.task, seed)
+        return RowMaker(config, task, task, seed, folder, 0)
+
+
+def _task_for(member: LayerMember) -> str:
+    """Return a task that the layer fits: the AND of pairs, or the first one there is."""
+    names = ["and", *(name for name in TASKS if name != "and")]
+    return next(name for name in names if member.fits(make_task(name, M)))
+
+
+def check_layer(name: str) -> None:
+    """Check a first layer: width, data types, determinism from its seed, storage, gradients, plain = fast."""
+    member = LAYERS[name]
+    task_name = _task_for(member)
+
+    def make(seed: int, folder: str) -> nn.Module:
+        return _Problem(name, task_name).maker(Path(folder), seed).layer(name)
+
+    with TemporaryDirectory() as first, TemporaryDirectory() as second, TemporaryDirectory() as third:
+        layer, again, other = make(0, first), make(0, second), make(1, third)
+    inputs = SparseFeatures.at_most(M, S).enumerate()
+    x, task = inputs.dense(), make_task(task_name, M)
+    with torch.no_grad():
+        a = layer(x)
+        assert a.shape == (len(x), layer_width(layer, M)), f"{name} returns shape {tuple(a.shape)} for {len(x)} inputs"
+        assert a.dtype == torch.float32, f"{name} returns {a.dtype} for inputs of float32"
+        assert bool(a.isfinite().all()), f"{name} returns activations that are not finite"
+        assert torch.equal(a, again(x)), f"{name} is another layer when it is made again from the same seed"
+        drawn = "seed" in member.parameters or member.role in ("trained", "null")
+        assert not drawn or not torch.equal(a, other(x)), f"{name} is the same layer for two seeds"
+        wide = copy.deepcopy(layer).double()(x.double())
+        assert wide.dtype == torch.float64, f"{name} in float64 returns {wide.dtype}"
+        assert torch.allclose(wide.float(), a, rtol=1e-4, atol=1e-4), f"{name} differs between float32 and float64"
+    assert not any(p.requires_grad for p in layer.parameters()) or member.role == "trained", f"{name} is not frozen"
+    readoff = LinearReadoff.constant(task.n_outputs, a.shape[1], 0.5)
+    _check_storage(name, Network(layer, readoff), task, x)
+    fast = evaluate(Network(layer, readoff), task, inputs)
+    with plain():
+        slow = evaluate(Network(layer, readoff), task, inputs)
+    assert math.isclose(fast.worst_error, slow.worst_error, rel_tol=1e-9), (
+        f"{name} is measured differently by fast forms"
+    )
+    smooth = copy.deepcopy(layer).double().requires_grad_(True)
+    parameters = [p for p in smooth.parameters() if p.numel()]
+    if parameters:
+        # Away from the inputs' grid, where a ReLU may have its kink.
+        point = x[1:4].double() + torch.rand(3, M, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) / 3
+        names = [key for key, p in smooth.named_parameters() if p.numel()]
+
+        def activations(*values: Tensor) -> Tensor:
+            return torch.func.functional_call(smooth, dict(zip(names, values, strict=True)), (point,))
+
+        assert torch.autograd.gradcheck(activations, tuple(parameters)), f"{name} has a wrong gradient"
+
+
+def _check_storage(name: str, network: Network, task: Task, x: Tensor) -> None:
+    """Check that a record gives network and task back."""
+    with TemporaryDirectory() as folder, torch.no_grad():
+        path = Path(folder) / "network.safetensors"
+        save_network(path, network, task)
+        loaded, same_task, _ = load_network(path)
+        assert torch.equal(loaded(x), network(x)), f"{name} has other outputs when it is read back from its record"
+        assert same_task.name == task.name, f"the task {task.name} comes back from its record as {same_task.name}"
+        assert torch.equal(same_task.targets(x), task.targets(x)), f"{name} has other targets when it is read back"
+
+
+def check_readoff(name: str) -> None:
+    """Check a readoff: it applies somewhere; shape, slices, determinism, storage, facts that JSON holds, plain = fast."""
+    problem = _where_it_applies(name)
+    with TemporaryDirectory() as folder:
+        maker = problem.maker(Path(folder))
+        layer, task = maker.layer(problem.layer), maker.task
+        offered = maker._offered(problem.layer, layer, task, name)
+        fitted: list[Fitted] = [as_fitted(READOFFS[name].call(offered)) for _ in range(2)]
+        with plain():
+            slow = as_fitted(READOFFS[name].call(offered))
+    a = layer(SparseFeatures.at_most(M, S).enumerate().dense()).detach()
+    with torch.no_grad():
+        outputs, again, slowly = (f.readoff(a, slice(None)) for f in (*fitted, slow))
+        assert outputs.shape == (len(a), task.n_outputs), f"{name} returns shape {tuple(outputs.shape)}"
+        assert bool(outputs.isfinite().all()), f"{name} returns outputs that are not finite"
+        assert torch.equal(outputs, again), f"{name} is another readoff when it is fitted again"
+        part = fitted[0].readoff(a, slice(1, 3))
+        assert torch.allclose(part, outputs[:, 1:3]), f"{name} does not return the outputs of a slice"
+    json.dumps(dict(fitted[0].facts), allow_nan=False)
+    if READOFFS[name].kept:
+        _check_storage(name, Network(layer, fitted[0].readoff), task, SparseFeatures.at_most(M, S).enumerate().dense())
+    # Optima need not be unique; what is optimised must agree.
+    errors = [f.output_worst for f in (fitted[0], slow)]
+    if errors[0] is not None and errors[1] is not None:
+        assert torch.allclose(errors[0], errors[1], atol=1e-6), f"{name} errs differently by fast forms"
+    else:
+        assert torch.allclose(outputs, slowly.to(outputs), atol=1e-6), f"{name} differs between plain and fast forms"
+
+
+def _where_it_applies(name: str) -> _Problem:
+    """Return a first layer and a task that the readoff applies to."""
+    tasks = ["and", *(task for task in TASKS if task != "and")]
+    for task_name, layer in itertools.product(tasks, LAYERS):
+        member, task = LAYERS[layer], make_task(task_name, M)
+        if not member.fits(task):
+            continue
+        config = CompareConfig(m=M, d=D, s=S, task=(task_name,), figures=False)
+        forms = member.aside(member.closed_forms, config.offered(member, task, 0), {}) or frozenset()
+        if READOFFS[name].applies(Combination(member, task, forms, embedded=False)):
+            return _Problem(layer, task_name, name)
+    raise AssertionError(f"{name} applies to no first layer and task")
+
+
+def check_task(name: str) -> None:
+    """Check a task: shapes, slices, cases, groups, probabilities, subsets, data types, determinism, storage."""
+    task, again = make_task(name, M), make_task(name, M)
+    boolean = SparseFeatures.at_most(M, S).enumerate()
+    real = SparseFeatures.at_most(M, S, "symmetric").sampled(200, 0)
+    for inputs in (boolean, real):
+        x = inputs.dense(dtype=torch.float64)
+        targets, cases = task.targets(x), task.cases(x)
+        assert targets.shape == cases.shape == (len(x), task.n_outputs), (
+            f"{name} has targets of shape {tuple(targets.shape)}"
+        )
+        assert targets.dtype == torch.float64, f"{name} has targets of {targets.dtype} for inputs of float64"
+        assert bool(targets.isfinite().all()), f"{name} has targets that are not finite"
+        assert torch.allclose(targets, again.targets(x)), f"{name} is another task when it is made again from its seed"
+        assert torch.allclose(task.targets(x, slice(1, 3)), targets[:, 1:3]), f"{name} has other targets in a slice"
+        assert torch.equal(task.cases(x, slice(1, 3)), cases[:, 1:3]), f"{name} has other cases in a slice"
+        assert 0 <= int(cases.min()) <= int(cases.max()) < len(task.case_labels), f"{name} has a case without a name"
+        if task.truth is not None:
+            truth = torch.tensor(task.truth, dtype=torch.float64)
+            assert torch.equal(targets, truth[cases]), f"{name} has targets that are not its truth"
+        chosen = torch.tensor([task.n_outputs - 1, 0])
+        subset = task.subset(chosen)
+        assert torch.allclose(subset.targets(x), targets[:, chosen]), f"{name} has other targets in a subset"
+    for group, members in task.groups.items():
+        assert set(members) <= set(range(len(task.case_labels))), f"{name}'s group {group} has cases that there are not"
+    shares = task.case_probabilities(SparseFeatures.at_most(M, S))
+    counted = torch.zeros(len(task.case_labels), dtype=torch.float64)
+    cases = task.cases(boolean.dense())
+    counted.index_add_(
+        0, cases.reshape(-1), (boolean.probabilities[:, None] / task.n_outputs).expand(cases.shape).reshape(-1)
+    )
+    assert torch.allclose(torch.tensor(shares).double(), counted, atol=1e-9), f"{name} has wrong probabilities of cases"
+    layer = nn.Linear(M, D)
+    layer.origin = "gaussian"  # type: ignore[assignment]
+    for stored in (task, task.subset(torch.arange(2))):
+        network = Network(
+            LAYERS["gaussian"].call({"m": M, "d": D, "seed": 0}), LinearReadoff.constant(stored.n_outputs, D)
+        )
+        _check_storage(name, network, stored, boolean.dense())
+
+
+def check_loss(name: str) -> None:
+    """Check a loss: 0 and flat at errors of 0, gradients, data types, sums over blocks, use under vmap."""
+    generator = torch.Generator().manual_seed(0)
+    errors = torch.randn(3, 5, 4, generator=generator, dtype=torch.float64)
+    targets = (torch.rand(5, 4, generator=generator) < 0.4).double()
+    weights = torch.rand(5, 4, generator=generator, dtype=torch.float64) / 5
+    for p in (2.0, 3.0) if LOSSES[name].follows_p else (2.0,):
+        loss = make_loss(name, p, root=True)
+        value = loss(errors[0], targets, weights)
+        assert value.shape == (), f"{name} has shape {tuple(value.shape)}: it must be one number"
+        assert math.isfinite(float(value)), f"{name} is no finite number"
+        assert loss(errors[0].float(), targets.float(), weights.float()).dtype == torch.float32, (
+            f"{name} changes the data type"
+        )
+        variable = errors[0].clone().requires_grad_()
+        assert torch.autograd.gradcheck(lambda e, loss=loss: loss(e, targets, weights), (variable,)), (
+            f"{name}: wrong gradient"
+        )
+        zero = torch.zeros(5, 4, dtype=torch.float64, requires_grad=True)
+        (slope,) = torch.autograd.grad(loss(zero, targets, weights), zero)
+        assert bool((slope == 0).all()), f"{name} has a gradient, or none that is a number, where all errors are 0"
+        unit = errors[0].abs().amax()
+        sums = [loss.sums(errors[0][rows], targets[rows], weights[rows], unit) for rows in (slice(0, 2), slice(2, 5))]
+        joined = loss.value(torch.stack(sums).sum(0), unit, 4)
+        assert torch.allclose(joined, value), f"{name} over two blocks of inputs is not the loss over both"
+        stacked = torch.func.vmap(lambda e, loss=loss: loss(e, targets, weights))(errors)
+        alone = torch.stack([loss(e, targets, weights) for e in errors])
+        assert torch.allclose(stacked, alone), f"{name} differs under torch.func.vmap"
+
+
+def check_values(name: str) -> None:
+    """Check a distribution of values: shape, finite numbers, the same ones from the same seed."""
+    features = SparseFeatures.exactly(M, S, name)
+    first, second = (features.sample(50, torch.Generator().manual_seed(0)) for _ in range(2))
+    assert torch.equal(first.dense(), second.dense()), f"{name} draws other values from the same seed"
+    assert bool(first.dense().isfinite().all()), f"{name} draws values that are not finite"
+    if VALUES[name].constant:
+        drawn = features.enumerate().dense()
+        assert len(torch.unique(drawn[drawn != 0])) == 1, f"{name} says that it is constant and is not"
+
+
+def check_inputs(name: str) -> None:
+    """Check a source of inputs: samples of the right shape from a seed, probabilities, agreement with its enumeration."""
+    features = make_features(name, M, S)
+    first, second = (features.sample(400, torch.Generator().manual_seed(0)) for _ in range(2))
+    x = first.dense()
+    assert (first.m, *x.shape) == (M, 400, M), f"{name} draws inputs of shape {tuple(x.shape)}"
+    assert torch.equal(x, second.dense()), f"{name} draws other inputs from the same seed"
+    assert math.isclose(float(first.probabilities.sum()), 1, rel_tol=1e-9), (
+        f"{name} has probabilities that do not sum to 1"
+    )
+    indices = first.indices
+    assert 0 <= int(indices.min()) <= int(indices.max()) <= M, f"{name} has active features that there are not"
+    if features.n_inputs < math.inf:
+        every = features.enumerate()
+        assert len(every) == features.n_inputs, f"{name} lists {len(every)} inputs and says {features.n_inputs}"
+        assert math.isclose(float(every.probabilities.sum()), 1, rel_tol=1e-9), f"{name}'s list does not sum to 1"
+        listed = {tuple(row) for row in every.dense().tolist()}
+        assert {tuple(row) for row in x.tolist()} <= listed, f"{name} draws an input that its list does not have"
