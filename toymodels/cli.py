@@ -163,7 +163,7 @@ def _sweep(config: Any) -> tuple[str, int]:
 
 def _experiment(name: str) -> Command:
     experiment = EXPERIMENTS[name]
-    return Command(experiment.about, lambda: experiment.config, lambda config: _do(name, config), resumes=True)
+    return Command(experiment.purpose, lambda: experiment.config, lambda config: _do(name, config), resumes=True)
 
 
 def commands() -> dict[str, Command]:

@@ -44,7 +44,7 @@ def check_member(registry: Registry[Any], name: str) -> None:
     checks = {id(LAYERS): check_layer, id(READOFFS): check_readoff, id(TASKS): check_task, id(LOSSES): check_loss,
               id(VALUES): check_values, id(INPUTS): check_inputs}  # fmt: skip
     member = registry[name]
-    assert member.about.endswith((".", "…")), f"{name} has no docstring whose first line is a sentence"
+    assert member.purpose.endswith((".", "…")), f"{name} has no docstring whose first line is a sentence"
     assert member.source or member.plugin or registry in (VALUES, INPUTS, TASKS), f"{name} does not say its source"
     for knob in member.knobs:
         assert registry.named(f"{name}({knob}=1)")[1] == {knob: 1}, f"{name} does not take its knob {knob} by name"
