@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import toymodels
+from toymodels.cli import main
 from toymodels.laws.checks import (
     PROBLEMS,
     check_description,
@@ -18,8 +19,6 @@ from toymodels.laws.checks import (
     check_width,
 )
 from toymodels.laws.registry import LAWS, Law, Measured, Problem, RootLaw, known, law
-from toymodels.laws.sizes import BoundsConfig, WidthConfig
-from toymodels.laws.tables import run_bounds, run_width
 from toymodels.registry import load_plugins
 from toymodels.theory.gates import Gate
 
@@ -68,10 +67,11 @@ def plugin(tmp_path, monkeypatch):
     return load
 
 
-def test_a_law_in_a_file_of_ones_own_stands_in_every_table(plugin, tmp_path):
-    plugin()
-    file = tmp_path / "table.json"
-    text = run_bounds(BoundsConfig(m=12, d=40, task=("and",), check=True, seeds=tuple(range(8)), json=file))
+def test_a_law_in_a_file_of_ones_own_stands_in_every_table(plugin, tmp_path, capsys):
+    source = plugin().plugin
+    file, options = tmp_path / "table.json", ["--m", "12", "--task", "and"]
+    seeds = ["--seeds", *map(str, range(8))]
+    assert main(["--plugin", str(source), "bounds", *options, "--d", "40", "--check", *seeds, "--json", str(file)]) == 0
     row = {row["name"]: row for row in json.loads(file.read_text())["rows"]}["rms_activation"]
     assert row["value"] == pytest.approx(40**-0.5)
     assert row["measured"] == pytest.approx(row["value"], rel=0.1)
@@ -83,8 +83,11 @@ def test_a_law_in_a_file_of_ones_own_stands_in_every_table(plugin, tmp_path):
         "exact",
     )
     assert "8 layers (seeds 0–7), 300 inputs × about 900 pairs" in row["coverage"]
-    assert "rms_activation" in text
-    assert re.search(r"rms_activation +16 ", run_width(WidthConfig(m=12, task=("and",))))
+    assert "rms_activation" in capsys.readouterr().out
+    assert main(["--plugin", str(source), "width", *options]) == 0
+    assert re.search(r"rms_activation +16 ", capsys.readouterr().out)
+    assert main(["check", str(source)]) == 0
+    assert "rms_activation" in capsys.readouterr().out
 
 
 def test_a_law_of_ones_own_passes_the_common_checks(plugin):
