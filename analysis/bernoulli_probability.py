@@ -11,23 +11,22 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toymodels.arguments import parse
+from toymodels.arguments import run_script
 from toymodels.errors import InputError
-from toymodels.figures.style import Drawing, errors_axis, heading, new_figure, quiet, save, sizes_axis
+from toymodels.figures.series import GREY, MARKERS, PALETTE
+from toymodels.figures.style import Drawing, default_style, errors_axis, heading, new_figure, quiet, save, sizes_axis
 from toymodels.layers.iid import connection_probability
 from toymodels.runs.storage import write_atomically
 from toymodels.runs.text import render
 from toymodels.theory.bernoulli import asymptotic_probability, median_worst_error
 from toymodels.theory.gates import Gate
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-"""Of Okabe and Ito's palette, one for each pair of m and s."""
-MARKERS = ("o", "s", "^", "D")
+COLOURS = PALETTE[:4]
+"""One for each pair of m and s."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Probabilities:
     """How the mean readoff is debiased: none, shift or affine."""
 
     def check(self) -> None:
-        """Raises InputError for settings that make no figure."""
+        """Raise InputError for settings that make no figure."""
         if not self.m or not self.s or not self.d or len(self.m) * len(self.s) > len(COLOURS):
             raise InputError("m, s and d need at least one number each, and m and s at most four combinations")
         if min(self.s) < 2 or max(self.s) > min(self.m) or min(self.d) < 2:
@@ -58,8 +57,8 @@ class Probabilities:
 
 
 def rows(settings: Probabilities) -> list[dict[str, Any]]:
-    """One row for each m, s and d; the error at the asymptotic p is empty where that is no probability."""
-    found = []
+    """Compute one row for each m, s and d; the error at the asymptotic p is empty where that is no probability."""
+    table = []
     for m, s, d in itertools.product(settings.m, settings.s, sorted(settings.d)):
         best, asymptotic = connection_probability("best", m, d, s, settings.kind), asymptotic_probability(m, d)
         row = {
@@ -68,12 +67,12 @@ def rows(settings: Probabilities) -> list[dict[str, Any]]:
             "asymptotic_p": asymptotic,
             "median_worst_error_asymptotic": median_worst_error(m, d, s, asymptotic, settings.kind) if asymptotic < 1 else "",
         }  # fmt: skip
-        found.append(row)
-    return found
+        table.append(row)
+    return table
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """The rows in words."""
+    """Write the rows as a table in plain text."""
     cells = [
         (
             f"{row['m']:,}",
@@ -94,7 +93,7 @@ def table(found: list[dict[str, Any]]) -> str:
 
 
 def draw(settings: Probabilities, found: list[dict[str, Any]]) -> Drawing:
-    """Best and asymptotic p over widths on the left, their predicted errors on the right."""
+    """Draw best and asymptotic p over widths on the left, their predicted errors on the right."""
     figure = new_figure(2.9)
     left, right = figure.subplots(1, 2)
     for colour, marker, (m, s) in zip(COLOURS, MARKERS, itertools.product(settings.m, settings.s), strict=False):
@@ -109,9 +108,9 @@ def draw(settings: Probabilities, found: list[dict[str, Any]]) -> Drawing:
         left.plot(widths, [row["asymptotic_p"] for row in possible], **dashed)
         right.plot(widths, [row["median_worst_error_asymptotic"] for row in possible], **dashed)
     floor = Gate.parse("and").affine_floor
-    right.axhline(floor, color="0.35", linewidth=0.8, linestyle=(0, (1, 2)))
+    right.axhline(floor, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
     right.annotate(f"affine floor {floor:g}", (0.01, floor), (0, 2.5), textcoords="offset points",
-                   xycoords=("axes fraction", "data"), color="0.35", fontsize=6.5)  # fmt: skip
+                   xycoords=("axes fraction", "data"), color=GREY, fontsize=6.5)  # fmt: skip
     for axis in (left, right):
         sizes_axis(axis, sorted(settings.d))
         errors_axis(axis)
@@ -138,13 +137,10 @@ def main(settings: Probabilities) -> str:
     writer.writerows({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in found)
     path = settings.out / "bernoulli_probability.csv"
     write_atomically(path, lambda temporary: temporary.write_text(buffer.getvalue()))
-    drawing = draw(settings, found)
+    with default_style():
+        drawing = draw(settings, found)
     return "\n".join([drawing.text, "", *map(str, (path, *save(drawing, settings.figures or settings.out)))])
 
 
 if __name__ == "__main__":
-    try:
-        print(main(parse(Probabilities)))
-    except (InputError, OSError) as error:
-        print(f"bernoulli_probability: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script(Probabilities, main)

@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,25 +24,24 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import ndtri
-from tqdm import tqdm
 
-from toymodels.arguments import parse
+from toymodels.arguments import run_script
 from toymodels.circuits.circuit import Circuit
 from toymodels.circuits.correction import correction_layer, noisy_moments, step
 from toymodels.circuits.depth import errors_by_depth, failing_depth, stages
 from toymodels.circuits.sets import default_size
 from toymodels.core.features import SparseFeatures
 from toymodels.errors import InputError
-from toymodels.figures.style import Drawing, errors_axis, heading, new_figure, quiet, save
-from toymodels.runs.storage import check_writable, write_atomically
+from toymodels.experiments.study import Row, stored, study
+from toymodels.figures.series import GREY, MARKERS, PALETTE
+from toymodels.figures.style import Drawing, default_style, errors_axis, heading, new_figure, quiet, save
+from toymodels.runs.storage import check_writable
 from toymodels.runs.text import render
 from toymodels.theory.statistics import mean_interval
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73")
-MARKERS = ("o", "s", "^")
+COLOURS = PALETTE[:3]
 MODES = ("without", "with", "without, 2d")
 """Emulations of a circuit: d neurons a layer, the same with corrections between, and 2d neurons a layer without."""
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class Depth:
     """Draw from the stored results, measure nothing."""
 
     def check(self) -> None:
-        """Raises InputError for settings that make no figure; sizes are checked where they are used, before measuring."""
+        """Raise InputError for settings that make no figure; sizes are checked where they are used, before measuring."""
         if not self.m or not self.d or not self.corrections:
             raise InputError("m, d and corrections need at least one size each")
         if self.seeds < 2 or self.inputs < 1:
@@ -94,14 +91,14 @@ class Depth:
             default_size(d // 4, s)
 
     def sizes(self) -> Depth:
-        """The settings in force: those of --quick where it is given."""
+        """Return the settings in force: those of --quick where it is given."""
         if not self.quick:
             return self
         corrections = ((40, 400, 1), (40, 800, 1), (80, 800, 1))
         return dataclasses.replace(self, m=(20, 40), d=(200, 400), layers=3, seeds=2, inputs=8, corrections=corrections)
 
     def keys(self) -> list[Row]:
-        """What identifies each line of the results."""
+        """Return what identifies each line of the results."""
         common = {"seeds": self.seeds, "inputs": self.inputs}
         single = [
             {"kind": "correction", "m": m, "d": d, "s": s, "size": size, "noise": noise, **common}
@@ -116,7 +113,7 @@ class Depth:
 
 
 def published_and_derived(d: int, s: int) -> tuple[int, int]:
-    """Sizes of sets: default_size, p of order 1/√(s·n), and that of p = √(s/d), at which the paper's tolerance is stated."""
+    """Return sizes of sets: default_size, p of order 1/√(s·n), and that of p = √(s/d), for which the paper states a tolerance."""
     n = d // 2
     return default_size(n, s), min(max(round(n * math.sqrt(s / d)), 1), n - 1)
 
@@ -126,9 +123,9 @@ GRID = [round(0.01 * 10 ** (i / 6), 4) for i in range(11)]
 
 
 def measure_correction(key: Row) -> Row:
-    """Worst and RMS output errors of every seed over the input errors, and the tolerances of each."""
+    """Measure worst and RMS output errors of every seed over the input errors, and the tolerances of each."""
     lines = [_one_correction(key, seed) for seed in range(key["seeds"])]
-    return {**key, "epsilon": GRID, **{name: [line[name] for line in lines] for name in lines[0]}}
+    return {"epsilon": GRID, **{name: [line[name] for line in lines] for name in lines[0]}}
 
 
 @torch.no_grad()
@@ -153,7 +150,7 @@ def _one_correction(key: Row, seed: int) -> Row:
 
 
 def _crossing(passed: Callable[[float], bool], low: float = 0.01, high: float = 4.0, ratio: float = 1.02) -> float:
-    """Where `passed` changes from no to yes, within `ratio`, by bisection of the logarithm; 0 if it is so from the start."""
+    """Find where `passed` changes from no to yes, within `ratio`, by bisection of the logarithm; 0 if it is yes at 0."""
     if passed(0.0):
         return 0.0
     while high / low > ratio:
@@ -163,58 +160,31 @@ def _crossing(passed: Callable[[float], bool], low: float = 0.01, high: float = 
 
 
 def measure_depth(key: Row) -> Row:
-    """Worst and RMS error and the share of inputs read wrong after every layer, and the first depth that fails, by seed."""
-    m, s, found = key["m"], key["s"], {"worst": [], "rms": [], "wrong": [], "active": [], "fails": []}
+    """Measure worst and RMS error and the share of wrong inputs after every layer, and the first depth that fails, by seed."""
+    m, s, columns = key["m"], key["s"], {"worst": [], "rms": [], "wrong": [], "active": [], "fails": []}
     d = 2 * key["d"] if key["mode"] == "without, 2d" else key["d"]
     for seed in range(key["seeds"]):
         circuit = Circuit.random(m, key["layers"], seed)
         x = circuit.sample(key["inputs"], s, seed)
         errors = errors_by_depth(circuit, stages(circuit, d, s, seed, key["mode"] == "with"), x)
         for name in ("worst", "rms", "wrong", "active"):
-            found[name].append([_short(getattr(e, name)) for e in errors])
-        found["fails"].append(failing_depth(errors))
-    return {**key, **found}
+            columns[name].append([_short(getattr(e, name)) for e in errors])
+        columns["fails"].append(failing_depth(errors))
+    return columns
 
 
 def _short(value: float | torch.Tensor) -> float:
     return float(f"{float(value):.4g}")
 
 
-def measure(settings: Depth, path: Path) -> None:
-    """Every line that the file does not hold yet, each added to it as soon as it is there."""
-    rows = load(path) if path.exists() else []
-    todo = [key for key in settings.keys() if _find(rows, key) is None]  # noqa: SIM118
-    for key in tqdm(todo, desc="measuring"):
-        rows.append(measure_correction(key) if key["kind"] == "correction" else measure_depth(key))
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        write_atomically(path, lambda temporary, text=text: temporary.write_text(text))
+def measure(key: Row) -> Row:
+    """Measure one line of the results."""
+    return measure_correction(key) if key["kind"] == "correction" else measure_depth(key)
 
 
-def load(path: Path) -> list[Row]:
-    """The stored results. Raises InputError for a file that is missing or damaged."""
-    try:
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: measure first, without --plot-only") from None
-    except ValueError as error:  # no JSON, or no text at all
-        raise InputError(f"{path} is damaged ({error}): delete it and measure again") from None
-    if not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"{path} is damaged (a line that is no JSON object): delete it and measure again")
-    return rows
-
-
-def _find(rows: list[Row], key: Row) -> Row | None:
-    return next((row for row in rows if all(row.get(name) == value for name, value in key.items())), None)
-
-
-def _select(settings: Depth, rows: list[Row], **values: Any) -> Iterator[Row]:
-    """The stored lines of these settings with these values. Raises InputError for one that is not there."""
-    for key in settings.keys():  # noqa: SIM118
-        if all(key.get(name) == value for name, value in values.items()):
-            row = _find(rows, key)
-            if row is None:
-                raise InputError(f"the results lack {key}: measure first, without --plot-only")
-            yield row
+def select(rows: list[Row], **values: Any) -> list[Row]:
+    """Return the rows with these values."""
+    return [row for row in rows if all(row.get(name) == value for name, value in values.items())]
 
 
 def _plus_minus(values: list[float]) -> str:
@@ -223,10 +193,10 @@ def _plus_minus(values: list[float]) -> str:
 
 
 def tolerance_table(settings: Depth, rows: list[Row]) -> str:
-    """Tolerances and their constants, for every single correction layer."""
+    """Write tolerances and their constants, for every single correction layer."""
     cells: list[tuple[str, ...]] = []
     fits: dict[str, list[tuple[float, float]]] = {"halves": [], "tolerance": [], "paper": []}
-    for row in _select(settings, rows, kind="correction"):
+    for row in select(rows, kind="correction"):
         p = row["size"] / (row["d"] // 2)
         noise, paper = math.sqrt(row["m"] * p * (1 - p)), (row["m"] ** 2 * row["s"] / row["d"]) ** 0.25
         tolerance, halves = row["tolerance"], row["halves"]
@@ -267,13 +237,13 @@ def tolerance_table(settings: Depth, rows: list[Row]) -> str:
 
 
 def _halving() -> float:
-    """τ at which ones read 1/2: E[step(1 + τg)] − E[step(τg)] = 1 − 2·E[step(τg)], g standard normal (many units)."""
+    """Return the τ at which ones read 1/2: E[step(1 + τg)] − E[step(τg)] = 1 − 2·E[step(τg)], g standard normal (many units)."""
     normal = torch.from_numpy(ndtri((np.arange(4096) + 0.5) / 4096))
     return _crossing(lambda tau: float(step(tau * normal).mean()) > 0.25, ratio=1.001)
 
 
 def _fitted(points: list[tuple[float, float]]) -> str:
-    """The constant c of ε = c/x from points (x, ε), and the power of x that fits best."""
+    """Write the constant c of ε = c/x from points (x, ε), and the power of x that fits best."""
     if len(points) < 3:
         return "too few sizes for a fit"
     x, epsilon = np.array(points).T
@@ -283,13 +253,13 @@ def _fitted(points: list[tuple[float, float]]) -> str:
 
 
 def depth_table(settings: Depth, rows: list[Row]) -> str:
-    """The depth at which each emulation fails, and its errors after the first and the last layer."""
+    """Write the depth at which each emulation fails, and its errors after the first and the last layer."""
     cells = []
-    for row in _select(settings, rows, kind="depth"):
+    for row in select(rows, kind="depth"):
         fails = sorted(row["layers"] + 1 if depth is None else depth for depth in row["fails"])
         depths = " ".join(f">{row['layers']}" if depth > row["layers"] else str(depth) for depth in fails)
         wrong = [np.flatnonzero(np.array(line) > 0) for line in row["wrong"]]
-        first = sorted(int(places[0]) + 1 if len(places) else row["layers"] + 1 for places in wrong)
+        first = sorted(int(depths[0]) + 1 if len(depths) else row["layers"] + 1 for depths in wrong)
         booleans = " ".join(f">{row['layers']}" if depth > row["layers"] else str(depth) for depth in first)
         cells.append((
             str(row["d"]), str(row["m"]), str(row["s"]), row["mode"], depths, booleans,
@@ -315,7 +285,7 @@ def depth_table(settings: Depth, rows: list[Row]) -> str:
 
 
 def plot(settings: Depth, rows: list[Row]) -> Drawing:
-    """Errors out over errors in, and errors over depth."""
+    """Draw errors out over errors in, and errors over depth."""
     figure = new_figure(3.7)
     left, right = figure.subplots(1, 2)
     _plot_corrections(settings, rows, left)
@@ -330,7 +300,7 @@ def plot(settings: Depth, rows: list[Row]) -> Drawing:
 
 
 def _band(axis: Any, x: Any, lines: list[list[float]], **look: Any) -> None:
-    """Means over seeds with intervals; bars are cut at 1e-3, where a logarithmic axis has no place for them."""
+    """Draw means over seeds with intervals; bars end at 1e-3, because a logarithmic axis cannot show less than 0."""
     mean, half = np.array([mean_interval(list(values)) for values in zip(*lines, strict=True)], dtype=float).T
     axis.errorbar(x, mean, [np.minimum(half, mean - 1e-3), half], elinewidth=0.7, linewidth=0.9, markersize=3, **look)
 
@@ -338,7 +308,7 @@ def _band(axis: Any, x: Any, lines: list[list[float]], **look: Any) -> None:
 def _plot_corrections(settings: Depth, rows: list[Row], axis: Any) -> None:
     for index, (m, d, s) in enumerate(settings.corrections[:3]):
         size = published_and_derived(d, s)[0]
-        row = next(_select(settings, rows, kind="correction", m=m, d=d, s=s, size=size, noise="sign"))
+        row = select(rows, kind="correction", m=m, d=d, s=s, size=size, noise="sign")[0]
         colour, marker = COLOURS[index], MARKERS[index]
         name = f"m = {m:,}, d = {d:,}, s = {s}"
         _band(axis, row["epsilon"], row["worst"], color=colour, marker=marker, label=f"worst, {name}")
@@ -347,8 +317,8 @@ def _plot_corrections(settings: Depth, rows: list[Row], axis: Any) -> None:
         grid = np.geomspace(row["epsilon"][0], row["epsilon"][-1], 40)
         axis.plot(grid, [_predicted_rms(m, d, s, float(e), size) for e in grid], color=colour, linewidth=0.7)
     ends = [GRID[0], GRID[-1]]
-    axis.plot(ends, ends, color="0.35", linewidth=0.8, linestyle=(0, (4, 3)), label="out = in")
-    axis.axhline(0.5, color="0.35", linewidth=0.8, linestyle=":")
+    axis.plot(ends, ends, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label="out = in")
+    axis.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
     axis.set_xscale("log")
     axis.set_xlabel("input error: ±ε on every feature", fontsize=8)
     axis.set_ylabel("output error", fontsize=8)
@@ -380,13 +350,13 @@ def _plot_depths(settings: Depth, rows: list[Row], axis: Any) -> None:
     d, depths = settings.d[-1], np.arange(1, settings.layers + 1)
     for index, m in enumerate(settings.m[-3:]):
         for offset, (mode, line) in enumerate(styles.items()):
-            row = next(_select(settings, rows, kind="depth", m=m, d=d, mode=mode))
+            row = select(rows, kind="depth", m=m, d=d, mode=mode)[0]
             colour, filled = COLOURS[index], mode == "with"
             look = {"color": colour, "marker": MARKERS[index], "linestyle": line}
             name = f"{m:,}, {mode}"
-            place = depths + 0.06 * (offset - 1)
-            _band(axis, place, row["worst"], markerfacecolor=colour if filled else "white", label=name, **look)
-    axis.axhline(0.5, color="0.35", linewidth=0.8, linestyle=":")
+            shifted = depths + 0.06 * (offset - 1)
+            _band(axis, shifted, row["worst"], markerfacecolor=colour if filled else "white", label=name, **look)
+    axis.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("layers of the circuit", fontsize=8)
     axis.set_ylabel("worst error", fontsize=8)
@@ -405,17 +375,14 @@ def main(settings: Depth) -> str:
     path = settings.out / "depth.jsonl"
     for file in (path, (settings.figures or settings.out) / "depth.png"):
         check_writable(file)
-    if not settings.plot_only:
-        torch.set_num_threads(1)
-        measure(settings, path)
-    drawing = plot(settings, load(path))
+    torch.set_num_threads(1)
+    keys = settings.keys()
+    rows = stored(path, keys) if settings.plot_only else study(path, keys, measure)
+    with default_style():
+        drawing = plot(settings, rows)
     files = save(drawing, settings.figures or settings.out)
     return "\n".join([drawing.title, drawing.text, "", *(str(file) for file in (path, *files))])
 
 
 if __name__ == "__main__":
-    try:
-        print(main(parse(Depth)))
-    except (InputError, OSError) as error:
-        print(f"depth: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script(Depth, main)

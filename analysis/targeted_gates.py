@@ -10,26 +10,24 @@ Measuring writes one line per size into targeted_gates.jsonl (a stopped run goes
 
 from __future__ import annotations
 
-import json
+import itertools
 import math
-import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from toymodels.arguments import parse
+from toymodels.arguments import run_script
 from toymodels.core.features import SparseFeatures
 from toymodels.errors import InputError
-from toymodels.figures.style import Drawing, errors_axis, heading, new_figure, quiet, save, sizes_axis
+from toymodels.experiments.study import Row, stored, study
+from toymodels.figures.series import PALETTE, seeds_in_words
+from toymodels.figures.style import Drawing, default_style, errors_axis, heading, new_figure, quiet, save, sizes_axis
 from toymodels.layers.targeted import best_per_gate, feasible_gates, predicted_worst_error, random_graph
-from toymodels.runs.storage import check_writable, write_atomically
+from toymodels.runs.storage import check_writable
 from toymodels.runs.text import render
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-"""Blue, vermilion, green and purple of Okabe and Ito's palette."""
+COLOURS = PALETTE[:4]
 LIMIT = 0.5
 """Worst error below which an output can be thresholded."""
 NAMES = {True: "own", False: "common"}
@@ -53,7 +51,7 @@ class TargetedGates:
     """Draw from the stored results, measure nothing."""
 
     def check(self) -> None:
-        """Raises InputError for settings that make no figure."""
+        """Raise InputError for settings that make no figure."""
         if not 1 <= len(self.m) <= len(COLOURS) or min(self.m) < 4 or len(set(self.d)) < 2 or self.seeds < 1:
             raise InputError("the figure needs one to four m of 4 or more, two widths and one seed at least")
         if len(set(self.m)) < len(self.m) or len(set(self.d)) < len(self.d):
@@ -61,9 +59,13 @@ class TargetedGates:
         if min(self.d) < 2:
             raise InputError(f"d = {min(self.d)} neurons: two gates with neurons of their own need at least 2")
 
+    def keys(self) -> list[Row]:
+        """Return what identifies each line of the results."""
+        return [{"m": m, "d": d, "seeds": self.seeds} for m, d in itertools.product(self.m, self.d)]
+
 
 def predicted_gates(m: int, d: int) -> int:
-    """The largest number of gates with a predicted worst error below the limit, to 3 %; graph of seed 0."""
+    """Return the largest number of gates with a predicted worst error below the limit, to 3 %; graph of seed 0."""
     low, high = 1, m * (m - 1) // 2
     while high - low > 1 and high > 1.03 * low:
         middle = min(max(round(math.sqrt(low * high)), low + 1), high - 1)
@@ -73,58 +75,29 @@ def predicted_gates(m: int, d: int) -> int:
     return low
 
 
-def measure_size(m: int, d: int, seeds: int) -> dict[str, Any]:
-    """One line of results."""
+def measure_size(key: Row) -> Row:
+    """Measure one line of the results."""
+    m, d = key["m"], key["d"]
     inputs = SparseFeatures.at_most(m, 2).enumerate()
-    row: dict[str, Any] = {
-        "m": m,
-        "d": d,
-        "seeds": seeds,
-        "pairs": m * (m - 1) // 2,
-        "predicted": predicted_gates(m, d),
-    }
+    row: Row = {"pairs": m * (m - 1) // 2, "predicted": predicted_gates(m, d)}
     for own, name in NAMES.items():
-        row[name] = [feasible_gates(d, inputs, seed, LIMIT, own=own) for seed in range(seeds)]
+        row[name] = [feasible_gates(d, inputs, seed, LIMIT, own=own) for seed in range(key["seeds"])]
     return row
 
 
-def load(path: Path) -> list[dict[str, Any]]:
-    """The stored results, none for a file that is missing. Raises InputError for one that is damaged."""
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    except ValueError as error:  # no JSON, or no text at all
-        raise InputError(f"{path} is damaged ({error}): delete it and measure again") from None
-
-
-def measure(settings: TargetedGates, path: Path) -> None:
-    """Every size that the file does not hold yet, each added to it as soon as it is there."""
-    rows = load(path)
-    known = {(row["m"], row["d"], row["seeds"]) for row in rows}
-    for m in settings.m:
-        for d in settings.d:
-            if (m, d, settings.seeds) not in known:
-                rows.append(measure_size(m, d, settings.seeds))
-                text = "".join(json.dumps(row) + "\n" for row in rows)
-                write_atomically(path, partial(Path.write_text, data=text))
-
-
 def mean(values: list[int]) -> float:
-    """Geometric mean, a graph without any feasible gate counted as 1/2."""
+    """Return the geometric mean; a graph without any feasible gate counts as 1/2."""
     return math.exp(sum(math.log(max(value, 0.5)) for value in values) / len(values))
 
 
-def draw(settings: TargetedGates, rows: list[dict[str, Any]]) -> Drawing:
-    """Gates over width, a colour for each m. Raises InputError if a size was not measured."""
-    found = {(row["m"], row["d"]): row for row in rows if row["seeds"] == settings.seeds}
-    for m in settings.m:
-        for d in settings.d:
-            if (m, d) not in found:
-                raise InputError(f"the results hold no m = {m}, d = {d} with {settings.seeds} seeds: measure it first")
+def draw(settings: TargetedGates, rows: list[Row]) -> Drawing:
+    """Draw gates over width, a colour for each m."""
+    by_size = {(row["m"], row["d"]): row for row in rows}
     figure = new_figure(3.4, width=4.6)
     axis, cells = figure.subplots(), []
     widths = sorted(settings.d)
     for m, colour in zip(settings.m, COLOURS, strict=False):
-        line = [found[m, d] for d in widths]
+        line = [by_size[m, d] for d in widths]
         axis.plot(widths, [row["predicted"] for row in line], color=colour, linewidth=0.8, linestyle=":")
         for name, marker, style in (("own", "o", (0, (5, 1))), ("common", "s", "-")):
             look = {"color": colour, "marker": marker, "markersize": 3.6, "linewidth": 0.9, "linestyle": style}
@@ -140,7 +113,7 @@ def draw(settings: TargetedGates, rows: list[dict[str, Any]]) -> Drawing:
     axis.set_xlabel("width d (neurons)", fontsize=8)
     axis.set_ylabel("gates with worst error below 1/2", fontsize=8)
     axis.legend(fontsize=6.5, frameon=False)
-    seeds = "seed 0" if settings.seeds == 1 else f"seeds 0–{settings.seeds - 1}"
+    seeds = seeds_in_words(range(settings.seeds))
     title = (
         "Targeted AND: gates of random graphs with worst error < 1/2 over all inputs with at most 2 active, geometric mean over "
         f"{seeds}; dotted: predicted, own neurons; horizontal: all pairs"
@@ -156,17 +129,14 @@ def main(settings: TargetedGates) -> str:
     path = settings.out / "targeted_gates.jsonl"
     for file in (path, (settings.figures or settings.out) / "targeted_gates.png"):
         check_writable(file)
-    if not settings.plot_only:
-        torch.set_num_threads(1)  # the products are short, and a second thread slows whoever works beside
-        measure(settings, path)
-    drawing = draw(settings, load(path))
+    torch.set_num_threads(1)  # the products are short, and a second thread slows other processes
+    keys = settings.keys()
+    rows = stored(path, keys) if settings.plot_only else study(path, keys, measure_size)
+    with default_style():
+        drawing = draw(settings, rows)
     files = save(drawing, settings.figures or settings.out)
     return "\n".join([drawing.title, drawing.text, *map(str, (path, *files))])
 
 
 if __name__ == "__main__":
-    try:
-        print(main(parse(TargetedGates)))
-    except (InputError, OSError) as error:
-        print(f"targeted_gates: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script(TargetedGates, main)

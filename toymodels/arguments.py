@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,19 @@ def parse(config: type[Any], words: Sequence[str], prog: str, plugins: Sequence[
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__context__
         raise cause or InputError(_sentence(shown.getvalue())) from None
+
+
+def run_script(settings: type[Any], work: Callable[[Any], object]) -> None:
+    """Run a script: read its settings from the process's own arguments, call `work` with them, print what it returns.
+
+    A wrong input, or a file that cannot be read or written, is one sentence on the standard error and exit status 2.
+    """
+    script = Path(sys.argv[0])
+    try:
+        print(work(parse(settings, sys.argv[1:], script.name)))
+    except (InputError, OSError) as error:
+        print(f"{script.stem}: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _with_knobs(words: list[str], fields: set[str]) -> list[str]:

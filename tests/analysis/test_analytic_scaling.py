@@ -38,7 +38,7 @@ def test_quick_run_measures_stores_fits_and_draws(script, tmp_path):
     # Again, with one line lost: only that one is measured, to the same numbers, and the rest is left as it was.
     whole = (tmp_path / "analytic_scaling.jsonl").read_text()
     (tmp_path / "analytic_scaling.jsonl").write_text("".join(whole.splitlines(keepends=True)[:-1]))
-    script.measure(script.Scaling(out=tmp_path, quick=True).sizes(), tmp_path / "analytic_scaling.jsonl")
+    assert script.main(script.Scaling(out=tmp_path, quick=True)) == text
     assert (tmp_path / "analytic_scaling.jsonl").read_text() == whole
 
 

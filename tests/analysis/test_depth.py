@@ -34,9 +34,9 @@ def test_quick_run_measures_stores_and_draws(script, tmp_path):
     # Again, with one line lost: only that one is measured, to the same numbers, and the rest is left as it was.
     whole = (tmp_path / "depth.jsonl").read_text()
     (tmp_path / "depth.jsonl").write_text("".join(whole.splitlines(keepends=True)[:-1]))
-    with pytest.raises(InputError, match="the results lack"):
+    with pytest.raises(InputError, match="lacks kind = depth"):
         script.main(script.Depth(out=tmp_path, quick=True, plot_only=True))
-    script.measure(script.Depth(out=tmp_path, quick=True).sizes(), tmp_path / "depth.jsonl")
+    assert script.main(script.Depth(out=tmp_path, quick=True)) == text
     assert (tmp_path / "depth.jsonl").read_text() == whole
     assert script.main(script.Depth(out=tmp_path, quick=True, plot_only=True)) == text
 

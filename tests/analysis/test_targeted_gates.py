@@ -34,11 +34,11 @@ def test_measures_stores_and_draws(script, tmp_path):
         assert (tmp_path / f"targeted_gates.{kind}").stat().st_size > 10_000
     assert "predicted, own" in text
     assert "worst error < 1/2" in text
-    assert "over seeds 0–1;" in text
+    assert "over seeds\u00a00, 1;" in text
     # Again, with one line lost: only that one is measured, to the same numbers.
     whole = (tmp_path / "targeted_gates.jsonl").read_text()
     (tmp_path / "targeted_gates.jsonl").write_text("".join(whole.splitlines(keepends=True)[:-1]))
-    script.measure(settings, tmp_path / "targeted_gates.jsonl")
+    assert script.main(settings) == text
     assert (tmp_path / "targeted_gates.jsonl").read_text() == whole
 
 
@@ -50,7 +50,7 @@ def test_wrong_settings_are_refused_before_anything_is_written(script, tmp_path)
         ({"d": (1, 16)}, "at least 2"),
         ({"d": (16, 16, 32)}, "twice"),
         ({"m": (8, 8)}, "twice"),
-        ({"plot_only": True}, "measure it first"),
+        ({"plot_only": True}, "measure first"),
     ):
         with pytest.raises(InputError, match=words):
             script.main(script.TargetedGates(out=tmp_path / "out", **settings))

@@ -33,7 +33,7 @@ from toymodels import (
     train,
 )
 from toymodels.core.features import Inputs
-from toymodels.fast.interior_point import GAP, ORTHOGONALITY
+from toymodels.core.minimax import GAP, ORTHOGONALITY
 from toymodels.laws.registry import Problem
 from toymodels.theory.counts import at_most, exactly, independent
 from toymodels.theory.floors import choice_bits, square_floor, welch_bound, zero_predictor

@@ -142,8 +142,8 @@ def error_map(rows: Sequence[Row], *, metric: str = "worst_error") -> Drawing:
         axis.set_xlabel("features m", fontsize=8)
     names = {label for axis in axes.flat for label in axis.get_legend_handles_labels()[1]}
     floors = ", ".join(f"{gate.affine_floor:g} ({task_title(task)})" for task in tasks if (gate := gate_of(task)))
-    note = f" Line: below it the error is less than that of affine readoffs without a layer, {floors}." if names else ""
-    note += " Dotted: no layer reaches that below (rank bound)." if "rank bound" in names else ""
+    note = f" Line: at smaller d, affine readoffs without a layer do as well, {floors}." if names else ""
+    note += " Dotted: at smaller d, no layer reaches that (rank bound)." if "rank bound" in names else ""
     title = f"{title_of(metric)} over m and d"
     heading(drawing, f"{title}: {coverage(rows)}, means.{note}")
     return Drawing(f"error_map-{metric}", title, drawing, _widths_table(rows, metric))

@@ -135,7 +135,7 @@ def width_needed(
         axis.set_xlabel("features m", fontsize=8)
     for line in axes:
         line[0].set_ylabel("width d needed", fontsize=8)
-    legend(drawing, 4, entries)
+    legend(drawing, 3, entries)
     pairs = ", ".join(map(format_value, levels(rows, "n_pairs")))
     heading(
         drawing,

@@ -1,0 +1,64 @@
+"""Measure a list of cases into a file of JSON lines, a line for each; a stopped study goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from toymodels.errors import InputError
+from toymodels.parallel.processes import bars
+from toymodels.runs.storage import write_atomically
+
+Row = dict[str, Any]
+
+
+def study(path: Path, keys: Iterable[Mapping[str, Any]], measure: Callable[[Row], Mapping[str, Any]]) -> list[Row]:
+    """Return one row for each key, in the order of the keys: read from the file, or measured now and added to it at once.
+
+    A key is a dict of the settings that identify a case, as JSON holds them; `measure(key)` returns the numbers measured, and
+    the row is both together. Rows of other keys stay in the file. Raises InputError for a damaged file.
+    """
+    wanted = [dict(key) for key in keys]
+    rows = load(path) if path.exists() else []
+    missing = [key for key in wanted if _find(rows, key) is None]
+    for key in tqdm(missing, desc="measuring", disable=not bars()):
+        rows.append({**key, **measure(key)})
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        write_atomically(path, partial(Path.write_text, data=text))
+    return stored(path, wanted) if wanted else []
+
+
+def stored(path: Path, keys: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """Return the row of each key, in the order of the keys, and measure nothing.
+
+    Raises InputError for a file that is missing, damaged or lacks a row.
+    """
+    rows, wanted = load(path), [dict(key) for key in keys]
+    found = [_find(rows, key) for key in wanted]
+    for key, row in zip(wanted, found, strict=True):
+        if row is None:
+            missing = ", ".join(f"{name} = {value}" for name, value in key.items())
+            raise InputError(f"{path} lacks {missing}: measure it first")
+    return [row for row in found if row is not None]
+
+
+def load(path: Path) -> list[Row]:
+    """Read all rows of the file. Raises InputError for a file that is missing or damaged."""
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: measure first") from None
+    except ValueError as error:  # no JSON, or no text at all
+        raise InputError(f"{path} is damaged ({error}): delete it and measure again") from None
+    if not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{path} is damaged (a line is no JSON object): delete it and measure again")
+    return rows
+
+
+def _find(rows: Iterable[Row], key: Mapping[str, Any]) -> Row | None:
+    return next((row for row in rows if all(row.get(name) == value for name, value in key.items())), None)
