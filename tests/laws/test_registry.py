@@ -31,7 +31,7 @@ from toymodels.laws.registry import Law, Measured, law
 
 
 @law(
-    "rms_activation", quantity="RMS activation, over √d", source="this test", inputs="exactly", tables=("bounds", "width")
+    "rms_activation", about="RMS activation, over √d", source="this test", inputs="exactly", tables=("bounds", "width")
 )
 class RMSActivation(Law):
     """√(s/2d): half of the second moment of N(0, s)."""
@@ -91,7 +91,7 @@ def test_a_law_in_a_file_of_ones_own_stands_in_every_table(plugin, tmp_path, cap
 
 
 def test_a_law_of_ones_own_passes_the_common_checks(plugin):
-    assert plugin().about == "√(s/2d): half of the second moment of N(0, s)."
+    assert plugin().purpose == "√(s/2d): half of the second moment of N(0, s)."
     check_law("rms_activation")
 
 
@@ -103,20 +103,20 @@ def test_the_common_checks_catch_a_wrong_law(plugin):
         with pytest.raises(AssertionError):
             check_width(plugin(extra=extra))
     with pytest.raises(AssertionError):
-        check_description(Law(name="no_source", function=lambda problem: 1.0, quantity="nothing"))
+        check_description(Law(name="no_source", function=lambda problem: 1.0, about="nothing"))
     with pytest.raises(AssertionError):
-        check_prediction(Law(name="nan", function=lambda problem: (float("nan"), "oh"), quantity="nothing"))
+        check_prediction(Law(name="nan", function=lambda problem: (float("nan"), "oh"), about="nothing"))
 
 
 def test_a_function_is_a_law_with_a_width_found_by_search(monkeypatch):
     monkeypatch.setattr(LAWS, "_members", {name: LAWS[name] for name in LAWS})
 
-    @law("half_root", base=RootLaw, quantity="half of s/√d", source="this test", tables=("bounds", "width"))
+    @law("half_root", base=RootLaw, about="half of s/√d", source="this test", tables=("bounds", "width"))
     def half_root(problem: Problem) -> float:
         """Half of s over the root of d."""
         return problem.s / 2 / problem.d**0.5
 
-    searched = Law(name="searched", function=half_root, quantity="the same")
+    searched = Law(name="searched", function=half_root, about="the same")
     assert LAWS["half_root"].width(PROBLEMS[0], 0.25) == searched.width(PROBLEMS[0], 0.25) == 16
     assert known(lambda: LAWS["half_root"].predict(PROBLEMS[0])) == (pytest.approx(1 / 40**0.5), "")
     check_width(LAWS["half_root"])
@@ -125,7 +125,7 @@ def test_a_function_is_a_law_with_a_width_found_by_search(monkeypatch):
 
 def test_a_name_is_taken_once():
     with pytest.raises(toymodels.InputError, match="two members 'pca_floor'"):
-        law("pca_floor", quantity="another")(lambda problem: 0.0)
+        law("pca_floor", about="another")(lambda problem: 0.0)
 
 
 def test_estimates_of_a_measurement():

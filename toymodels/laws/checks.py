@@ -53,7 +53,7 @@ def problems(law: Law) -> Iterator[Problem]:
 def check_description(law: Law) -> None:
     """It says what it is."""
     assert law.source, f"{law.name} has no source"
-    assert law.quantity, f"{law.name} does not say of which quantity it speaks"
+    assert law.about, f"{law.name} does not say of which quantity it speaks"
     kinds = (BASELINE, FLOOR, PREDICTION, WIDTH)
     assert law.kind in kinds, f"{law.name} is of the kind {law.kind!r}: choose one of {', '.join(kinds)}"
     assert set(law.tables) <= set(BOTH), f"{law.name} is in the tables {law.tables}: choose of {', '.join(BOTH)}"

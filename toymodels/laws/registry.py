@@ -3,7 +3,7 @@
 `toymodels bounds`, `toymodels width`, `--check` and the tests all walk the list `LAWS`. A law is a class with a method
 `predict`; it may also have `width` and `measure`. One of your own, in a file named by `--plugin`, stands beside ours:
 
-    @law("my_rms", quantity="my readoff: RMS at zeros", source="this example", inputs="exactly", tables=("bounds", "width"))
+    @law("my_rms", about="my readoff: RMS at zeros", source="this example", inputs="exactly", tables=("bounds", "width"))
     class MyRMS(Law):
         def predict(self, problem: Problem) -> float:
             return 1.7 * problem.s / math.sqrt(problem.d)
@@ -119,7 +119,7 @@ class Law(Member):
 
     kind: str = PREDICTION
     """baseline, floor, prediction or lower bound on width."""
-    quantity: str
+    about: str
     """Which error of what, or which other quantity, with its unit if it has one."""
     inputs: Literal["given", "exactly", "none", "all"] = "given"
     """The inputs for which it holds: the problem's own, exactly s active, none (it speaks of no inputs) or all."""
@@ -133,7 +133,7 @@ class Law(Member):
     """For tests: the predicted number times each of these must fail. Default: 1.25 and 0.8 beyond the accuracy."""
 
     @property
-    def about(self) -> str:
+    def purpose(self) -> str:
         """The first line of the docstring of the class, or of the function where it has no class of its own."""
         described = type(self) if self.function is type(self).predict else self.function
         return (inspect.getdoc(described) or "").partition("\n")[0]
