@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 
 import toymodels
+from toymodels.cli import main
+from toymodels.laws.checks import (
+    PROBLEMS,
+    check_description,
+    check_law,
+    check_measurement,
+    check_prediction,
+    check_width,
+)
 from toymodels.laws.registry import LAWS, Law, Measured, Problem, RootLaw, known, law
-from toymodels.laws.sizes import BoundsConfig, WidthConfig
-from toymodels.laws.tables import run_bounds, run_width
 from toymodels.registry import load_plugins
 from toymodels.theory.gates import Gate
-
-from .common import PROBLEMS, check_description, check_measurement, check_prediction, check_width
 
 PLUGIN = '''
 """The RMS activation of a neuron of a Gaussian layer: a law of a plugin."""
@@ -26,7 +31,7 @@ from toymodels.laws.registry import Law, Measured, law
 
 
 @law(
-    "rms_activation", about="RMS activation, over √d", source="this test", inputs="exactly", tables=("bounds", "width")
+    "rms_activation", quantity="RMS activation, over √d", source="this test", inputs="exactly", tables=("bounds", "width")
 )
 class RMSActivation(Law):
     """√(s/2d): half of the second moment of N(0, s)."""
@@ -50,6 +55,7 @@ class RMSActivation(Law):
 def plugin(tmp_path, monkeypatch):
     """Register the plugin's law, with its factor and its extra neurons, for one test."""
     monkeypatch.setattr(LAWS, "_members", {name: LAWS[name] for name in LAWS})
+    monkeypatch.setattr("toymodels.registry._plugins", {})
 
     def load(factor=1.0, extra=0) -> Law:
         file = tmp_path / f"mylab_{factor}_{extra}.py"
@@ -61,10 +67,11 @@ def plugin(tmp_path, monkeypatch):
     return load
 
 
-def test_a_law_in_a_file_of_ones_own_stands_in_every_table(plugin, tmp_path):
-    plugin()
-    file = tmp_path / "table.json"
-    text = run_bounds(BoundsConfig(m=12, d=40, task=("and",), check=True, seeds=tuple(range(8)), json=file))
+def test_a_law_in_a_file_of_ones_own_stands_in_every_table(plugin, tmp_path, capsys):
+    source = plugin().plugin
+    file, options = tmp_path / "table.json", ["--m", "12", "--task", "and"]
+    seeds = ["--seeds", *map(str, range(8))]
+    assert main(["--plugin", str(source), "bounds", *options, "--d", "40", "--check", *seeds, "--json", str(file)]) == 0
     row = {row["name"]: row for row in json.loads(file.read_text())["rows"]}["rms_activation"]
     assert row["value"] == pytest.approx(40**-0.5)
     assert row["measured"] == pytest.approx(row["value"], rel=0.1)
@@ -76,14 +83,16 @@ def test_a_law_in_a_file_of_ones_own_stands_in_every_table(plugin, tmp_path):
         "exact",
     )
     assert "8 layers (seeds 0–7), 300 inputs × about 900 pairs" in row["coverage"]
-    assert "rms_activation" in text
-    assert re.search(r"rms_activation +16 ", run_width(WidthConfig(m=12, task=("and",))))
+    assert "rms_activation" in capsys.readouterr().out
+    assert main(["--plugin", str(source), "width", *options]) == 0
+    assert re.search(r"rms_activation +16 ", capsys.readouterr().out)
+    assert main(["check", str(source)]) == 0
+    assert "rms_activation" in capsys.readouterr().out
 
 
 def test_a_law_of_ones_own_passes_the_common_checks(plugin):
-    law_ = plugin()
-    for check in (check_description, check_prediction, check_width, check_measurement):
-        check(law_)
+    assert plugin().about == "√(s/2d): half of the second moment of N(0, s)."
+    check_law("rms_activation")
 
 
 def test_the_common_checks_catch_a_wrong_law(plugin):
@@ -94,20 +103,20 @@ def test_the_common_checks_catch_a_wrong_law(plugin):
         with pytest.raises(AssertionError):
             check_width(plugin(extra=extra))
     with pytest.raises(AssertionError):
-        check_description(Law(name="no_source", function=lambda problem: 1.0, about="nothing"))
+        check_description(Law(name="no_source", function=lambda problem: 1.0, quantity="nothing"))
     with pytest.raises(AssertionError):
-        check_prediction(Law(name="nan", function=lambda problem: (float("nan"), "oh"), about="nothing"))
+        check_prediction(Law(name="nan", function=lambda problem: (float("nan"), "oh"), quantity="nothing"))
 
 
 def test_a_function_is_a_law_with_a_width_found_by_search(monkeypatch):
     monkeypatch.setattr(LAWS, "_members", {name: LAWS[name] for name in LAWS})
 
-    @law("half_root", base=RootLaw, about="half of s/√d", source="this test", tables=("bounds", "width"))
+    @law("half_root", base=RootLaw, quantity="half of s/√d", source="this test", tables=("bounds", "width"))
     def half_root(problem: Problem) -> float:
         """Half of s over the root of d."""
         return problem.s / 2 / problem.d**0.5
 
-    searched = Law(name="searched", function=half_root, about="the same")
+    searched = Law(name="searched", function=half_root, quantity="the same")
     assert LAWS["half_root"].width(PROBLEMS[0], 0.25) == searched.width(PROBLEMS[0], 0.25) == 16
     assert known(lambda: LAWS["half_root"].predict(PROBLEMS[0])) == (pytest.approx(1 / 40**0.5), "")
     check_width(LAWS["half_root"])
@@ -116,7 +125,7 @@ def test_a_function_is_a_law_with_a_width_found_by_search(monkeypatch):
 
 def test_a_name_is_taken_once():
     with pytest.raises(toymodels.InputError, match="two members 'pca_floor'"):
-        law("pca_floor", about="another")(lambda problem: 0.0)
+        law("pca_floor", quantity="another")(lambda problem: 0.0)
 
 
 def test_estimates_of_a_measurement():

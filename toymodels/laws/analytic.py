@@ -135,18 +135,20 @@ _rms = partial(_law, source="quadrant moments (theory.quadrants)")
 _max = partial(_law, source="Cornish–Fisher extremes (theory.extremes)")
 
 for _value, _name in enumerate(("zeros", "ones")):
-    _about, _cases = f"analytic readoff: RMS at {_name}", partial(_with_value, _value)
-    _rms(f"analytic_rms_{_name}", cases=_cases, about=_about, tables=BOTH)(AnalyticRMS)
+    _quantity, _cases = f"analytic readoff: RMS at {_name}", partial(_with_value, _value)
+    _rms(f"analytic_rms_{_name}", cases=_cases, quantity=_quantity, tables=BOTH)(AnalyticRMS)
 for _case, _name in enumerate(CASE_NAMES):
-    _about, _cases = f"analytic readoff: RMS in case {_name}", partial(_one_case, _case)
-    _rms(f"analytic_rms_{_name}", cases=_cases, about=_about)(AnalyticRMS)
+    _quantity, _cases = f"analytic readoff: RMS in case {_name}", partial(_one_case, _case)
+    _rms(f"analytic_rms_{_name}", cases=_cases, quantity=_quantity)(AnalyticRMS)
 for _name, _level, _of, _tables, _faults in (
     ("q05", 0.05, "5 % of layers below", ("bounds",), (1.4,)),  # few layers say nothing of a quantile that is too low
     ("median", 0.5, "median of layers", BOTH, (1.4, 0.7)),
     ("q95", 0.95, "95 % of layers below", ("bounds",), (0.7,)),
 ):
     _quantile = partial(_max, level=_level, faults=_faults)
-    _about = "analytic readoff: worst error"
-    _quantile(f"analytic_max_{_name}", about=f"{_about}, {_of}", tables=_tables, accuracy=(0.84, 1.05))(LargestError)
-    _sampled = f"{_about} over the sample, {_of}"
-    _quantile(f"analytic_max_{_name}_sampled", about=_sampled, accuracy=(0.9, 1.05))(SampledLargestError)
+    _quantity = "analytic readoff: worst error"
+    _quantile(f"analytic_max_{_name}", quantity=f"{_quantity}, {_of}", tables=_tables, accuracy=(0.84, 1.05))(
+        LargestError
+    )
+    _sampled = f"{_quantity} over the sample, {_of}"
+    _quantile(f"analytic_max_{_name}_sampled", quantity=_sampled, accuracy=(0.9, 1.05))(SampledLargestError)

@@ -38,7 +38,7 @@ def _zero_outputs(drawn: DrawnLayers) -> tuple[Evaluation, str]:
     ), f"{inputs.description} inputs, all {pairs:,} pairs"
 
 
-@_baseline("zero_predictor", about="output 0: E|f − o|², summed over pairs")
+@_baseline("zero_predictor", quantity="output 0: E|f − o|², summed over pairs")
 class ZeroSquare(Law):
     """The squared error of the output 0."""
 
@@ -50,7 +50,7 @@ class ZeroSquare(Law):
         return Measured([errors.rms**2 * drawn.problem.pairs], coverage)
 
 
-@_baseline("zero_predictor_worst", about="output 0: worst error")
+@_baseline("zero_predictor_worst", quantity="output 0: worst error")
 class ZeroWorst(Law):
     """The worst error of the output 0."""
 
@@ -64,7 +64,7 @@ class ZeroWorst(Law):
 
 @_floor(
     "affine_floor",
-    about="no hidden layer: worst error",
+    quantity="no hidden layer: worst error",
     source="Chebyshev on four cases (theory.floors)",
     faults=(1.01,),
 )
@@ -99,7 +99,7 @@ class AffineFloor(Law):
 
 @_floor(
     "worst_error_floor",
-    about="any layer of d: worst error",
+    quantity="any layer of d: worst error",
     source="Alon 2009, Welch 1974 (theory.rank)",
     faults=(3.5,),
 )
@@ -157,7 +157,7 @@ def _least_squares(drawn: DrawnLayers) -> tuple[list[float], str]:
 _pca = partial(_floor, source="Eckart & Young 1936 (theory.floors)", faults=(1.6,))
 
 
-@_pca("pca_floor", about="any layer of d: E|f − o|², summed over pairs")
+@_pca("pca_floor", quantity="any layer of d: E|f − o|², summed over pairs")
 class PCAFloor(Law):
     """The squared error that no layer of d neurons beats."""
 
@@ -181,7 +181,7 @@ class PCAFloor(Law):
         return Measured(squares, coverage, "mean")
 
 
-@_pca("pca_floor_share", about="any layer of d: that, as a share of zero_predictor", tables=("bounds",))
+@_pca("pca_floor_share", quantity="any layer of d: that, as a share of zero_predictor", tables=("bounds",))
 class PCAFloorShare(Law):
     """The same as a share of the squared error of the output 0."""
 
@@ -198,7 +198,7 @@ class PCAFloorShare(Law):
 
 
 @_floor(
-    "welch_bound", about="m unit directions in d: largest |cosine|", source="Welch 1974 (theory.floors)", inputs="none",
+    "welch_bound", quantity="m unit directions in d: largest |cosine|", source="Welch 1974 (theory.floors)", inputs="none",
     faults=(10.0,)
 )  # fmt: skip
 class WelchBound(Law):
@@ -223,7 +223,7 @@ class WelchBound(Law):
 
 
 @_floor(
-    "counting_width", kind=WIDTH, about="neurons, for some choice of pairs without error",
+    "counting_width", kind=WIDTH, quantity="neurons, for some choice of pairs without error",
     source="Adler & Shavit 2024 (theory.floors)", inputs="all"
 )  # fmt: skip
 class CountingWidth(Law):

@@ -74,7 +74,7 @@ _varying_law = partial(_law, source="least variance (theory.varying)", at_most_o
 
 
 @_law(
-    "optimal_rms", about="best η(u, v): largest of the cases' RMS", source="least variance (theory.optimal)",
+    "optimal_rms", quantity="best η(u, v): largest of the cases' RMS", source="least variance (theory.optimal)",
     inputs="exactly", tables=BOTH
 )  # fmt: skip
 @functools.cache
@@ -83,7 +83,7 @@ def optimal(problem: Problem) -> PopulationReadoff:
     return optimal_readoff(problem.gate, problem.s)
 
 
-@_varying_law("varying_rms", about="best η(u, v) for all counts: largest RMS", tables=BOTH)
+@_varying_law("varying_rms", quantity="best η(u, v) for all counts: largest RMS", tables=BOTH)
 @functools.cache
 def varying(problem: Problem) -> PopulationReadoff:
     """Find the readoff that is unbiased at every number of active features up to s."""
@@ -92,7 +92,7 @@ def varying(problem: Problem) -> PopulationReadoff:
     return varying_readoff(problem.gate, problem.s)
 
 
-@_varying_law("varying_biased_rms", about="the same on a layer with one bias: largest RMS")
+@_varying_law("varying_biased_rms", quantity="the same on a layer with one bias: largest RMS")
 @functools.cache
 def varying_biased(problem: Problem) -> PopulationReadoff:
     """Find the same on a layer whose neurons share the one bias that serves best."""
@@ -101,7 +101,7 @@ def varying_biased(problem: Problem) -> PopulationReadoff:
     return varying_readoff(problem.gate, problem.s, tune_biases(problem.gate, problem.s))
 
 
-@_law("kernel_rms", about="least-norm η(u, v): largest RMS", source="Cho & Saul 2009 (theory.kernel)", tables=BOTH)
+@_law("kernel_rms", quantity="least-norm η(u, v): largest RMS", source="Cho & Saul 2009 (theory.kernel)", tables=BOTH)
 @functools.cache
 def kernel(problem: Problem) -> KernelFit:
     """Find the least-norm readoff of the infinite layer for many features."""

@@ -3,7 +3,7 @@
 `toymodels bounds`, `toymodels width`, `--check` and the tests all walk the list `LAWS`. A law is a class with a method
 `predict`; it may also have `width` and `measure`. One of your own, in a file named by `--plugin`, stands beside ours:
 
-    @law("my_rms", about="my readoff: RMS at zeros", source="this example", inputs="exactly", tables=("bounds", "width"))
+    @law("my_rms", quantity="my readoff: RMS at zeros", source="this example", inputs="exactly", tables=("bounds", "width"))
     class MyRMS(Law):
         def predict(self, problem: Problem) -> float:
             return 1.7 * problem.s / math.sqrt(problem.d)
@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ class Law(Member):
 
     kind: str = PREDICTION
     """baseline, floor, prediction or lower bound on width."""
-    about: str
+    quantity: str
     """Which error of what, or which other quantity, with its unit if it has one."""
     inputs: Literal["given", "exactly", "none", "all"] = "given"
     """The inputs for which it holds: the problem's own, exactly s active, none (it speaks of no inputs) or all."""
@@ -130,6 +131,12 @@ class Law(Member):
     """measured/predicted lies between these, but for chance; 1 and 1 where the prediction is exact. For tests."""
     faults: tuple[float, ...] = ()
     """For tests: the predicted number times each of these must fail. Default: 1.25 and 0.8 beyond the accuracy."""
+
+    @property
+    def about(self) -> str:
+        """The first line of the docstring of the class, or of the function where it has no class of its own."""
+        described = type(self) if self.function is type(self).predict else self.function
+        return (inspect.getdoc(described) or "").partition("\n")[0]
 
     def applies(self, problem: Problem) -> bool:
         """Say whether the tables of this problem have a row for it."""

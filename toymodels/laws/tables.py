@@ -61,7 +61,7 @@ def make_rows(problem: Problem, epsilon: float | None = None) -> list[Row]:
     def row(law: Law) -> Row:
         value, note = known(lambda: law.predict(problem) if epsilon is None else law.width(problem, epsilon))
         kind = law.kind if epsilon is None else "readoff's law" if law.kind == PREDICTION else WIDTH
-        return Row(law.name, value, kind, law.about, problem.domain(law.inputs), law.source, note)
+        return Row(law.name, value, kind, law.quantity, problem.domain(law.inputs), law.source, note)
 
     with threadpool_limits(1, "blas"):
         return [row(law) for law in laws_of(problem, "bounds" if epsilon is None else "width")]
