@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup compare scaling test lint clean
+.PHONY: setup compare scaling test test-long lint clean
 .DEFAULT_GOAL := compare
 
 setup: .venv/installed
@@ -19,8 +19,11 @@ compare: setup  ## the genericity experiment: tables, figures and record in runs
 scaling: setup  ## RMS and largest error of the analytic readoff over widths, against theory: docs/analytic_scaling.png
 	$(BIN)/python analysis/analytic_scaling.py --out analysis/results --figures docs
 
-test: setup  ## the whole test suite
+test: setup  ## the whole test suite, but for the checks that take minutes
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
+
+test-long: setup  ## the checks that take minutes
+	$(BIN)/python -m pytest -m long -n auto --maxprocesses 4
 
 lint: setup  ## style and types
 	$(BIN)/ruff check .

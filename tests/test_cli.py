@@ -23,9 +23,9 @@ BAD = [
     (["train", "--p", "0.5"], "exponent of the loss"),
     (["train", "--inputs", "independent", "--s", "50"], "strictly between 0 and m = 50"),
     (["train", "--inputs", "independent", "--s", "-1"], "strictly between 0 and m = 50"),
-    (["train", "--task", "nope"], "unknown gate or task 'nope'"),
-    (["train", "--task", "0123"], "unknown gate or task"),
-    (["compare", "--task", "and", "nope"], "unknown gate or task 'nope'"),
+    (["train", "--task", "nope"], "unknown task 'nope': choose one of and, xor"),
+    (["train", "--task", "0123"], "unknown task '0123'"),
+    (["compare", "--task", "and", "nope"], "unknown task 'nope'"),
     (["train", "--activation", "swish"], "unknown activation 'swish'"),
     (["train", "--optimiser", "sgd"], "unknown optimiser 'sgd'"),
     (["train", "--neurons", "3"], "--neurons"),
@@ -37,20 +37,21 @@ BAD = [
     (["train", "--device", "cuda:99"], "is not there"),
     (["train", "--m", "200", "--s", "5", "--optimiser", "lbfgs"], "inputs, more than the limit of 3,000,000"),
     (["compare", "--m", "400", "--s", "3", "--inputs", "exactly"], "make 10,586,800, more than 3,000,000"),
-    (["compare", "--readoffs", "psychic"], "unknown readoff psychic"),
+    (["compare", "--readoffs", "psychic"], "unknown readoff 'psychic'"),
     (["train", "--s", "inf"], "must be a finite number"),
     (["train", "--s", "nan"], "must be a finite number"),
     (["train", "--m", "3000", "--s", "1500", "--pairs", "0", "1", "--optimiser", "lbfgs"], "about 10^"),
     (["train", "--device", "meta"], "neither cpu nor cuda"),
-    (["train", "--lr", "1e300"], "1,000 at most"),
+    (["train", "--lr", "1e300"], "1000 at most"),
     (["train", "--layer-scale", "1e300"], "from 1e-6 to 1e6"),
     (["train", "--p", "1e8"], "from 1 to 1,000"),
     (["compare", "--json", "."], "cannot be written"),
     (["compare", "--activation", "tanh", "--readoffs", "analytic"], "name another readoff"),
     (["compare", "--frozen-layer", "identity"], "name a random layer"),
     (["train", "--out", "/dev/null/run"], "cannot be written"),
-    (["nonsense"], "nonsense"),
-    ([], "compare"),
+    (["nonsense"], "unknown command 'nonsense': choose one of compare, train, show"),
+    (["train", "--layer-p"], "--layer-p has no value"),
+    (["train", "--plugin"], "--plugin names no file"),
     (["show", "nowhere"], "is missing"),
 ]
 
@@ -66,6 +67,18 @@ def test_bad_input_is_one_sentence_status_2_and_nothing_written(arguments, words
     assert words in captured.err
     assert captured.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_command_at_all_prints_what_there_is(capsys):
+    assert main([]) == 2
+    nothing = capsys.readouterr()
+    assert nothing.out == ""
+    assert main(["--help"]) == 0
+    asked = capsys.readouterr()
+    assert asked.err == ""
+    assert asked.out == nothing.err
+    for word in ("compare", "train", "show", "sweep", "results", "--plugin FILE.py"):
+        assert word in asked.out
 
 
 def test_a_wandb_mode_that_is_none_is_refused(tmp_path, monkeypatch, capsys):
@@ -153,31 +166,24 @@ def test_compare_has_every_row_and_names_its_errors(comparison):
         ("trained", "minimax"),
     ]  # fmt: skip
     for task, floor in (("and", 0.25), ("xor", 0.5)):
-        rows = {(r["layer"], r["readoff"]): r for r in content["rows"] if r["task"] == task}
-        assert list(rows) == expected
-        for row in rows.values():
-            assert {
-                "worst_error",
-                "rms_ones",
-                "rms_zeros",
-                "within_quarter",
-                "inputs",
-                "pairs",
-                "seconds",
-            } <= row.keys()
-            assert row["inputs"] == "all 56"
-            assert len(row["by_seed"]) == 2
-        # Computed by the linear program, not printed: it agrees with |δ|/4 to rounding, and is not that very number.
-        assert rows["identity", "minimax"]["worst_error"] == pytest.approx(floor, abs=1e-7)
-        assert rows["identity", "constant"]["worst_error"] == 0.5
-        for layer in ("gaussian", "trained"):
-            assert rows[layer, "minimax"]["proved"]
-            by_seed = zip(rows[layer, "minimax"]["by_seed"], rows[layer, "trained"]["by_seed"], strict=True)
-            assert all(best["worst_error"] <= trained["worst_error"] + 1e-6 for best, trained in by_seed)
+        by_seed = [
+            {(r["first_layer"], r["readoff"]): r for r in content["rows"] if (r["task"], r["seed"]) == (task, seed)}
+            for seed in (0, 1)
+        ]
+        for rows in by_seed:
+            assert list(rows) == expected
+            for row in rows.values():
+                assert {"worst_error", "rms_ones", "rms_zeros", "within_quarter", "n_pairs", "seconds"} <= row.keys()
+                assert row["covered"] == "all 56"
+            # Computed by the linear program, not printed: it agrees with |δ|/4 to rounding, and is not that very number.
+            assert rows["identity", "minimax"]["worst_error"] == pytest.approx(floor, abs=1e-7)
+            assert rows["identity", "constant"]["worst_error"] == 0.5
+            for layer in ("gaussian", "trained"):
+                assert rows[layer, "minimax"]["proved"]
+                assert rows[layer, "minimax"]["worst_error"] <= rows[layer, "trained"]["worst_error"] + 1e-6
         answer = content["genericity"][task]
         ratios = [
-            f["worst_error"] / t["worst_error"]
-            for f, t in zip(rows["gaussian", "minimax"]["by_seed"], rows["trained", "minimax"]["by_seed"], strict=True)
+            rows["gaussian", "minimax"]["worst_error"] / rows["trained", "minimax"]["worst_error"] for rows in by_seed
         ]
         assert answer["ratio_by_seed"] == pytest.approx(ratios)
         assert answer["pair_ratio_min"] <= answer["pair_ratio_mean"] <= answer["pair_ratio_max"]
@@ -196,11 +202,11 @@ def test_every_epsilon_is_proved_by_three_lines_of_numpy(comparison):
         row = read_json(path.with_suffix(".json"))
         a = (
             x
-            if row["layer"] == "identity"
+            if row["first_layer"] == "identity"
             else np.maximum(x @ file["layer.weight"].T.astype(float) + file["layer.bias"], 0)
         )
         offsets = file["extra.certificate_offsets"]
-        for i, (k, l) in enumerate(file["pairs"]):
+        for i, (k, l) in enumerate(file["task.pairs"]):
             mine = slice(offsets[i], offsets[i + 1])
             rows, mu = file["extra.certificate_rows"][mine], file["extra.certificate_multipliers"][mine]
             f = x[:, k] * x[:, l] if row["task"] == "and" else (x[:, k] != x[:, l]).astype(float)

@@ -163,7 +163,7 @@ def _sweep(config: Any) -> tuple[str, int]:
 
 def _experiment(name: str) -> Command:
     experiment = EXPERIMENTS[name]
-    return Command(experiment.about, lambda: experiment.config, lambda config: _do(name, config), resumes=True)
+    return Command(experiment.purpose, lambda: experiment.config, lambda config: _do(name, config), resumes=True)
 
 
 def commands() -> dict[str, Command]:
@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         early, words = plugins_in(words)
         load_plugins(early)
         if not words or words[0] in ("-h", "--help"):
-            print(_overview())
+            print(_overview(), file=sys.stdout if words else sys.stderr)
             return 0 if words else 2
         known = commands()
         if words[0] not in known:

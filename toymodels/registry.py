@@ -60,7 +60,7 @@ class Member:
         return path if path in _plugins else None
 
     @property
-    def about(self) -> str:
+    def purpose(self) -> str:
         """The first line of the function's docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 

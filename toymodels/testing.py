@@ -44,7 +44,7 @@ def check_member(registry: Registry[Any], name: str) -> None:
     checks = {id(LAYERS): check_layer, id(READOFFS): check_readoff, id(TASKS): check_task, id(LOSSES): check_loss,
               id(VALUES): check_values, id(INPUTS): check_inputs}  # fmt: skip
     member = registry[name]
-    assert member.about.endswith((".", "…")), f"{name} has no docstring whose first line is a sentence"
+    assert member.purpose.endswith((".", "…")), f"{name} has no docstring whose first line is a sentence"
     assert member.source or member.plugin or registry in (VALUES, INPUTS, TASKS), f"{name} does not say its source"
     for knob in member.knobs:
         assert registry.named(f"{name}({knob}=1)")[1] == {knob: 1}, f"{name} does not take its knob {knob} by name"
@@ -272,9 +272,9 @@ def check_loss(name: str) -> None:
         zero = torch.zeros(5, 4, dtype=torch.float64, requires_grad=True)
         (slope,) = torch.autograd.grad(loss(zero, targets, weights), zero)
         assert bool((slope == 0).all()), f"{name} has a gradient, or none that is a number, where all errors are 0"
-        unit = errors[0].abs().amax()
-        sums = [loss.sums(errors[0][rows], targets[rows], weights[rows], unit) for rows in (slice(0, 2), slice(2, 5))]
-        joined = loss.value(torch.stack(sums).sum(0), unit, 4)
+        units = loss.units(errors[0], targets)
+        sums = [loss.sums(errors[0][rows], targets[rows], weights[rows], units) for rows in (slice(0, 2), slice(2, 5))]
+        joined = loss.value(torch.stack(sums).sum(0), units, 4)
         assert torch.allclose(joined, value), f"{name} over two blocks of inputs is not the loss over both"
         stacked = torch.func.vmap(lambda e, loss=loss: loss(e, targets, weights))(errors)
         alone = torch.stack([loss(e, targets, weights) for e in errors])

@@ -1,4 +1,4 @@
-"""Laws without chance: inequalities and identities that hold for every layer, to rounding."""
+"""Statements without chance: inequalities and identities that hold for every layer, to rounding."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ from toymodels import (
     train,
 )
 from toymodels.core.features import Inputs
-from toymodels.fast.interior_point import GAP, ORTHOGONALITY
+from toymodels.core.minimax import GAP, ORTHOGONALITY
+from toymodels.laws.registry import Problem
 from toymodels.theory.counts import at_most, exactly, independent
-from toymodels.theory.floors import affine_floor, choice_bits, counting_width, square_floor, welch_bound, zero_predictor
+from toymodels.theory.floors import choice_bits, square_floor, welch_bound, zero_predictor
 
-from .judge import largest, law
+from .judge import largest, predicted, statement
 
 ROUNDING = 1e-11
 """Relative. An evaluation adds up at most 256 inputs × 45 outputs in float64, each with an error of a few units of
@@ -84,7 +85,7 @@ def frozen_squares() -> tuple[tuple[Gate, int, int, float], ...]:
     return tuple(rows)
 
 
-@law("least squares on no frozen layer beats the PCA floor of its width", FLOOR_FAULTS, statistical=False)
+@statement("least squares on no frozen layer beats the PCA floor of its width", FLOOR_FAULTS, statistical=False)
 def fitted_above_square_floor(fault: str, seed: int) -> float:
     strain = 0.0
     for gate, number, d, found in frozen_squares():
@@ -94,7 +95,7 @@ def fitted_above_square_floor(fault: str, seed: int) -> float:
     return strain
 
 
-@law(
+@statement(
     "with exactly s active the floor is met: any d < m linear functions of x are a best layer of width d",
     (*FLOOR_FAULTS, "dropped offset", "ReLU instead of linear", "fitted by half the inputs"),
     statistical=False,
@@ -137,7 +138,7 @@ def trained_squares() -> tuple[tuple[Gate, int, float], ...]:
     return tuple(rows)
 
 
-@law(
+@statement(
     "L2-trained networks never beat the PCA floor",
     ("floor 5 % too high", "floor of two neurons fewer", "floor of another number of active features"),
     statistical=False,
@@ -145,19 +146,22 @@ def trained_squares() -> tuple[tuple[Gate, int, float], ...]:
 def trained_above_square_floor(fault: str, seed: int) -> float:
     strain = 0.0
     for gate, d, found in trained_squares():
-        counts = exactly(10, 4 if fault == "floor of another number of active features" else 3)
-        floor = square_floor(gate, counts, max(d - 2 * (fault == "floor of two neurons fewer"), 1)).per_output
-        floor *= 1.05 if fault == "floor 5 % too high" else 1
-        strain = largest(strain, (floor - found) / (ROUNDING * zero_predictor(gate, counts).mean_square))
+        s, width = 4 if fault == "floor of another number of active features" else 3, d
+        if fault == "floor of two neurons fewer":
+            width = max(d - 2, 1)
+        problem = Problem(gate, 10, s, width, "exactly")
+        floor = predicted("pca_floor", problem) * (1.05 if fault == "floor 5 % too high" else 1)
+        zero = predicted("zero_predictor", problem)
+        strain = largest(strain, (floor - found * problem.pairs) / (ROUNDING * zero))
     return strain
 
 
-@law(
+@statement(
     "the zero predictor errs by P(target = 1) in mean square, and by 1 at worst",
     ("another sparsity", "output 0.01", "ordered pairs"),
     statistical=False,
 )
-def zero(fault: str, seed: int) -> float:
+def zero_output(fault: str, seed: int) -> float:
     strain = 0.0
     for features, counts in SOURCES:
         for gate in (AND, XOR, OR, Gate.parse("first"), Gate.parse("false")):
@@ -166,23 +170,21 @@ def zero(fault: str, seed: int) -> float:
             found = evaluate(Network(IdentityLayer(features.m), readoff), task, features.enumerate())
             if fault == "another sparsity":
                 counts = exactly(features.m, 2)
-            predicted = zero_predictor(gate, counts)
-            square = predicted.mean_square / (2 if fault == "ordered pairs" else 1)
-            strain = max(
-                strain, abs(found.rms**2 - square) / ROUNDING, abs(found.worst_error - predicted.worst) / ROUNDING
-            )
+            zero = zero_predictor(gate, counts)
+            square = zero.mean_square / (2 if fault == "ordered pairs" else 1)
+            strain = max(strain, abs(found.rms**2 - square) / ROUNDING, abs(found.worst_error - zero.worst) / ROUNDING)
     return strain
 
 
-@law(
+@statement(
     "without a hidden layer the minimax error of every gate is |δ|/4, and no affine layer gets below",
     ("|δ|/2", "every gate as AND", "a hidden layer", "floor 1 % too high", "dropped offset"),
     statistical=False,
 )
 def affine(fault: str, seed: int) -> float:
     strain = 0.0
-    for features in (SparseFeatures.exactly(6, 3), SparseFeatures.at_most(6, 2)):
-        inputs = features.enumerate()
+    for kind, s in (("exactly", 3), ("at_most", 2)):
+        inputs = getattr(SparseFeatures, kind)(6, s).enumerate()
         for number in range(16):
             gate = Gate.parse(f"{number:04b}")
             task = PairTask(6, gate, [[0, 1], [2, 5]])
@@ -191,8 +193,8 @@ def affine(fault: str, seed: int) -> float:
             if fault == "dropped offset":
                 readoff = LinearReadoff(readoff.weight.detach(), torch.zeros_like(readoff.bias))
             found = evaluate(Network(layer, readoff), task, inputs).output_worst.numpy()
-            floor = affine_floor(gate) * {"|δ|/2": 2, "floor 1 % too high": 1.01}.get(fault, 1)
-            floor = affine_floor(AND) if fault == "every gate as AND" else floor
+            problem = Problem(AND if fault == "every gate as AND" else gate, 6, s, inputs=kind)
+            floor = predicted("affine_floor", problem) * {"|δ|/2": 2, "floor 1 % too high": 1.01}.get(fault, 1)
             # The solver proves its optimum to GAP half ranges (1/2), and calls a fit exact at rounding.
             strain = largest(strain, np.abs(found - floor).max() / GAP)
             narrow = linear_layer(6, 4, number)
@@ -250,8 +252,8 @@ class Bench:
         """The inputs less some."""
         keep = torch.ones(len(self.inputs), dtype=torch.bool)
         keep[rows] = False
-        law = self.inputs.probabilities[keep]
-        return Inputs(self.inputs.m, self.inputs.indices[keep], law / law.sum(), False, "some left out")
+        kept = self.inputs.probabilities[keep]
+        return Inputs(self.inputs.m, self.inputs.indices[keep], kept / kept.sum(), False, "some left out")
 
 
 @cache
@@ -276,7 +278,7 @@ def spoilt_minimax(bench: Bench, fault: str) -> nn.Module:
     return LinearReadoff(weight, offset)
 
 
-@law(
+@statement(
     "the minimax readoff exceeds no other readoff on any output, nor the optimum of the textbook linear program",
     (
         "dropped offset",
@@ -306,7 +308,7 @@ def minimax_is_least(fault: str, seed: int) -> float:
     return strain
 
 
-@law(
+@statement(
     "no readoff of any kind errs less than the certificate of its layer and output",
     ("certificate of another layer", "certificate of another output", "bound 1 % too high"),
     statistical=False,
@@ -362,7 +364,7 @@ def torch_single_threaded(bench: Bench, found: Minimax, fault: str) -> float:
     return strain
 
 
-@law(
+@statement(
     "the certificate: total mass 1, annihilates activations and the constant, its value is the measured worst error",
     (
         "a sign flipped",
@@ -378,7 +380,7 @@ def certificate(fault: str, seed: int) -> float:
     return largest(*(torch_single_threaded(bench, bench.minimax, fault) for bench in benches()))
 
 
-@law(
+@statement(
     "sampled worst error ≤ exhaustive worst error ≤ certified bound",
     ("evaluation skips the worst input", "sample with more active features", "bound certified on half the inputs"),
     statistical=False,
@@ -412,7 +414,7 @@ def coherence(vectors: np.ndarray) -> float:
     return float(np.abs(unit @ unit.T - np.eye(len(unit))).max())
 
 
-@law(
+@statement(
     "random unit vectors, and the features of any layer, are never less coherent than Welch; simplex and icosahedron meet it",
     ("bound 1 % too high", "m instead of m − 1", "d instead of m − d"),
     statistical=False,
@@ -432,7 +434,7 @@ def welch(fault: str, seed: int) -> float:
     for vectors, met in sets:
         m, d = vectors.shape
         for order in (1, 2, 3):
-            bound = welch_bound(m, d, order)
+            bound = predicted("welch_bound", Problem(AND, m, 2, d)) if order == 1 else welch_bound(m, d, order)
             if fault == "bound 1 % too high":
                 bound *= 1.01
             if fault == "m instead of m − 1" and order == 1:
@@ -463,7 +465,7 @@ def choices_computed(n: int) -> tuple[dict[int, int], int]:
     return {size: sum(len(choice) == size for choice in found) for size in range(n + 1)}, len(functions)
 
 
-@law(
+@statement(
     "choosing m' of the pairs takes choice_bits: every choice is another function, and layers of n² one-bit weights hold no more",
     ("bits of ordered choices", "pairs counted twice", "bits to base e"),
     statistical=False,
@@ -485,5 +487,5 @@ def counting(fault: str, seed: int) -> float:
     assert functions <= 2**9
     for outputs in range(1, 4):
         if by_size[outputs] == math.comb(3, outputs):  # every choice is computed by some layer of 3 neurons
-            strain = largest(strain, counting_width(3, outputs, 1.0) / 3)
+            strain = largest(strain, predicted("counting_width", Problem(AND, 3, 2, outputs=outputs, bits=1)) / 3)
     return strain

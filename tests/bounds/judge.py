@@ -1,11 +1,11 @@
-"""What a law is here, and how it is judged.
+"""What a checked statement is here, and how it is judged.
 
-A law measures something with the library, compares it with a closed form or a bound, and returns its *strain*: at most
-1 where the law holds. A planted fault changes what is measured or what is predicted, never the tolerance.
+A statement measures something with the library, compares it with a closed form or a bound, and returns its *strain*: at most
+1 where it holds. A planted fault changes what is measured or what is predicted, never the tolerance.
 
 False alarms. Inequalities and identities have no chance in them: their tolerance is rounding, derived where it is used.
-Every statistical law has PER_LAW of false alarm under a fresh seed, by Bonferroni over all of its comparisons; with at
-most 20 of them that is 2e-4 for the folder. Standard errors are taken over independent layers (errors of one layer are
+Every statistical one has PER_STATEMENT of false alarm under a fresh seed, by Bonferroni over all of its comparisons; with
+at most 20 of them that is 2e-4 for the folder. Standard errors are taken over independent layers (errors of one layer are
 correlated) and limits from Student's t; what is averaged is skewed, which can make the far tail several times heavier
 than t's, so the rate stated for the whole folder is FALSE_ALARM, five times as much.
 """
@@ -19,16 +19,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
+from toymodels.laws.registry import LAWS, Problem
+
 FALSE_ALARM = 1e-3
 """Chance, at most, that any test of this folder fails under fresh seeds while library and theory are right."""
-PER_LAW = 1e-5
-"""Nominal share of one statistical law."""
+PER_STATEMENT = 1e-5
+"""Nominal share of one statistical statement."""
 HEAVY_TAILS = 5
 """Allowance for what is not normal."""
 
 
 @dataclass(frozen=True)
-class Law:
+class Statement:
     """A statement that is checked, and the faults that its check is shown to catch."""
 
     statement: str
@@ -38,19 +40,25 @@ class Law:
     statistical: bool
 
 
-LAWS: dict[str, Law] = {}
+STATEMENTS: dict[str, Statement] = {}
 
 
-def law(
+def statement(
     statement: str, faults: Sequence[str], statistical: bool = True
 ) -> Callable[[Callable[[str, int], float]], Callable[[str, int], float]]:
     """Register a check under its function's name."""
 
     def register(check: Callable[[str, int], float]) -> Callable[[str, int], float]:
-        LAWS[check.__name__] = Law(statement, check, tuple(faults), statistical)
+        STATEMENTS[check.__name__] = Statement(statement, check, tuple(faults), statistical)
         return check
 
     return register
+
+
+def predicted(name: str, problem: Problem) -> float:
+    """The number that a law of `toymodels.laws` predicts."""
+    value = LAWS[name].predict(problem)
+    return float(value[0] if isinstance(value, tuple) else value)
 
 
 def largest(*values: float) -> float:
@@ -60,13 +68,13 @@ def largest(*values: float) -> float:
 
 def strain_of(z: Sequence[float], df: Sequence[float] | float) -> float:
     """The largest |z| over its two-sided limit; df: degrees of freedom of the standard error beneath each z."""
-    limit = student.isf(PER_LAW / 2 / len(z), np.broadcast_to(np.asarray(df, dtype=float), len(z)))
+    limit = student.isf(PER_STATEMENT / 2 / len(z), np.broadcast_to(np.asarray(df, dtype=float), len(z)))
     return float(np.max(np.abs(z) / limit))
 
 
 def strain_of_p(p: Sequence[float]) -> float:
-    """The smallest p-value on the same scale: above 1 where it lies below PER_LAW divided among all."""
-    return math.log(max(min(p), 1e-300)) / math.log(PER_LAW / len(p))
+    """The smallest p-value on the same scale: above 1 where it lies below PER_STATEMENT divided among all."""
+    return math.log(max(min(p), 1e-300)) / math.log(PER_STATEMENT / len(p))
 
 
 def z_scores(samples: np.ndarray, predicted: np.ndarray | float) -> list[float]:

@@ -86,6 +86,9 @@ class ValueDistribution(Member):
     """Whether each draw is the same number, so that inputs can be enumerated."""
 
 
+_SMALL = 2**13
+"""Inputs × features up to which one sort of all features costs less than the steps of Floyd's algorithm (measured)."""
+
 VALUES = Registry("distribution of values", ValueDistribution)
 """Distributions of the value of an active feature, by name. A member draws from (shape, generator) on the generator's device."""
 
@@ -257,7 +260,9 @@ class SparseFeatures(Features):
         # Where most sets have the largest size, no need for Python to wait for the largest one drawn.
         usual = self.counts[self.max_active] > 0.5 or not n
         widest = self.max_active if usual else int(sizes.max())
-        choose = _floyd if widest * widest <= 8 * self.m else _by_rank
+        # Many short steps of Floyd's, or one sort of all features: what is small is sorted, and so is what is nearly all active.
+        sort = widest * widest > 8 * self.m or (widest > 4 and n * self.m <= _SMALL)
+        choose = _by_rank if sort else _floyd
         indices = choose(self.m, sizes, widest, generator)
         probabilities = torch.full((n,), 1 / max(n, 1), dtype=torch.float64, device=device)
         values = None if self.values == ONE else self._draw(indices.shape, generator)

@@ -260,7 +260,7 @@ def loss_and_gradients(
     if len(blocks) == 1:
         errors, targets, shares = parts(blocks[0])
         units = loss.units(errors, targets)
-        value = loss(errors, targets, shares)
+        value = loss.value(loss.sums(errors, targets, shares, units), units, task.n_outputs)
         value.backward()
     else:  # the loss is a function of sums over inputs: they must be known before any block can be differentiated
         with torch.no_grad():

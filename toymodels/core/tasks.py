@@ -166,7 +166,8 @@ class PairTask(Task):
         pairs = self.pairs[outputs].to(x.device)
         active = (x != 0).to(x.dtype)
         first, second = active.index_select(1, pairs[:, 0]), active.index_select(1, pairs[:, 1])
-        result = (first * delta).add_(gamma).mul_(second) if delta else second * gamma
+        slope = first * delta if delta else torch.zeros_like(first)
+        result = (slope.add_(gamma) if gamma else slope).mul_(second)
         if beta:
             result.add_(first, alpha=beta)
         return result.add_(alpha) if alpha else result

@@ -73,6 +73,8 @@ class Trainer:
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self._weights = case_weights(settings.weight, task.truth, task.case_probabilities(features))
+        self._exponents = settings.exponents
+        self._losses = [settings.make_loss(stage) for stage in range(len(self._exponents))]
         self.step = 0
         self.seconds = 0.0
         self._stage = -1
@@ -99,13 +101,13 @@ class Trainer:
         if stage != self._stage and self.optimiser_name == "lbfgs":
             self._optimisers = self._new_optimisers()  # the curvature of another p is no guide
         self._stage = stage
-        loss = self.settings.make_loss(stage)
+        loss = self._losses[stage]
         precise = self.optimiser_name == "lbfgs"
         size = len(self._inputs) if self._inputs is not None else int(self.settings.batch)
         with step_threads(self.network, self.task, size, loss, precise):
             reached = self._lbfgs(loss) if precise else self._adam(loss)
         self.seconds += time.perf_counter() - started
-        return Progress(self.step, self.settings.exponents[stage], reached.value, reached.largest, self.seconds)
+        return Progress(self.step, self._exponents[stage], reached.value, reached.largest, self.seconds)
 
     def state(self) -> dict[str, Any]:
         """Return everything that the coming steps depend on."""
@@ -127,10 +129,10 @@ class Trainer:
         self.generator.set_state(state["generator"].cpu())
 
     def _stage_of(self, step: int) -> int:
-        return step * len(self.settings.exponents) // self.steps
+        return step * len(self._losses) // self.steps
 
     def _stage_end(self, stage: int) -> int:
-        return -(-(stage + 1) * self.steps // len(self.settings.exponents))
+        return -(-(stage + 1) * self.steps // len(self._losses))
 
     def _new_optimisers(self) -> list[torch.optim.Optimizer]:
         trainable = [p for p in self.network.parameters() if p.requires_grad]

@@ -28,10 +28,10 @@ _PROBE = 16
 _RANGE = 30
 """Powers of ten that a power may lie above its unit before float32 is in danger."""
 _LEAST_SHARE = {torch.float32: 1e-3, torch.float64: 1e-10}
-"""Share of its parts' sizes below which the sum of a squared loss has lost too many digits to rounding (with float32, 1e-7
-of the sizes: its fourth digit)."""
-_LEAST = 2**17
-"""Inputs × outputs from which the fast form is faster than the plain one (benchmarks/RESULTS.md, train-mse and train-lp)."""
+"""Share of `SquaredTerm.size` below which the sum of a squared loss has lost too many digits to rounding (with float32, 1e-7
+of that size: its fourth digit)."""
+_LEAST, _LEAST_SQUARED = 2**17, 2**18
+"""Inputs × outputs from which blocks, and Gram matrices, are faster than the plain form (measured at m from 16 to 50)."""
 _LARGE = 2**24
 """Parameters from which an optimiser's own pass over them is worth torch's threads."""
 
@@ -51,7 +51,8 @@ def _applies(
     precise: bool = False,
 ) -> bool:
     outputs = task.n_outputs if sample is None else len(sample)
-    large = sample is not None or len(inputs) * outputs >= _LEAST
+    least = _LEAST_SQUARED if _squared(loss) and not precise else _LEAST
+    large = sample is not None or len(inputs) * outputs >= least
     return large and inputs.values is None and pairs_apply(network, task, loss)
 
 
@@ -60,7 +61,7 @@ def _step_threads(network: Network, task: Task, inputs: int, loss: Loss, precise
     """Give a small network's step one thread of torch's: what is not done in blocks is too short for more."""
     if sum(parameter.numel() for parameter in network.parameters()) >= _LARGE:
         return nullcontext()
-    small = inputs * task.n_outputs < _LEAST
+    small = inputs * task.n_outputs < (_LEAST_SQUARED if _squared(loss) and not precise else _LEAST)
     blocks = pairs_apply(network, task, loss) and (precise or not _squared(loss))
     return torch_single_threaded() if small or blocks else nullcontext()
 
@@ -140,7 +141,7 @@ class _Sums:
     unit: float
     power: float
     size: float
-    """Sum of the sizes of the parts of a squared loss."""
+    """`SquaredTerm.size` of a squared loss, else 0."""
     worst: float
     gradients: list[tuple[Tensor, Tensor]]
 

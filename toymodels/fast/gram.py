@@ -43,7 +43,7 @@ class SquaredTerm:
         self.valued = [w * f for w, f in zip(weights, task.truth, strict=True)]
         self.cross = bilinear(self.valued)
         self.size = 0.0
-        """Sum of the sizes of all parts: rounding is a share of it, however small their sum is."""
+        """How large the numbers are that add up to the sum: rounding is a share of it, however small the sum is."""
 
     @torch.no_grad()
     def add(
@@ -53,28 +53,33 @@ class SquaredTerm:
         a = filled(activations)
         change = torch.zeros_like(a)
         both = tables_of(self.task).both_on(rows.indices)
+        *every, squares = self._all(rows, a, change)
         parts = [
-            *self._all(rows, a, change),
+            *every,
             self._one_on(rows, a, change),
             self._both_on(rows, activations, change, *both),
             self._mass(rows, both[0]),
         ]
-        self.size += sum(map(abs, parts))
+        self.size += squares + sum(map(abs, parts))
         if self.layer:
             gradient += change[:, : gradient.shape[1]]
         return sum(parts), self._largest(rows, a)
 
-    def _all(self, rows: Rows, a: Tensor, change: Tensor) -> tuple[float, float]:
-        """α r G rᵀ − 2α' r·μ of all outputs."""
+    def _all(self, rows: Rows, a: Tensor, change: Tensor) -> tuple[float, float, float]:
+        """Two parts of α r G rᵀ − 2α' r·μ of all outputs, and α Σ r_j² G_jj.
+
+        The last is what the outputs would be without neurons that cancel each other.
+        """
         alpha, cross = self.square[0], self.cross[0]
         weighted = a * rows.probability[:, None]
         gram, mean = alpha * (weighted.T @ a), cross * weighted.sum(0)
+        spread = gram.diagonal().sqrt()
         starts = range(0, self.task.n_outputs, _BLOCK)
         threads = 1 if a.is_cuda else min(n_threads(), len(starts))
 
-        def work(thread: int) -> tuple[float, Tensor, Tensor]:
+        def work(thread: int) -> tuple[float, Tensor, Tensor, float]:
             buffer, product = a.new_zeros(_BLOCK, a.shape[1]), a.new_empty(_BLOCK, a.shape[1])
-            outer, total, power = torch.zeros_like(gram), torch.zeros_like(mean), 0.0
+            outer, total, power, squares = torch.zeros_like(gram), torch.zeros_like(mean), 0.0, 0.0
             for start in starts[thread::threads]:
                 outputs = slice(start, min(start + _BLOCK, self.task.n_outputs))
                 r = self.readings.filled(outputs, 1.0, buffer)
@@ -85,14 +90,15 @@ class SquaredTerm:
                 if self.layer:
                     outer.addmm_(r.T, r)
                 total += r.sum(0)
-            return power, outer, total
+                squares += float(torch.linalg.vector_norm(torch.mul(r, spread, out=half))) ** 2
+            return power, outer, total, squares
 
         results = parallel_for(work, threads)
         total = torch.stack([result[2] for result in results]).sum(0)
         if self.layer:
             outer = torch.stack([result[1] for result in results]).sum(0)
             change += alpha * (weighted @ outer) - cross * rows.probability[:, None] * total
-        return sum(result[0] for result in results), -float(mean @ total)
+        return sum(result[0] for result in results), -float(mean @ total), sum(result[3] for result in results)
 
     def _one_on(self, rows: Rows, a: Tensor, change: Tensor) -> float:
         """Σ over features k of r G_k rᵀ and r·μ_k, over the outputs that read k first (β, β') or second (γ, γ').

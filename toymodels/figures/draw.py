@@ -100,7 +100,7 @@ def list_figures() -> str:
     from toymodels.runs import text as tables
 
     lines = [
-        (name, "a run" if member.source_kind == "run" else "a table", member.about) for name, member in FIGURES.items()
+        (name, "a run" if member.source_kind == "run" else "a table", member.purpose) for name, member in FIGURES.items()
     ]
     return tables.render(("figure", "from", "what it does"), lines)
 

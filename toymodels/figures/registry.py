@@ -103,7 +103,7 @@ class Figure(Member):
                 f"the figure {self.name} returned {type(result).__name__}: it must return a matplotlib Figure, a Drawing, a "
                 "list of them, or a dict from names to Figures"
             )
-        title = result.get_suptitle() or self.about.rstrip(".")
+        title = result.get_suptitle() or self.purpose.rstrip(".")
         if not result.get_suptitle():
             heading(result, title)
         if self.source_kind == "rows":

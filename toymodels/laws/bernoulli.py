@@ -50,7 +50,7 @@ def _measure(drawn: DrawnLayers, p: float) -> tuple[list[CaseErrors], str]:
 _law = partial(law, source="Vaintrob et al. 2024 (theory.bernoulli)", inputs="exactly", gates=("and",), order=45)
 
 
-@_law("bernoulli_rms", about="Bernoulli layer: largest of the cases' RMS", tables=BOTH)
+@_law("bernoulli_rms", about="Bernoulli layer: largest of the cases' RMS", tables=BOTH, faults=(1.6, 0.45))
 class BernoulliRMS(Law):
     """The RMS error in the worst case, at the p of least."""
 
@@ -72,7 +72,7 @@ class BernoulliRMS(Law):
         return Measured(samples, f"{coverage}, case {case}", "root mean")
 
 
-@_law("bernoulli_max_median", about="Bernoulli layer: worst error on one input, median", accuracy=(0.7, 1.0))
+@_law("bernoulli_max_median", about="Bernoulli layer: worst error on one input, median", accuracy=(0.85, 1.0))
 class BernoulliLargestError(Law):
     """The median over layers of the worst error on one input, at the p of least."""
 

@@ -56,6 +56,6 @@ class BalancedRMS(Law):
 _law = partial(law, source="Dereziński et al. 2020 (theory.fitted)", order=40)
 for _number, _name in enumerate(CASE_NAMES):
     _about = f"case-balanced least squares: RMS in case {_name}"
-    _law(f"balanced_rms_{_name}", case=_number, about=_about, accuracy=(0.95, 1.35))(BalancedRMS)
+    _law(f"balanced_rms_{_name}", case=_number, about=_about, accuracy=(0.97, 1.25))(BalancedRMS)
 _about = "case-balanced least squares: largest of the cases' RMS"
 _law("balanced_rms", about=_about, tables=("width",), accuracy=(0.98, 1.08))(BalancedRMS)

@@ -89,58 +89,71 @@ def check_rows(problem: Problem) -> list[Check]:
 
 def run_bounds(config: BoundsConfig) -> str:
     """Make the tables of `bounds`, as text; also write them as JSON where asked."""
-    title = "U-{gate}: {size}, d = " + f"{config.d} neurons"
-    if config.check:
-        title += f"; measured on a layer per seed, seeds {list_seeds(config.seeds)}"
-    return _run(config, title, ("value", "of what"), _number, _BOUNDS_FOOTER, check=config.check)
+
+    def title(problem: Problem) -> str:
+        measured = f"; measured on a layer per seed, seeds {list_seeds(problem.seeds)}" if problem.seeds else ""
+        return f"m = {problem.m} features, {problem.domain()} active, d = {problem.d} neurons{measured}"
+
+    return f"{_tables(config, title, ('value', 'of what'), _number)}\n\n{_BOUNDS_FOOTER}"
 
 
 def run_width(config: WidthConfig) -> str:
     """Make the tables of `width`, as text; also write them as JSON where asked."""
-    title = f"U-{{gate}}: neurons d for an error ε = {config.epsilon:g}, {{size}}"
-    return _run(config, title, ("d", "error"), lambda d: f"{math.ceil(d):,}", _WIDTH_FOOTER, config.epsilon)
+
+    def title(problem: Problem) -> str:
+        size = f"m = {problem.m} features, {problem.domain()} active"
+        return f"neurons d for an error ε = {config.epsilon:g}, {size}"
+
+    tables = _tables(config, title, ("d", "error"), lambda width: f"{math.ceil(width):,}", config.epsilon)
+    return f"{tables}\n\n{_WIDTH_FOOTER}"
 
 
-def _run(
+def _tables(
     config: SizeSettings,
-    title: str,
+    title: Callable[[Problem], str],
     columns: tuple[str, str],
     number: Callable[[float], str],
-    footer: str,
     epsilon: float | None = None,
-    check: bool = False,
 ) -> str:
+    """Make a table for each gate; `columns` are the headers of the number and of what it is about."""
     blocks, records = [], []
-    value, about = columns
-    measured = ["measured", "95 % interval", "covered"] if check else []
-    header = ["name", value, *measured, "kind", about, "inputs", "source", "note"]
     for gate in map(Gate.parse, config.task):
-        problem, cells = config.problem(gate), []
-        notes: dict[str, str] = {}
-
-        def mark(text: str, notes: dict[str, str] = notes) -> str:
-            """Return the number of a note below the table."""
-            return notes.setdefault(text, f"[{len(notes) + 1}]") if text else ""
-
+        problem, notes, cells = config.problem(gate), _Notes(), []
         rows = make_rows(problem, epsilon)
-        for row, seen in zip(rows, check_rows(problem) if check else [None] * len(rows), strict=True):
+        checks = check_rows(problem) if problem.seeds else [None] * len(rows)
+        for row, check in zip(rows, checks, strict=True):
             line = [row.name, "–" if row.value is None else number(row.value)]
-            if seen is not None:
-                estimate = "–" if seen.measured is None else number(seen.measured)
-                line += [estimate, " … ".join(map(number, seen.interval or ())), mark(seen.coverage)]
-            cells.append([*line, row.kind, row.about, row.inputs, row.source, mark(row.note)])
-            records.append({"task": gate.name, **asdict(row), **(asdict(seen) if seen else {})})
-        size = f"m = {config.m} features, {problem.domain()} active"
-        table = render(header, cells, right=(1, 2) if check else (1,))
-        legend = [f"{number} {text}" for text, number in notes.items()]
-        blocks.append("\n".join([title.format(gate=gate.name.upper(), size=size), table, *legend]))
+            if check:
+                line += ["–" if check.measured is None else number(check.measured)]
+                line += [" … ".join(map(number, check.interval or ())), notes.mark(check.coverage)]
+            cells.append([*line, row.kind, row.about, row.inputs, row.source, notes.mark(row.note)])
+            records.append({"task": gate.name, **asdict(row), **(asdict(check) if check else {})})
+        measured = ["measured", "95 % interval", "covered"] if problem.seeds else []
+        header = ["name", columns[0], *measured, "kind", columns[1], "inputs", "source", "note"]
+        table = render(header, cells, right=(1, 2) if problem.seeds else (1,))
+        blocks.append("\n".join([f"U-{gate.name.upper()}: {title(problem)}", table, *notes.lines()]))
     if config.json is not None:
         from toymodels.runs.identity import to_dict
         from toymodels.runs.storage import write_json
 
         settings = {key: value for key, value in to_dict(config).items() if key != "json"}
         write_json(config.json, {"rows": records, "config": settings})
-    return "\n\n".join([*blocks, footer])
+    return "\n\n".join(blocks)
+
+
+class _Notes:
+    """The notes below a table, each written once under a number."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, str] = {}
+
+    def mark(self, note: str) -> str:
+        """Return the number of a note; nothing for an empty one."""
+        return self._marks.setdefault(note, f"[{len(self._marks) + 1}]") if note else ""
+
+    def lines(self) -> list[str]:
+        """Return the notes behind their numbers."""
+        return [f"{mark} {note}" for note, mark in self._marks.items()]
 
 
 def _number(value: float) -> str:

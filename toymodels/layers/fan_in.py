@@ -1,4 +1,4 @@
-"""Gates of k inputs in one layer: ANDs of all sets of k features, of listed sets of several sizes, or of any by
+"""Compute gates of k inputs in one layer: ANDs of all sets of k features, of listed sets of several sizes, or of any by
 inclusion and exclusion.
 
 Section 1.4 of Vaintrob, Mendel, Hänni (2024). The universal layer has iid Bernoulli(p) weights and bias −(k − 1); the AND of a
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from toymodels.core.layers import FirstLayer
+from toymodels.core.layers import LAYERS, FirstLayer
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError, check_whole
@@ -25,8 +25,9 @@ ORIGIN, MIXED_ORIGIN = "fan-in", "mixed fan-in"
 
 
 def fan_in(m: int, d: int, seed: int, k: int, p: float | int | None = None, activation: str = "relu") -> FirstLayer:
-    """W iid Bernoulli(p), every bias −(k − 1); p None is `theory.bernoulli.formula_p`. k = 2 is Construction 1.2, and the layer
-    that `inclusion_exclusion_readoff` reads ANDs of any fan-in from.
+    """Draw W iid Bernoulli(p), every bias −(k − 1); p None is `theory.bernoulli.formula_p`.
+
+    k = 2 is Construction 1.2, and the layer that `inclusion_exclusion_readoff` reads ANDs of any fan-in from.
 
     Raises InputError for d < 1, k outside 2 … m, one of these that is not a whole number, or p outside (0, 1).
     """
@@ -37,9 +38,34 @@ def fan_in(m: int, d: int, seed: int, k: int, p: float | int | None = None, acti
     return FirstLayer(weight, torch.full((d,), 1.0 - k), activation, ORIGIN)
 
 
+def _is_conjunction(task: Task) -> bool:
+    return isinstance(task, SymmetricTask) and task.is_conjunction and bool((task.sizes == task.k).all())
+
+
+def _own(layer: nn.Module, task: SymmetricTask, s: int) -> LinearReadoff:
+    return fan_in_readoff(layer, task, s if s >= task.k else None)
+
+
+@LAYERS(
+    "fan_in",
+    role="construction",
+    order=26,
+    source="Vaintrob, Mendel, Hänni 2024, section 1.4",
+    own_readoff=_own,
+    own_source="mean over the neurons that see the set, debiased (Vaintrob et al. 2024, section 1.4)",
+    reads=_is_conjunction,
+    fits=_is_conjunction,
+    check=lambda p: None if p == "best" else _check_probability(p),
+    chosen=lambda m, d, task, p: {"p": formula_p(m, d, task.k)} if p == "best" else {},
+)
+def fan_in_layer(m: int, d: int, seed: int, task: SymmetricTask, *, p: float | int | str = "best") -> FirstLayer:
+    """Draw weights 1 with probability p, else 0, and every bias −(k − 1), for the AND of k features."""
+    return fan_in(m, d, seed, task.k, None if isinstance(p, str) else p)
+
+
 @torch.no_grad()
 def fan_in_readoff(layer: nn.Module, task: Task, s: int | None = None) -> LinearReadoff:
-    """The mean over all neurons that see the whole set, as published; with s, less its bias at exactly s active. Float64.
+    """Read the mean over all neurons that see the whole set, as published; with s, less its bias at exactly s active. Float64.
 
     The bias is removed by `debias` at the layer's own share of ones. A set that no neuron sees reads as the constant −shift.
     Raises InputError for another layer than `fan_in` makes, a task that is not the AND of sets of k of its features with
@@ -61,7 +87,7 @@ def fan_in_readoff(layer: nn.Module, task: Task, s: int | None = None) -> Linear
 
 @torch.no_grad()
 def inclusion_exclusion_readoff(layer: nn.Module, task: Task) -> LinearReadoff:
-    """ANDs of any fan-in from one layer of bias −1: AND_I = Σ_{I' ⊆ I, |I'| ≥ 2} (−1)^{|I'|} v_{I'}. Float64.
+    """Read ANDs of any fan-in from one layer of bias −1: AND_I = Σ_{I' ⊆ I, |I'| ≥ 2} (−1)^{|I'|} v_{I'}. Float64.
 
     v_{I'} reads f(I' ∩ J) = max(0, |I' ∩ J| − 1), J the active features. Proof of the identity: f(S) = |S| − 1 + 1[S = ∅] has the
     Möbius coefficients Σ_{T ⊆ S} (−1)^{|S|−|T|} f(T) = (−1)^{|S|} for |S| ≥ 2 (the first two terms are of degree 1 at most) and 0
@@ -95,7 +121,7 @@ def inclusion_exclusion_readoff(layer: nn.Module, task: Task) -> LinearReadoff:
 
 
 def readable(layer: nn.Module, task: Task, exactly: bool = False) -> float:
-    """Share of the means over neurons that are not empty: of whole sets, or (exactly) of all patterns of two or more.
+    """Return the share of the means over neurons that are not empty: of whole sets, or (exactly) of all patterns of two or more.
 
     Raises InputError for another layer than `fan_in` makes or a task that is not the AND of sets of its features.
     """
@@ -115,7 +141,7 @@ def readable(layer: nn.Module, task: Task, exactly: bool = False) -> float:
 def mixed_fan_in(
     m: int, d: int, seed: int, sets: Sequence[Sequence[int]], per_gate: int, activation: str = "relu"
 ) -> FirstLayer:
-    """The AND of each listed set, of any sizes k ≤ K: weight K/k on `per_gate` random neurons a gate, every bias −K + 1.
+    """Compute the AND of each listed set, of any sizes k ≤ K: weight K/k on `per_gate` random neurons a gate, every bias −K + 1.
 
     A neuron of one gate alone computes (K j/k − K + 1)⁺ with j of its k features active: 1 at j = k, and 0 below, where it is at
     most (1 − K/k)⁺ = 0. Where gates of different sizes put one feature on one neuron we take the larger weight, as the union
@@ -137,7 +163,7 @@ def mixed_fan_in(
 def gate_neurons(
     m: int, d: int, seed: int, sets: Sequence[Sequence[int]], per_gate: int
 ) -> Int[Tensor, "sets per_gate"]:
-    """Each gate's own neurons, without replacement: those of `mixed_fan_in` with the same arguments, which it refuses alike."""
+    """Draw each gate's own neurons, without replacement: those of `mixed_fan_in` with the same arguments."""
     check_whole(d=d, per_gate=per_gate)
     number = conjunction(m, sets=sets).n_outputs
     if not 1 <= per_gate <= d:
@@ -148,7 +174,7 @@ def gate_neurons(
 
 @torch.no_grad()
 def mixed_fan_in_readoff(layer: nn.Module, task: Task, neurons: Int[Tensor, "sets per_gate"]) -> LinearReadoff:
-    """The mean over each gate's own neurons (`gate_neurons`). Float64.
+    """Read the mean over each gate's own neurons (`gate_neurons`). Float64.
 
     Unlike for gates of one size, the neurons that see a whole set are no choice: with the weights of larger gates they
     stay below 1. Raises InputError for another layer than `mixed_fan_in` makes, a task that is not the AND of sets of its
@@ -170,14 +196,14 @@ def mixed_fan_in_readoff(layer: nn.Module, task: Task, neurons: Int[Tensor, "set
 
 
 def _made(layer: nn.Module, origin: str) -> FirstLayer:
-    """The layer, if it is one of this module's and reads what it was made for."""
+    """Return the layer, if it is one of this module's and reads what it was made for."""
     if not (isinstance(layer, FirstLayer) and layer.origin == origin and layer.activation == "relu"):
         raise InputError(f"this readoff needs a ReLU layer of the {origin} construction: use a fitted readoff here")
     return layer
 
 
 def _fan(layer: FirstLayer) -> int:
-    """k of bias −(k − 1)."""
+    """Return k of bias −(k − 1)."""
     return 1 - round(float(layer.bias.detach()[0]))
 
 
@@ -207,6 +233,6 @@ def _check_sizes(m: int, d: int, k: int) -> None:
         raise InputError(f"k = {k}: a gate of this layer has from 2 to m = {m} inputs")
 
 
-def _check_probability(p: float | int) -> None:
-    if not 0 < p < 1:
-        raise InputError(f"the probability of a weight lies strictly between 0 and 1, got p = {p:g}")
+def _check_probability(p: float | int | str) -> None:
+    if isinstance(p, str) or not 0 < p < 1:
+        raise InputError(f"the probability of a weight lies strictly between 0 and 1, got p = {p}")

@@ -29,6 +29,9 @@ def torch_single_threaded() -> Iterator[None]:
     core busy for milliseconds while they wait for more, and whoever shares that core runs at half the speed.
     """
     threads = n_threads()
+    if threads == 1:  # setting it costs more than a small step
+        yield
+        return
     token = _available.set(threads)
     torch.set_num_threads(1)
     try:

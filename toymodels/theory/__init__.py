@@ -1,1 +1,1 @@
-"""Closed forms: what theory predicts, as functions that return numbers. Needs only NumPy and SciPy."""
+"""Compute what theory predicts: closed forms, bounds and searches. Needs only NumPy and SciPy; docs/theory.md explains."""

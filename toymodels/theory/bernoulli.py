@@ -1,4 +1,4 @@
-"""The sparse Bernoulli construction of the AND of every k features: weights 1 with probability p, bias −(k − 1).
+"""Predict the sparse Bernoulli construction of the AND of every k features: weights 1 with probability p, bias −(k − 1).
 
 Construction 1.2 (k = 2) and section 1.4 of Vaintrob, Mendel, Hänni (2024), Theorem 1 of arXiv:2408.05451; docs/theory.md,
 section 4. The AND of a set is read as the mean over its intersection: the neurons with weight 1 on all k of its features.
@@ -164,7 +164,7 @@ def median_worst_error(m: int, d: int, s: int, p: float, kind: str = "affine", k
         tails.append((math.comb(s, j) * math.comb(m - s, k - j), error[order], 1 - cumulative / cumulative[-1]))
 
     def log_inside(level: float) -> float:
-        """log P(no |error| above the level)."""
+        """Return log P(no |error| above the level)."""
         total = 0.0
         for count, error, tail in tails:
             index = int(np.searchsorted(error, level, side="right")) - 1

@@ -63,7 +63,7 @@ def least_variance(
     target: Float[np.ndarray, " conditions"],
     importance: Float[np.ndarray, " conditions"],
 ) -> Float[np.ndarray, " classes"]:
-    """The η that minimises Σ_j importance_j Σ_q η_q² second_jq subject to Σ_q η_q first_jq = target_j for every j.
+    """Find the η that minimises Σ_j importance_j Σ_q η_q² second_jq subject to Σ_q η_q first_jq = target_j for every j.
 
     first, second: E[a; class] and E[a²; class] under each condition j. By Lagrange η_q ∝ Σ_j λ_j first_jq / Σ_j
     importance_j second_jq. Classes that never fire get 0. Raises InputError if no η meets every condition.
@@ -84,7 +84,7 @@ def is_feasible(
     second: Float[np.ndarray, "conditions classes"],
     target: Float[np.ndarray, " conditions"],
 ) -> bool:
-    """Whether some η meets every condition of `least_variance`."""
+    """Say whether some η meets every condition of `least_variance`."""
     try:
         least_variance(first, second, target, np.ones_like(target))
     except InputError:
@@ -93,7 +93,7 @@ def is_feasible(
 
 
 def solve_readoff(classes: ClassMoments, gate: Gate) -> Readoff:
-    """The readoff by class that is exactly unbiased in all four cases, of least summed variance over the cases.
+    """Find the readoff by class that is exactly unbiased in all four cases, of least summed variance over the cases.
 
     With four classes it is unique: the analytic readoff (docs/theory.md, section 3). Raises InputError if these classes cannot
     tell the cases apart.

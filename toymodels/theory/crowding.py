@@ -37,7 +37,7 @@ class Interference(NamedTuple):
 
 
 def interference(m: int, d0: int, s: int, p: float | int, on: int) -> Interference:
-    """Exact, for exactly s of m features active, `on` (0, 1 or 2) of them in the pair (derived in the module's text).
+    """Compute both exactly, for s of m features active, `on` (0, 1 or 2) of them in the pair (derived in the module's text).
 
     Raises InputError unless 1 ≤ d0, 0 < p ≤ 1 and there is such an input.
     """
@@ -59,7 +59,7 @@ _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
 def crowded_square(m: int, d: int, d0: int, s: int, p: float | int, on: int, kind: str = "affine") -> float:
-    """Mean square error of the Bernoulli construction's own readoff behind a random frame, at `on` of the pair active.
+    """Compute the mean square error of the Bernoulli construction's own readoff behind a random frame, `on` of the pair active.
 
     gain · (mean over S_k ∩ S_l) − shift, by `theory.bernoulli.debias`. Each neuron of the n = |S_k ∩ S_l| ~ Bin(d, p²) has
     (x_k + x_l + T − 1 + μ + ξ)⁺, T ~ Bin(t, p) of the t other active features; μ, common, and ξ, its own, are taken as normal
@@ -81,11 +81,11 @@ def crowded_square(m: int, d: int, d0: int, s: int, p: float | int, on: int, kin
 
 
 def crowded_rms_zeros(m: int, d: int, d0: int, s: int, p: float | int, kind: str = "affine") -> float:
-    """RMS error where the target is 0, over pairs, inputs of exactly s active, frames and layers (`crowded_square`)."""
+    """Compute the RMS error at zeros, over pairs, inputs of exactly s active, frames and layers (`crowded_square`)."""
     return at_zeros(m, s, [crowded_square(m, d, d0, s, p, on, kind) for on in (0, 1)])
 
 
 def at_zeros(m: int, s: int, squares: Sequence[float]) -> float:
-    """RMS error where an AND is 0, from the mean squares in the cases 00 and 01, over pairs and inputs of exactly s active."""
+    """Return the RMS error where an AND is 0, from the mean squares in the cases 00 and 01, for exactly s active."""
     none, one, other, _ = case_counts(m, s)
     return math.sqrt((none * squares[0] + (one + other) * squares[1]) / (none + one + other))

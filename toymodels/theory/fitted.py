@@ -1,4 +1,4 @@
-"""What a least-squares readoff of a frozen Gaussian layer errs by at finite width, before drawing any layer.
+"""Predict the errors of a least-squares readoff of a frozen Gaussian layer at finite width, before any layer is drawn.
 
 The readoff fitted on all admissible inputs projects the target onto the span of d random activation vectors. These have
 covariance K over the inputs (the arc-cosine kernel), and the projection off their span has the deterministic equivalent
@@ -68,7 +68,7 @@ class _Spectrum(NamedTuple):
 
 
 def _kernel(x: _Kind, y: _Kind) -> Float[np.ndarray, " overlaps"]:
-    """K of two inputs of these kinds that share 0, 1, … of the other features."""
+    """Return K of two inputs of these kinds that share 0, 1, … of the other features."""
     shared = sum(a * b for a, b in zip(CASES[x.case], CASES[y.case], strict=True))
     overlap = np.arange(min(x.others, y.others) + 1.0)
     sizes = np.ones(len(overlap))
@@ -76,7 +76,7 @@ def _kernel(x: _Kind, y: _Kind) -> Float[np.ndarray, " overlaps"]:
 
 
 def _entry(kernel: list[float], t: int, r: int, rest: int, degree: int) -> float:
-    """K between harmonics of one degree on subsets of t + degree and of r + degree out of rest + 2·degree features.
+    """Return K between harmonics of one degree on subsets of t + degree and of r + degree out of rest + 2·degree features.
 
     By its value at A = {1, 3, …, 2j−1, t others} on the harmonic that multiplies [2i−1 ∈ B] − [2i ∈ B] over i = 1..j, whose
     squared norm over the subsets is 2^j·C(rest, r).
@@ -132,7 +132,7 @@ def fitted_error(
     at_most: bool = False,
     offset: bool = True,
 ) -> FittedError:
-    """RMS error of the least-squares readoff of one pair, fitted on all inputs with exactly (or 1 to) s of m active.
+    """Predict the RMS error of the least-squares readoff of one pair, fitted on all inputs with exactly (or 1 to) s of m active.
 
     Gaussian layer of width d, no bias, ReLU. Each case carries its weight, spread evenly over its inputs, so (1/4, …) is
     balanced by case; offset: a constant is fitted too. Zero error once d reaches the number of inputs.

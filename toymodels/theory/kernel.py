@@ -25,7 +25,7 @@ from toymodels.theory.varying import conditions_up_to
 def arc_cosine(
     size_x: Float[np.ndarray, "*shape"], size_y: Float[np.ndarray, "*shape"], dot: Float[np.ndarray, "*shape"]
 ) -> Float[np.ndarray, "*shape"]:
-    """E[ReLU(w·x) ReLU(w·y)], w ~ N(0, I), from |x|², |y|² and x·y: |x||y|(sin θ + (π − θ)cos θ)/2π (Cho & Saul 2009).
+    """Return E[ReLU(w·x) ReLU(w·y)], w ~ N(0, I), from |x|², |y|² and x·y: |x||y|(sin θ + (π − θ)cos θ)/2π (Cho & Saul 2009).
 
     For boolean inputs the three are the numbers of active features of x, of y, and of both. 0 where x or y is 0.
     """
@@ -36,7 +36,7 @@ def arc_cosine(
 
 
 def _orbit_mean(m: int, x: Condition, y: Condition) -> float:
-    """Mean of K over inputs of these two kinds: their overlap among the other m − 2 features is hypergeometric."""
+    """Return the mean of K over inputs of these two kinds: their overlap among the other m − 2 features is hypergeometric."""
     shared = sum(a * b for a, b in zip(CASES[x.case], CASES[y.case], strict=True))
     t, r = x.s - sum(CASES[x.case]), y.s - sum(CASES[y.case])
     low, high = max(0, t + r - (m - 2)), min(t, r)

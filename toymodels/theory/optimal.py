@@ -1,4 +1,4 @@
-"""The best readoff that any function of a pair's own weights can give, and how far the four quadrants are from it.
+"""Find the best readoff that any function of a pair's own weights can give; docs/theory.md, section 8.3.
 
 Among all readoffs r_i = η(w_ki, w_li, b_i)/d that are unbiased in every case, find the η of least worst variance: a
 least-squares problem in function space. Its solution is η = Σ_j λ_j M_j / Σ_j π_j V_j, with M_j and V_j the conditional
@@ -56,7 +56,7 @@ class PopulationReadoff:
     def eta(
         self, u: Float[np.ndarray, "*shape"], v: Float[np.ndarray, "*shape"], b: Float[np.ndarray, "*shape"]
     ) -> Float[np.ndarray, "*shape"]:
-        """η at the weights of given neurons; the output is η·a/d + offset."""
+        """Return η at the weights of given neurons; the output is η·a/d + offset."""
         top, bottom = np.zeros(u.size), np.zeros(u.size)
         for condition, multiplier, weight in zip(self.conditions, self.multipliers, self.weights, strict=True):
             first, second = activation_moments(u.ravel(), v.ravel(), b.ravel(), condition)
@@ -73,7 +73,7 @@ def minimax_to_gate(
     scale: Float[np.ndarray, " conditions"],
     offset: float | None,
 ) -> Minimax:
-    """`minimax_variance` with the gate's values as targets; offset: the output's constant, or None to leave it free."""
+    """Call `minimax_variance` with the gate's values as targets; offset: the output's constant, or None to leave it free."""
     base = float(gate.truth[0]) if offset is None else float(offset)  # a free constant is sought around gate(0, 0)
     target = np.array([gate.truth[condition.case] - base for condition in conditions])
     solution = minimax_variance(first, second, target, scale, offset=offset is None)
@@ -88,7 +88,7 @@ def solve_population(
     offset: float | None,
     fineness: int = 12,
 ) -> PopulationReadoff:
-    """The unbiased η of least worst variance (in units of `scale`) over the conditions.
+    """Find the unbiased η of least worst variance (in units of `scale`) over the conditions.
 
     offset: the constant added to the output, or None to leave it free. Raises InputError if no η is unbiased.
     """
@@ -107,7 +107,7 @@ def solve_population(
 def optimal_readoff(
     gate: Gate, s: int, biases: Sequence[float] = (0.0,), offset: float | None = 0.0
 ) -> PopulationReadoff:
-    """The unbiased readoff of least worst-case variance at exactly s >= 2 active features, cases 00, 01, 10, 11.
+    """Find the unbiased readoff of least worst-case variance at exactly s >= 2 active features, cases 00, 01, 10, 11.
 
     As d grows no unbiased function of (w_k, w_l, b) has a worst RMS error below `worst`/√d; `solution.bound` certifies
     it by duality. biases other than 0 describe another layer. Raises InputError for s < 2.
@@ -119,7 +119,7 @@ def optimal_readoff(
 
 
 def optimal_limit(gate: Gate) -> float:
-    """lim σ/s of the optimal readoff as s grows, for a gate with interaction δ: |δ|·√π = 1.7725·|δ|.
+    """Return lim σ/s of the optimal readoff as s grows, for a gate with interaction δ: |δ|·√π = 1.7725·|δ|.
 
     Derivation: to leading order z⁺ has E[z⁺ | u, v] = √(s/2π) + (x_k u + x_l v)/2 + (x_k u + x_l v)²/(2√(2πs)) and
     E[(z⁺)²] = s/2 in every case, so only the part of η along the unit-norm function uv reads x_k x_l, with strength

@@ -1,4 +1,4 @@
-"""A Gaussian layer seen as a population of neurons: integrals over the weights (u, v) on one pair, and the bias.
+"""Integrate over a Gaussian layer's population of neurons: over the weights (u, v) on one pair, and the bias.
 
 A readoff r_i = η(w_ki, w_li, b_i)/d for any function η is unbiased, and has a variance of order 1/d, as integrals over
 this population say; a function η is then a vector of values at quadrature nodes.
@@ -39,7 +39,7 @@ class Population(NamedTuple):
 
 
 def gaussian_population(biases: Sequence[float] = (0.0,), fineness: int = 12) -> Population:
-    """u, v iid N(0, 1) and each bias equally likely, by Gauss–Legendre on panels, at most 30·fineness² nodes a bias.
+    """Return at most 30·fineness² nodes a bias for u, v iid N(0, 1), each bias equally likely, by Gauss–Legendre on panels.
 
     Panels end on u = 0 and v = 0 (the quadrants) and on the kinks of ReLU moments, u = −b, v = −b and u + v = −b, so that
     integrals of those are exact to about 1e-9 (fineness 8: 1e-5). Raises InputError without a bias or for fineness < 2.
@@ -65,7 +65,7 @@ def gaussian_population(biases: Sequence[float] = (0.0,), fineness: int = 12) ->
 def activation_moments(
     u: Float[np.ndarray, " n"], v: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"], condition: Condition
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """(E[a | u, v, b], E[a² | u, v, b]) of a ReLU neuron with Gaussian weights under one condition.
+    """Return (E[a | u, v, b], E[a² | u, v, b]) of a ReLU neuron with Gaussian weights under one condition.
 
     The preactivation is N(μ, τ²), μ = x_k·u + x_l·v + b, τ² = s − x_k − x_l (the other active features), so the moments
     are μΦ(μ/τ) + τφ(μ/τ) and (μ² + τ²)Φ(μ/τ) + μτφ(μ/τ). Raises InputError if s cannot produce the case.
@@ -105,7 +105,7 @@ def minimax_variance(
     scale: Float[np.ndarray, " conditions"],
     offset: bool = False,
 ) -> Minimax:
-    """The unbiased readoff whose largest variance over the conditions, each in units of its `scale`, is smallest.
+    """Find the unbiased readoff whose largest variance over the conditions, each in units of its `scale`, is smallest.
 
     min over η of max_j equals max over weightings π of min over η of Σ_j π_j·variance_j/scale_j (the variance is convex
     in η, linear in π); each inner minimum is `least_variance`, and a lower bound whatever π is. offset = True lets a

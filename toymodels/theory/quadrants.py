@@ -1,4 +1,4 @@
-"""The analytic (four-quadrant) readoff of a Gaussian ReLU layer: its coefficients and its error, in closed form.
+"""Compute the analytic (four-quadrant) readoff of a Gaussian ReLU layer and its error, in closed form.
 
 A neuron is classed by the signs of its weights (u, v) on the pair's two features; see `toymodels.theory.classes` for
 what a readoff by class is and why its error is exact at every width.
@@ -25,17 +25,17 @@ _PHI0 = 1 / math.sqrt(2 * math.pi)
 
 
 def _both_positive(r: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """P(X > 0, Y > 0) for standard normals of correlation r (Sheppard 1899)."""
+    """Return P(X > 0, Y > 0) for standard normals of correlation r (Sheppard 1899)."""
     return 0.25 + np.arcsin(np.clip(r, -1, 1)) / (2 * math.pi)
 
 
 def _half_moment(power: int) -> float:
-    """E[(Y⁺)^power] of a standard normal Y."""
+    """Return E[(Y⁺)^power] of a standard normal Y."""
     return float(2 ** (power / 2 - 1) * gamma((power + 1) / 2) / math.sqrt(math.pi))
 
 
 def _pair_moment(r: Float[np.ndarray, " n"], power: int) -> Float[np.ndarray, " n"]:
-    """E[(Y⁺)^power; V > 0] for standard normals Y, V of correlation r, by E[Y·g(Y, V)] = E[∂g/∂Y] + r·E[∂g/∂V]."""
+    """Return E[(Y⁺)^power; V > 0] for standard normals Y, V of correlation r, by E[Y·g(Y, V)] = E[∂g/∂Y] + r·E[∂g/∂V]."""
     if power == 0:
         return _both_positive(r)
     first = np.full_like(r, _PHI0 / 2) if power == 1 else (power - 1) * _pair_moment(r, power - 2)
@@ -43,7 +43,7 @@ def _pair_moment(r: Float[np.ndarray, " n"], power: int) -> Float[np.ndarray, " 
 
 
 def quadrant_moment(s: int, case: int, power: int) -> Float[np.ndarray, " 4"]:
-    """E[(z⁺)^power; (u, v) in the quadrant] of a Gaussian layer, for each of the four `QUADRANTS`.
+    """Return E[(z⁺)^power; (u, v) in the quadrant] of a Gaussian layer, for each of the four `QUADRANTS`.
 
     z = Wx ~ N(0, s) over one neuron, unbiased, W iid N(0, 1), in `CASES[case]`; power 0 is P(z > 0; quadrant).
     Source: docs/theory.md, section 3 (powers 1 and 2); higher powers by the same Gaussian integration by parts,
@@ -76,12 +76,12 @@ def quadrant_moment(s: int, case: int, power: int) -> Float[np.ndarray, " 4"]:
 
 
 def quadrant_moments(s: int, case: int) -> tuple[Float[np.ndarray, " 4"], Float[np.ndarray, " 4"]]:
-    """(E[z⁺; quadrant], E[(z⁺)²; quadrant]) of a Gaussian layer over the four `QUADRANTS`: see `quadrant_moment`."""
+    """Return (E[z⁺; quadrant], E[(z⁺)²; quadrant]) of a Gaussian layer over the four `QUADRANTS`: see `quadrant_moment`."""
     return quadrant_moment(s, case, 1), quadrant_moment(s, case, 2)
 
 
 def gaussian_classes(s: int) -> ClassMoments:
-    """The four sign quadrants of a Gaussian layer at exactly s >= 2 active features."""
+    """Return the moments of the four sign quadrants of a Gaussian layer at exactly s >= 2 active features."""
     check_active(s)
     moments = [quadrant_moments(s, case) for case in range(4)]
     labels = tuple((float(a), float(b)) for a, b in QUADRANTS)
@@ -89,7 +89,7 @@ def gaussian_classes(s: int) -> ClassMoments:
 
 
 def readoff_coefficients(gate: Gate, s: int) -> Float[np.ndarray, " 4"]:
-    """The four η of the analytic (four-quadrant) readoff of a Gaussian layer, in the order of `QUADRANTS`.
+    """Return the four η of the analytic (four-quadrant) readoff of a Gaussian layer, in the order of `QUADRANTS`.
 
     Source: docs/theory.md, section 3. Raises InputError for s < 2.
     """
@@ -97,7 +97,7 @@ def readoff_coefficients(gate: Gate, s: int) -> Float[np.ndarray, " 4"]:
 
 
 def error_std(gate: Gate, s: int) -> Float[np.ndarray, " 4"]:
-    """σ of the analytic readoff in the cases 00, 01, 10, 11: its error has variance σ²/d and mean 0. s >= 2."""
+    """Return σ of the analytic readoff in the cases 00, 01, 10, 11: its error has variance σ²/d and mean 0. s >= 2."""
     return solve_readoff(gaussian_classes(s), gate).sigma
 
 
@@ -117,7 +117,7 @@ def rms_by_value(
 
 
 def predicted_rms(gate: Gate, s: int, d: int, case: int) -> float:
-    """RMS error σ/√d of the analytic readoff on a Gaussian layer of width d, in one case; exact, and free of m."""
+    """Return the RMS error σ/√d of the analytic readoff on a Gaussian layer of width d, in one case; exact, and free of m."""
     check_case(s, case)
     if d < 1:
         raise InputError(f"a layer has at least one neuron, got d = {d}")
@@ -125,7 +125,7 @@ def predicted_rms(gate: Gate, s: int, d: int, case: int) -> float:
 
 
 def and_scale(s: int) -> float:
-    """c_s of the U-AND readoff r_i = c_s·sign(w_ki)·sign(w_li)/d on a Gaussian layer (docs/theory.md, section 3). s >= 2."""
+    """Return c_s of the U-AND readoff r_i = c_s·sign(w_ki)·sign(w_li)/d (docs/theory.md, section 3). s >= 2."""
     check_active(s)
     bracket = 2 / math.sqrt(s) * math.asin(1 / math.sqrt(s - 1)) - math.asin(1 / (s - 1))
     return math.pi / 2 / (math.sqrt(s / (2 * math.pi)) * bracket)
@@ -139,12 +139,12 @@ class Growth(NamedTuple):
 
 
 def and_scale_limit() -> Growth:
-    """c_s → (π/2)·√(2π)·√s (docs/theory.md, section 3)."""
+    """Return the growth of c_s → (π/2)·√(2π)·√s (docs/theory.md, section 3)."""
     return Growth(math.pi / 2 * math.sqrt(2 * math.pi), 0.5)
 
 
 def error_std_limit(gate: Gate, case: int) -> Growth:
-    """How σ of the analytic readoff grows with s on a Gaussian layer.
+    """Return how σ of the analytic readoff grows with s on a Gaussian layer.
 
     Expanding the quadrant moments in 1/√s, the readoff's parts on (1, sign u, sign v, sign u·sign v) tend to
     √(2π)·(α/√s, β, γ, δ·(π/2)·√s) and E[(z⁺)²] = s/2, so σ → |δ|·(π^{3/2}/2)·s; for δ = 0, √(π(β² + γ²)s);

@@ -1,4 +1,4 @@
-"""One readoff that is unbiased for every number of active features at once.
+"""Find one readoff that is unbiased for every number of active features at once; docs/theory.md, section 8.4.
 
 A readoff made for s active features and used at s' is biased (AND: its mean on the ones is c_s/c_s', docs/theory.md,
 section 3).
@@ -28,7 +28,7 @@ from toymodels.theory.population import (
 
 
 def conditions_up_to(most: int, least: int = 0) -> tuple[Condition, ...]:
-    """Every (s, case) that exists with least <= s <= most active features. most >= 2, 0 <= least <= most."""
+    """List every (s, case) that exists with least <= s <= most active features. most >= 2, 0 <= least <= most."""
     check_active(most)
     if not 0 <= least <= most:
         raise InputError(f"the least number of active features lies between 0 and {most}, got {least}")
@@ -36,7 +36,7 @@ def conditions_up_to(most: int, least: int = 0) -> tuple[Condition, ...]:
 
 
 def _split(gate: Gate, most: int, least: int, biases: Sequence[float]) -> tuple[tuple[Condition, ...], float | None]:
-    """The conditions that bind η, and the output's constant: fixed by the empty input if no neuron fires on it."""
+    """Return the conditions that bind η, and the output's constant: fixed by the empty input if no neuron fires on it."""
     conditions = conditions_up_to(most, least)
     if not biases:
         raise InputError("a layer needs at least one bias")
@@ -48,7 +48,7 @@ def _split(gate: Gate, most: int, least: int, biases: Sequence[float]) -> tuple[
 def varying_readoff(
     gate: Gate, most: int, biases: Sequence[float] = (0.0,), least: int = 0, fineness: int = 12
 ) -> PopulationReadoff:
-    """The readoff η(u, v, b) unbiased for every s from `least` to `most` at once, of least worst variance over them.
+    """Find the readoff η(u, v, b) unbiased for every s from `least` to `most` at once, of least worst variance over them.
 
     biases: each neuron has one of these, equally likely, known to the readoff; in units of the weights' standard
     deviation. A constant may be added to the output (`offset`); the empty input fixes it to gate(0, 0). The condition
@@ -70,7 +70,7 @@ class ClassReadoff(NamedTuple):
 
 
 def varying_class_readoff(gate: Gate, most: int, biases: Sequence[float], least: int = 0) -> ClassReadoff:
-    """As `varying_readoff`, for readoffs that see only the signs of (u, v) and the bias.
+    """Find the same for readoffs that see only the signs of (u, v) and the bias.
 
     Raises InputError where so few values cannot be unbiased under every condition: they number four for each bias,
     the conditions 4·most − 2 from s = 1 on (docs/theory.md, section 3).
@@ -91,7 +91,7 @@ def varying_class_readoff(gate: Gate, most: int, biases: Sequence[float], least:
 
 
 def tune_biases(gate: Gate, most: int, count: int = 1, least: int = 0) -> tuple[float, ...]:
-    """The biases (at most 0, `count` of them, equally frequent) for which `varying_readoff` has the least worst σ.
+    """Find the biases (at most 0, `count` of them, equally frequent) for which `varying_readoff` has the least worst σ.
 
     A local search from evenly spread biases, to about 0.01: bounded scalar search for one, Nelder–Mead for more
     (seconds to a minute). Raises InputError for count < 1 or as `varying_readoff`.
