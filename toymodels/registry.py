@@ -67,7 +67,10 @@ class Member:
     @functools.cached_property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
         """The function's parameters by name."""
-        return inspect.signature(self.function).parameters
+        try:
+            return inspect.signature(self.function).parameters
+        except ValueError:  # one that is built in, such as torch.abs, does not say
+            return {}
 
     @property
     def knobs(self) -> dict[str, Any]:
