@@ -11,8 +11,8 @@ from toymodels.fast import exchange as module
 from toymodels.fast import minimax as caller
 from toymodels.fast.exchange import exchange
 from toymodels.fast.interior_point import ChebyshevSolver
-from toymodels.layers.null_models import RandomLabels
 from toymodels.layers.random import gaussian
+from toymodels.readoffs.random_labels import RandomLabels
 
 FEATURES = SparseFeatures.at_most(14, 3)
 INPUTS = FEATURES.enumerate()
