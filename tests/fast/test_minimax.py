@@ -101,7 +101,7 @@ class Counter:
 @pytest.mark.parametrize(
     ("processes", "outputs", "chunk"),
     [
-        (4, 3, 1000),  # more processes than outputs
+        (3, 2, 1000),  # more processes than outputs
         (2, 91, 8),  # 12 chunks, the last one smaller: more than are ever on their way
     ],
 )
