@@ -209,10 +209,13 @@ def test_wrong_inputs_are_refused(call, words):
         call()
 
 
-def test_a_fitted_class_readoff_is_the_least_squares_over_five_numbers():
+@pytest.mark.parametrize(
+    "features", [SparseFeatures.at_most(9, 3), SparseFeatures.independent(6, 0.3)], ids=["at most", "independent"]
+)
+def test_a_fitted_class_readoff_is_the_least_squares_over_five_numbers(features):
     """Against NumPy's weighted least squares over every (input, pair), with the five terms written out."""
-    features, task = SparseFeatures.at_most(9, 3), PairTask(9, "and")
-    inputs, layer = features.enumerate(), gaussian(9, 7, 0, bias=-0.3)
+    task = PairTask(features.m, "and")
+    inputs, layer = features.enumerate(), gaussian(features.m, 7, 0, bias=-0.3)
     fitted = fitted_class_readoff(layer, task, features, inputs)
     a = layer.double()(inputs.dense(dtype=torch.float64)).detach().numpy()
     sign = np.where(layer.weight.detach().numpy() > 0, 1.0, -1.0).T
@@ -239,7 +242,7 @@ def test_on_a_wide_rademacher_layer_it_is_the_sign_readoff():
     inputs, layer = features.enumerate(), rademacher(12, 400, 0)
     found = evaluate(Network(layer, fitted_class_readoff(layer, task, features, inputs)), task, inputs)
     other = evaluate(Network(layer, class_readoff(layer, task, 2, RADEMACHER)), task, inputs)
-    assert sum(case.rms**2 for case in found.cases) < sum(case.rms**2 for case in other.cases)
+    assert sum(case.rms**2 for case in found.cases.values()) < sum(case.rms**2 for case in other.cases.values())
 
 
 def test_it_refuses_what_it_cannot_read():
