@@ -1,4 +1,4 @@
-"""Write the tables of the pages in docs/results from the tables in analysis/results.
+"""Write the tables of the pages in docs/results from the tables in analysis/results (the default comparison: tests/reference).
 
 A page holds a comment such as `<!-- table: widths epsilon=0.25 s=2 -->` in front of each of them; a test compares.
 
@@ -41,7 +41,8 @@ def rows_of(name: str) -> list[Row]:
 def with_interval(values: Sequence[float], form: str) -> str:
     """Write the mean ± 95 % t interval of three or more seeds, or the mean of fewer, with their number in brackets."""
     mean, half = mean_interval(values) if len(values) > 2 else (float(np.mean(values)), None)
-    return f"{mean:{form}}" + (f" ± {half:{form}}" if half is not None else "") + f" ({len(values)})"
+    words = f"{mean:{form}}" + (f" ± {half:{form}}" if half is not None else "") + f" ({len(values)})"
+    return words.replace("-", "−")
 
 
 def crossings(rows: Iterable[Row], x: str, level: float) -> dict[int, float]:
@@ -260,17 +261,46 @@ def best_p() -> Table:
     return [header, *map(cells, read)]
 
 
-def compared(rows: Sequence[Row], task: str) -> dict[tuple[str, str], list[str]]:
-    """Return the four errors of a comparison by first layer and readoff, as README writes them."""
+def compare(task: str) -> Table:
+    """Return the rows of the default comparison, which a test of the whole library holds to."""
+    content = json.loads((ROOT / "tests" / "reference" / "numbers.json").read_text())
     names = ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros")
-    return {
-        (row["first_layer"], row["readoff"]): [f"{row[n]:.4f}" for n in names] for row in rows if row["task"] == task
-    }
+    header = ["first layer", "readoff", "worst error", "mean over outputs", "RMS at ones", "RMS at zeros"]
+    rows = [row for row in content["default"]["rows"] if row["task"] == task]
+    return [header, *([row["first_layer"], row["readoff"], *(f"{row[name]:.4f}" for name in names)] for row in rows)]
+
+
+def by_class() -> Table:
+    """Return the errors of the readoff by sign class and of the minimax readoff, for each first layer."""
+    rows, header = rows_of("by_class.csv"), ["first layer", "readoff", "worst error", "RMS at ones", "RMS at zeros"]
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["first_layer"], row["readoff"]), []).append(row)
+    names = ("worst_error", "rms_ones", "rms_zeros")
+    return [
+        header,
+        *(
+            [*key, *(with_interval([row[name] for row in members], ".3f") for name in names)]
+            for key, members in groups.items()
+        ),
+    ]
 
 
 TABLES: dict[str, Callable[..., Table]] = {
     function.__name__: function
-    for function in (widths, saved, losses, genericity, affine_level, scaling, capacity, depth, targeted, best_p)
+    for function in (
+        compare,
+        widths,
+        saved,
+        losses,
+        genericity,
+        affine_level,
+        scaling,
+        capacity,
+        depth,
+        targeted,
+        best_p,
+    )
 }
 
 
