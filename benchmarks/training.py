@@ -82,7 +82,9 @@ def pair_of_trainers(
     return trainer(m, d, batch, p, weight, Network(layer, readoff)), plain
 
 
-def against_plain(m: int, d: int, batch: int, p: float, weight: float | Weighing, repeats: int, seconds: float) -> list[Row]:
+def against_plain(
+    m: int, d: int, batch: int, p: float, weight: float | Weighing, repeats: int, seconds: float
+) -> list[Row]:
     """Steps per second of both, of the plain one with fused Adam, and for p other than 2 the share of the products' rate."""
     new, plain = pair_of_trainers(m, d, batch, p, weight)
     fused = pair_of_trainers(m, d, batch, p, weight, fused=True)[1]

@@ -2,9 +2,9 @@
 
 A seed is the layer: the same (weights, m, d, seed) gives the same weights on every machine. All neurons share one bias.
 
-The layers of one seed are one draw: every distribution of weights is applied to the same uniform numbers. A Rademacher layer W' and a
-Bernoulli(1/2) layer W of a seed, for instance, have W' = 2W − 1. That makes them easy to compare, and means that what one shows
-is no second confirmation of what the other shows.
+The layers of one seed are one draw: every distribution of weights is applied to the same uniform numbers. A Rademacher layer W'
+and a Bernoulli(1/2) layer W of a seed, for instance, have W' = 2W − 1. That makes them easy to compare, and means that what one
+shows is no second confirmation of what the other shows.
 """
 
 from __future__ import annotations
