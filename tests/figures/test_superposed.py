@@ -1,33 +1,19 @@
-"""How many features fit is read off where the law says, crowding follows its law, and the scripts refuse what is wrong."""
+"""How many features fit is read off where the law says, and crowding follows its law."""
 
-import dataclasses
-import importlib.util
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from tests.figures import standin
-from toymodels import PairTask
 from toymodels.errors import InputError
 from toymodels.figures.series import Method
-from toymodels.figures.superposed import (
-    Line,
-    exponent,
-    lines_of,
-    superposed,
-)
+from toymodels.figures.superposed import Line, exponent, lines_of, superposed
 from toymodels.figures.table import load_table
-from toymodels.runs.table import read_table
 from toymodels.theory.crowding import crowded_rms_zeros
 
 FOLDER = Path(__file__).parents[2] / "analysis"
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def crowds(d0s=(16, 32), p=0.25):
@@ -149,90 +135,3 @@ def test_tables_that_make_no_figure_are_refused():
         superposed(crowds() + crowds(p=0.5))
     with pytest.raises(InputError, match="of other widths"):
         superposed([{**row, "d": 2 * row["d"]} for row in crowds()])
-
-
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("measure_superposed", FOLDER / "measure_superposed.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-
-
-def test_runs_are_measured_once_and_make_the_figure(script, tmp_path, monkeypatch):
-    for name in ("gaussian", "no_layer"):
-        monkeypatch.setitem(script.METHODS, name, dataclasses.replace(script.METHODS[name], most_inputs=600))
-    config = script.SuperposedConfig(
-        out=tmp_path, methods=("gaussian", "no_layer"), d=(16,), seeds=(0,), pairs=3, crowding_d0=(8,), crowding_pairs=4
-    )
-    assert script.measure(config) == tmp_path
-    rows = read_table(tmp_path)
-    searched = [row for row in rows if row["inputs"] == "at_most"]
-    assert all((row["d0"] == 16) == (row["m"] > 16) for row in searched)
-    assert {row["m"] for row in rows if row["inputs"] == "exactly"} == {8, 11, 16, 23, 32, 45, 64, 91, 128}
-    assert {row["n_pairs"] for row in searched} == {3}
-    gaussian = {row["m"]: row["worst_error"] for row in searched if row["first_layer"] == "gaussian"}
-    assert min(gaussian.values()) <= 0.25 < max(gaussian.values())
-    assert "gaussian" in superposed(rows).text
-    monkeypatch.setattr(script, "run_compare", lambda config: pytest.fail("a finished run was done again"))
-    script.measure(config)
-
-
-def test_every_method_is_a_configuration(script):
-    for name, method in script.METHODS.items():
-        for d in method.d:
-            grid = script.sizes(method, d)
-            assert d in grid
-            assert grid == sorted(grid)
-            assert max(grid) <= 40 * math.sqrt(d)
-            for m in (grid[0], grid[-1]):
-                config = script.superposed(script.SuperposedConfig(), name, m, d, 0)
-                assert (config.d0, config.rows()) == (d if m > d else None, (method.layer,))
-                assert config.minimax_pairs == 12
-
-
-def test_all_methods_read_the_same_pairs(script):
-    # As a comparison draws them (minimax_pairs): with a trained layer all pairs are learned, and the same ones read.
-    small = script.SuperposedConfig(pairs=5, steps=3)
-    chosen = script.sample(12, 5, 3)
-    assert script.superposed(small, "gaussian", 12, 16, 3).pairs == chosen
-    from toymodels.core.seeds import derive_seed
-
-    order = torch.randperm(66, generator=torch.Generator().manual_seed(derive_seed(3, "pairs")))[:5].sort().values
-    assert PairTask(12, "and").subset(order).pairs.tolist() == [list(pair) for pair in chosen]
-    learned = script.superposed(small, "trained", 12, 16, 3)
-    assert (learned.pairs, learned.minimax_pairs, learned.steps) == (None, 5, 3)
-
-
-def run(name, *arguments):
-    command = [sys.executable, FOLDER / f"{name}.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"methods": ("psychic",)}, "unknown method 'psychic'"),
-        ({"epsilon": (0.0,)}, "between 0 and 1"),
-        ({"d": (4,)}, "from 8 up"),
-        ({"crowding_pairs": 0}, "from 1 up"),
-        ({"seeds": ()}, "at least one"),
-        ({"seeds": (0, -1)}, "from 0 up"),
-        ({"steps": 0}, "steps = 0"),
-        ({"methods": (), "crowding_d0": ()}, "nothing to measure"),
-        ({"methods": ("trained",), "d": (512,), "crowding_d0": ()}, "nothing to measure"),
-    ],
-)
-def test_wrong_settings_are_refused_before_anything_is_measured(script, change, words, tmp_path):
-    with pytest.raises(InputError, match=words):
-        script.measure(script.SuperposedConfig(out=tmp_path / "runs", **change))
-    assert not (tmp_path / "runs").exists()
-
-
-def test_the_measuring_script_refuses_in_one_sentence(tmp_path):
-    done = run("measure_superposed", "--pairs", "0", "--out", tmp_path / "runs")
-    assert done.returncode == 2
-    assert done.stderr.startswith("measure_superposed: pairs and crowding_pairs")
-    assert done.stderr.count("\n") == 1
