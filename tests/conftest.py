@@ -1,7 +1,15 @@
 """Tests run in one thread: tiny matrices lose by more, and results do not depend on the machine's cores."""
 
+import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
 torch.set_num_threads(1)
 threadpool_limits(1)
+
+
+@pytest.fixture(params=("plain", "fast"))
+def form(request, monkeypatch):
+    """The name of a form: the test runs once with plain forms only, and once with the faster ones that apply."""
+    monkeypatch.setenv("TOYMODELS_PLAIN", "1" if request.param == "plain" else "0")
+    return request.param

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,9 +13,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from toymodels.cli import main
+from toymodels.parallel import processes
 from toymodels.runs.storage import read_json
 
 SMALL = ["--m", "10", "--d", "16", "--steps", "60"]
+TWO_SEEDS = ["--seeds", "0", "1", "--minimax-pairs", "12"]
 
 BAD = [
     (["train", "--m", "4", "--s", "5"], "from 1 to m = 4"),
@@ -54,6 +57,14 @@ BAD = [
     (["train", "--plugin"], "--plugin names no file"),
     (["show", "nowhere"], "is missing"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_core():
+    """Let this process see a single core: others take longer to start than these runs do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "cores", lambda: 1)
+        yield
 
 
 @pytest.mark.parametrize(
@@ -142,19 +153,8 @@ def test_damaged_records_and_other_versions_are_said(damage, tmp_path, capsys):
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
-    arguments = [
-        *SMALL,
-        "--seeds",
-        "0",
-        "1",
-        "--minimax-pairs",
-        "12",
-        "--threads",
-        "2",
-        "--json",
-        str(folder / "all.json"),
-    ]
-    assert main(["compare", *arguments, "--out", str(folder / "run")]) == 0
+    words = ["compare", *SMALL, *TWO_SEEDS, "--json", str(folder / "all.json"), "--out", str(folder / "run")]
+    assert main(words) == 0
     return folder
 
 
@@ -225,47 +225,66 @@ def test_show_repeats_the_evaluation_from_the_record_alone(comparison, capsys):
 
 
 def test_a_finished_comparison_is_not_repeated(comparison, capsys):
-    arguments = [*SMALL, "--seeds", "0", "1", "--minimax-pairs", "12", "--threads", "2"]
     before = (comparison / "run" / "and-seed-0" / "trained-minimax.json").stat().st_mtime_ns
-    assert main(["compare", *arguments, "--out", str(comparison / "run")]) == 0
+    assert (
+        main(["compare", *SMALL, *TWO_SEEDS, "--threads", "1", "--no-figures", "--out", str(comparison / "run")]) == 0
+    )
     assert (comparison / "run" / "and-seed-0" / "trained-minimax.json").stat().st_mtime_ns == before
     assert "Genericity" in capsys.readouterr().out
 
 
-def start(arguments, folder):
-    command = [
-        sys.executable,
-        "-m",
-        "toymodels",
-        "train",
-        *arguments,
-        "--out",
-        str(folder),
-        "--checkpoint-seconds",
-        "0.1",
-    ]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+STOPPED = """
+import sys, time
+from pathlib import Path
+from toymodels.cli import main
+from toymodels.core.training import Trainer
+
+advance = Trainer.advance
+
+def slow(trainer):
+    if list(Path(sys.argv[-1]).rglob("checkpoint.pt")):  # time enough to be stopped
+        time.sleep(0.2)
+    return advance(trainer)
+
+Trainer.advance = slow
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
+"""
+"""The command line, which slows down once there is a checkpoint."""
 
 
-@pytest.mark.parametrize("optimiser", ["lbfgs", "adam"])
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def training(optimiser, folder):
+    return [
+        "train", "--m", "10", "--d", "12", "--optimiser", optimiser, "--steps", "200", "--threads", "1",
+        "--checkpoint-seconds", "0.01", "--out", str(folder),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "how"),
+    [
+        ("lbfgs", signal.SIGKILL),
+        ("adam", signal.SIGINT),
+        pytest.param("lbfgs", signal.SIGINT, marks=pytest.mark.long),
+        pytest.param("adam", signal.SIGKILL, marks=pytest.mark.long),
+    ],
+)
 def test_a_run_stopped_or_killed_goes_on_to_the_same_weights(optimiser, how, tmp_path, capsys):
-    steps = "1500" if optimiser == "lbfgs" else "1200"
-    arguments = ["--m", "16", "--d", "24", "--optimiser", optimiser, "--steps", steps, "--threads", "1"]
-    process = start(arguments, tmp_path / "stopped")
+    command = [sys.executable, "-c", STOPPED, *training(optimiser, tmp_path / "stopped")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     checkpoint = tmp_path / "stopped" / "seed-0" / "checkpoint.pt"
     while not checkpoint.exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(how)
     _, error = process.communicate(timeout=60)
     assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 130), error
+    if how == signal.SIGINT:
+        assert re.search(r"toymodels: stopped after step \d+ of 200; the same command goes on from there\n$", error)
     assert checkpoint.exists()
     assert main(["show", str(tmp_path / "stopped")]) == 0
     assert "not finished" in capsys.readouterr().out
     for folder in ("stopped", "whole"):
-        process = start(arguments, tmp_path / folder)
-        _, error = process.communicate(timeout=300)
-        assert process.returncode == 0, error
+        assert main(training(optimiser, tmp_path / folder)) == 0
     stopped, whole = (
         load_file(tmp_path / folder / "seed-0" / "network.safetensors") for folder in ("stopped", "whole")
     )
@@ -279,16 +298,31 @@ def test_a_run_stopped_or_killed_goes_on_to_the_same_weights(optimiser, how, tmp
     assert steps_seen[0] == steps_seen[1]
 
 
-def test_neither_wandb_nor_matplotlib_is_imported_before_it_is_wanted(tmp_path):
-    code = (
-        "import sys, toymodels, toymodels.cli as c; c.main(sys.argv[1:]);"
-        "assert not {'wandb', 'matplotlib'} & set(sys.modules), 'imported'"
-    )
+IMPORTS = """
+import sys
+
+def absent(*names):
+    loaded = set(names) & set(sys.modules)
+    assert not loaded, f"{loaded} imported"
+
+import toymodels
+absent("torch", "numpy", "wandb", "matplotlib")
+from toymodels.cli import main
+assert main(["--help"]) == 0
+absent("torch", "numpy", "scipy", "wandb", "matplotlib")
+toymodels.Network
+assert "torch" in sys.modules
+assert main(sys.argv[1:]) == 0
+absent("wandb", "matplotlib", "optuna", "distributed", "submitit", "pandas")
+"""
+
+
+def test_nothing_heavy_is_imported_before_it_is_wanted(tmp_path):
+    """The package alone, its help, and a training without a mirror or a figure."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
-    subprocess.run(
-        [sys.executable, "-c", code, "train", *SMALL, "--out", str(tmp_path / "run")],
-        check=True, env=environment, capture_output=True,
-    )  # fmt: skip
+    command = [sys.executable, "-c", IMPORTS, "train", *SMALL, "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_offline_mirror_holds_configuration_and_history(tmp_path):

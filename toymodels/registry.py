@@ -67,7 +67,10 @@ class Member:
     @functools.cached_property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
         """The function's parameters by name."""
-        return inspect.signature(self.function).parameters
+        try:
+            return inspect.signature(self.function).parameters
+        except ValueError:  # one that is built in, such as torch.abs, does not say
+            return {}
 
     @property
     def knobs(self) -> dict[str, Any]:
@@ -81,9 +84,13 @@ class Member:
     def call(self, offered: Mapping[str, Any], knobs: Mapping[str, Any] | None = None) -> Any:
         """The function's result, for what it asks of `offered`; a value there that is a `Lazy` is made only if asked for.
 
+        A whole number for a knob whose default is a float arrives as a float.
         Raises InputError where it asks for something that is not offered.
         """
-        arguments: dict[str, Any] = dict(knobs or {})
+        arguments: dict[str, Any] = {
+            name: float(value) if type(value) is int and isinstance(self.knobs.get(name), float) else value
+            for name, value in (knobs or {}).items()
+        }
         for name, parameter in self.parameters.items():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY):
                 continue

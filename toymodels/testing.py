@@ -32,6 +32,8 @@ from toymodels.core.tasks import TASKS, Task, make_task
 from toymodels.errors import InputError
 from toymodels.experiments.compare import CompareConfig
 from toymodels.experiments.rows import RowMaker
+from toymodels.laws.checks import check_law
+from toymodels.laws.registry import LAWS
 from toymodels.registry import Registry, load_plugins
 from toymodels.runs.record import load_network, save_network
 
@@ -42,7 +44,7 @@ M, D, S = 6, 9, 2
 def check_member(registry: Registry[Any], name: str) -> None:
     """Put one member through the checks of its registry. Raises AssertionError where it fails one."""
     checks = {id(LAYERS): check_layer, id(READOFFS): check_readoff, id(TASKS): check_task, id(LOSSES): check_loss,
-              id(VALUES): check_values, id(INPUTS): check_inputs}  # fmt: skip
+              id(VALUES): check_values, id(INPUTS): check_inputs, id(LAWS): check_law}  # fmt: skip
     member = registry[name]
     assert member.purpose.endswith((".", "…")), f"{name} has no docstring whose first line is a sentence"
     assert member.source or member.plugin or registry in (VALUES, INPUTS, TASKS), f"{name} does not say its source"
@@ -56,7 +58,7 @@ def check_member(registry: Registry[Any], name: str) -> None:
 
 def checkable() -> list[Registry[Any]]:
     """Return the registries whose members have checks."""
-    return [LAYERS, READOFFS, TASKS, LOSSES, VALUES, INPUTS]
+    return [LAYERS, READOFFS, TASKS, LOSSES, VALUES, INPUTS, LAWS]
 
 
 def check_plugin(file: Path) -> Iterator[tuple[str, str, str]]:
@@ -121,7 +123,7 @@ def check_layer(name: str) -> None:
 
     with TemporaryDirectory() as first, TemporaryDirectory() as second, TemporaryDirectory() as third:
         layer, again, other = make(0, first), make(0, second), make(1, third)
-    inputs = SparseFeatures.at_most(M, S).enumerate()
+    inputs = SparseFeatures.at_most(M, M).enumerate()  # all there are: some layers need several features to fire
     x, task = inputs.dense(), make_task(task_name, M)
     with torch.no_grad():
         a = layer(x)

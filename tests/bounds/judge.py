@@ -4,10 +4,10 @@ A statement measures something with the library, compares it with a closed form 
 1 where it holds. A planted fault changes what is measured or what is predicted, never the tolerance.
 
 False alarms. Inequalities and identities have no chance in them: their tolerance is rounding, derived where it is used.
-Every statistical one has PER_STATEMENT of false alarm under a fresh seed, by Bonferroni over all of its comparisons; with
+Every statistical one has FALSE_ALARM of false alarm under a fresh seed, by Bonferroni over all of its comparisons; with
 at most 20 of them that is 2e-4 for the folder. Standard errors are taken over independent layers (errors of one layer are
 correlated) and limits from Student's t; what is averaged is skewed, which can make the far tail several times heavier
-than t's, so the rate stated for the whole folder is FALSE_ALARM, five times as much.
+than t's, so the rate stated for the whole folder is FALSE_ALARM_OF_ALL, five times as much.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
 
+from toymodels.laws.checks import FALSE_ALARM, strain_of, strain_of_p  # noqa: F401 (statements take them from here)
 from toymodels.laws.registry import LAWS, Problem
 
-FALSE_ALARM = 1e-3
+FALSE_ALARM_OF_ALL = 1e-3
 """Chance, at most, that any test of this folder fails under fresh seeds while library and theory are right."""
-PER_STATEMENT = 1e-5
-"""Nominal share of one statistical statement."""
 HEAVY_TAILS = 5
 """Allowance for what is not normal."""
 
@@ -64,17 +62,6 @@ def predicted(name: str, problem: Problem) -> float:
 def largest(*values: float) -> float:
     """The largest; not a number if any is not, unlike Python's max."""
     return float(np.max(values))
-
-
-def strain_of(z: Sequence[float], df: Sequence[float] | float) -> float:
-    """The largest |z| over its two-sided limit; df: degrees of freedom of the standard error beneath each z."""
-    limit = student.isf(PER_STATEMENT / 2 / len(z), np.broadcast_to(np.asarray(df, dtype=float), len(z)))
-    return float(np.max(np.abs(z) / limit))
-
-
-def strain_of_p(p: Sequence[float]) -> float:
-    """The smallest p-value on the same scale: above 1 where it lies below PER_STATEMENT divided among all."""
-    return math.log(max(min(p), 1e-300)) / math.log(PER_STATEMENT / len(p))
 
 
 def z_scores(samples: np.ndarray, predicted: np.ndarray | float) -> list[float]:

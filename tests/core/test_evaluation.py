@@ -16,16 +16,6 @@ from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import InputError
 from toymodels.fast import evaluation as module
 
-FORMS = ("plain", "fast")
-
-
-@pytest.fixture(params=FORMS)
-def form(request, monkeypatch):
-    """Both forms of the evaluation, one after the other."""
-    monkeypatch.setenv("TOYMODELS_PLAIN", "1" if request.param == "plain" else "0")
-    return request.param
-
-
 EVERY = (*TOLERANCES, 0.123, 1 / 3)
 """Tolerances, with two at which no bin begins."""
 

@@ -1,98 +1,95 @@
-import numpy as np
+"""Least squares with shared work against the plain form, output by output."""
+
+import itertools
+
 import pytest
 import torch
 
+from tests.core.networks import every_weight_different
+from toymodels import plain
 from toymodels.core.features import SparseFeatures
-from toymodels.core.layers import FirstLayer, IdentityLayer
-from toymodels.core.least_squares import balanced, least_squares
-from toymodels.core.losses import case_weights
+from toymodels.core.layers import FirstLayer
+from toymodels.core.least_squares import extended, solve_all, solve_weighted
 from toymodels.core.tasks import PairTask, Task
+from toymodels.fast import least_squares as module
+from toymodels.fast.least_squares import pair_solve_weighted, shared_solve_all
 from toymodels.layers.random import gaussian
 
-LAWS = [SparseFeatures.at_most(9, 3), SparseFeatures.independent(9, 0.25)]
+GATES = ["".join(digits) for digits in itertools.product("01", repeat=4)]
+PAIRS = [(0, 3), (3, 0), (2, 5), (0, 3), (4, 1)]
+INPUTS = {
+    "at most": SparseFeatures.at_most(7, 3).enumerate(),
+    "sampled": SparseFeatures.independent(7, 0.3).sampled(80, 0),
+    "weighted": every_weight_different(SparseFeatures.at_most(7, 3), ends_alike=True),
+}
+WEIGHTS = (0.5, 1.0, 2.0, 7.0)
 
 
-def naive(layer, task, features, inputs, weights):
-    """Each output by NumPy's own least squares on rows scaled by the root of their weight."""
-    x = inputs.dense(dtype=torch.float64)
-    a = layer.double()(x).detach().numpy()
-    layer.float()
-    a = np.column_stack([a, np.ones(len(a))])
-    share, targets = task.by_case(x, weights).numpy(), task.targets(x).numpy()
-    rows = []
-    for i in range(task.n_outputs):
-        root = np.sqrt(share[:, i] * inputs.probabilities.numpy())
-        rows.append(np.linalg.lstsq(a * root[:, None], targets[:, i] * root, rcond=None)[0])
-    return np.array(rows)
+class Products(Task):
+    """x_i x_(i + 1): real targets."""
 
-
-def found(readoff):
-    return torch.cat([readoff.weight, readoff.bias[:, None]], 1).detach().numpy()
-
-
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
-@pytest.mark.parametrize("gate", ["and", "xor", "nand"])
-def test_plain_is_least_squares(law, gate):
-    layer, task, inputs = gaussian(9, 12, 0), PairTask(9, gate), law.enumerate()
-    expected = naive(layer, task, law, inputs, (1.0, 1.0, 1.0, 1.0))
-    assert np.allclose(found(least_squares(layer, task, inputs)), expected, atol=1e-8)
-
-
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
-@pytest.mark.parametrize("weight", ["case", "value", 20.0])
-@pytest.mark.parametrize("gate", ["and", "xor"])
-def test_balanced_is_weighted_least_squares(law, weight, gate):
-    layer, task, inputs = gaussian(9, 12, 0), PairTask(9, gate), law.enumerate()
-    expected = naive(layer, task, law, inputs, case_weights(weight, task.truth, task.case_probabilities(law)))
-    assert np.allclose(found(balanced(layer, task, law, inputs, weight)), expected, atol=1e-7)
-
-
-class Three(Task):
-    """AND of three features in a row: a task that is not on pairs."""
-
-    truth, name = (0, 1), "and3"
+    name = "products"
 
     def __init__(self, m):
-        self.m, self.n_outputs = m, m - 2
+        self.m, self.n_outputs = m, m - 1
 
     def cases(self, x, outputs=slice(None)):
-        return (x[:, :-2] * x[:, 1:-1] * x[:, 2:])[:, outputs].long()
+        return (self.targets(x, outputs) != 0).long()
+
+    def targets(self, x, outputs=slice(None)):
+        return (x[:, :-1] * x[:, 1:])[:, outputs]
 
 
-def test_balanced_for_any_task():
-    layer, task, law = gaussian(9, 12, 0), Three(9), LAWS[0]
-    inputs = law.enumerate()
-    expected = naive(layer, task, law, inputs, case_weights("case", task.truth, task.case_probabilities(law)))
-    assert np.allclose(found(balanced(layer, task, law, inputs)), expected, atol=1e-7)
+# Independent activations: the normal equations lose the square of the condition number, here some 1e4 of 1e-16.
+CLOSE = {"rtol": 1e-8, "atol": 1e-9}
 
 
-@pytest.mark.parametrize("fit", [least_squares, lambda a, t, i: balanced(a, t, LAWS[0], i)])
-def test_dead_repeated_and_badly_scaled_neurons_do_no_harm(fit):
-    """The same span of activations gives the same outputs, however the neurons are scaled, repeated or dead."""
-    clean = gaussian(9, 12, 0)
-    w = clean.weight.detach().double()
-    scale = torch.logspace(-6, 6, 12, dtype=torch.float64)[:, None]
-    spoilt = torch.cat([w * scale, w[:3], torch.zeros(1, 9), -torch.ones(1, 9)])
-    task, inputs = PairTask(9, "and"), LAWS[0].enumerate()
-    x = inputs.dense(dtype=torch.float64)
-    outputs = []
-    for layer in (clean.double(), FirstLayer(spoilt, torch.zeros(17, dtype=torch.float64))):
-        outputs.append(fit(layer, task, inputs)(layer(x)).detach())
-    assert torch.allclose(outputs[0], outputs[1], atol=1e-5)
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("pairs", [None, PAIRS], ids=["all", "listed"])
+@pytest.mark.parametrize("inputs", INPUTS.values(), ids=INPUTS)
+def test_pairs(gate, pairs, inputs, monkeypatch):
+    monkeypatch.setattr(module, "_ROWS", 20)
+    monkeypatch.setattr(module, "_COLUMNS", 2)
+    layer, task = gaussian(7, 9, 0).double().requires_grad_(False), PairTask(7, gate, pairs)
+    torch.testing.assert_close(shared_solve_all(layer, task, inputs), solve_all.plain(layer, task, inputs), **CLOSE)
+    torch.testing.assert_close(
+        pair_solve_weighted(layer, task, inputs, WEIGHTS), solve_weighted.plain(layer, task, inputs, WEIGHTS), **CLOSE
+    )
 
 
-def test_plain_least_squares_almost_ignores_a_rare_and():
-    """Theory, section 5: unweighted, U-AND is sent to zero; balanced, its ones are seen."""
-    law, task = SparseFeatures.at_most(30, 2), PairTask(30, "and")
-    layer, inputs = gaussian(30, 20, 0), law.enumerate()
-    x = inputs.dense(dtype=torch.float64)
-    on = task.targets(x) == 1
-    a = layer.double()(x)
-    plain, fair = least_squares(layer, task, inputs)(a)[on], balanced(layer, task, law, inputs)(a)[on]
-    assert float(plain.detach().mean()) < 0.2 < 0.5 < float(fair.detach().mean())
+@pytest.mark.parametrize("values", ["one", "uniform", "symmetric"])
+def test_any_task_and_features_with_values(values, monkeypatch):
+    monkeypatch.setattr(module, "_ROWS", 20)
+    layer, task = gaussian(7, 9, 0, bias=-0.2).double().requires_grad_(False), Products(7)
+    inputs = SparseFeatures.at_most(7, 3, values).sampled(100, 0)
+    torch.testing.assert_close(shared_solve_all(layer, task, inputs), solve_all.plain(layer, task, inputs), **CLOSE)
 
 
-def test_affine_least_squares_of_the_identity_layer():
-    law, task = SparseFeatures.exactly(6, 2), PairTask(6, "or")
-    readoff = least_squares(IdentityLayer(6), task, law.enumerate())
-    assert np.isfinite(found(readoff)).all()
+def test_dependent_activations_give_the_same_outputs():
+    """Weights of dependent neurons are a choice, their outputs are not."""
+    clean = gaussian(7, 6, 0)
+    weight = torch.cat([clean.weight, 3 * clean.weight[:2], torch.zeros(1, 7)]).detach()
+    layer = FirstLayer(weight, torch.zeros(9)).double().requires_grad_(False)
+    task, inputs = PairTask(7, "xor"), INPUTS["at most"]
+    _, a = extended(layer, inputs)
+    pairs = [
+        (shared_solve_all(layer, task, inputs), solve_all.plain(layer, task, inputs)),
+        (pair_solve_weighted(layer, task, inputs, WEIGHTS), solve_weighted.plain(layer, task, inputs, WEIGHTS)),
+    ]
+    for fast, slow in pairs:
+        assert torch.allclose(a @ fast.T, a @ slow.T, atol=1e-6)
+
+
+def test_shared_moments_are_for_pairs_of_boolean_features(monkeypatch):
+    monkeypatch.setattr(module, "_PairMoments", lambda *_: pytest.fail("pairs were solved from shared moments"))
+    layer, task, valued = (
+        gaussian(7, 9, 0).double().requires_grad_(False),
+        PairTask(7, "xor"),
+        SparseFeatures.at_most(7, 3, "uniform"),
+    )
+    solve_weighted(layer, task, valued.sampled(40, 0), WEIGHTS)
+    solve_weighted(layer, Products(7), INPUTS["at most"], (1.0, 5.0))
+    with plain():
+        solve_weighted(layer, task, INPUTS["at most"], WEIGHTS)
+    with pytest.raises(pytest.fail.Exception):
+        solve_weighted(layer, task, INPUTS["at most"], WEIGHTS)

@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 
 import toymodels
+from toymodels.cli import main
+from toymodels.laws.checks import (
+    PROBLEMS,
+    check_description,
+    check_law,
+    check_measurement,
+    check_prediction,
+    check_width,
+)
 from toymodels.laws.registry import LAWS, Law, Measured, Problem, RootLaw, known, law
-from toymodels.laws.sizes import BoundsConfig, WidthConfig
-from toymodels.laws.tables import run_bounds, run_width
 from toymodels.registry import load_plugins
 from toymodels.theory.gates import Gate
-
-from .common import PROBLEMS, check_description, check_measurement, check_prediction, check_width
 
 PLUGIN = '''
 """The RMS activation of a neuron of a Gaussian layer: a law of a plugin."""
@@ -50,6 +55,7 @@ class RMSActivation(Law):
 def plugin(tmp_path, monkeypatch):
     """Register the plugin's law, with its factor and its extra neurons, for one test."""
     monkeypatch.setattr(LAWS, "_members", {name: LAWS[name] for name in LAWS})
+    monkeypatch.setattr("toymodels.registry._plugins", {})
 
     def load(factor=1.0, extra=0) -> Law:
         file = tmp_path / f"mylab_{factor}_{extra}.py"
@@ -61,10 +67,11 @@ def plugin(tmp_path, monkeypatch):
     return load
 
 
-def test_a_law_in_a_file_of_ones_own_stands_in_every_table(plugin, tmp_path):
-    plugin()
-    file = tmp_path / "table.json"
-    text = run_bounds(BoundsConfig(m=12, d=40, task=("and",), check=True, seeds=tuple(range(8)), json=file))
+def test_a_law_in_a_file_of_ones_own_stands_in_every_table(plugin, tmp_path, capsys):
+    source = plugin().plugin
+    file, options = tmp_path / "table.json", ["--m", "12", "--task", "and"]
+    seeds = ["--seeds", *map(str, range(8))]
+    assert main(["--plugin", str(source), "bounds", *options, "--d", "40", "--check", *seeds, "--json", str(file)]) == 0
     row = {row["name"]: row for row in json.loads(file.read_text())["rows"]}["rms_activation"]
     assert row["value"] == pytest.approx(40**-0.5)
     assert row["measured"] == pytest.approx(row["value"], rel=0.1)
@@ -76,14 +83,16 @@ def test_a_law_in_a_file_of_ones_own_stands_in_every_table(plugin, tmp_path):
         "exact",
     )
     assert "8 layers (seeds 0–7), 300 inputs × about 900 pairs" in row["coverage"]
-    assert "rms_activation" in text
-    assert re.search(r"rms_activation +16 ", run_width(WidthConfig(m=12, task=("and",))))
+    assert "rms_activation" in capsys.readouterr().out
+    assert main(["--plugin", str(source), "width", *options]) == 0
+    assert re.search(r"rms_activation +16 ", capsys.readouterr().out)
+    assert main(["check", str(source)]) == 0
+    assert "rms_activation" in capsys.readouterr().out
 
 
 def test_a_law_of_ones_own_passes_the_common_checks(plugin):
-    law_ = plugin()
-    for check in (check_description, check_prediction, check_width, check_measurement):
-        check(law_)
+    assert plugin().purpose == "√(s/2d): half of the second moment of N(0, s)."
+    check_law("rms_activation")
 
 
 def test_the_common_checks_catch_a_wrong_law(plugin):

@@ -127,7 +127,7 @@ def test_check_measures_beside_the_predictions(tmp_path, capsys):
 
 
 def test_check_samples_where_inputs_are_many_and_says_so():
-    problem = BoundsConfig(m=200, d=3000, s=3, inputs="exactly", seeds=(0, 1, 2), check=True).problem(XOR)
+    problem = BoundsConfig(m=200, d=1000, s=3, inputs="exactly", seeds=(0, 1, 2), check=True).problem(XOR)
     found, measured = make_rows(problem), check_rows(problem)
     by_name = {row.name: (row, seen) for row, seen in zip(found, measured, strict=True)}
     assert len(by_name) == len(found)

@@ -198,7 +198,7 @@ def test_own_neurons_are_read_where_asked_for():
         measured = evaluate(Network(layer, readoff), task, inputs)
         row = errors_over_gates(d, (40,), inputs, seed, n, own=chosen)[0]
         assert (row.worst_error, row.mean_load) == (measured.worst_error, load(layer).mean)
-        one = [measured.cases[case] for case in (1, 2)]
+        one = [measured.cases[case] for case in ("01", "10")]
         assert row.rms_one_on**2 * sum(c.share for c in one) == pytest.approx(sum(c.share * c.rms**2 for c in one))
 
 

@@ -73,6 +73,15 @@ def run(kind: str, config: dict, folder: Path) -> dict:
     return result
 
 
+def packed(content: dict) -> dict:
+    """Write rows as lists under one list of columns."""
+    if "rows" not in content:
+        return {name: packed(part) for name, part in content.items()}
+    columns = list(dict.fromkeys(key for row in content["rows"] for key in row))
+    rows = [[row.get(column) for column in columns] for row in content["rows"]]
+    return {**content, "columns": columns, "rows": rows}
+
+
 def main() -> None:
     out, default = Path(sys.argv[1]), "default" in sys.argv[2:]
     found: dict = {"compare": {}, "train": {}, "tables": {}}
@@ -93,7 +102,8 @@ def main() -> None:
             folder = Path(scratch) / "default"
             folder.mkdir()
             found["default"] = run("compare", {"threads": 1, "figures": False}, folder)
-    out.write_text(json.dumps(found, indent=1) + "\n")
+    lines = [f" {json.dumps(part)}: {json.dumps(packed(content))}" for part, content in found.items()]
+    out.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":

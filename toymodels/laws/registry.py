@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -130,6 +131,12 @@ class Law(Member):
     """measured/predicted lies between these, but for chance; 1 and 1 where the prediction is exact. For tests."""
     faults: tuple[float, ...] = ()
     """For tests: the predicted number times each of these must fail. Default: 1.25 and 0.8 beyond the accuracy."""
+
+    @property
+    def purpose(self) -> str:
+        """The first line of the docstring of the class, or of the function where it has no class of its own."""
+        described = type(self) if self.function is type(self).predict else self.function
+        return (inspect.getdoc(described) or "").partition("\n")[0]
 
     def applies(self, problem: Problem) -> bool:
         """Say whether the tables of this problem have a row for it."""

@@ -30,7 +30,7 @@ def _gaussian_forms(m: int, d: int, activation: str, bias: float | int) -> froze
     return frozenset({"quadrants"} if activation == "relu" and bias == 0 else ())
 
 
-@LAYERS("gaussian", check=_check_gaussian, closed_forms=_gaussian_forms, order=10, source="theory section 3")
+@LAYERS("gaussian", check=_check_gaussian, closed_forms=_gaussian_forms, order=10, source="docs/theory.md, section 3")
 def gaussian(
     m: int, d: int, seed: int, activation: str = "relu", *, scale: float | int = 1.0, bias: float | int = 0.0
 ) -> FirstLayer:

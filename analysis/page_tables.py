@@ -1,0 +1,329 @@
+"""Write the tables of the pages in docs/results from the tables in analysis/results (the default comparison: tests/reference).
+
+A page holds a comment such as `<!-- table: widths epsilon=0.25 s=2 -->` in front of each of them; a test compares.
+
+    python analysis/page_tables.py          # rewrites the pages of docs/
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toymodels.figures.fits import crossing
+from toymodels.figures.series import Method
+from toymodels.figures.superposed import lines_of
+from toymodels.figures.table import layer_knobs, levels, method_of
+from toymodels.runs.table import read_table
+from toymodels.theory.statistics import mean_interval
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "analysis" / "results"
+MARK = re.compile(r"(<!-- table: (\w+)((?: \w+=\S+)*) -->\n)(?:\|.*\n)*")
+Row = dict[str, Any]
+Table = list[list[str]]
+"""Cells, the header first."""
+
+
+def rows_of(name: str) -> list[Row]:
+    """Read a committed table: rows of runs, or the lines of a study."""
+    path = RESULTS / name
+    return read_table(path) if name.endswith(".csv") else [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def with_interval(values: Sequence[float], form: str) -> str:
+    """Write the mean ± 95 % t interval of three or more seeds, or the mean of fewer, with their number in brackets."""
+    mean, half = mean_interval(values) if len(values) > 2 else (float(np.mean(values)), None)
+    words = f"{mean:{form}}" + (f" ± {half:{form}}" if half is not None else "") + f" ({len(values)})"
+    return words.replace("-", "−")
+
+
+def crossings(rows: Iterable[Row], x: str, level: float) -> dict[int, float]:
+    """Return for each seed the x from which on its worst error is below the level, linear in log x between two sizes."""
+    seeds: dict[int, dict[int, float]] = {}
+    for row in rows:
+        seeds.setdefault(row["seed"], {})[row[x]] = row["worst_error"]
+    curves = {seed: tuple(np.array(sorted(curve.items())).T) for seed, curve in sorted(seeds.items())}
+    return {seed: crossing(sizes, errors[None], level).x for seed, (sizes, errors) in curves.items()}
+
+
+def grid(columns: Sequence[Any], lines: Sequence[tuple[str, Sequence[str]]], corner: str) -> Table:
+    """Lay out cells below a header."""
+    return [[corner, *map(str, columns)], *([name, *cells] for name, cells in lines)]
+
+
+def _searched() -> dict[tuple[Method, int, int], list[Row]]:
+    """Return the rows of the search for widths by method, s and m; minimax readoffs first."""
+    rows = rows_of("width_needed.csv")
+    columns = layer_knobs(rows)
+    groups: dict[tuple[Method, int, int], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (row["readoff"] != "minimax", row["first_layer"] != "trained")):
+        groups.setdefault((method_of(row, columns), row["s"], row["m"]), []).append(row)
+    return groups
+
+
+def widths(epsilon: float, s: int) -> Table:
+    """Return the width at which the worst error falls to ε, by first layer and readoff, over the number of features."""
+    groups = {key: rows for key, rows in _searched().items() if key[1] == s}
+    sizes = sorted({m for _, _, m in groups})
+
+    def cell(method: Method, m: int) -> str:
+        rows = groups.get((method, s, m))
+        if rows is None:
+            return "–"
+        values = list(crossings(rows, "d", epsilon).values())
+        if math.inf in values:
+            return f"> {max(row['d'] for row in rows):,} ({len(values)})"
+        return with_interval(values, ",.0f")
+
+    methods = dict.fromkeys(method for method, _, _ in groups)
+    lines = [(method.name, [cell(method, m) for m in sizes]) for method in methods]
+    return grid(
+        [f"m = {m:,}" for m in sizes],
+        [(n, c) for n, c in lines if any(x[0] not in "–>" for x in c)],
+        "first layer, readoff",
+    )
+
+
+def saved(s: int) -> Table:
+    """Return by how much trained layers are narrower than the frozen ones of least mean width, seed by seed."""
+    groups = {key: rows for key, rows in _searched().items() if key[1] == s and key[0].readoff == "minimax"}
+    lines: list[tuple[str, Sequence[str]]] = []
+    for epsilon in (0.25, 0.2, 0.1):
+        for m in sorted({m for method, _, m in groups if method.layer == "trained"}):
+            found = {k[0]: crossings(rows, "d", epsilon) for k, rows in groups.items() if k[2] == m}
+            trained = next(values for method, values in found.items() if method.layer == "trained")
+            others = {k: v for k, v in found.items() if k.layer != "trained" and math.inf not in v.values()}
+            if math.inf in trained.values() or not others:
+                continue
+            best = min(others, key=lambda method: np.mean(list(others[method].values())))
+            both = sorted(trained.keys() & others[best].keys())
+            shares = [100 * (1 - trained[seed] / others[best][seed]) for seed in both]
+            lines.append((
+                f"{epsilon:g}",
+                [str(m), with_interval(list(trained.values()), ".0f"), best.name.removeprefix("frozen "),
+                 with_interval(list(others[best].values()), ".0f"), with_interval(shares, ".0f")],
+            ))  # fmt: skip
+    return grid(["m", "trained", "best frozen layer", "its width", "saved, %"], lines, "ε")
+
+
+def losses(task: str, steps: int) -> Table:
+    """Return the worst error of trained networks over the exponent of the loss and its weights."""
+    rows = [row for row in rows_of("which_loss.csv") if (row["task"], row["steps"]) == (task, steps)]
+    exponents = sorted({tuple(row["p"]) for row in rows}, key=lambda p: (len(p), p))
+
+    def cell(p: tuple[float, ...], weight: Any) -> str:
+        found = [row["worst_error"] for row in rows if (tuple(row["p"]), row["weight"]) == (p, weight)]
+        return with_interval(found, ".3f").rpartition(" ")[0]
+
+    lines = [("→".join(f"{x:g}" for x in p), [cell(p, weight) for weight in (1.0, "value", "case")]) for p in exponents]
+    return grid(["weight 1", "by value", "by case"], lines, "p")
+
+
+def genericity(task: str) -> Table:
+    """Return the worst error of the frozen layer over that of the trained one, seed by seed, over m and d."""
+    rows = [row for row in rows_of("genericity_map.csv") if (row["task"], row["readoff"]) == (task, "minimax")]
+    errors = {(row["first_layer"], row["m"], row["d"], row["seed"]): row["worst_error"] for row in rows}
+
+    def cell(m: int, d: int) -> str:
+        keys = [(m, d, seed) for seed in levels(rows, "seed")]
+        pairs = [(errors.get(("gaussian", *key)), errors.get(("trained", *key))) for key in keys]
+        ratios = [frozen / trained for frozen, trained in pairs if frozen and trained and trained > 1e-6]
+        return with_interval(ratios, ".2f").rpartition(" ")[0] if len(ratios) == len(pairs) else "fits all"
+
+    widths = levels(rows, "d")
+    return grid([f"d = {d}" for d in widths], [(str(m), [cell(m, d) for d in widths]) for m in levels(rows, "m")], "m")
+
+
+def affine_level(task: str) -> Table:
+    """Return the width from which on the worst error is below that of an affine readoff without a layer."""
+    level = {"and": 0.25, "xor": 0.5}[task]
+    rows = [row for row in rows_of("error_over_d.csv") if row["task"] == task and row["first_layer"] != "identity"]
+    methods = {(row["first_layer"], row["readoff"]): None for row in rows}
+    sizes = levels(rows, "m")
+
+    def cell(method: tuple[str, str], m: int) -> str:
+        chosen = [row for row in rows if (row["first_layer"], row["readoff"], row["m"]) == (*method, m)]
+        values = list(crossings(chosen, "d", level).values())
+        return (
+            f"> {max(levels(chosen, 'd'))}" if math.inf in values else with_interval(values, ".0f").rpartition(" ")[0]
+        )
+
+    return grid(
+        [f"m = {m}" for m in sizes],
+        [(", ".join(k), [cell(k, m) for m in sizes]) for k in methods],
+        "first layer, readoff",
+    )
+
+
+def scaling() -> Table:
+    """Return the fitted exponents and constants of the analytic readoff's errors beside theory."""
+    header = ["s", "error", "exponent of d", "theory", "constant", "theory"]
+    cells = [
+        [str(row["s"]), row["error"], f"{row['slope']:.4f} ± {row['slope_interval']:.4f}", f"{row['slope_theory']:.4f}",
+         f"{row['constant']:.3f} ± {row['constant_interval']:.3f}", f"{row['constant_theory']:.3f}"]
+        for row in rows_of("analytic_scaling_fits.jsonl") if row["m"] == 1024
+    ]  # fmt: skip
+    return [header, *cells]
+
+
+def capacity(epsilon: float) -> Table:
+    """Return the number of features up to which the worst error is below ε, over the width."""
+    searched = [row for row in rows_of("superposed.csv") if row["readoff"] == "minimax"]
+    lines = {method: line for method, line in lines_of(searched).items() if method.layer != "identity"}
+    sizes = sorted({d for line in lines.values() for d in line})
+
+    def cell(line: dict[int, Any], d: int) -> str:
+        if d not in line:
+            return "–"
+        found = line[d].capacity(epsilon).x
+        words = f"< {line[d].m[0]}" if found == 0 else f"> {line[d].m[-1]}" if found == math.inf else f"{found:.0f}"
+        return f"{words} ({len(line[d].errors)})"
+
+    return grid(
+        [f"d = {d}" for d in sizes],
+        [(k.name, [cell(line, d) for d in sizes]) for k, line in lines.items()],
+        "first layer, readoff",
+    )
+
+
+def depth(d: int) -> Table:
+    """Return after how many of ten layers circuits fail, and the worst error of the last layer."""
+    rows = [row for row in rows_of("depth.jsonl") if row["kind"] == "depth" and row["d"] == d]
+    header = [
+        "nodes m",
+        "correction",
+        "first layer with worst error above 1/2, by seed",
+        "worst error, layer 1",
+        "layer 10",
+    ]
+    cells = []
+    for row in rows:
+        failing = [next((i + 1 for i, e in enumerate(line) if e > 0.5), 99) for line in row["worst"]]
+        words = " ".join("none" if layer == 99 else str(layer) for layer in sorted(failing))
+        ends = [with_interval([line[i] for line in row["worst"]], ".3f").rpartition(" ")[0] for i in (0, -1)]
+        cells.append([str(row["m"]), row["mode"], words, *ends])
+    return [header, *cells]
+
+
+def targeted() -> Table:
+    """Return how many gates a targeted layer holds below worst error 1/2: geometric mean (least to most) over seeds."""
+
+    def spread(values: Sequence[int]) -> str:
+        mean = math.exp(sum(math.log(max(value, 0.5)) for value in values) / len(values))
+        return f"{mean:.0f} ({min(values)} to {max(values)})"
+
+    header = ["m", "d", "all pairs", "predicted, own neurons", "measured, own neurons", "measured, all common neurons"]
+    rows = rows_of("targeted_gates.jsonl")
+    return [
+        header,
+        *(
+            [*(f"{row[k]:,}" for k in ("m", "d", "pairs", "predicted")), spread(row["own"]), spread(row["common"])]
+            for row in rows
+        ),
+    ]
+
+
+def best_p() -> Table:
+    """Return the best and the published probability of a Bernoulli layer, and the worst errors predicted for them."""
+    header = ["m", "s", "d", "best p", "worst error", "ln²(m)/√d", "worst error"]
+
+    def cells(row: Row) -> list[str]:
+        possible = row["asymptotic_p"] < 1
+        published = (
+            [f"{row['asymptotic_p']:.3f}", f"{row['median_worst_error_asymptotic']:.3f}"]
+            if possible
+            else ["above 1", "–"]
+        )
+        return [
+            f"{row['m']:,}",
+            str(row["s"]),
+            f"{row['d']:,}",
+            f"{row['best_p']:.3f}",
+            f"{row['median_worst_error']:.3f}",
+            *published,
+        ]
+
+    import csv
+
+    with open(RESULTS / "bernoulli_probability.csv", newline="") as file:
+        read = [
+            {k: int(v) if k in "msd" else v if k == "kind" else float(v or "nan") for k, v in line.items()}
+            for line in csv.DictReader(file)
+        ]
+    return [header, *map(cells, read)]
+
+
+def compare(task: str) -> Table:
+    """Return the rows of the default comparison, which a test of the whole library holds to."""
+    content = json.loads((ROOT / "tests" / "reference" / "numbers.json").read_text())
+    names = ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros")
+    header = ["first layer", "readoff", "worst error", "mean over outputs", "RMS at ones", "RMS at zeros"]
+    rows = [row for row in content["default"]["rows"] if row["task"] == task]
+    return [header, *([row["first_layer"], row["readoff"], *(f"{row[name]:.4f}" for name in names)] for row in rows)]
+
+
+def by_class() -> Table:
+    """Return the errors of the readoff by sign class and of the minimax readoff, for each first layer."""
+    rows, header = rows_of("by_class.csv"), ["first layer", "readoff", "worst error", "RMS at ones", "RMS at zeros"]
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["first_layer"], row["readoff"]), []).append(row)
+    names = ("worst_error", "rms_ones", "rms_zeros")
+    return [
+        header,
+        *(
+            [*key, *(with_interval([row[name] for row in members], ".3f") for name in names)]
+            for key, members in groups.items()
+        ),
+    ]
+
+
+TABLES: dict[str, Callable[..., Table]] = {
+    function.__name__: function
+    for function in (
+        compare,
+        widths,
+        saved,
+        losses,
+        genericity,
+        affine_level,
+        scaling,
+        capacity,
+        depth,
+        targeted,
+        best_p,
+    )
+}
+
+
+def rendered(text: str) -> str:
+    """Return a page with every table made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        if match[2] not in TABLES:
+            return match[0]
+        arguments = dict(word.split("=") for word in match[3].split())
+        header, *lines = TABLES[match[2]](
+            **{k: int(v) if v.isdigit() else float(v) if v[0].isdigit() else v for k, v in arguments.items()}
+        )
+        body = [header, ["---"] * len(header), *lines]
+        return match[1] + "".join(f"| {' | '.join(cells)} |\n" for cells in body)
+
+    return MARK.sub(table, text)
+
+
+if __name__ == "__main__":
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        before = page.read_text()
+        after = rendered(before)
+        if after != before:
+            page.write_text(after)
+            print(f"{page.relative_to(ROOT)}: tables written", file=sys.stderr)
