@@ -17,6 +17,7 @@ from toymodels.core.dispatch import SWITCH, dispatched, fast_form, plain
 @pytest.fixture
 def double(monkeypatch):
     """A dispatched function with a fast form for even numbers, which says so."""
+    dispatch._forms_of("")  # the wing registers its forms before they are copied
     monkeypatch.setattr(dispatch, "_forms", dict(dispatch._forms))
 
     @dispatched
