@@ -239,7 +239,7 @@ def test_on_a_wide_rademacher_layer_it_is_the_sign_readoff():
     inputs, layer = features.enumerate(), rademacher(12, 400, 0)
     found = evaluate(Network(layer, fitted_class_readoff(layer, task, features, inputs)), task, inputs)
     other = evaluate(Network(layer, class_readoff(layer, task, 2, RADEMACHER)), task, inputs)
-    assert sum(case.rms**2 for case in found.cases) < sum(case.rms**2 for case in other.cases)
+    assert sum(case.rms**2 for case in found.cases.values()) < sum(case.rms**2 for case in other.cases.values())
 
 
 def test_it_refuses_what_it_cannot_read():
