@@ -2,10 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup compare scaling test test-long lint clean
+.PHONY: help setup compare scaling page-tables test test-long lint clean
 .DEFAULT_GOAL := compare
 
-setup: .venv/installed
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+
+setup: .venv/installed  ## the virtual environment in .venv, with the pinned packages
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "toymodels needs Python 3.11 or later: make PYTHON=python3.11 …"; exit 1; }
@@ -16,8 +19,11 @@ setup: .venv/installed
 compare: setup  ## the genericity experiment: tables, figures and record in runs/compare
 	$(BIN)/toymodels compare --out runs/compare
 
-scaling: setup  ## RMS and largest error of the analytic readoff over widths, against theory: docs/analytic_scaling.png
-	$(BIN)/python analysis/analytic_scaling.py --out analysis/results --figures docs
+scaling: setup  ## RMS and largest error of the analytic readoff over widths, against theory: docs/figures/analytic_scaling.png
+	$(BIN)/python analysis/analytic_scaling.py --out analysis/results --figures docs/figures
+
+page-tables: setup  ## the tables of the pages in docs/, from the tables in analysis/results
+	$(BIN)/python analysis/page_tables.py
 
 test: setup  ## the whole test suite, but for the checks that take minutes
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
@@ -30,5 +36,5 @@ lint: setup  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-clean:
+clean:  ## remove .venv, runs/ and caches
 	rm -rf .venv runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -7,8 +7,8 @@ feature. (b) Random circuits emulated layer by layer: worst error after each lay
 it at twice the width (as many neurons in all as with it). Measuring writes one line per size into depth.jsonl (a stopped
 run goes on there); figure and tables are made from it alone.
 
-    python analysis/depth.py --out analysis/results --figures docs          # under 2 minutes on one free core
-    python analysis/depth.py --out analysis/results --figures docs --plot-only
+    python analysis/depth.py --out analysis/results --figures docs/figures          # under 2 minutes on one free core
+    python analysis/depth.py --out analysis/results --figures docs/figures --plot-only
 """
 
 from __future__ import annotations

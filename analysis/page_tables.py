@@ -41,7 +41,13 @@ def rows_of(name: str) -> list[Row]:
 def with_interval(values: Sequence[float], form: str) -> str:
     """Write the mean ± 95 % t interval of three or more seeds, or the mean of fewer, with their number in brackets."""
     mean, half = mean_interval(values) if len(values) > 2 else (float(np.mean(values)), None)
-    return f"{mean:{form}}" + (f" ± {half:{form}}" if half is not None else "") + f" ({len(values)})"
+    words = f"{mean:{form}}" + (f" ± {half:{form}}" if half is not None else "") + f" ({len(values)})"
+    return words.replace("-", "−")
+
+
+def neurons(values: Sequence[float]) -> str:
+    """Write a width with its interval: tenths of neurons below 100."""
+    return with_interval(values, ".1f" if np.mean(values) < 100 else ",.0f")
 
 
 def crossings(rows: Iterable[Row], x: str, level: float) -> dict[int, float]:
@@ -80,7 +86,7 @@ def widths(epsilon: float, s: int) -> Table:
         values = list(crossings(rows, "d", epsilon).values())
         if math.inf in values:
             return f"> {max(row['d'] for row in rows):,} ({len(values)})"
-        return with_interval(values, ",.0f")
+        return neurons(values)
 
     methods = dict.fromkeys(method for method, _, _ in groups)
     lines = [(method.name, [cell(method, m) for m in sizes]) for method in methods]
@@ -107,8 +113,8 @@ def saved(s: int) -> Table:
             shares = [100 * (1 - trained[seed] / others[best][seed]) for seed in both]
             lines.append((
                 f"{epsilon:g}",
-                [str(m), with_interval(list(trained.values()), ".0f"), best.name.removeprefix("frozen "),
-                 with_interval(list(others[best].values()), ".0f"), with_interval(shares, ".0f")],
+                [str(m), neurons(list(trained.values())), best.name.removeprefix("frozen "),
+                 neurons(list(others[best].values())), with_interval(shares, ".0f")],
             ))  # fmt: skip
     return grid(["m", "trained", "best frozen layer", "its width", "saved, %"], lines, "ε")
 
@@ -260,17 +266,46 @@ def best_p() -> Table:
     return [header, *map(cells, read)]
 
 
-def compared(rows: Sequence[Row], task: str) -> dict[tuple[str, str], list[str]]:
-    """Return the four errors of a comparison by first layer and readoff, as README writes them."""
+def compare(task: str) -> Table:
+    """Return the rows of the default comparison (`make compare`)."""
     names = ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros")
-    return {
-        (row["first_layer"], row["readoff"]): [f"{row[n]:.4f}" for n in names] for row in rows if row["task"] == task
-    }
+    header = ["first layer", "readoff", "worst error", "mean over outputs", "RMS at ones", "RMS at zeros"]
+    rows = [row for row in rows_of("compare.csv") if row["task"] == task]
+    return [header, *([row["first_layer"], row["readoff"], *(f"{row[name]:.4f}" for name in names)] for row in rows)]
+
+
+def by_class() -> Table:
+    """Return the errors of the readoff by sign class and of the minimax readoff, for each first layer."""
+    rows, header = rows_of("by_class.csv"), ["first layer", "readoff", "worst error", "RMS at ones", "RMS at zeros"]
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["first_layer"], row["readoff"]), []).append(row)
+    names = ("worst_error", "rms_ones", "rms_zeros")
+    return [
+        header,
+        *(
+            [*key, *(with_interval([row[name] for row in members], ".3f") for name in names)]
+            for key, members in groups.items()
+        ),
+    ]
 
 
 TABLES: dict[str, Callable[..., Table]] = {
     function.__name__: function
-    for function in (widths, saved, losses, genericity, affine_level, scaling, capacity, depth, targeted, best_p)
+    for function in (
+        compare,
+        widths,
+        saved,
+        losses,
+        genericity,
+        affine_level,
+        scaling,
+        capacity,
+        depth,
+        targeted,
+        best_p,
+        by_class,
+    )
 }
 
 

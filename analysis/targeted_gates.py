@@ -5,7 +5,7 @@ with at most 2 active stays below 1/2, read from the gates' own neurons as publi
 features, over the width d. Lines: the published readoff by `predicted_worst_error`, which simulates nothing.
 Measuring writes one line per size into targeted_gates.jsonl (a stopped run goes on there); the figure is made from it.
 
-    python analysis/targeted_gates.py --out analysis/results --figures docs    # about 2 minutes on one core
+    python analysis/targeted_gates.py --out analysis/results --figures docs/figures    # about 2 minutes on one core
 """
 
 from __future__ import annotations

@@ -68,10 +68,6 @@ def run(settings: Benchmarks) -> None:
             continue
         lines = []
         for case in (case for case in cases if case.question == question):
-            if case.skip:
-                words = ", ".join(f"{name} = {value}" for name, value in case.arguments.items())
-                print(f"skipped: {question} with {words}: {case.skip}", flush=True)
-                continue
             lines += [report.line(question, row, settings.quick, where) for row in run_case(case)]
         if lines:
             print(f"\n{question}\n{report.table(lines)}", flush=True)

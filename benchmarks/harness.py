@@ -71,8 +71,6 @@ class Case:
     measure: Callable[..., list[Row]]
     """An importable function."""
     arguments: dict[str, Any] = field(default_factory=dict)
-    skip: str = ""
-    """Why it cannot run, if it cannot."""
 
 
 def run_case(case: Case) -> list[Row]:

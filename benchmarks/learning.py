@@ -18,9 +18,11 @@ from toymodels.core.least_squares import balanced
 from toymodels.core.minimax import minimax
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.settings import TrainingSettings
 from toymodels.core.tasks import PairTask
-from toymodels.core.training import Trainer, TrainingSettings, train
+from toymodels.core.training import Trainer
 from toymodels.layers.random import kaiming
+from toymodels.runs.loop import train
 
 PAIRS = 100
 """Of the minimax readoffs."""
@@ -52,7 +54,7 @@ def large(m: int, d: int, steps: int, pairs: int) -> list[Row]:
     fit, fresh = features.sampled(20_000, 1), features.sampled(20_000, 2)
     for name, count in (("sampled", steps), ("all", 3)):
         settings = TrainingSettings(
-            "adam", steps, (2.0,), "case", batch=1024, pairs_per_step=pairs if name == "sampled" else None
+            "adam", steps, p=(2.0,), batch=1024, pairs_per_step=pairs if name == "sampled" else None
         )
         network = Network(kaiming(m, d, 0), LinearReadoff.constant(task.n_outputs, d))
         if name == "sampled":
@@ -103,7 +105,7 @@ def sampled_against_all(m: int, d: int, steps: int, seeds: int, pairs: int) -> l
         chosen = torch.randperm(task.n_outputs, generator=torch.Generator().manual_seed(seed))[:PAIRS]
         for name in ("sampled", "all"):
             settings = TrainingSettings(
-                "adam", steps, (4.0,), "case", False, batch=1024, lr=3e-3, lr_schedule="cosine",
+                "adam", steps, p=(4.0,), root=False, batch=1024, lr=3e-3, lr_schedule="cosine",
                 pairs_per_step=pairs if name == "sampled" else None,
             )  # fmt: skip
             network = Network(kaiming(m, d, seed), LinearReadoff.constant(task.n_outputs, d))

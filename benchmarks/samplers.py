@@ -34,7 +34,7 @@ def sampler(sizes: list[tuple[int, int]], n: int, repeats: int, seconds: float) 
         features, generator = SparseFeatures.exactly(m, s), torch.Generator().manual_seed(0)
 
         def new(features: SparseFeatures = features, generator: torch.Generator = generator) -> torch.Tensor:
-            return features.sample(n, generator)
+            return features.sample(n, generator).indices
 
         def ranks(m: int = m, s: int = s) -> torch.Tensor:
             return torch.rand(n, m).topk(s, dim=1).indices
@@ -60,7 +60,7 @@ def first_layer(sizes: list[tuple[int, int, int | float]], batch: int, repeats: 
         generator = torch.Generator().manual_seed(0)
         exact = isinstance(s, int)
         features = SparseFeatures.exactly(m, s) if isinstance(s, int) else SparseFeatures.independent(m, s / m)
-        indices = features.sample(batch, generator)
+        indices = features.sample(batch, generator).indices
         weight, gradient = torch.randn(d, m, generator=generator), torch.randn(batch, d, generator=generator)
         found = alternate(layer_ways(weight, indices, gradient), repeats, seconds)
         active = f"exactly {s}" if exact else f"{s} in expectation, {indices.shape[1]} at most"

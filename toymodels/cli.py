@@ -84,8 +84,10 @@ def _show(config: ShowConfig) -> str:
 
 
 def _check(config: CheckConfig) -> tuple[str, int]:
+    from toymodels.parallel.processes import work_alone
     from toymodels.testing import check_plugin
 
+    work_alone()  # small trainings, without their bars
     verdicts = list(check_plugin(config.file))
     lines = [f"{noun} {name}: {wrong or 'passes every check'}" for noun, name, wrong in verdicts]
     return "\n".join(lines), int(any(wrong for *_, wrong in verdicts))

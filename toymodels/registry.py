@@ -84,9 +84,13 @@ class Member:
     def call(self, offered: Mapping[str, Any], knobs: Mapping[str, Any] | None = None) -> Any:
         """The function's result, for what it asks of `offered`; a value there that is a `Lazy` is made only if asked for.
 
+        A whole number for a knob whose default is a float arrives as a float.
         Raises InputError where it asks for something that is not offered.
         """
-        arguments: dict[str, Any] = dict(knobs or {})
+        arguments: dict[str, Any] = {
+            name: float(value) if type(value) is int and isinstance(self.knobs.get(name), float) else value
+            for name, value in (knobs or {}).items()
+        }
         for name, parameter in self.parameters.items():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY):
                 continue
@@ -193,10 +197,10 @@ class Registry(Generic[M]):
                 raise InputError(f"{self.noun} {call!r}: {name} has no knob {key!r}, {has}")
             if key in knobs:
                 raise InputError(f"{call!r} sets {key} twice: set it once")
-            numeric = isinstance(known[key], int | float) and "str" not in str(member.parameters[key].annotation)
-            if numeric and isinstance(value, str):
+            kind = str(member.parameters[key].annotation)
+            if isinstance(known[key], int | float) and "str" not in kind and isinstance(value, str):
                 raise InputError(f"{self.noun} {call!r}: {key} = {value} must be a number")
-            knobs[key] = value
+            knobs[key] = str(value) if kind in ("str", str(str)) else value
         return member, {**{key: value for key, value in (defaults or {}).items() if key in known}, **knobs}
 
     def canonical(self, call: str) -> str:
@@ -232,6 +236,8 @@ def parse_call(text: str) -> tuple[str, dict[str, Knob]]:
 
 
 def _value(text: str) -> Knob:
+    if text.isdecimal() and text != str(int(text)):  # 0001 is a word: as a number it would lose its zeros
+        return text
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -123,7 +123,7 @@ def check_layer(name: str) -> None:
 
     with TemporaryDirectory() as first, TemporaryDirectory() as second, TemporaryDirectory() as third:
         layer, again, other = make(0, first), make(0, second), make(1, third)
-    inputs = SparseFeatures.at_most(M, S).enumerate()
+    inputs = SparseFeatures.at_most(M, M).enumerate()  # all there are: some layers need several features to fire
     x, task = inputs.dense(), make_task(task_name, M)
     with torch.no_grad():
         a = layer(x)

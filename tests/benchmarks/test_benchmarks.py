@@ -1,5 +1,6 @@
 """The benchmarks compare like with like, and their tables hold what was measured. Nothing is timed."""
 
+import inspect
 import json
 import math
 import re
@@ -17,25 +18,22 @@ from toymodels import minimax as fit
 
 @pytest.mark.parametrize("weight", [20.0, "case"])
 @pytest.mark.parametrize("p", [2.0, 4.0])
-def test_both_trainers_take_the_same_step(p, weight):
+@pytest.mark.parametrize("least", [0, 10**9], ids=["fast", "plain"])
+def test_both_trainers_take_the_same_step(p, weight, least, monkeypatch):
     """The same loss and the same gradient: sums of 64 × 190 terms, whose roundings in float32 add up as a random walk."""
     tolerance = math.sqrt(64 * 190) * 2**-23
+    monkeypatch.setattr("toymodels.fast.gradients._LEAST", least)
+    monkeypatch.setattr("toymodels.fast.gradients._LEAST_SQUARED", least)
     ours, plain = training.pair_of_trainers(20, 10, 64, p, weight)
     start = ours.generator.get_state()
     loss = ours.advance().loss
-    expected = plain.loss(dense(ours.features.sample(64, torch.Generator().set_state(start)), 20))
+    expected = plain.loss(ours.features.sample(64, torch.Generator().set_state(start)).dense())
     expected.backward()
-    assert loss == pytest.approx(expected.item(), rel=tolerance)
+    assert float(loss) == pytest.approx(expected.item(), rel=tolerance)
     theirs = (plain.layer.weight, plain.layer.bias, plain.readoff.weight, plain.readoff.bias)
     mine = (*ours.network.layer.parameters(), *ours.network.readoff.parameters())
     for own, other in zip(mine, theirs, strict=True):
         torch.testing.assert_close(own.grad, other.grad, rtol=0, atol=tolerance * float(other.grad.abs().max()))
-
-
-def dense(indices, m):
-    x = torch.zeros(len(indices), m + 1)
-    x[torch.arange(len(indices))[:, None], indices] = 1
-    return x[:, :m]
 
 
 @pytest.mark.parametrize("active", [3, 4.3])
@@ -43,7 +41,7 @@ def test_the_three_first_layers_are_one(active):
     m, d = 30, 8
     features = SparseFeatures.exactly(m, 3) if active == 3 else SparseFeatures.independent(m, active / m)
     indices, weight, gradient = (
-        features.sample(50, torch.Generator().manual_seed(0)),
+        features.sample(50, torch.Generator().manual_seed(0)).indices,
         torch.randn(d, m),
         torch.randn(50, d),
     )
@@ -156,4 +154,6 @@ def test_an_unknown_question_is_refused_in_one_sentence(capsys):
 @pytest.mark.parametrize("quick", [True, False])
 def test_every_question_has_cases_that_could_run(quick):
     found = [case for module in command.MODULES for case in module(quick)]
+    for case in found:  # called with arguments that it has
+        inspect.signature(case.measure).bind(**case.arguments)
     assert {case.question for case in found} == set(command.QUESTIONS)

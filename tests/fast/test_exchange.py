@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,8 @@ from toymodels.fast import exchange as module
 from toymodels.fast import minimax as caller
 from toymodels.fast.exchange import exchange
 from toymodels.fast.interior_point import ChebyshevSolver
-from toymodels.layers.null_models import RandomLabels
 from toymodels.layers.random import gaussian
+from toymodels.readoffs.random_labels import RandomLabels
 
 FEATURES = SparseFeatures.at_most(14, 3)
 INPUTS = FEATURES.enumerate()
@@ -124,6 +126,47 @@ def test_a_lower_bound_above_a_readoffs_error_is_no_proof():
     u, v = rng.standard_normal((2, 400))
     found = exchange(Look(np.column_stack([u, u + 2e-10 * v]), (v > 0.3).astype(float)[:, None]), 400, 100)[0]
     assert not (found.proved and found.lower_bound > found.worst_error + 1e-6)
+
+
+def certificate(worst, lower, orthogonality=0.0, half_range=0.5):
+    a, f = arrays(gaussian(14, 20, 0))
+    some = ChebyshevSolver(a).solve(f[:, 0].copy())
+    return dataclasses.replace(
+        some, worst_error=worst, lower_bound=lower, orthogonality=orthogonality, half_range=half_range
+    )
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_better_readoff_goes_with_the_better_proof(swapped):
+    """A bound above the error of a readoff, or of a measure that leaks, proves nothing: it must not hide one that holds."""
+    holds = certificate(0.30, 0.20)
+    for other, bound in (
+        (certificate(0.25, 0.22), 0.22),  # better in both
+        (certificate(0.25, 0.15), 0.20),  # its readoff, the first one's proof
+        (certificate(0.25, 0.26), 0.20),  # above its own error
+        (certificate(0.40, 0.35), 0.20),  # below its own error, above the best
+        (certificate(0.25, 0.22, orthogonality=1e-8), 0.20),
+    ):
+        pair = (other, holds) if swapped else (holds, other)
+        best = module._better(*pair)
+        assert best.worst_error == min(0.30, other.worst_error)
+        assert best.lower_bound == bound
+        assert best.half_range == pair[1].half_range
+
+
+def test_a_round_ends_with_a_proof_and_measures_its_gap_by_all_targets():
+    few = module._Few(0, np.arange(10))
+    error = np.zeros(400)
+    error[[2, 7, 300]] = 0.2, -0.2, 0.2 + 1e-8  # an input a little worse than those of the round
+    sizes = np.full(10, 0.2)
+    proved = certificate(0.2, 0.2, half_range=0.0)  # all targets of the round are alike
+    proved = dataclasses.replace(proved, rows=np.array([2, 7]), multipliers=np.array([0.5, -0.5]))
+    after = module._next(few, (proved, sizes), error, 0.5, 20)
+    assert after.best.half_range == 0.5
+    assert after.best.proved
+    assert not len(after.rows)
+    unproved = module._next(few, (dataclasses.replace(proved, lower_bound=0.1), sizes), error, 0.5, 20)
+    assert unproved.rows.tolist() == [*range(10), 300]
 
 
 @pytest.mark.parametrize("processes", [1, 3])

@@ -82,7 +82,11 @@ def test_dependent_activations_give_the_same_outputs():
 
 def test_shared_moments_are_for_pairs_of_boolean_features(monkeypatch):
     monkeypatch.setattr(module, "_PairMoments", lambda *_: pytest.fail("pairs were solved from shared moments"))
-    layer, task, valued = gaussian(7, 9, 0).double().requires_grad_(False), PairTask(7, "xor"), SparseFeatures.at_most(7, 3, "uniform")
+    layer, task, valued = (
+        gaussian(7, 9, 0).double().requires_grad_(False),
+        PairTask(7, "xor"),
+        SparseFeatures.at_most(7, 3, "uniform"),
+    )
     solve_weighted(layer, task, valued.sampled(40, 0), WEIGHTS)
     solve_weighted(layer, Products(7), INPUTS["at most"], (1.0, 5.0))
     with plain():

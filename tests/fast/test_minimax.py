@@ -1,3 +1,6 @@
+"""Minimax readoffs with shared work: the optima of the plain form, and processes that change nothing."""
+
+import copy
 import dataclasses
 import os
 import signal
@@ -11,62 +14,71 @@ import numpy as np
 import pytest
 import torch
 
-from toymodels.core.evaluation import evaluate
 from toymodels.core.features import SparseFeatures
 from toymodels.core.layers import IdentityLayer
-from toymodels.core.least_squares import balanced
-from toymodels.core.minimax import check_minimax, minimax
-from toymodels.core.network import Network
-from toymodels.core.tasks import PairTask
+from toymodels.core.minimax import certified, minimax
+from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import InputError
 from toymodels.fast import minimax as module
+from toymodels.fast.minimax import shared_certified
+from toymodels.layers.iid import rademacher
 from toymodels.layers.random import gaussian
 
 FEATURES = SparseFeatures.at_most(14, 2)
 
 
-@pytest.mark.parametrize(("gate", "floor"), [("and", 0.25), ("xor", 0.5), ("or", 0.25), ("first", 0.0)])
-def test_the_affine_baseline_is_minimax_on_the_identity_layer(gate, floor):
-    task, inputs = PairTask(14, gate, [(0, 1), (3, 12)]), FEATURES.enumerate()
-    fitted = minimax(IdentityLayer(14), task, inputs)
-    assert fitted.proved
-    # The optimum is tied many times over; the certificate still names no more inputs than a vertex has.
-    assert all(len(certificate.rows) <= 14 + 2 for certificate in fitted.certificates)
-    assert evaluate(Network(IdentityLayer(14), fitted.readoff), task, inputs).worst_error == pytest.approx(
-        floor, abs=1e-7
-    )
+@pytest.mark.parametrize("gate", ["and", "xor", "first_and_not_second"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        gaussian(14, 20, 0),
+        rademacher(14, 20, 0),
+        IdentityLayer(14),
+        torch.nn.Sequential(torch.nn.Linear(14, 5), torch.nn.Tanh()),
+    ],
+    ids=["gaussian", "rademacher", "identity", "own"],
+)
+@pytest.mark.parametrize("held", [True, False])
+def test_optima_are_those_of_the_plain_form(gate, layer, held, monkeypatch):
+    monkeypatch.setattr(module, "holds_all", lambda *_: held)
+    check_optima(layer, PairTask(14, gate, [(0, 1), (12, 3), (12, 3), (5, 6)]), FEATURES.enumerate())
 
 
-@pytest.mark.parametrize("gate", ["and", "xor"])
-def test_no_other_readoff_beats_it_and_its_errors_are_those_the_evaluation_finds(gate):
-    layer, task, inputs = gaussian(14, 20, 0), PairTask(14, gate), FEATURES.enumerate()
-    best = minimax(layer, task, inputs)
-    assert best.proved
-    measured = evaluate(Network(layer, best.readoff), task, inputs).output_worst.numpy()
-    assert np.allclose(measured, [c.worst_error for c in best.certificates], atol=1e-9)
-    rival = evaluate(Network(layer, balanced(layer, task, FEATURES, inputs)), task, inputs).output_worst.numpy()
-    assert (measured <= rival + 1e-9).all()
-    assert (measured < rival - 1e-3).any()
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("values", ["uniform", "symmetric"])
+def test_optima_on_a_sample_of_features_with_values(held, values, monkeypatch):
+    monkeypatch.setattr(module, "holds_all", lambda *_: held)
+    inputs = SparseFeatures.at_most(8, 3, values).sampled(150, 0)
+    for task in (PairTask(8, "xor", [(0, 1), (3, 2)]), Products(8).subset(torch.tensor([0, 4]))):
+        check_optima(gaussian(8, 6, 0), task, inputs)
 
 
-def test_a_sample_of_inputs_bounds_the_worst_error_from_below():
-    layer, task = gaussian(14, 20, 0), PairTask(14, "and", [(0, 1), (2, 3)])
-    some, every = minimax(layer, task, FEATURES.sampled(60, 0)), minimax(layer, task, FEATURES.enumerate())
-    for lower, upper in zip(some.certificates, every.certificates, strict=True):
-        assert lower.lower_bound <= upper.worst_error + 1e-9
+def check_optima(layer, task, inputs):
+    layer = copy.deepcopy(layer).double().requires_grad_(False)
+    fast = shared_certified(layer, task, inputs, iter, 1)
+    slow = certified.plain(layer, task, inputs, iter, 1)
+    assert len(fast) == len(slow) == task.n_outputs
+    for one, other in zip(fast, slow, strict=True):
+        assert one.proved
+        assert other.proved
+        assert one.worst_error == pytest.approx(other.worst_error, abs=1e-7)
+        assert one.lower_bound == pytest.approx(other.lower_bound, abs=1e-7)
+        assert one.half_range == other.half_range
 
 
-def test_activations_that_are_not_finite_are_refused():
-    layer = gaussian(14, 20, 0)
-    layer.weight.data[0, 0] = torch.inf
-    with pytest.raises(InputError):
-        minimax(layer, PairTask(14, "and", [(0, 1)]), FEATURES.enumerate())
+class Products(Task):
+    """x_i x_(i + 1): real targets."""
 
+    name = "products"
 
-def test_too_many_inputs_are_refused_with_the_count():
-    with pytest.raises(InputError, match="make 10,586,800, more than 3,000,000"):
-        check_minimax(SparseFeatures.exactly(400, 3))
-    check_minimax(FEATURES)
+    def __init__(self, m):
+        self.m, self.n_outputs = m, m - 1
+
+    def cases(self, x, outputs=slice(None)):
+        return (self.targets(x, outputs) != 0).long()
+
+    def targets(self, x, outputs=slice(None)):
+        return (x[:, :-1] * x[:, 1:])[:, outputs]
 
 
 class LastUndefined(PairTask):
@@ -89,7 +101,7 @@ class Counter:
 @pytest.mark.parametrize(
     ("processes", "outputs", "chunk"),
     [
-        (4, 3, 1000),  # more processes than outputs
+        (3, 2, 1000),  # more processes than outputs
         (2, 91, 8),  # 12 chunks, the last one smaller: more than are ever on their way
     ],
 )
@@ -114,11 +126,6 @@ def test_an_error_on_the_way_reaches_the_caller(processes):
     layer.weight.data[0, 0] = torch.inf
     with pytest.raises(InputError, match="activations must be finite"):
         minimax(layer, PairTask(14, "and", pairs), FEATURES.enumerate(), processes=processes)
-
-
-def test_fewer_than_one_process_is_refused():
-    with pytest.raises(InputError, match="processes = 0"):
-        minimax(gaussian(14, 20, 0), PairTask(14, "and"), FEATURES.enumerate(), processes=0)
 
 
 ENDLESS = """

@@ -32,7 +32,7 @@ def test_equals_the_readoff_and_evaluation_of_a_layer_held_whole(name):
     torch.testing.assert_close(outputs, network(inputs.dense()).double(), rtol=1e-5, atol=1e-5)
     found, whole = case_errors(outputs, task, inputs), evaluate(network, task, inputs)
     assert found.worst == pytest.approx(whole.worst_error, rel=1e-5)
-    np.testing.assert_allclose(np.sqrt(found.mean_square), [case.rms for case in whole.cases], rtol=1e-5)
+    np.testing.assert_allclose(np.sqrt(found.mean_square), [case.rms for case in whole.cases.values()], rtol=1e-5)
     np.testing.assert_allclose(found.count / len(inputs), case_counts(M, S))
 
 

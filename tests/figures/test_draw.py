@@ -103,7 +103,7 @@ def test_the_list_and_the_help():
     lines = run_draw(command()).splitlines()
     for name, member in FIGURES.items():
         (line,) = (line for line in lines if line.split()[0] == name)
-        assert member.about in line
+        assert member.purpose in line
     text = run_draw(command("width_needed"))
     assert "How many neurons does each construction need" in text
     assert "--epsilons (default 0.25,0.2,0.1)" in text

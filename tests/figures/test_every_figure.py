@@ -104,7 +104,7 @@ def test_it_refuses_an_unknown_knob(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_help_is_a_sentence(name):
-    assert re.fullmatch(r"[A-Z].*[.]", FIGURES[name].about)
+    assert re.fullmatch(r"[A-Z].*[.]", FIGURES[name].purpose)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -22,6 +22,7 @@ from toymodels.figures.table import (
     split_by,
     varied,
 )
+from toymodels.runs.metrics import error_label
 
 
 def test_json_lines_and_csv_hold_the_same(tmp_path):
@@ -124,3 +125,11 @@ def test_the_domain_in_words():
     assert coverage(sampled) == (
         "exactly 2 active, 20,000 sampled inputs, all pairs, or those chosen or sampled, seed\u00a04"
     )
+
+
+def test_errors_of_a_groups_own_name_have_words():
+    assert error_label("rms_zeros") == "RMS error where the target is 0"
+    assert error_label("rms_left_half") == "RMS error at left half"
+    for column in ("seconds", "within_quarter", "rms_zeros_interval", "lr"):
+        with pytest.raises(InputError, match=f"unknown metric '{column}': choose one of worst_error"):
+            error_label(column)

@@ -14,7 +14,7 @@ from toymodels.errors import InputError
 from toymodels.layers.random import gaussian, kaiming
 from toymodels.readoffs.analytic import analytic
 from toymodels.theory.gates import CASES, Gate
-from toymodels.theory.quadrants import and_scale, error_std
+from toymodels.theory.quadrants import and_scale, error_std, readoff_coefficients
 
 # One test of each of the 24 (gate, s, case) means and 24 variances below, over independent layers. "Within 3 standard
 # errors" for each of 48 figures would fail by chance once in 8 runs of new seeds; with this quantile of Student's t the
@@ -75,6 +75,18 @@ def test_and_readoff_is_the_product_of_signs():
         [and_scale(3) * signs[:, k] * signs[:, l] / 40 for k, l in PairTask(5, "and").pairs.tolist()]
     )
     assert torch.allclose(readoff.weight, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("gate", ["first_and_not_second", "second", "xor", "first_implies_second"])
+def test_each_neuron_is_read_by_the_quadrant_of_its_two_weights(gate):
+    """η in the order (−, −), (−, +), (+, −), (+, +) of the weights on the first and the second feature."""
+    layer, task = gaussian(5, 40, 0, scale=2.0), PairTask(5, gate, [(0, 1), (3, 1), (1, 3)])
+    readoff, eta = analytic(layer, task, 3).requires_grad_(False), readoff_coefficients(task.gate, 3)
+    for i, (k, l) in enumerate(task.pairs.tolist()):
+        for neuron, weight in enumerate(layer.weight.detach()):
+            quadrant = 2 * int(weight[k] > 0) + int(weight[l] > 0)
+            assert float(readoff.weight[i, neuron]) == pytest.approx(eta[quadrant] / (40 * 2), abs=1e-12)
+    assert not readoff.bias.any()
 
 
 def test_scale_of_the_weights_cancels():

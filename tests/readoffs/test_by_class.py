@@ -209,10 +209,13 @@ def test_wrong_inputs_are_refused(call, words):
         call()
 
 
-def test_a_fitted_class_readoff_is_the_least_squares_over_five_numbers():
+@pytest.mark.parametrize(
+    "features", [SparseFeatures.at_most(9, 3), SparseFeatures.independent(6, 0.3)], ids=["at most", "independent"]
+)
+def test_a_fitted_class_readoff_is_the_least_squares_over_five_numbers(features):
     """Against NumPy's weighted least squares over every (input, pair), with the five terms written out."""
-    features, task = SparseFeatures.at_most(9, 3), PairTask(9, "and")
-    inputs, layer = features.enumerate(), gaussian(9, 7, 0, bias=-0.3)
+    task = PairTask(features.m, "and")
+    inputs, layer = features.enumerate(), gaussian(features.m, 7, 0, bias=-0.3)
     fitted = fitted_class_readoff(layer, task, features, inputs)
     a = layer.double()(inputs.dense(dtype=torch.float64)).detach().numpy()
     sign = np.where(layer.weight.detach().numpy() > 0, 1.0, -1.0).T

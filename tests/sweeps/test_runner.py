@@ -5,39 +5,58 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
-from tests.sweeps.toy import COMMAND, GRID, PARAMETERS, Here, finish, processes, start, table, trainings, write
+from tests.members import own
+from tests.sweeps.toy import (
+    COMMAND,
+    GRID,
+    PARAMETERS,
+    Here,
+    finish,
+    follow_environment,
+    processes,
+    start,
+    table,
+    trainings,
+    write,
+)
+from toymodels import registry
 from toymodels.cli import main
+from toymodels.core.layers import LAYERS
 from toymodels.errors import InputError
+from toymodels.experiments import build
+from toymodels.experiments.train import TrainConfig
 from toymodels.parallel import processes as jobs
 from toymodels.runs import storage
+from toymodels.runs.identity import from_dict
 from toymodels.runs.storage import read_json
 from toymodels.runs.table import read_table
 from toymodels.sweeps import runner
 from toymodels.sweeps import suggestions as suggestions_module
-from toymodels.sweeps.plan import read_plan
+from toymodels.sweeps.plan import Plan, read_plan
 from toymodels.sweeps.runner import SweepConfig, run_sweep
 from toymodels.sweeps.suggestions import Suggestions
 
-LONG = GRID.replace("steps: {value: 20}", "steps: {value: 150}\n  checkpoint_seconds: {value: 0.02}").replace(
-    "[3, 4, 5, 6]", "[3, 4, 5, 6, 7, 8, 9, 10, 11]"
+LONG = GRID.replace("steps: {value: 8}", "steps: {value: 100}\n  checkpoint_seconds: {value: 0.02}").replace(
+    "[3, 4, 5, 6]", "[3, 4, 5, 6, 7, 8, 9, 10]"
 )
-"""Nine runs of a fraction of a second, which write checkpoints all the time."""
+"""Eight runs of a fraction of a second, which write checkpoints all the time."""
+SECONDS = 180
+"""After which a command hangs."""
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The table of LONG, done in one go."""
+    """The table of LONG, done in one go and without checkpoints."""
     folder = tmp_path_factory.mktemp("whole")
+    text = LONG.replace("  checkpoint_seconds: {value: 0.02}\n", "")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "_alone", False)
         patch.setattr(runner, "open_place", lambda *_: Here())
-        run_sweep(SweepConfig(write(folder, LONG), folder / "sweep"))
+        run_sweep(SweepConfig(write(folder, text), folder / "sweep"))
     return table(folder / "sweep")
 
 
@@ -48,7 +67,7 @@ def finished(folder):
 def stop_after(folder, runs, how, whom):
     """Start the sweep and end it when so many runs are finished and one is at work; returns (process, what it said)."""
     process = start(folder, "sweep", folder / "toy.yaml", "--out", folder / "sweep", "--workers", 1)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + SECONDS
     while len(finished(folder)) < runs or not list(folder.glob("sweep/runs/*/seed-0/checkpoint.pt")):
         assert time.monotonic() < deadline
         assert process.poll() is None
@@ -61,11 +80,17 @@ def stop_after(folder, runs, how, whom):
     return process, said
 
 
-def test_a_sweep_that_is_killed_and_stopped_again_and_again_ends_as_one_that_is_not(tmp_path, whole):
+@pytest.mark.parametrize(
+    "ends",
+    [
+        [("group", signal.SIGKILL), ("parent", signal.SIGINT)],
+        pytest.param([("parent", signal.SIGKILL), ("group", signal.SIGINT)], marks=pytest.mark.long),
+    ],
+)
+def test_a_sweep_that_is_killed_and_stopped_again_ends_as_one_that_is_not(ends, tmp_path, whole, here, capsys):
     """Nothing is done twice: files of finished runs keep their times, and the table is that of one go."""
-    write(tmp_path, LONG)
+    path = write(tmp_path, LONG)
     before = {}
-    ends = [("group", signal.SIGKILL), ("parent", signal.SIGKILL), ("group", signal.SIGINT), ("parent", signal.SIGINT)]
     for number, (whom, how) in enumerate(ends, 1):
         process, said = stop_after(tmp_path, len(before) + 1, how, whom)
         if how == signal.SIGINT:
@@ -78,41 +103,52 @@ def test_a_sweep_that_is_killed_and_stopped_again_and_again_ends_as_one_that_is_
         else:
             assert process.returncode == -signal.SIGKILL
         now = finished(tmp_path)
-        assert len(before) < len(now) < 9, number
+        assert len(before) < len(now) < 8, number
         assert now.items() >= before.items()
         before = now
-    last = start(tmp_path, "sweep", tmp_path / "toy.yaml", "--out", tmp_path / "sweep")
-    said = finish(last)
-    assert last.returncode == 0, said
-    assert "9/9" in said
+    assert main(["sweep", str(path), "--out", str(tmp_path / "sweep")]) == 0
+    assert "8/8" in capsys.readouterr().err
+    assert len(here.handed_over) == 8 - len(before)
     assert finished(tmp_path).items() >= before.items()
     assert table(tmp_path / "sweep") == whole
 
 
-def test_two_runners_share_a_sweep(tmp_path, whole):
-    arguments = ("sweep", write(tmp_path, LONG), "--out", tmp_path / "sweep", "--workers", 1)
-    both = [start(tmp_path, *arguments), start(tmp_path, *arguments)]
-    said = [finish(process) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert all("9/9" in text for text in said)
-    assert list(trainings(tmp_path).values()) == [1] * 9
+def test_two_runners_share_a_sweep(tmp_path, whole, here, capsys, monkeypatch):
+    """A command with a worker of its own, and this process."""
+    monkeypatch.setattr(build, "train_network", build.train_network)
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
+    follow_environment()
+    here._slots = 1
+    arguments = ("sweep", str(write(tmp_path, LONG)), "--out", str(tmp_path / "sweep"))
+    other = start(tmp_path, *arguments, "--workers", 1)
+    deadline = time.monotonic() + SECONDS
+    while not (tmp_path / "log").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert main(arguments) == 0
+    said = [finish(other), capsys.readouterr().err]
+    assert other.returncode == 0, said
+    assert all("8/8" in text for text in said)
+    assert list(trainings(tmp_path).values()) == [1] * 8
+    workers = {line.split()[1] for line in (tmp_path / "log").read_text().splitlines()}
+    assert len(workers) == 2  # both did some
     assert table(tmp_path / "sweep") == whole
 
 
 def test_a_worker_that_is_killed_costs_its_own_run_alone(tmp_path):
-    """d = 4 loses its process once and is done again; d = 5 loses it every time and fails; the others lose nothing."""
-    arguments = ("sweep", write(tmp_path, GRID), "--out", tmp_path / "sweep", "--workers", 2)
-    process = start(tmp_path, *arguments, TOY_KILL_4=1, TOY_KILL_5=99)
+    """d = 4 loses its process once and is done again; d = 5 loses it every time and fails; d = 3 loses nothing."""
+    path = write(tmp_path, GRID.replace("[3, 4, 5, 6]", "[3, 4, 5]"))
+    arguments = ("sweep", path, "--out", tmp_path / "sweep", "--workers", 2)
+    process = start(tmp_path, *arguments, TOY_KILL_4=1, TOY_KILL_5=99, TOY_LOST=2)
     said = finish(process)
     assert process.returncode == 1
     assert {name.split("-")[2]: times for name, times in trainings(tmp_path).items()} == {
         "d3": 1,
         "d4": 2,
-        "d5": 3,
-        "d6": 1,
+        "d5": 2,
     }
-    assert "its process was killed 3 times" in said
-    assert [row["d"] for row in read_table(tmp_path / "sweep")] == [3, 4, 6]
+    assert "its process was killed 2 times" in said
+    assert [row["d"] for row in read_table(tmp_path / "sweep")] == [3, 4]
     assert "Traceback" not in said
 
 
@@ -147,8 +183,8 @@ def test_a_failing_run_is_recorded_and_tried_again(tmp_path, here, capsys, monke
 
     from toymodels.core.training import Trainer
 
-    monkeypatch.setattr(Trainer, "_finite", lambda *_: 0.5)  # as if a new version could do it
-    monkeypatch.setattr("toymodels.experiments.train.evaluate", lambda *_: _Evaluation())
+    monkeypatch.setattr(Trainer, "check_finite", lambda *_: None)  # as if a new version could do it
+    monkeypatch.setattr("toymodels.core.evaluation.evaluate", lambda *_: _Evaluation())
     assert main(command) == 0
     assert not record.exists()
     assert len(read_table(tmp_path / "s")) == 3
@@ -156,14 +192,15 @@ def test_a_failing_run_is_recorded_and_tried_again(tmp_path, here, capsys, monke
 
 class _Evaluation:
     def to_dict(self):
-        figures = {"worst_error": 0.5, "output_worst": [0.5], "ones": {"rms": 0.5}, "zeros": {"rms": 0.5}}
-        return {**figures, "within": {"0.25": 0.0}, "inputs": "all 16", "n_outputs": 10}
+        groups = {"ones": {"rms": 0.5}, "zeros": {"rms": 0.5}}
+        errors = {"worst_error": 0.5, "output_worst": [0.5], "rms": 0.5, "within": {"0.25": 0.0}}
+        return {**errors, "groups": groups, "inputs": "all 16", "n_outputs": 10}
 
 
 def test_what_only_the_run_can_know_does_not_stop_the_others(tmp_path, here):
     """A folder that holds something else, and an error of ours that nobody expected."""
     plan = read_plan(write(tmp_path, GRID), None, 0)
-    name = plan.name({"m": 5, "steps": 20, "seeds": [0], "d": 4})
+    name = plan.name({"m": 5, "steps": 8, "seeds": [0], "d": 4})
     (tmp_path / "s" / "runs" / name).mkdir(parents=True)
     (tmp_path / "s" / "runs" / name / "mine.txt").write_text("do not touch")
 
@@ -199,7 +236,7 @@ def test_a_full_disk_is_one_sentence(full, tmp_path, here, capsys, monkeypatch):
             here.before = after_two
         elif full == "torch":
             patch.setattr(
-                "toymodels.experiments.train.save_network", lambda *_: fails(error=RuntimeError("write failed"))
+                "toymodels.experiments.build.save_network", lambda *_: fails(error=RuntimeError("write failed"))
             )
             patch.setattr("toymodels.sweeps.work._free", lambda _: 0)
         else:
@@ -217,8 +254,8 @@ def test_a_full_disk_is_one_sentence(full, tmp_path, here, capsys, monkeypatch):
 
 
 DAMAGES = [
-    ("results.json", '{"seeds": [', "is truncated or damaged"),
-    ("results.json", "{}", "it lacks seeds"),
+    ("results.json", '{"rows": [', "is truncated or damaged"),
+    ("results.json", "{}", "is damaged"),
     ("suggestions.jsonl", '{"number": 0}\n', "is damaged"),
     ("suggestions.jsonl", "\x00\x00\n", "is damaged"),
     ("suggestions.jsonl", '{"number": 1, "config": {}}\n', "is damaged (runs are missing)"),
@@ -297,7 +334,7 @@ BAD = [
     (GRID.replace(COMMAND, ""), 1, "says nothing of what to run: give command:"),
     (GRID.replace('"toymodels", "run"', '"python", "mine.py"'), 2, "has a command that is not ours"),
     (GRID.replace('"train"', '"trian"'), 2, "unknown kind of run 'trian'"),
-    (EARLY.replace('"train"', '"compare"'), 5, "early_terminate is for runs of kind train"),
+    (EARLY.replace('"train"', '"compare"'), 5, "early_terminate is for runs that train one network (train)"),
     (EARLY.replace("seeds: {value: [0]}", "seeds: {value: [0, 1]}"), 9, "early_terminate needs one seed a run"),
     (EARLY.replace("seeds: {value: [0]}", "seeds: {value: []}"), 9, "seeds is empty"),
     (EARLY.replace("worst_error", "rms_ones"), 4, "early_terminate goes by worst_error"),
@@ -415,7 +452,7 @@ def test_a_bayes_search_learns_that_a_configuration_cannot_be(tmp_path, here):
 
 
 def test_a_target_ends_the_search(tmp_path, here, capsys):
-    text = GRID.replace("{value: 20}", "{values: [1, 40]}") + "metric: {name: worst_error, target: 0.49}\n"
+    text = GRID.replace("{value: 8}", "{values: [1, 40]}") + "metric: {name: worst_error, target: 0.49}\n"
     path = write(tmp_path, text)
     here._slots = 1
     run_sweep(SweepConfig(path, tmp_path / "s"))
@@ -440,7 +477,7 @@ def test_the_same_configuration_twice_is_one_run(tmp_path, here, capsys):
 def test_hyperband_stops_bad_runs_which_are_finished_runs(tmp_path, capsys):
     """Two at a time: by step 60 a learning rate of 0.01 has halved the error, and one of 1e-6 has done nothing."""
     text = EARLY.replace("method: random\nrun_cap: 3", "method: grid").replace("min_iter: 1", "min_iter: 60")
-    text = text.replace("{value: 20}", "{value: 3000}").replace("{values: [3, 4, 5, 6]}", "{value: 6}")
+    text = text.replace("{value: 8}", "{value: 1500}").replace("{values: [3, 4, 5, 6]}", "{value: 6}")
     text += "  optimiser: {value: adam}\n  batch: {value: all}\n  p: {value: [8]}\n  lr: {values: [0.01, 0.000001]}\n"
     out = tmp_path / "s"
     process = start(tmp_path, "sweep", write(tmp_path, text), "--out", out, "--workers", 2, TOY_LOOK=0.02)
@@ -449,7 +486,7 @@ def test_hyperband_stops_bad_runs_which_are_finished_runs(tmp_path, capsys):
     assert "2/2" in said
     good, bad = sorted(read_table(out), key=lambda row: -row["lr"])
     assert good["stopped_at"] is None
-    assert 60 <= bad["stopped_at"] < 3000
+    assert 60 <= bad["stopped_at"] < 1500
     assert good["worst_error"] < bad["worst_error"]
     assert main(["results", str(out)]) == 0
     assert "1 runs were stopped early" in capsys.readouterr().out
@@ -482,17 +519,8 @@ def test_the_bar_counts_found_runs_as_done_but_not_as_time(tmp_path, here, capsy
     assert re.search(r"<00:00, +0\.[3-9]\ds/run|, +[12]\.\d+(run/s|s/run)", last), last
 
 
-def test_what_a_command_loads_and_says(tmp_path):
-    code = (
-        "import sys, toymodels.cli; "
-        "print([m for m in ('wandb', 'optuna', 'distributed', 'submitit', 'pandas', 'matplotlib') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
-
-
 def test_a_run_from_a_file(tmp_path, capsys):
-    path = write(tmp_path, json.dumps({"m": 5, "d": 4, "steps": 20, "_wandb": {"x": 1}}), "args.json")
+    path = write(tmp_path, json.dumps({"m": 5, "d": 4, "steps": 8, "_wandb": {"x": 1}}), "args.json")
     assert main(["run", "train", str(path), "--out", str(tmp_path / "run")]) == 0
     assert read_json(tmp_path / "run" / "config.json")["config"]["d"] == 4
     for content, words in (("[]", "holds no configuration"), ('{"mm": 5}', "unknown key 'mm'"), ("{", "damaged")):
@@ -506,3 +534,103 @@ def test_a_run_from_a_file(tmp_path, capsys):
 def test_python_callers_get_the_same_refusals(tmp_path):
     with pytest.raises(InputError, match="there is no such file"):
         run_sweep(SweepConfig(tmp_path / "absent.yaml"))
+
+
+# Members of one's own
+
+LAB = """
+import torch
+from toymodels.core.layers import LAYERS, FirstLayer
+
+@LAYERS("odd", source="this test")
+def odd(m: int, d: int, seed: int, *, shift: float = 1.0) -> FirstLayer:
+    return FirstLayer(torch.randn(d, m, generator=torch.Generator().manual_seed(seed)), torch.full((d,), shift), "relu", "odd")
+"""
+PLUGIN = GRID.replace("[3, 4, 5, 6]", "[3, 4]").replace(
+    "seeds: {value: [0]}", "seeds: {value: [0]}\n  layer: {value: odd}"
+)
+
+
+@pytest.fixture
+def forgotten(monkeypatch):
+    """No plugin is known, as in a new process: now, after the test, and each time it is called."""
+    own(monkeypatch, LAYERS)
+    before = dict(LAYERS._members)
+
+    def forget():
+        monkeypatch.setattr(registry, "_plugins", {})
+        monkeypatch.setattr(LAYERS, "_members", dict(before))
+
+    forget()
+    return forget
+
+
+@pytest.mark.parametrize("where", ["in the file", "on the command line"])
+def test_a_sweep_over_a_layer_of_ones_own(where, tmp_path, here, forgotten, capsys):
+    lab = write(tmp_path, LAB, "lab.py")
+    text = PLUGIN + "  layer_shift: {values: [0.5, -1]}\n"
+    command = ["sweep", str(write(tmp_path, text)), "--out", str(tmp_path / "s")]
+    if where == "in the file":
+        write(tmp_path, text + "  plugin: {value: [lab.py]}\n")
+    else:
+        command += ["--plugin", str(lab)]
+    here.before = lambda values: forgotten()  # a worker knows only what its run names
+    assert main(command) == 0
+    assert sorted((row["d"], row["layer"], row["layer_shift"]) for row in read_table(tmp_path / "s")) == [
+        (3, "odd", -1), (3, "odd", 0.5), (4, "odd", -1), (4, "odd", 0.5)
+    ]  # fmt: skip
+    for run in (tmp_path / "s" / "runs").iterdir():
+        assert [path.read_text() for path in (run / "plugins").iterdir()] == [LAB]
+    here.handed_over.clear()
+    assert main(command) == 0
+    assert here.handed_over == []
+    lab.write_text(LAB + "# a comment\n")
+    assert main(command) == 2
+    assert "other code in its plugins" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", "unknown first layer 'odd'"),
+        ("  plugin: {value: lab.py}\n", "plugin is 'lab.py': it must be a list of files, such as [mylab.py]"),
+        ("  plugin: {value: [nowhere.py]}\n", "is not there: name a Python file"),
+        ("  plugin: {value: [toy.yaml]}\n", "is no Python file"),
+        ("  plugin: {value: [broken.py]}\n", "fails: ZeroDivisionError"),
+        ("  plugin: {values: [[lab.py], [1]]}\n", "plugin is [1]"),
+        ("  plugin: {value: [lab.py]}\n  layer_shif: {value: 1}\n", "did you mean 'layer_shift'?"),
+    ],
+)
+def test_plugins_of_a_sweep_that_will_not_do_are_refused(line, words, tmp_path, forgotten, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, LAB, "lab.py")
+    write(tmp_path, "1 / 0", "broken.py")
+    path = write(tmp_path, PLUGIN + line)
+    before = sorted(tmp_path.iterdir())
+    assert main(["sweep", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"toymodels: {path}:")
+    assert words in said
+    assert said.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_knobs_in_a_sweep(tmp_path, here):
+    """One by its prefix, one in the layer's name; at its default it is no run of its own."""
+    text = GRID.replace("[3, 4, 5, 6]", "[8]") + "  layer: {values: [bernoulli, bernoulli(p=0.25)]}\n"
+    path = write(tmp_path, text + "  layer_p: {values: [0.5, best]}\n")
+    folder, failed = run_sweep(SweepConfig(path, tmp_path / "s"))
+    assert failed == 0
+    rows = sorted((row["layer"], str(row["layer_p"])) for row in read_table(folder))
+    assert rows == [
+        ("bernoulli", "0.5"), ("bernoulli", "None"), ("bernoulli(p=0.25)", "0.5"), ("bernoulli(p=0.25)", "None")
+    ]  # fmt: skip
+
+
+def test_no_more_configurations_are_tried_out_than_there_will_be(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(Plan, "make", lambda plan, suggested: made.append(suggested) or from_dict(TrainConfig, {}))
+    for text, count, number in ((RANDOM, None, 3), (BAYES, None, 3), (RANDOM, 2, 2), (GRID, None, 4)):
+        made.clear()
+        read_plan(write(tmp_path, text), count, 0)
+        assert len(made) == number

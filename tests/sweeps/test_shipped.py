@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from toymodels.experiments.registry import run
 from toymodels.figures.registry import FIGURES
 from toymodels.runs.storage import read_json
 from toymodels.runs.table import read_table
@@ -75,7 +76,7 @@ def test_one_run_of_each_takes_a_step(path, tmp_path):
     if "d0" in values:
         small["d0"] = 5
     config = plan.make({**values, **small})
-    plan.kind.run(config)
+    run(plan.kind_name, config)
     rows = read_table(tmp_path)
     compares = plan.kind_name == "compare"
     assert {row["task"] for row in rows} == (set(config.task) if compares else {config.task})

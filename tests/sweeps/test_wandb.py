@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweeps.toy import COMMAND, PARAMETERS, write
+from tests.sweeps.toy import COMMAND, PARAMETERS, ROOT, write
 from tests.sweeps.wandb_stub import ENTITY, PROJECT, SWEEP, wandb_server
 from toymodels.runs.storage import read_json
 from toymodels.sweeps.plan import read_plan
 
 METRIC = "metric: {name: worst_error, goal: minimize}\n"
-RUN = {"m": 5, "steps": 20, "seeds": [0], "d": 4}
-SECONDS = 60
+RUN = {"m": 5, "steps": 8, "seeds": [0], "d": 4}
+SECONDS = 180
 """After which a command hangs."""
 
 
@@ -28,7 +28,8 @@ def wandb(tmp_path):
         account = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "k" * 40, "HOME": str(tmp_path)}
 
         def run(*words, **more):
-            environment = {**mine, **account, **more, "PATH": programs, "OMP_NUM_THREADS": "1"}
+            own = {"PATH": programs, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+            environment = {**mine, **account, **more, **own}
             done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS)
             assert done.returncode == 0, done.stderr
             return done.stderr

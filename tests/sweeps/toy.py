@@ -8,34 +8,43 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
+from toymodels.experiments import build
 from toymodels.runs.table import read_table
+from toymodels.sweeps import runner
+
+ROOT = Path(__file__).parents[2]
 
 COMMAND = 'command: ["${env}", "toymodels", "run", "train", "${args_json_file}"]\n'
-PARAMETERS = "parameters:\n  m: {value: 5}\n  steps: {value: 20}\n  seeds: {value: [0]}\n"
+PARAMETERS = "parameters:\n  m: {value: 5}\n  steps: {value: 8}\n  seeds: {value: [0]}\n"
 GRID = f"method: grid\n{COMMAND}{PARAMETERS}  d: {{values: [3, 4, 5, 6]}}\n"
 
 DRIVER = """
-import os, signal, toymodels.experiments.train as train, toymodels.sweeps.runner as runner
+from tests.sweeps.toy import follow_environment
 from toymodels.cli import main
 
-if "TOY_LOOK" in os.environ:
-    train._LOOK_SECONDS = runner._LOOK_SECONDS = float(os.environ["TOY_LOOK"])
-
-original = train.train_network
-
-def logged(config, task, layer, seed, folder, *rest):
-    with open(os.environ["TOY_LOG"], "a") as log:
-        print(folder.parent.name, os.getpid(), file=log)
-    times = open(os.environ["TOY_LOG"]).read().count(folder.parent.name)
-    if times <= int(os.environ.get(f"TOY_KILL_{config.d}", 0)):
-        os.kill(os.getpid(), signal.SIGKILL)  # as a system out of memory does
-    return original(config, task, layer, seed, folder, *rest)
-
-train.train_network = logged
+follow_environment()
 if __name__ == "__main__":
     raise SystemExit(main())
 """
 """The command line, which logs every training that its workers begin, and loses the processes that it is told to lose."""
+
+
+def follow_environment():
+    """Let this process log each training that it begins in TOY_LOG, and do what the other variables TOY_… say."""
+    if "TOY_LOOK" in os.environ:
+        build._LOOK_SECONDS = runner._LOOK_SECONDS = float(os.environ["TOY_LOOK"])
+    runner._LOST = int(os.environ.get("TOY_LOST", runner._LOST))
+    original = build.train_network
+
+    def logged(config, task, layer, seed, folder, *rest):
+        with open(os.environ["TOY_LOG"], "a") as log:
+            print(folder.parent.name, os.getpid(), file=log)
+        times = Path(os.environ["TOY_LOG"]).read_text().count(folder.parent.name)
+        if times <= int(os.environ.get(f"TOY_KILL_{config.d}", 0)):
+            os.kill(os.getpid(), signal.SIGKILL)  # as a system out of memory does
+        return original(config, task, layer, seed, folder, *rest)
+
+    build.train_network = logged
 
 
 class Here:
@@ -78,7 +87,7 @@ def write(folder, text, name="toy.yaml"):
 def start(folder, *arguments, **environment):
     """`toymodels …` as a process group of its own, which logs its trainings in folder/log."""
     driver = write(folder, DRIVER, "driver.py")
-    environment = {"TOY_LOG": folder / "log", "OMP_NUM_THREADS": "1", **environment}
+    environment = {"TOY_LOG": folder / "log", "OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT, **environment}
     return subprocess.Popen(
         [sys.executable, driver, *map(str, arguments)],
         env={**os.environ, "TOY_FOLDER": str(folder), **{key: str(value) for key, value in environment.items()}},
@@ -89,7 +98,7 @@ def start(folder, *arguments, **environment):
     )
 
 
-def finish(process, seconds=60):
+def finish(process, seconds=180):
     """What a command says until it ends; one that hangs is killed, with all that it started."""
     try:
         return process.communicate(timeout=seconds)[1]

@@ -154,11 +154,13 @@ def linear_program(activations: Float[np.ndarray, "inputs neurons"], target: Flo
         return measured(activations, target, np.zeros(d), 0.0, np.zeros(0, np.int64), np.zeros(0), 0, "least squares")
     above, below = np.split(found.ineqlin.marginals, 2)
     measure = above - below
+    if np.abs(measure).sum() < 0.5:  # an exact fit: both sides of an input bind, and cancel but for rounding
+        measure = np.zeros(n)
     rows = np.flatnonzero(measure)
     coefficients = found.x[:d] / np.where(size > 0, size, 1)
-    return measured(
-        activations, target, coefficients, float(found.x[d]), rows, measure[rows], int(found.nit), "linear program"
-    )
+    error = activations @ coefficients - target
+    offset = -float(error.max() / 2 + error.min() / 2)  # the best for these coefficients, free of the solver's rounding
+    return measured(activations, target, coefficients, offset, rows, measure[rows], int(found.nit), "linear program")
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ _LOOK = 16
 
 
 class SquaredTerm:
-    """Σ P w e² over some inputs and all outputs of a task (see `pair_loss.Term`)."""
+    """Σ P w e² over some inputs and all outputs of a task ."""
 
     def __init__(self, readings: Readings, task: PairTask, weights: Sequence[float], layer: bool = True):
         """`weights` by case; `layer` says whether the gradient in the activations is wanted."""

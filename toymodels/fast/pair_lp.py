@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -80,16 +80,6 @@ def signed_power(base: Float[Tensor, "*shape"], exponent: float | int, out: Tens
     if power is base:
         return out.copy_(base)
     return out if whole % 2 else out.copysign_(base)
-
-
-@runtime_checkable
-class Term(Protocol):
-    """A part of a sum over inputs and outputs, and of its gradient."""
-
-    def add(
-        self, rows: Rows, activations: Float[Tensor, "inputs neurons"], gradient: Float[Tensor, "inputs neurons"]
-    ) -> tuple[float, float]:
-        """(power, largest |error|) of some inputs; adds to the gradient in the activations, keeps that in the readoff."""
 
 
 class Readings:

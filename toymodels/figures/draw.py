@@ -35,7 +35,7 @@ class DrawConfig:
     where: tuple[str, ...] = ()
     """Only rows with COLUMN=VALUE, as in --where steps=750 task=and."""
     run: str | None = None
-    """Of a figure drawn from one run: the name of the run's folder in a sweep; default the last run that has what is drawn."""
+    """Name of the run in a sweep, for a figure that is drawn from one run; default the last run that has what is drawn."""
     knobs: tuple[str, ...] = ()
     """The figure's knobs as KNOB=VALUE; the same as --KNOB VALUE. Lists: KNOB=1,2,3."""
     list: bool = False

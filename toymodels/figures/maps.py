@@ -28,7 +28,7 @@ from toymodels.figures.table import (
     title_of,
 )
 from toymodels.runs import text as tables
-from toymodels.runs.metrics import ERRORS
+from toymodels.runs.metrics import error_label
 from toymodels.theory.extremes import max_error_distribution
 from toymodels.theory.gates import Gate
 from toymodels.theory.rank import least_width
@@ -308,5 +308,7 @@ def loss_map(rows: Sequence[Row], *, metric: str = "worst_error") -> Drawing:
     heading(drawing, f"{title_of(metric)} of trained networks over their loss: {''.join(sizes)}{coverage(rows)}, means. "
         "Framed: the least of a panel.")  # fmt: skip
     ordered = [words for _, words in sorted(cells, key=lambda cell: (cell[1][0], cell[0]))]
-    text = tables.render(("task", "steps", "p", "weight", ERRORS[metric] + " ± 95 %", "seeds"), ordered, right=(1, 5))
+    text = tables.render(
+        ("task", "steps", "p", "weight", error_label(metric) + " ± 95 %", "seeds"), ordered, right=(1, 5)
+    )
     return Drawing(f"loss_map-{metric}", f"{title_of(metric)} over the loss", drawing, text)

@@ -13,7 +13,7 @@ from toymodels.figures.series import Key, name_of, series_of, series_styles, tas
 from toymodels.figures.style import Drawing, errors_axis, heading, legend, new_figure, quiet, sizes_axis
 from toymodels.figures.table import Row, coverage, format_value, levels, select_series, title_of, varied
 from toymodels.runs import text as tables
-from toymodels.runs.metrics import ERRORS
+from toymodels.runs.metrics import error_label
 from toymodels.theory.statistics import mean_interval
 
 FEW = 8
@@ -43,7 +43,7 @@ def parameters(rows: Sequence[Row], *, metric: str = "worst_error") -> Drawing:
     for line, task in zip(axes, tasks, strict=True):
         for axis, name in zip(line, names, strict=True):
             _draw_panel(axis, rows, task, styles, name, metric)
-        line[0].set_ylabel(f"{task_title(task)}: {ERRORS[metric]}", fontsize=8)
+        line[0].set_ylabel(f"{task_title(task)}: {error_label(metric)}", fontsize=8)
     legend(drawing, max(1, min(3, len(names))))
     sizes = [f"{name} = {format_value(found[0])}" for name in ("m", "d") if len(found := levels(rows, name)) == 1]
     title = f"{title_of(metric)} over {', '.join(names)}"
@@ -97,7 +97,7 @@ def _ranking(rows: Sequence[Row], names: Sequence[str], metric: str) -> str:
             mean, half = mean_interval(errors)
             words = ["–" if value is None else format_value(value) for value in values]
             cells.append((task, line, *words, tables.number(mean, half), str(len(errors))))
-    header = ("task", "first layer, readoff", *names, f"{ERRORS[metric]} ± 95 %", "seeds")
+    header = ("task", "first layer, readoff", *names, f"{error_label(metric)} ± 95 %", "seeds")
     note = f"\nThe {BEST} best of each task." if len(ranked) > BEST else ""
     return tables.render(header, cells, right=tuple(range(2, len(header)))) + note
 

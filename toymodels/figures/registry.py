@@ -6,7 +6,7 @@
         figure = new_figure(3)
         axis = figure.subplots()
         axis.plot([row["seed"] for row in rows], [row[metric] for row in rows], "o")
-        axis.set(xlabel="seed", ylabel=ERRORS[metric])
+        axis.set(xlabel="seed", ylabel=error_label(metric))
         return figure
 
 `rows` is the table: a list of dicts, as `toymodels.figures.table.load_table` returns it. A function whose first parameter is
@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toymodels.errors import InputError, check_choice
+from toymodels.errors import InputError
 from toymodels.figures.style import Drawing, default_style, heading
 from toymodels.figures.table import Row, coverage, require, title_of
 from toymodels.registry import Member, Registry
-from toymodels.runs.metrics import ERRORS
+from toymodels.runs.metrics import error_label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ def check_rows(rows: Sequence[Row], columns: Sequence[str], knobs: Mapping[str, 
     """Raise InputError for a table that lacks a column, and for a knob `metric` that is no error."""
     metric = knobs.get("metric")
     if metric is not None:
-        check_choice(ERRORS, metric=metric)
+        error_label(metric)
     if not rows:
         raise InputError("the table has no rows: there is nothing to draw")
     require(rows, columns, (metric,) if metric is not None else ())

@@ -29,7 +29,7 @@ from toymodels.figures.table import (
     varied,
 )
 from toymodels.runs import text as tables
-from toymodels.runs.metrics import KEYS, METRICS, Metric
+from toymodels.runs.metrics import KEYS, metric_columns, title
 from toymodels.runs.record import load_config
 from toymodels.runs.storage import check_writable, read_json, write_atomically
 from toymodels.theory.statistics import mean_interval
@@ -107,12 +107,9 @@ def drawings(rows: Sequence[Row], folder: Path | None = None) -> Iterator[Drawin
     runs = finished_runs(folder)[::-1] if folder is not None else []
     for member in FIGURES.values():
         for knobs in member.variants:
-            if member.source_kind == "run":
-                run = next((run for run in runs if member.fits(run, **knobs)), None)
-                parts = _draw_parts(member, run, knobs) if run else iter(())
-            else:
-                parts = _draw_parts(member, rows, knobs) if rows else iter(())
-            drawn = list(islice(parts, MOST + 1))
+            sources: Sequence[Sequence[Row] | Path] = runs if member.source_kind == "run" else [rows] if rows else []
+            parts = (list(islice(_draw_parts(member, source, knobs), MOST + 1)) for source in sources)
+            drawn = next(filter(None, parts), [])
             if len(drawn) <= MOST:
                 yield from (_numbered(*part, number) for number, part in enumerate(drawn, 1))
             else:
@@ -128,10 +125,8 @@ def _draw_parts(
     member: Figure, source: Sequence[Row] | Path, knobs: Mapping[str, Any], words: str = ""
 ) -> Iterator[tuple[str, Drawing | str]]:
     """Draw a figure of the table, or of its parts where a setting varies: (settings of the part in words, drawing)."""
-    if not member.fits(source, **knobs):
-        return
     try:
-        drawn = member.draw(source, **knobs)
+        drawn = member.draw(source, **knobs) if member.fits(source, **knobs) else []
     except Varies as varies:
         for value, part in split_by(source, varies.setting):  # type: ignore[arg-type]  # only tables vary
             yield from _draw_parts(member, part, knobs, f"{words}, {value}" if words else value)
@@ -190,20 +185,15 @@ def _state(folder: Path, rows: Sequence[Row], failed: Sequence[Any]) -> str:
     return f"<p>{escape(about)}</p>"
 
 
-def _metrics(rows: Sequence[Row]) -> list[Metric]:
-    """Return the metrics that some row has."""
-    return [metric for metric in METRICS if any(row.get(metric.name) is not None for row in rows)]
-
-
-def _cells(key: tuple[Any, ...], members: Sequence[Row], metrics: Sequence[Metric]) -> list[str]:
+def _cells(key: tuple[Any, ...], members: Sequence[Row], metrics: Sequence[str]) -> list[str]:
     """Write the line of one setting: means over its seeds."""
     task, line, *settings = key
     unproved = sum(row.get("proved") is False for row in members)
     numbers = []
     for metric in metrics:
-        known = [row[metric.name] for row in members if row.get(metric.name) is not None]
+        known = [row[metric] for row in members if row.get(metric) is not None]
         mean, half = mean_interval(known) if known else (None, None)
-        seconds = metric.name == "seconds"
+        seconds = metric == "seconds"
         form, half = (".1f", None) if seconds else (".4f", half)
         numbers.append("–" if mean is None else tables.number(mean, half, form))
     return [
@@ -216,14 +206,14 @@ def _cells(key: tuple[Any, ...], members: Sequence[Row], metrics: Sequence[Metri
     ]
 
 
-def _header(names: Sequence[str], metrics: Sequence[Metric]) -> list[str]:
-    return ["task", "first layer, readoff", *names, *(metric.title for metric in metrics), "seeds", "inputs covered"]
+def _header(names: Sequence[str], metrics: Sequence[str]) -> list[str]:
+    return ["task", "first layer, readoff", *names, *map(title, metrics), "seeds", "inputs covered"]
 
 
 def _best(rows: Sequence[Row]) -> str:
     """Write, for each task, first layer and readoff, the settings of the smallest mean worst error."""
     finished = [row for row in rows if row.get("stopped_at") is None]
-    names, metrics = varied(finished), _metrics(rows)
+    names, metrics = varied(finished), metric_columns(rows)
     best: dict[tuple[Any, ...], tuple[float, list[str]]] = {}
     for key, members in by_setting(finished, names).items():
         mean = mean_interval([row["worst_error"] for row in members])[0]
@@ -239,13 +229,12 @@ def _best(rows: Sequence[Row]) -> str:
 
 def _tables(rows: Sequence[Row]) -> str:
     """Write the means over seeds of every setting, and every row."""
-    names, metrics = varied(rows), _metrics(rows)
+    names, metrics = varied(rows), metric_columns(rows)
     body = [_cells(key, members, metrics) for key, members in by_setting(rows, names).items()]
     means = _table(_header(names, metrics), body)
     if len(body) > SHOWN:
         means = _folded(f"All {len(body):,} settings, means over seeds ± 95 % t intervals", means)
-    measured = [metric.name for metric in metrics]
-    columns = [*KEYS, *names, *measured, "covered", "n_pairs", "proved", "stopped_at", "run"]
+    columns = [*KEYS, *names, *metrics, "covered", "n_pairs", "proved", "stopped_at", "run"]
     columns = [column for column in columns if any(row.get(column) is not None for row in rows)]
     full = _table(columns, [[_word(row.get(column)) for column in columns] for row in rows])
     fixed = [(name, levels(rows, name)) for name in settings_of(rows) if name not in names]

@@ -31,7 +31,7 @@ from toymodels.figures.table import (
     title_of,
 )
 from toymodels.runs import text as tables
-from toymodels.runs.metrics import ERRORS
+from toymodels.runs.metrics import error_label
 from toymodels.theory.bernoulli import bernoulli_errors
 from toymodels.theory.crowding import at_zeros, crowded_rms_zeros
 
@@ -166,7 +166,7 @@ def superposed(rows: Sequence[Row], *, metric: str = "worst_error", epsilons: tu
     panels = []
     if searched:
         pairs = f"{levels(searched, 'n_pairs')[-1]} sampled pairs"
-        panels.append(f"(a–c) {ERRORS[metric]}, at most {s} active, {covered_in_words(searched)}, {pairs}")
+        panels.append(f"(a–c) {error_label(metric)}, at most {s} active, {covered_in_words(searched)}, {pairs}")
     if crowds:
         panels.append(f"(d) RMS error at zeros, exactly {s} active, {covered_in_words(crowds)}")
     heading(
@@ -174,7 +174,7 @@ def superposed(rows: Sequence[Row], *, metric: str = "worst_error", epsilons: tu
         f"{task_title(task)} of m features in superposition in d0 = d dimensions (up to m = d an axis each), means over "
         f"{seeds_in_words(levels(rows, 'seed'))}; {'; '.join(panels)}",
     )
-    header = ("first layer, readoff", "ε", "d", f"m up to which the {ERRORS[metric]} is below ε [95 % over seeds]")
+    header = ("first layer, readoff", "ε", "d", f"m up to which the {error_label(metric)} is below ε [95 % over seeds]")
     text = tables.render(header, cells)
     if crowd_cells:
         text += "\n\n" + tables.render(("d0 = d", "mp/d0", "RMS error at zeros", "law"), crowd_cells)
@@ -228,7 +228,7 @@ def _draw_errors(axis: Any, lines: Lines, styles: Mapping[Method, dict[str, Any]
     axis.set_ylim(0, TOP)
     axis.set_title(f"d = {d}", loc="left")
     axis.set_xlabel("features m (line: m = d0)", fontsize=8)
-    axis.set_ylabel(ERRORS[metric], fontsize=8)
+    axis.set_ylabel(error_label(metric), fontsize=8)
     quiet(axis)
     sizes_axis(axis, sorted(all_sizes))
 

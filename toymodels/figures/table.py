@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from toymodels.errors import InputError
 from toymodels.figures.series import Key, Method, gate_of, seeds_in_words
-from toymodels.runs.metrics import ERRORS, KEYS, NOT_SETTINGS, is_metric
+from toymodels.runs.metrics import KEYS, NOT_SETTINGS, error_label, is_metric
 
 Row = dict[str, Any]
 
@@ -58,7 +58,8 @@ def _hashable(value: Any) -> Any:
 
 def title_of(metric: str) -> str:
     """Name an error at the start of a title."""
-    return ERRORS[metric][0].upper() + ERRORS[metric][1:]
+    label = error_label(metric)
+    return label[0].upper() + label[1:]
 
 
 def require(rows: Sequence[Row], columns: Iterable[str] = (), numbers: Iterable[str] = ()) -> None:
@@ -70,7 +71,9 @@ def require(rows: Sequence[Row], columns: Iterable[str] = (), numbers: Iterable[
     for column in dict.fromkeys((*KEYS, *columns, *numbers)):
         missing = next((i for i, row in enumerate(rows, 1) if row.get(column) is None), None)
         if missing is not None:
-            raise InputError(f"row {missing} of the table has no {column}: the figure needs it in every row")
+            raise InputError(
+                f"row {missing} of the table has no {column}: the figure needs it in every row (choose rows with --where)"
+            )
     for column in numbers:
         for i, row in enumerate(rows, 1):
             value = row[column]

@@ -29,7 +29,7 @@ from toymodels.figures.table import (
     title_of,
 )
 from toymodels.runs import text as tables
-from toymodels.runs.metrics import ERRORS
+from toymodels.runs.metrics import error_label
 
 AFFINE, ANALYTIC = "m linear neurons (affine readoff)", "analytic law, all pairs, exactly s"
 LAW_STYLES = {AFFINE: "-", RANK_BOUND: ":", ANALYTIC: "-."}
@@ -139,7 +139,7 @@ def width_needed(
     pairs = ", ".join(map(format_value, levels(rows, "n_pairs")))
     heading(
         drawing,
-        f"{task_title(task)}: width at which the {ERRORS[metric]}, largest over {pairs} pairs, falls to ε; "
+        f"{task_title(task)}: width at which the {error_label(metric)}, largest over {pairs} pairs, falls to ε; "
         f"{covered_in_words(rows)}, means over {seeds_in_words(levels(rows, 'seed'))}. "
         "Full: minimax readoffs; dashed: the construction's own. Arrows: not reached at the widest layer measured.",
     )

@@ -63,6 +63,27 @@ def fan_in_layer(m: int, d: int, seed: int, task: SymmetricTask, *, p: float | i
     return fan_in(m, d, seed, task.k, None if isinstance(p, str) else p)
 
 
+def _by_inclusion_and_exclusion(layer: nn.Module, task: Task) -> LinearReadoff:
+    return inclusion_exclusion_readoff(layer, task)
+
+
+@LAYERS(
+    "inclusion_exclusion",
+    role="construction",
+    order=27,
+    source="Vaintrob, Mendel, Hänni 2024, section 1.4",
+    own_readoff=_by_inclusion_and_exclusion,
+    own_source="ANDs of k from ANDs of two and more, by inclusion and exclusion (Vaintrob et al. 2024, section 1.4)",
+    reads=_is_conjunction,
+    fits=_is_conjunction,
+    check=lambda p: None if p == "best" else _check_probability(p),
+    chosen=lambda m, d, p: {"p": formula_p(m, d, 2)} if p == "best" else {},
+)
+def inclusion_exclusion_layer(m: int, d: int, seed: int, *, p: float | int | str = "best") -> FirstLayer:
+    """Draw weights 1 with probability p, else 0, and every bias −1, as for ANDs of two."""
+    return fan_in(m, d, seed, 2, None if isinstance(p, str) else p)
+
+
 @torch.no_grad()
 def fan_in_readoff(layer: nn.Module, task: Task, s: int | None = None) -> LinearReadoff:
     """Read the mean over all neurons that see the whole set, as published; with s, less its bias at exactly s active. Float64.

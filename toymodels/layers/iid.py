@@ -1,6 +1,10 @@
 """First layers with iid weights on finitely many values: sparse Bernoulli, Rademacher, ternary and two-valued layers.
 
 A seed is the layer: the same (weights, m, d, seed) gives the same weights on every machine. All neurons share one bias.
+
+The layers of one seed are one draw: every distribution of weights is applied to the same uniform numbers. A Rademacher layer W'
+and a Bernoulli(1/2) layer W of a seed, for instance, have W' = 2W − 1. That makes them easy to compare, and means that what one
+shows is no second confirmation of what the other shows.
 """
 
 from __future__ import annotations
@@ -19,9 +23,9 @@ from toymodels.theory.distributions import RADEMACHER, WeightDistribution, berno
 def iid(
     weights: WeightDistribution, m: int, d: int, seed: int, activation: str = "relu", name: str = "iid"
 ) -> FirstLayer:
-    """W_ij iid from `weights` (inverse of its distribution function, from 53-bit uniforms), every bias `weights.bias`.
+    """Draw W_ij iid from `weights` (inverse of its distribution function, from 53-bit uniforms), every bias `weights.bias`.
 
-    `name` is kept as the layer's law. Raises InputError for m < 1, d < 1 or an unknown activation.
+    `name` is kept as the layer's origin. Raises InputError for m < 1, d < 1 or an unknown activation.
     """
     if m < 1 or d < 1:
         raise InputError(f"a layer needs at least 1 feature and 1 neuron, got m = {m}, d = {d}")
@@ -32,7 +36,7 @@ def iid(
 
 
 def bernoulli(m: int, d: int, seed: int, p: float | int, activation: str = "relu") -> FirstLayer:
-    """Weights 1 with probability p, else 0, bias −1: each neuron fires on two or more of its features.
+    """Draw weights 1 with probability p, else 0, bias −1: each neuron fires on two or more of its features.
 
     Construction 1.2 of Vaintrob, Mendel, Hänni (2024), Theorem 1 of arXiv:2408.05451. Raises InputError unless 0 < p <= 1.
     """
@@ -42,7 +46,9 @@ def bernoulli(m: int, d: int, seed: int, p: float | int, activation: str = "relu
 
 
 def rademacher(m: int, d: int, seed: int, activation: str = "relu", bias: float | int = 0.0) -> FirstLayer:
-    """Weights ±1 with equal odds (docs/theory.md, section 3, "Other iid layers").
+    """Draw weights ±1 with equal odds (docs/theory.md, section 3, "Other iid layers").
+
+    Of one seed, W = 2B − 1 with B the weights of `bernoulli` with p = 1/2: the two layers are one draw.
 
     Without a bias, no width is enough where 2 and 3 features may be on: |±1 ± 1 ± 1| is half the sum of |±1 ± 1| over its
     three pairs, so on all inputs a(ikl) = a(ik)/2 + a(il)/2 + a(kl)/2 − a(0)/2, and the same holds for every linear readoff
@@ -62,18 +68,18 @@ def rademacher(m: int, d: int, seed: int, activation: str = "relu", bias: float 
 
 
 def ternary_weights(p: float | int) -> WeightDistribution:
-    """Weights −1, 0, 1 with probabilities p/2, 1 − p, p/2, no bias. Raises InputError unless 0 < p <= 1."""
+    """Return weights −1, 0, 1 with probabilities p/2, 1 − p, p/2, no bias. Raises InputError unless 0 < p <= 1."""
     _check_probability(p)
     return WeightDistribution((-1.0, 0.0, 1.0), (p / 2, 1 - p, p / 2)) if p < 1 else RADEMACHER
 
 
 def ternary(m: int, d: int, seed: int, p: float | int, activation: str = "relu") -> FirstLayer:
-    """Weights iid from `ternary_weights`: a Rademacher layer in which a weight is there with probability p, 0 < p <= 1."""
+    """Draw weights iid from `ternary_weights`: a Rademacher layer in which each weight is kept with probability p, 0 < p <= 1."""
     return iid(ternary_weights(p), m, d, seed, activation, "ternary")
 
 
 def two_valued(m: int, d: int, seed: int, weights: WeightDistribution, activation: str = "relu") -> FirstLayer:
-    """Weights u with probability q, else −l, and a common bias: the dense four-class layer of arXiv:2507.09816.
+    """Draw weights u with probability q, else −l, and a common bias: the dense four-class layer of arXiv:2507.09816.
 
     `toymodels.theory.two_valued.fit(s).weights` are the best such weights. Raises InputError for other than two values.
     """
@@ -83,7 +89,7 @@ def two_valued(m: int, d: int, seed: int, weights: WeightDistribution, activatio
 
 
 def connection_probability(p: float | int | str, m: int, d: int, s: int, kind: str = "affine") -> float:
-    """The probability of a weight of the Bernoulli construction: a number in (0, 1], or one found for m, d and s.
+    """Return the probability of a weight of the Bernoulli construction: a number in (0, 1], or one found for m, d and s.
 
     "best": least `median_worst_error` of the mean readoff debiased by `kind` ("none", "shift", "affine"), at max(2, s)
     active features. "asymptotic": ln²(m)/√d, as published. Raises InputError for anything else, and where the asymptotic

@@ -142,17 +142,6 @@ def load(layer: nn.Module) -> Load:
     return Load(number, float(number.double().mean()), int(number.max()))
 
 
-def expected_load(m: int, d: int, pairs: Pairs, per_gate: int) -> float:
-    """Σ_k 1 − (1 − n/d)^{g_k}, g_k the gates of feature k: the mean load over draws (derived here: sets are independent).
-
-    Raises InputError as `targeted` does.
-    """
-    table = PairTask(m, "and", pairs).pairs
-    _check_sizes(d, per_gate)
-    degree = torch.bincount(table.reshape(-1), minlength=m).double()
-    return float((1 - (1 - per_gate / d) ** degree).sum())
-
-
 class Interference(NamedTuple):
     """What one other active feature adds to the mean over a gate's own neurons, over draws of the layer."""
 

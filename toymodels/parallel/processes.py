@@ -85,10 +85,15 @@ def start_worker(lock: Any, started: Any, threads: int, parent: int, plugins: Se
         started.value += 1
     torch.set_num_threads(threads)
     load_plugins(plugins)
+    end_with_parent(parent)
+
+
+def end_with_parent(parent: int) -> None:
+    """End this process when its parent has ended: an orphan has nobody to work for; its checkpoint holds what it did."""
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
-        os._exit(1)  # an orphan has nobody to work for; its checkpoint holds what it did
+        os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

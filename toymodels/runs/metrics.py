@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from toymodels.errors import check_choice
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -58,6 +60,13 @@ def title(column: str) -> str:
     """Return the heading of a metric's column."""
     known = {metric.name: metric.title for metric in METRICS}
     return known.get(column, column.replace("rms_", "RMS at ").replace("_", " "))
+
+
+def error_label(column: str) -> str:
+    """Return the words of an error, for a sentence or an axis. Raises InputError for a column that is no error."""
+    if column not in ERRORS and not (column.startswith("rms_") and is_metric(column)):
+        check_choice(ERRORS, metric=column)
+    return ERRORS.get(column, column.replace("rms_", "RMS error at ").replace("_", " "))
 
 
 def metric_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -19,6 +19,8 @@ from toymodels.errors import InputError
 from toymodels.parallel.processes import cores
 from toymodels.sweeps.work import Outcome, start_worker
 
+_ANSWER_SECONDS = 10
+"""How long a scheduler may take to answer."""
 _COUNT_SECONDS = 5.0
 """How often the workers of a cluster are counted."""
 
@@ -113,7 +115,7 @@ class Dask:
                 "a Dask scheduler needs the package distributed: pip install 'toymodels[cluster]'"
             ) from None
         try:
-            self._client = Client(address, timeout="10s", set_as_default=False)
+            self._client = Client(address, timeout=_ANSWER_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"the Dask scheduler {address} does not answer ({type(error).__name__}): start it with `dask scheduler`"

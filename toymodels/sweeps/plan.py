@@ -122,7 +122,8 @@ def read_plan(
         sweep.refuse(
             _line(path, "method"), f"a {sweep.method} search has no end of its own: give --count, or run_cap here"
         )
-    figures = _check_configurations(plan, min(count or CHECKED, CHECKED), seed)
+    most = min(limit for limit in (count, sweep.run_cap, CHECKED) if limit is not None)
+    figures = _check_configurations(plan, most, seed)
     metric = sweep.metric
     if metric is not None and sweep.early_terminate is not None and metric.name != EARLY_METRIC:
         sweep.refuse(metric.line, f"early_terminate goes by {EARLY_METRIC}, which runs report on their way: name that")

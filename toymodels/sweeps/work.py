@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import signal
 import threading
-import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,14 +85,8 @@ def record_failure(path: Path, values: dict[str, Any], reason: str, trace: str =
 
 
 def start_worker(parent: int) -> None:
-    """What a local worker process does first. It leaves Ctrl-C to its parent, and does not outlive it."""
+    """Prepare a local worker process: it leaves Ctrl-C to its parent, and does not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     jobs.work_alone()
     tqdm.set_lock(threading.RLock())  # its own would be shared among processes, and left behind by one that is killed
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    jobs.end_with_parent(parent)

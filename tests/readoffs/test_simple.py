@@ -1,0 +1,90 @@
+import pytest
+import torch
+
+from toymodels.core.features import SparseFeatures
+from toymodels.core.layers import LAYERS
+from toymodels.core.readoffs import READOFFS, Combination, Fitted, LinearReadoff, as_fitted, fit_readoff
+from toymodels.core.tasks import PairTask, Task
+from toymodels.errors import InputError
+from toymodels.layers.random import gaussian
+
+
+class Sine(Task):
+    """A task with real targets."""
+
+    name = "sine"
+
+    def __init__(self, m):
+        self.m, self.n_outputs = m, m
+
+    def cases(self, x, outputs=slice(None)):
+        return (x != 0).long()[:, outputs]
+
+    def targets(self, x, outputs=slice(None)):
+        return x.sin()[:, outputs]
+
+
+AND = PairTask(6, "and")
+INPUTS = SparseFeatures.at_most(6, 2).enumerate()
+LAYER = gaussian(6, 9, 0)
+
+
+def test_baselines_ignore_the_layer():
+    for name, value in (("constant", 0.5), ("zero", 0.0)):
+        read = fit_readoff(name, LAYER, AND, INPUTS, width=9).readoff
+        assert torch.equal(read(LAYER(INPUTS.dense())), torch.full((len(INPUTS), 15), value))
+
+
+def applicable(layer, task, closed_forms=frozenset(), embedded=False):
+    combination = Combination(LAYERS[layer], task, closed_forms, embedded)
+    return {name for name, member in READOFFS.items() if member.applies(combination)}
+
+
+def test_each_readoff_says_itself_where_it_applies():
+    fits = {"least_squares", "balanced", "minimax", "trained", "random_labels"}
+    assert applicable("identity", AND) == {"constant", "minimax", "random_labels"}
+    assert applicable("identity", Sine(6)) == {"zero", "minimax"}
+    assert applicable("trained", AND) == {"trained", "minimax", "random_labels", "by_class"}
+    assert applicable("gaussian", AND, frozenset({"quadrants"})) == fits | {"analytic", "by_class"}
+    assert applicable("gaussian", AND) == fits | {"by_class"}
+    assert applicable("gaussian", AND, frozenset({"quadrants"}), embedded=True) == fits
+    assert applicable("gaussian", Sine(6)) == fits - {"random_labels"}
+    assert applicable("bernoulli", AND) == fits | {"own", "by_class"}
+    assert applicable("bernoulli", PairTask(6, "xor")) == fits | {"by_class"}
+
+
+def test_a_readoff_of_ones_own_is_fitted_by_name(monkeypatch):
+    monkeypatch.setattr(READOFFS, "_members", dict(READOFFS._members))
+
+    @READOFFS("ridge", source="this test")
+    def ridge(layer, task, inputs, *, penalty=1.0):
+        a = layer(inputs.dense()).detach()
+        gram = a.T @ a + penalty * torch.eye(a.shape[1])
+        return LinearReadoff(
+            torch.linalg.solve(gram, a.T @ task.targets(inputs.dense())).T, torch.zeros(task.n_outputs)
+        )
+
+    assert not applicable("identity", AND) - {"constant", "minimax", "random_labels", "ridge"}
+    small, large = (fit_readoff(f"ridge(penalty={p})", LAYER, AND, INPUTS).readoff.weight.norm() for p in (1e-3, 1e3))
+    assert large < small / 10
+    with pytest.raises(InputError, match="no knob 'nope'"):
+        fit_readoff("ridge(nope=1)", LAYER, AND, INPUTS)
+    with pytest.raises(InputError, match="not offered"):
+        fit_readoff("trained", LAYER, AND, INPUTS)
+
+
+def test_a_bare_readoff_is_wrapped_and_a_fitted_one_is_not():
+    readoff = LinearReadoff.constant(3, 4)
+    fitted = Fitted(readoff, facts={"proved": True})
+    assert as_fitted(readoff).readoff is readoff
+    assert as_fitted(fitted) is fitted
+    assert fit_readoff("trained", LAYER, AND, INPUTS, trained_readoff=fitted) is fitted
+
+
+def test_a_slice_of_a_linear_readoff_is_that_of_all():
+    rng = torch.Generator().manual_seed(0)
+    readoff = LinearReadoff(torch.randn(5, 4, generator=rng), torch.randn(5, generator=rng))
+    a = torch.randn(3, 4, generator=rng)
+    assert readoff.n_outputs == 5
+    assert torch.equal(readoff(a, slice(1, 3)), readoff(a)[:, 1:3])
+    assert readoff.double()(a).dtype == torch.float64
