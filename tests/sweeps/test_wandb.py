@@ -10,6 +10,7 @@ import pytest
 
 from tests.sweeps.toy import COMMAND, PARAMETERS, ROOT, write
 from tests.sweeps.wandb_stub import ENTITY, PROJECT, SWEEP, wandb_server
+from toymodels.cli import main
 from toymodels.runs.storage import read_json
 from toymodels.sweeps.plan import read_plan
 
@@ -73,11 +74,15 @@ def check(sent, folder):
     assert sent["summary"]["worst_error"] == record["evaluation"]["worst_error"]
 
 
-def test_our_own_sweep_offline(wandb, tmp_path):
+def test_our_own_sweep_offline(tmp_path, monkeypatch, capfd):
     """Each run is mirrored into its own folder and names its sweep, and nothing of W&B's stands between the bar's lines."""
-    _, run = wandb
+    for name in [name for name in os.environ if "WANDB" in name]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     path = write(tmp_path, f"method: grid\n{COMMAND}{PARAMETERS}  d: {{values: [4]}}\n")
-    said = run("toymodels", "sweep", str(path), "--wandb", "offline", "--workers", "1")
+    assert main(["sweep", str(path), "--wandb", "offline", "--workers", "1"]) == 0
+    said = capfd.readouterr().err
     assert "1/1" in said
     assert "wandb" not in said
     assert "step/s" not in said
