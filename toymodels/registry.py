@@ -197,10 +197,10 @@ class Registry(Generic[M]):
                 raise InputError(f"{self.noun} {call!r}: {name} has no knob {key!r}, {has}")
             if key in knobs:
                 raise InputError(f"{call!r} sets {key} twice: set it once")
-            numeric = isinstance(known[key], int | float) and "str" not in str(member.parameters[key].annotation)
-            if numeric and isinstance(value, str):
+            kind = str(member.parameters[key].annotation)
+            if isinstance(known[key], int | float) and "str" not in kind and isinstance(value, str):
                 raise InputError(f"{self.noun} {call!r}: {key} = {value} must be a number")
-            knobs[key] = value
+            knobs[key] = str(value) if kind in ("str", str(str)) else value
         return member, {**{key: value for key, value in (defaults or {}).items() if key in known}, **knobs}
 
     def canonical(self, call: str) -> str:
@@ -236,6 +236,8 @@ def parse_call(text: str) -> tuple[str, dict[str, Knob]]:
 
 
 def _value(text: str) -> Knob:
+    if text.isdecimal() and text != str(int(text)):  # 0001 is a word: as a number it would lose its zeros
+        return text
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):

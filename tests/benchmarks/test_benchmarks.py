@@ -23,6 +23,7 @@ def test_both_trainers_take_the_same_step(p, weight, least, monkeypatch):
     """The same loss and the same gradient: sums of 64 × 190 terms, whose roundings in float32 add up as a random walk."""
     tolerance = math.sqrt(64 * 190) * 2**-23
     monkeypatch.setattr("toymodels.fast.gradients._LEAST", least)
+    monkeypatch.setattr("toymodels.fast.gradients._LEAST_SQUARED", least)
     ours, plain = training.pair_of_trainers(20, 10, 64, p, weight)
     start = ours.generator.get_state()
     loss = ours.advance().loss

@@ -29,6 +29,20 @@ EPS = 2.0**-24
 """Half a unit of the last place of float32: the largest relative error of one rounding."""
 
 
+@pytest.fixture
+def always(monkeypatch):
+    """The fast form is taken however small a loss is."""
+    monkeypatch.setattr(module, "_LEAST", 0)
+    monkeypatch.setattr(module, "_LEAST_SQUARED", 0)
+
+
+@pytest.fixture(params=["fast", "as run"])
+def forms(request):
+    """The fast form however small a loss is, and what is taken for its size."""
+    if request.param == "fast":
+        request.getfixturevalue("always")
+
+
 def random_network(task, layer=None, seed=0):
     rng = torch.Generator().manual_seed(seed)
     layer = layer or gaussian(task.m, 4, seed, bias=-0.3)
@@ -209,8 +223,7 @@ def test_a_sample_of_pairs_is_unbiased(gate, p):
 @pytest.mark.parametrize("root", [False, True])
 @pytest.mark.parametrize("gate", ["and", "xor"])
 @pytest.mark.parametrize(("batch", "outputs"), [(64, None), ("all", None), (16, 20)])
-def test_training_by_it_is_training_by_the_plain_form(p, root, gate, batch, outputs, monkeypatch):
-    monkeypatch.setattr(module, "_LEAST", 0)
+def test_training_by_it_is_training_by_the_plain_form(p, root, gate, batch, outputs, always, monkeypatch):
     task, features, ends = PairTask(10, gate), SparseFeatures.at_most(10, 3), []
     settings = TrainingSettings(
         optimiser="adam", steps=8, p=(p,), root=root, batch=batch, pairs_per_step=outputs, weight=20.0
@@ -239,16 +252,16 @@ def test_it_is_taken_where_it_holds_and_is_faster(monkeypatch):
             return True
         return False
 
-    valued = SparseFeatures.at_most(60, 2, "uniform").sampled(100, 0)
-    assert task.n_outputs * 100 >= module._LEAST
-    assert takes()
+    valued = SparseFeatures.at_most(60, 2, "uniform").sampled(200, 0)
     assert takes(loss=LpLoss(7.5, root=False))
     assert takes(sample=torch.tensor([1, 2]))
-    assert not takes(inputs=SparseFeatures.at_most(60, 2).sampled(60, 0))
+    assert takes(inputs=SparseFeatures.at_most(60, 2).sampled(200, 0))
+    assert not takes()  # blocks pay for smaller losses than Gram matrices do
+    assert not takes(inputs=SparseFeatures.at_most(60, 2).sampled(60, 0), loss=LpLoss(7.5))
     assert not takes(inputs=valued)
-    assert not takes(loss=make_loss("lp_apart", 2.0, True))
+    assert not takes(inputs=SparseFeatures.at_most(60, 2).sampled(200, 0), loss=make_loss("lp_apart", 2.0, True))
     with plain():
-        assert not takes()
+        assert not takes(inputs=SparseFeatures.at_most(60, 2).sampled(200, 0))
 
 
 # Float32 against float64. An output is a sum of products whose sizes add up to S; their roundings leave an error of EPS·S
@@ -327,9 +340,8 @@ def test_a_loss_of_zero_has_no_gradient_and_no_root_of_a_negative_number():
 
 @pytest.mark.parametrize(("m", "d"), [(6, 20), (8, 80)])
 @pytest.mark.parametrize("p", [(2.0,), (4.0,), (2.0, 8.0)])
-def test_training_in_float32_is_training_in_float64(m, d, p, monkeypatch):
+def test_training_in_float32_is_training_in_float64(m, d, p, always):
     """Rounding perturbs each of 25 steps by some EPS, and a step of Adam magnifies it where gradients are small."""
-    monkeypatch.setattr(module, "_LEAST", 0)
     task, features, losses = PairTask(m, "and"), SparseFeatures.at_most(m, 2), []
     settings = TrainingSettings(optimiser="adam", steps=25, p=p, batch="all", lr=1e-2)
     for dtype in (torch.float32, torch.float64):
@@ -341,9 +353,7 @@ def test_training_in_float32_is_training_in_float64(m, d, p, monkeypatch):
     assert losses[0][-1] < losses[0][0] / 2
 
 
-@pytest.mark.parametrize("least", [0, 2**17], ids=["Gram form", "as run"])
-def test_training_reports_the_true_loss_near_an_exact_fit(least, monkeypatch):
-    monkeypatch.setattr(module, "_LEAST", least)
+def test_training_reports_the_true_loss_near_an_exact_fit(forms):
     check_reported_losses(30)
 
 
@@ -360,21 +370,18 @@ def check_reported_losses(steps):
     assert 1e-5 < losses[-1] < losses[0] < 2e-3
 
 
-def test_planted_fault_a_trainer_that_reports_rounding_is_caught(monkeypatch):
-    monkeypatch.setattr(module, "_LEAST", 0)
+def test_planted_fault_a_trainer_that_reports_rounding_is_caught(always, monkeypatch):
     monkeypatch.setattr(module, "_LEAST_SHARE", dict.fromkeys(module._LEAST_SHARE, 0.0))
     with pytest.raises(AssertionError):
         check_reported_losses(30)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("least", [0, 2**17], ids=["Gram form", "as run"])
-def test_training_reaches_an_exact_fit(least, tmp_path, monkeypatch):
+def test_training_reaches_an_exact_fit(forms, tmp_path, monkeypatch):
     """Where a layer can fit the gate exactly, Adam on a falling learning rate gets there: no loss is lost in rounding."""
     from toymodels.experiments.train import TrainConfig, run_train
     from toymodels.runs.storage import read_json
 
-    monkeypatch.setattr(module, "_LEAST", least)
     monkeypatch.chdir(tmp_path)
     for seed in (0, 1, 2):  # one at a time: in this process, where the patch is
         config = TrainConfig(

@@ -230,7 +230,7 @@ LAYER, MIXED = fan_in(7, 50, 0, 3, 0.5), mixed_fan_in(7, 50, 0, SETS, 5)
         (lambda: debias(2, 0.5, k=3), "s ≥ k"),
         (lambda: fan_in_readoff(gaussian(7, 50, 0), conjunction(7, 3)), "fan-in construction"),
         (lambda: fan_in_readoff(LAYER, PairTask(7, "and")), "the task is and"),
-        (lambda: fan_in_readoff(LAYER, SymmetricTask(7, (0, 0, 1, 0))), "symmetric 0010"),
+        (lambda: fan_in_readoff(LAYER, SymmetricTask(7, (0, 0, 1, 0))), r"symmetric\(truth=0010\)"),
         (lambda: fan_in_readoff(LAYER, conjunction(7, 2)), "ANDs of k = 3"),
         (lambda: fan_in_readoff(LAYER, conjunction(8, 3)), "must be the same"),
         (lambda: fan_in_readoff(LAYER, conjunction(7, 3), 2), "s ≥ k"),

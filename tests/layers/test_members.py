@@ -8,6 +8,7 @@ from toymodels.core.layers import LAYERS, layer_width, make_layer
 from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
 from toymodels.layers import four_class, iid, ternary
+from toymodels.layers.fan_in import fan_in_readoff, inclusion_exclusion_readoff
 from toymodels.layers.quadratic import quadratic_readoff
 from toymodels.layers.targeted import targeted_readoff
 from toymodels.readoffs.by_class import class_readoff, mean_readoff
@@ -17,7 +18,7 @@ from toymodels.theory.distributions import RADEMACHER
 M, D, S = 10, 36, 3
 DRAWN = [name for name, member in LAYERS.items() if not member.uses_trained and member.role not in ("none", "trained")]
 CONSTRUCTIONS = [name for name in DRAWN if LAYERS[name].role == "construction"]
-AND = PairTask(M, "and")
+AND, AND3 = PairTask(M, "and"), conjunction(M, 3)
 
 
 def offered(task=AND, seed=0):
@@ -32,32 +33,39 @@ def offered(task=AND, seed=0):
     }
 
 
-def drawn(name, task=AND, seed=0):
-    return make_layer(name, **offered(task, seed))
+def task_for(name):
+    return next(task for task in (AND, AND3) if LAYERS.named(name)[0].fits(task))
 
 
-def own(name, layer, task=AND):
+def drawn(name, seed=0):
+    return make_layer(name, **offered(task_for(name), seed))
+
+
+def own(name, layer):
     member, knobs = LAYERS.named(name)
-    return member.aside(member.own_readoff, {**offered(task), "layer": layer}, knobs)
+    return member.aside(member.own_readoff, {**offered(task_for(name)), "layer": layer}, knobs)
+
+
+PAIRWISE = ["bernoulli", "ternary", "rademacher", "targeted", "quadratic", "four_class"]
 
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_layer_is_drawn_from_its_seed_and_takes_features(name):
     layer, again, other = drawn(name), drawn(name), drawn(name, seed=1)
-    x = SparseFeatures.at_most(M, S).enumerate().dense()
+    x = SparseFeatures.at_most(M, 4).enumerate().dense()
     activations = layer(x)
     assert activations.shape == (len(x), D)
     assert layer_width(layer, M) == D
-    assert layer.origin == name
+    assert layer.origin == {"fan_in": "fan-in", "inclusion_exclusion": "fan-in"}.get(name, name)
     assert torch.equal(activations, again(x))
     assert not torch.equal(activations, other(x))
     assert activations.dtype == torch.float32
     assert LAYERS[name].source
-    assert LAYERS[name].about
+    assert LAYERS[name].purpose
 
 
 def test_constructions_stand_in_the_order_of_tables():
-    assert CONSTRUCTIONS == ["bernoulli", "ternary", "rademacher", "targeted", "quadratic", "four_class"]
+    assert [*PAIRWISE, "fan_in", "inclusion_exclusion"] == CONSTRUCTIONS
     assert list(LAYERS)[:3] == ["identity", "gaussian", "kaiming"]
 
 
@@ -66,12 +74,14 @@ def test_constructions_stand_in_the_order_of_tables():
     [
         ("bernoulli(p=0.4)", lambda layer: mean_readoff(layer, AND, S, 0.4, "affine")),
         ("bernoulli", lambda layer: mean_readoff(layer, AND, S, iid.connection_probability("best", M, D, S), "affine")),
-        ("ternary(p=0.6)", lambda layer: class_readoff(layer, AND, S, iid.ternary_law(0.6))),
-        ("ternary", lambda layer: class_readoff(layer, AND, S, iid.ternary_law(ternary.best_ternary(S)))),
+        ("ternary(p=0.6)", lambda layer: class_readoff(layer, AND, S, iid.ternary_weights(0.6))),
+        ("ternary", lambda layer: class_readoff(layer, AND, S, iid.ternary_weights(ternary.best_ternary(S)))),
         ("rademacher", lambda layer: class_readoff(layer, AND, S, RADEMACHER)),
         ("targeted", lambda layer: targeted_readoff(layer, AND)),
         ("quadratic", lambda layer: quadratic_readoff(layer, AND)),
-        ("four_class", lambda layer: class_readoff(layer, AND, S, four_class.four_class_law(S, AND.gate))),
+        ("fan_in", lambda layer: fan_in_readoff(layer, AND3, S)),
+        ("inclusion_exclusion", lambda layer: inclusion_exclusion_readoff(layer, AND3)),
+        ("four_class", lambda layer: class_readoff(layer, AND, S, four_class.four_class_weights(S, AND.gate))),
     ],
 )
 def test_the_own_readoff_of_a_construction_is_its_authors(name, expected):
@@ -84,10 +94,10 @@ def test_the_own_readoff_of_a_construction_is_its_authors(name, expected):
 
 def test_an_own_readoff_is_made_where_it_computes_the_task():
     computes = {gate: [n for n in CONSTRUCTIONS if LAYERS[n].reads(PairTask(M, gate))] for gate in ("and", "xor")}
-    assert computes["and"] == CONSTRUCTIONS
+    assert computes["and"] == PAIRWISE
     assert computes["xor"] == ["ternary", "rademacher", "quadratic", "four_class"]
-    assert not [n for n in CONSTRUCTIONS if LAYERS[n].reads(conjunction(M, 3))]
-    assert not LAYERS["targeted"].fits(conjunction(M, 3))
+    assert [n for n in CONSTRUCTIONS if LAYERS[n].reads(AND3)] == ["fan_in", "inclusion_exclusion"]
+    assert not LAYERS["targeted"].fits(AND3)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from toymodels.layers.random import gaussian
 from toymodels.layers.targeted import (
     best_per_gate,
     errors_over_gates,
-    expected_load,
     feasible_gates,
     gate_neurons,
     interference,
@@ -121,8 +120,9 @@ def test_the_mean_load_is_as_expected():
         assert found.per_neuron.tolist() == weight.sum(1).tolist()
         assert (found.mean, found.largest) == (pytest.approx(float(weight.sum() / 50)), int(weight.sum(1).max()))
     means = np.array([load(targeted(20, 50, seed, pairs, 5)).mean for seed in range(layers)])
-    off = means.mean() - expected_load(20, 50, pairs, 5)
-    assert abs(off) < 3 * means.std(ddof=1) / np.sqrt(layers)
+    # Sets of different gates are independent: Σ_k 1 − (1 − n/d)^{g_k} over features of g_k gates.
+    expected = float((1 - (1 - 5 / 50) ** torch.bincount(pairs.reshape(-1), minlength=20).double()).sum())
+    assert abs(means.mean() - expected) < 3 * means.std(ddof=1) / np.sqrt(layers)
     # Planted fault: gates that share no neuron (the sum of the sizes of a feature's sets).
     assert abs(means.mean() - 2 * 30 * 5 / 50) > 3 * means.std(ddof=1) / np.sqrt(layers)
 
@@ -242,7 +242,7 @@ LAYER = targeted(8, 40, 3, PAIRS, 6)
         (lambda: load(embed_before(torch.eye(8)[:6] / 2, LAYER).layer), "before any embedding"),
         (lambda: targeted_readoff(LAYER, PairTask(8, "xor", PAIRS)), "the task is xor"),
         (lambda: targeted_readoff(targeted(8, 40, 3, PAIRS, 6, "gelu"), PairTask(8, "and", PAIRS)), "ReLU"),
-        (lambda: targeted_readoff(LAYER, conjunction(8, 3)), "the task is and of 3"),
+        (lambda: targeted_readoff(LAYER, conjunction(8, 3)), r"the task is and_of\(k=3\)"),
         (lambda: targeted_readoff(LAYER, PairTask(9, "and", PAIRS)), "must be the same"),
         (lambda: targeted_readoff(LAYER, PairTask(8, "and", [(6, 7)])), "no neuron sees"),
         (lambda: targeted_readoff(LAYER, PairTask(8, "and", PAIRS[:2]), gate_neurons(8, 40, 3, PAIRS, 6)), "one row"),

@@ -13,7 +13,7 @@ from toymodels.core.least_squares import balanced, least_squares
 from toymodels.core.minimax import minimax
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
-from toymodels.core.tasks import PairTask
+from toymodels.core.tasks import PairTask, make_task, task_name
 from toymodels.core.training import Trainer, TrainingSettings
 from toymodels.errors import InputError
 from toymodels.layers.random import gaussian
@@ -53,6 +53,29 @@ def test_fan_in_two_is_the_gate_on_pairs():
     x = SparseFeatures.at_most(7, 3).enumerate().dense()
     for truth, gate in (((0, 0, 1), "and"), ((0, 1, 0), "xor"), ((1, 0, 0), "nor")):
         assert torch.equal(SymmetricTask(7, truth).targets(x), PairTask(7, gate).targets(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("and_of(k=3)", lambda on, k: on == k),
+        ("or_of(k=4)", lambda on, k: on > 0),
+        ("xor_of(k=3)", lambda on, k: on % 2 == 1),
+        ("majority_of(k=4)", lambda on, k: on > k / 2),
+        ("symmetric(truth=01011)", lambda on, k: on in (1, 3, 4)),
+        ("symmetric(truth=1000)", lambda on, k: on == 0),
+        ("symmetric(truth=0000)", lambda on, k: False),
+    ],
+)
+def test_gates_of_k_inputs_by_name(name, value):
+    task = make_task(name, 6)
+    x = SparseFeatures.at_most(6, 6).enumerate().dense()
+    targets = task.targets(x)
+    for i, row in enumerate(itertools.combinations(range(6), task.k)):
+        assert targets[:, i].tolist() == [value(int(sum(line[list(row)])), task.k) for line in x]
+    again = make_task(task.name, 6, stored=task.subset(torch.tensor([3, 0])).stored())
+    assert torch.equal(again.targets(x), targets[:, [3, 0]])
+    assert task_name(again.name) == task_name(task.name) == task_name(name)
 
 
 @pytest.mark.parametrize("values", ["uniform", "symmetric", "constant(value=2)"])

@@ -46,7 +46,7 @@ def dispatched(plain: F) -> F:
     @functools.wraps(plain)
     def call(*arguments: Any, **named: Any) -> Any:
         if os.environ.get(SWITCH, "0") in ("", "0"):
-            for form in _forms_of(plain.__qualname__):
+            for form in _forms_of(_name(plain)):
                 if form.applies(*arguments, **named):
                     return form.function(*arguments, **named)
         return plain(*arguments, **named)
@@ -59,12 +59,16 @@ def fast_form(plain: Callable[..., Any], applies: Callable[..., bool]) -> Callab
     """Decorator: register a faster form of a dispatched function; `applies` is called with the same arguments."""
 
     def register(function: F) -> F:
-        forms = _forms.setdefault(plain.__qualname__, [])
-        forms[:] = [form for form in forms if form.function.__qualname__ != function.__qualname__]
+        forms = _forms.setdefault(_name(plain), [])
+        forms[:] = [form for form in forms if _name(form.function) != _name(function)]
         forms.append(FastForm(function, applies))
         return function
 
     return register
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 def _forms_of(name: str) -> list[FastForm]:
