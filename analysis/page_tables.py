@@ -1,4 +1,4 @@
-"""Write the tables of the pages in docs/results from the tables in analysis/results (the default comparison: tests/reference).
+"""Write the tables of the pages in docs/results from the tables in analysis/results.
 
 A page holds a comment such as `<!-- table: widths epsilon=0.25 s=2 -->` in front of each of them; a test compares.
 
@@ -45,6 +45,11 @@ def with_interval(values: Sequence[float], form: str) -> str:
     return words.replace("-", "−")
 
 
+def neurons(values: Sequence[float]) -> str:
+    """Write a width with its interval: tenths of neurons below 100."""
+    return with_interval(values, ".1f" if np.mean(values) < 100 else ",.0f")
+
+
 def crossings(rows: Iterable[Row], x: str, level: float) -> dict[int, float]:
     """Return for each seed the x from which on its worst error is below the level, linear in log x between two sizes."""
     seeds: dict[int, dict[int, float]] = {}
@@ -81,7 +86,7 @@ def widths(epsilon: float, s: int) -> Table:
         values = list(crossings(rows, "d", epsilon).values())
         if math.inf in values:
             return f"> {max(row['d'] for row in rows):,} ({len(values)})"
-        return with_interval(values, ",.0f")
+        return neurons(values)
 
     methods = dict.fromkeys(method for method, _, _ in groups)
     lines = [(method.name, [cell(method, m) for m in sizes]) for method in methods]
@@ -108,8 +113,8 @@ def saved(s: int) -> Table:
             shares = [100 * (1 - trained[seed] / others[best][seed]) for seed in both]
             lines.append((
                 f"{epsilon:g}",
-                [str(m), with_interval(list(trained.values()), ".0f"), best.name.removeprefix("frozen "),
-                 with_interval(list(others[best].values()), ".0f"), with_interval(shares, ".0f")],
+                [str(m), neurons(list(trained.values())), best.name.removeprefix("frozen "),
+                 neurons(list(others[best].values())), with_interval(shares, ".0f")],
             ))  # fmt: skip
     return grid(["m", "trained", "best frozen layer", "its width", "saved, %"], lines, "ε")
 
@@ -262,11 +267,10 @@ def best_p() -> Table:
 
 
 def compare(task: str) -> Table:
-    """Return the rows of the default comparison, which a test of the whole library holds to."""
-    content = json.loads((ROOT / "tests" / "reference" / "numbers.json").read_text())
+    """Return the rows of the default comparison (`make compare`)."""
     names = ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros")
     header = ["first layer", "readoff", "worst error", "mean over outputs", "RMS at ones", "RMS at zeros"]
-    rows = [row for row in content["default"]["rows"] if row["task"] == task]
+    rows = [row for row in rows_of("compare.csv") if row["task"] == task]
     return [header, *([row["first_layer"], row["readoff"], *(f"{row[name]:.4f}" for name in names)] for row in rows)]
 
 
@@ -286,6 +290,23 @@ def by_class() -> Table:
     ]
 
 
+def null_models() -> Table:
+    """Return the worst errors of the null models of a trained layer, of the task and of random labels as sparse."""
+    rows = rows_of("null_models.csv")
+    counts = levels(rows, "s")
+
+    def cell(layer: str, readoff: str, s: int) -> str:
+        errors = [
+            row["worst_error"] for row in rows if (row["first_layer"], row["readoff"], row["s"]) == (layer, readoff, s)
+        ]
+        return with_interval(errors, ".3f").rpartition(" ")[0]
+
+    columns = [(readoff, s) for s in counts for readoff in ("minimax", "random_labels")]
+    names = [f"{'AND' if readoff == 'minimax' else 'random labels'}, s = {s}" for readoff, s in columns]
+    layers = dict.fromkeys(row["first_layer"] for row in rows)
+    return grid(names, [(layer, [cell(layer, *column) for column in columns]) for layer in layers], "first layer")
+
+
 TABLES: dict[str, Callable[..., Table]] = {
     function.__name__: function
     for function in (
@@ -300,6 +321,8 @@ TABLES: dict[str, Callable[..., Table]] = {
         depth,
         targeted,
         best_p,
+        by_class,
+        null_models,
     )
 }
 

@@ -11,6 +11,7 @@ from toymodels.errors import InputError
 from toymodels.figures.error_over import error_over, fits_everything
 from toymodels.figures.maps import error_map, genericity_map, loss_map
 from toymodels.figures.parameters import parameters
+from toymodels.figures.registry import FIGURES, figure
 from toymodels.figures.report import drawings
 from toymodels.figures.style import embedded, save
 from toymodels.theory.extremes import max_error_distribution
@@ -235,6 +236,27 @@ def test_a_report_has_the_figures_that_a_table_allows():
     found = list(drawings(standin.losses()))
     assert [item.name for item in found if not isinstance(item, str)] == ["loss_map-worst_error"]
     assert [item[:28] for item in found if isinstance(item, str)] == ["Worst error over steps is le"]
+
+
+def test_a_figure_that_fails_costs_a_report_nothing_else():
+    def broken(rows):
+        """Fail."""
+        return {}["no key"]
+
+    def asks(rows):
+        """Fail when asked."""
+
+    try:
+        figure("broken")(broken)
+        figure("asks", applies=lambda rows: rows[0]["no column"])(asks)
+        found = list(drawings(standin.draws()))
+    finally:
+        for name in ("broken", "asks"):
+            del FIGURES._members[name]
+    assert "parameters-worst_error" in [item.name for item in found if not isinstance(item, str)]
+    assert [item for item in found if isinstance(item, str)] == [
+        "The figure broken is left out: KeyError: 'no key'.", "The figure asks is left out: KeyError: 'no column'."
+    ]  # fmt: skip
 
 
 def test_files_are_the_same_each_time(tmp_path):

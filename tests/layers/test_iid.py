@@ -127,3 +127,9 @@ def test_no_width_brings_a_rademacher_layer_below_a_sixth_on_at_most_three_activ
         assert torch.allclose(a[0, 1, 4], combined, atol=1e-6) != free
         errors = [certificate.worst_error for certificate in minimax(layer, task, inputs).certificates]
         assert (max(errors) < 1e-6) if free else (min(errors) >= 1 / 6 - 1e-6)
+
+
+def test_layers_of_one_seed_are_one_draw():
+    """As iid.py says: rows of a Rademacher and a Bernoulli(1/2) layer of a seed are no two confirmations."""
+    assert torch.equal(rademacher(9, 40, 3).weight, 2 * bernoulli(9, 40, 3, 0.5).weight - 1)
+    assert not torch.equal(rademacher(9, 40, 3).weight, rademacher(9, 40, 4).weight)

@@ -1,5 +1,6 @@
 """Toy sweeps, done in this process or by commands of their own."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from toymodels.experiments import build
 from toymodels.runs.table import read_table
 from toymodels.sweeps import runner
+from toymodels.sweeps.search import search
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,6 +20,8 @@ COMMAND = 'command: ["${env}", "toymodels", "run", "train", "${args_json_file}"]
 PARAMETERS = "parameters:\n  m: {value: 5}\n  steps: {value: 8}\n  seeds: {value: [0]}\n"
 GRID = f"method: grid\n{COMMAND}{PARAMETERS}  d: {{values: [3, 4, 5, 6]}}\n"
 
+FOLLOW = "from tests.sweeps.toy import follow_environment\n\nfollow_environment()\n"
+"""A plugin that makes workers do what the environment says."""
 DRIVER = """
 from tests.sweeps.toy import follow_environment
 from toymodels.cli import main
@@ -33,7 +37,6 @@ def follow_environment():
     """Let this process log each training that it begins in TOY_LOG, and do what the other variables TOY_… say."""
     if "TOY_LOOK" in os.environ:
         build._LOOK_SECONDS = runner._LOOK_SECONDS = float(os.environ["TOY_LOOK"])
-    runner._LOST = int(os.environ.get("TOY_LOST", runner._LOST))
     original = build.train_network
 
     def logged(config, task, layer, seed, folder, *rest):
@@ -48,7 +51,7 @@ def follow_environment():
 
 
 class Here:
-    """A place in this process: a run is done when somebody asks whether it is."""
+    """A backend in this process: a run is done when somebody asks whether it is."""
 
     def __init__(self, before=lambda values: None, slots=2):
         self.before, self._slots, self.handed_over = before, slots, []
@@ -76,6 +79,12 @@ class Here:
 
     def close(self):
         self.closed = True
+
+
+def configurations(sweep, seed=0):
+    """Yield the configuration of each run, from number 0 until there are no more."""
+    suggested = map(search(sweep, seed).suggest, itertools.count())
+    return itertools.takewhile(lambda config: config is not None, suggested)
 
 
 def write(folder, text, name="toy.yaml"):

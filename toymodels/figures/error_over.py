@@ -227,7 +227,8 @@ def _median_worst(gate: Gate, m: int, s: int, d: int) -> float:
 
 def _fits_table(rows: Sequence[Row], x: str, metric: str) -> str:
     """Fit a power law to every line; over d, find the width at which it reaches the affine readoffs' worst error, too."""
-    panel, with_levels = _panels_over(x), x == "d" and metric in WORST
+    panel = _panels_over(x)
+    with_levels = x == "d" and metric in WORST and any(gate_of(task) for task in levels(rows, "task"))
     header = ["task", panel, "first layer, readoff", f"exponent of {x}", "constant", "misfit", "points"]
     header += ["d at the affine level"] if with_levels else []
     cells = []

@@ -10,7 +10,7 @@ import numpy as np
 
 from toymodels.errors import InputError
 from toymodels.figures.registry import figure
-from toymodels.figures.series import BLUE, ORANGE, seeds_in_words, task_title
+from toymodels.figures.series import BLUE, ORANGE, gate_of, seeds_in_words, task_title
 from toymodels.figures.style import Drawing, heading, legend, new_figure
 from toymodels.figures.table import active_in_words
 
@@ -84,10 +84,10 @@ def _draw(rows: Mapping[tuple[str, str], dict[str, Any]], config: Mapping[str, A
         axis.set_yscale("log")
         first = "trained layer" if layer == "trained" else "frozen random layer"
         how = "minimax readoff" if readoff == "minimax" else "readoff trained by L_p"
-        pairs = f"{row['n_pairs']:,} of {row['all_pairs']:,} pairs"
-        axis.set_title(f"{first}, {how}\nε = {row['worst_error']:.3f} ({pairs})", fontsize=8)
+        outputs = f"{row['n_pairs']:,} of {row['all_pairs']:,} {'pairs' if gate_of(row['task']) else 'outputs'}"
+        axis.set_title(f"{first}, {how}\nε = {row['worst_error']:.3f} ({outputs})", fontsize=8)
     used = np.flatnonzero(np.sum([mass for row in rows.values() for mass in _masses(row).values()], axis=0))
-    axes[0][0].set_xlim(min(EDGES[used[0]], 0) - 0.05, max(EDGES[used[-1] + 1], 1) + 0.05)
+    axes[0][0].set_xlim(min(EDGES[used[0]], 0) - 0.05, max(EDGES[used[-1] + 1], 1 if truth else 0) + 0.05)
     for axis in axes[-1]:
         axis.set_xlabel("readoff (output of the network)" if truth else "error (output − target)")
     for line in axes:
@@ -97,7 +97,7 @@ def _draw(rows: Mapping[tuple[str, str], dict[str, Any]], config: Mapping[str, A
     heading(
         drawing,
         f"{task_title(row['task'])}: m = {config['m']}, d = {config['d']}, {active_in_words(config)}; {row['covered']} inputs, "
-        f"{seeds_in_words([row['seed']])}; ε = worst error, the largest |output − target|",
+        f"{seeds_in_words([row['seed']])}; worst error ε = largest |output − target|",
     )
     return drawing
 

@@ -37,8 +37,8 @@ class Weights:
 
     weight: Float[np.ndarray, "neurons m"]
     readoff: Float[np.ndarray, "outputs neurons"]
-    pairs: np.ndarray
-    """(outputs, 2): the two features of each output."""
+    pairs: np.ndarray | None = None
+    """(outputs, 2): the two features of each output; None for a task of another kind."""
 
     @property
     def scale(self) -> float:
@@ -54,8 +54,10 @@ class Weights:
     def by_class(self) -> list[Float[np.ndarray, " weights"]]:
         """Group readoff weights of every pair and neuron by the signs of the neuron's weights on the pair (CLASSES).
 
-        Each is in units of the readoff's root mean square. A weight of 0 counts as negative.
+        Each is in units of the readoff's root mean square. A weight of 0 counts as negative. Empty for a task without pairs.
         """
+        if self.pairs is None:
+            return []
         positive = self.weight.T > 0
         first, second = positive[self.pairs[:, 0]], positive[self.pairs[:, 1]]
         unit = self.readoff / np.sqrt(np.mean(self.readoff**2))
@@ -65,15 +67,18 @@ class Weights:
 def stored_weights(path: Path) -> Weights:
     """Load the weights of a stored network.
 
-    Raises InputError for one without a first layer of weights, of a task without pairs, or whose readoff is all zero.
+    Raises InputError for one without a first layer of weights, or whose readoff is all zero.
     """
     from toymodels.runs.record import load_network
 
     network, task, _ = load_network(path)
     weight, readoff = getattr(network.layer, "weight", None), getattr(network.readoff, "weight", None)
-    if weight is None or readoff is None or not hasattr(task, "pairs"):
-        raise InputError(f"{path} has no first layer of weights read for pairs: name a trained network of a gate")
-    found = Weights(weight.detach().double().numpy(), readoff.detach().double().numpy(), task.pairs.numpy())
+    if weight is None or readoff is None:
+        raise InputError(f"{path} has no first layer of weights, or no readoff of weights: name a trained network")
+    pairs = getattr(task, "pairs", None)
+    found = Weights(
+        weight.detach().double().numpy(), readoff.detach().double().numpy(), None if pairs is None else pairs.numpy()
+    )
     if not found.readoff.any():
         raise InputError(f"{path} has a readoff of zeros: it computes a constant, and has no classes of weights")
     return found
@@ -126,7 +131,7 @@ def weights(run: Path, *, task: str | None = None, seed: int | None = None) -> l
 def _draw(task: str, network: Weights, path: Path, config: Mapping[str, Any]) -> Drawing:
     trained = look("layer", "trained").colour
     drawing = new_figure(2.75)
-    axes = drawing.subplots(1, 3)
+    axes = drawing.subplots(1, 2 if network.pairs is None else 3)
     low, high = network.weight.min(), network.weight.max()
     edges = np.linspace(low, high, 61)
     density, _ = np.histogram(network.weight, edges, density=True)
@@ -148,29 +153,35 @@ def _draw(task: str, network: Weights, path: Path, config: Mapping[str, Any]) ->
     axes[1].set_xlabel("rank", fontsize=8)
     axes[1].set_ylabel("singular value of the first layer", fontsize=8)
     classes = network.by_class()
-    axes[2].boxplot(
-        [values if len(values) else np.array([np.nan]) for values in classes],
-        tick_labels=list(CLASSES),
-        whis=(2.5, 97.5),
-        showfliers=False,
-        widths=0.6,
-        medianprops={"color": trained, "linewidth": 1.4},
-        boxprops={"linewidth": 0.8},
-        whiskerprops={"linewidth": 0.8},
-    )
-    axes[2].axhline(0, color="0.6", linewidth=0.6)
-    axes[2].set_xlabel("signs of its weights on the pair", fontsize=8)
-    axes[2].set_ylabel("readoff weight / its RMS", fontsize=8)
-    for axis, title in zip(axes, ("first-layer weights", "spectrum", "readoff by sign class"), strict=True):
+    if classes:
+        _draw_classes(axes[2], classes, trained)
+    for axis, title in zip(axes, ("first-layer weights", "spectrum", "readoff by sign class"), strict=False):
         axis.set_title(title, fontsize=8)
         quiet(axis)
     for axis in axes[:2]:
         axis.legend(fontsize=6, frameon=False)
     seed, readoff = path.parent.name.replace("-", " "), path.stem.split("-")[-1].replace("network", "trained")
-    about = f"m = {config['m']}, d = {config['d']}, {seed}, readoff {readoff}; boxes: quartiles and 95 %"
+    about = f"m = {config['m']}, d = {config['d']}, {seed}, readoff {readoff}{'; boxes: quartiles and 95 %' if classes else ''}"
     heading(drawing, f"Weights of a trained network for {task_title(task)}: {about}")
     title = f"Weights trained for {task_title(task)}"
     return Drawing(f"weights-{task}", title, drawing, _classes_table(network, classes, own, gaussian))
+
+
+def _draw_classes(axis: Any, classes: Sequence[np.ndarray], colour: str) -> None:
+    """Draw the readoff weights of each class of signs as a box."""
+    axis.boxplot(
+        [values if len(values) else np.array([np.nan]) for values in classes],
+        tick_labels=list(CLASSES),
+        whis=(2.5, 97.5),
+        showfliers=False,
+        widths=0.6,
+        medianprops={"color": colour, "linewidth": 1.4},
+        boxprops={"linewidth": 0.8},
+        whiskerprops={"linewidth": 0.8},
+    )
+    axis.axhline(0, color="0.6", linewidth=0.6)
+    axis.set_xlabel("signs of its weights on the pair", fontsize=8)
+    axis.set_ylabel("readoff weight / its RMS", fontsize=8)
 
 
 def _classes_table(
@@ -184,14 +195,15 @@ def _classes_table(
         (name, f"{len(values) / total:.3f}", f"{values.mean():+.3f}", f"{values.std():.3f}")
         if len(values)
         else (name, "0", "–", "–")
-        for name, values in zip(CLASSES, classes, strict=True)
+        for name, values in zip(CLASSES, classes, strict=False)
     ]
     w = network.weight / network.scale
     kurtosis = float(((w - w.mean()) ** 4).mean()) - 3
     table = tables.render(("class", "share", "mean readoff", "spread"), cells, right=(1, 2, 3))
+    by_class = f"\nReadoff weights over the readoff's RMS, by the signs of the neuron's two weights:\n{table}"
     return (
         f"First-layer weights: mean {network.weight.mean():+.4f}, standard deviation {network.scale:.4f}, excess kurtosis "
         f"{kurtosis:+.2f} (Gaussian: 0).\nLargest and smallest singular value {own[0]:.3f} and {own[-1]:.3f}; Gaussian layers "
-        f"of that shape and variance: {gaussian[:, 0].mean():.3f} and {gaussian[:, -1].mean():.3f} (means of {len(gaussian)}).\n"
-        f"Readoff weights over the readoff's RMS, by the signs of the neuron's two weights:\n{table}"
+        f"of that shape and variance: {gaussian[:, 0].mean():.3f} and {gaussian[:, -1].mean():.3f} (means of {len(gaussian)})."
+        + (by_class if classes else "")
     )

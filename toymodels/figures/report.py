@@ -107,12 +107,9 @@ def drawings(rows: Sequence[Row], folder: Path | None = None) -> Iterator[Drawin
     runs = finished_runs(folder)[::-1] if folder is not None else []
     for member in FIGURES.values():
         for knobs in member.variants:
-            if member.source_kind == "run":
-                run = next((run for run in runs if member.fits(run, **knobs)), None)
-                parts = _draw_parts(member, run, knobs) if run else iter(())
-            else:
-                parts = _draw_parts(member, rows, knobs) if rows else iter(())
-            drawn = list(islice(parts, MOST + 1))
+            sources: Sequence[Sequence[Row] | Path] = runs if member.source_kind == "run" else [rows] if rows else []
+            parts = (list(islice(_draw_parts(member, source, knobs), MOST + 1)) for source in sources)
+            drawn = next(filter(None, parts), [])
             if len(drawn) <= MOST:
                 yield from (_numbered(*part, number) for number, part in enumerate(drawn, 1))
             else:
@@ -128,10 +125,8 @@ def _draw_parts(
     member: Figure, source: Sequence[Row] | Path, knobs: Mapping[str, Any], words: str = ""
 ) -> Iterator[tuple[str, Drawing | str]]:
     """Draw a figure of the table, or of its parts where a setting varies: (settings of the part in words, drawing)."""
-    if not member.fits(source, **knobs):
-        return
     try:
-        drawn = member.draw(source, **knobs)
+        drawn = member.draw(source, **knobs) if member.fits(source, **knobs) else []
     except Varies as varies:
         for value, part in split_by(source, varies.setting):  # type: ignore[arg-type]  # only tables vary
             yield from _draw_parts(member, part, knobs, f"{words}, {value}" if words else value)

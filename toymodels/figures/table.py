@@ -71,7 +71,9 @@ def require(rows: Sequence[Row], columns: Iterable[str] = (), numbers: Iterable[
     for column in dict.fromkeys((*KEYS, *columns, *numbers)):
         missing = next((i for i, row in enumerate(rows, 1) if row.get(column) is None), None)
         if missing is not None:
-            raise InputError(f"row {missing} of the table has no {column}: the figure needs it in every row")
+            raise InputError(
+                f"row {missing} of the table has no {column}: the figure needs it in every row (choose rows with --where)"
+            )
     for column in numbers:
         for i, row in enumerate(rows, 1):
             value = row[column]
