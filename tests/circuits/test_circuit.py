@@ -97,7 +97,7 @@ def test_samples_have_at_most_s_active_and_are_reproducible(s, active):
         (lambda: Circuit.random(8, 1, 0, doubles=("nand",)), "or, xor"),
         (lambda: Circuit.random(8, 1, 0).sample(1, 5, 0), "from 1 to m/2 = 4"),
         (lambda: Circuit.random(8, 1, 0).sample(1, 0, 0), "from 1 to m/2 = 4"),
-        (lambda: Circuit.random(8, 1, 0).sample(0, 1, 0), "at least 1 input"),
+        (lambda: Circuit.random(8, 1, 0).sample(0, 1, 0), "n = 0: it must be at least 1"),
         (lambda: Circuit(8, ()), "at least 1 layer"),
         (lambda: Circuit(7, Circuit.random(8, 1, 0).layers), "outside the 7"),
     ],

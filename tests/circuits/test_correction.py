@@ -41,8 +41,8 @@ def test_step_is_exact():
 @pytest.mark.parametrize(("m", "d", "s", "size"), [(60, 100, 3, 6), (60, 100, 1, 10), (40, 60, 4, 3)])
 def test_output_error_of_exact_inputs_is_the_derived_one(m, d, s, size):
     error, on = errors(m, d, s, size, layers=60)
-    law = clean_moments(d, s, size)
-    for where, mean, std in ((~on, law.zero_mean, law.zero_std), (on, law.one_mean, law.one_std)):
+    moments = clean_moments(d, s, size)
+    for where, mean, std in ((~on, moments.zero_mean, moments.zero_std), (on, moments.one_mean, moments.one_std)):
         means, squares = by_layer(error, where), by_layer(error**2, where)
         assert abs(means.mean() - mean) <= THREE * stats.sem(means) + 1e-6
         assert abs(squares.mean() - std**2) <= THREE * stats.sem(squares) + 1e-9
@@ -58,19 +58,19 @@ def test_ones_are_exact_on_average_and_zeros_too(signed):
 
 def test_output_error_does_not_depend_on_the_size_of_sets_and_falls_as_the_root_of_the_width():
     for size in (5, 10, 20):
-        law = clean_moments(4000, 3, size)
-        assert law.zero_std == pytest.approx((2 * 3 / 4000) ** 0.5, rel=3 * 3 * size / 2000)  # to the order s·p
-        assert clean_moments(16000, 3, size).zero_std == pytest.approx(law.zero_std / 2, rel=3 * 3 * size / 2000)
+        moments = clean_moments(4000, 3, size)
+        assert moments.zero_std == pytest.approx((2 * 3 / 4000) ** 0.5, rel=3 * 3 * size / 2000)  # to the order s·p
+        assert clean_moments(16000, 3, size).zero_std == pytest.approx(moments.zero_std / 2, rel=3 * 3 * size / 2000)
 
 
 @pytest.mark.parametrize("epsilon", [0.05, 0.1, 0.2])
 def test_output_error_of_noisy_inputs_is_the_derived_one(epsilon):
     m, d, s, size = 300, 800, 3, 12
     error, on = errors(m, d, s, size, epsilon, layers=40)
-    law = noisy_moments(m, d, s, epsilon, size)
+    moments = noisy_moments(m, d, s, epsilon, size)
     ones, squares = by_layer(error, on), by_layer(error**2, ~on)
-    assert abs(ones.mean() - law.one_mean) <= THREE * stats.sem(ones)
-    want = law.zero_std**2 + law.zero_mean**2
+    assert abs(ones.mean() - moments.one_mean) <= THREE * stats.sem(ones)
+    want = moments.zero_std**2 + moments.zero_mean**2
     assert abs(squares.mean() - want) <= THREE * stats.sem(squares) + want / size  # units are taken as independent
 
 
@@ -131,8 +131,8 @@ def test_a_common_error_is_taken_out(signed):
         (lambda: correction_layer(10, 100, 0, 0), "from 1 to m = 10"),
         (lambda: correction_layer(10, 100, 2, 0, 50), "from 1 to 49"),
         (lambda: correction_layer(10, 100, 2, 0, 25, signed=True), "from 1 to 49"),
-        (lambda: noisy_moments(10, 100, 2, -0.1, 5), "negative"),
-        (lambda: clean_moments(100, 0, 5), "there must be at least 1"),
+        (lambda: noisy_moments(10, 100, 2, -0.1, 5), "epsilon = -0.1"),
+        (lambda: clean_moments(100, 0, 5), "m = 0: it must be at least 1"),
     ],
 )
 def test_wrong_layers_are_refused(make, words):

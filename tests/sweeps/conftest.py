@@ -1,4 +1,4 @@
-"""A place in the test's own process."""
+"""A backend in the test's own process."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from toymodels.sweeps import runner
 
 @pytest.fixture
 def here(monkeypatch):
-    """Runs are done in this process, by the place that it returns."""
+    """Runs are done in this process, by the backend that it returns."""
     monkeypatch.setattr(jobs, "_alone", False)  # set by whoever does a run, and set back after the test
-    place = Here()
-    monkeypatch.setattr(runner, "open_place", lambda *_: place)
-    return place
+    backend = Here()
+    monkeypatch.setattr(runner, "open_backend", lambda *_: backend)
+    return backend

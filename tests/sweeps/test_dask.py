@@ -82,7 +82,7 @@ def test_a_cluster_that_loses_a_worker_loses_no_run(cluster, tmp_path, monkeypat
     assert "6/6" in said
     assert "Traceback" not in said
     monkeypatch.setattr(jobs, "_alone", False)
-    monkeypatch.setattr(runner, "open_place", lambda *_: Here())
+    monkeypatch.setattr(runner, "open_backend", lambda *_: Here())
     run_sweep(SweepConfig(path, tmp_path / "alone"))
     assert table(tmp_path / "s") == table(tmp_path / "alone")
     assert [row["layer"] for row in table(tmp_path / "alone")] == ["odd"] * 6
@@ -134,4 +134,4 @@ def test_workers_that_do_not_share_the_folder_are_said(tmp_path, here, capsys):
     here.submit = elsewhere
     path = write(tmp_path, f"method: grid\n{COMMAND}{PARAMETERS}  d: {{values: [4]}}\n")
     assert main(["sweep", str(path), "--out", str(tmp_path / "s")]) == 1
-    assert "give the workers the same files" in capsys.readouterr().err
+    assert "give all workers the same files" in capsys.readouterr().err

@@ -99,9 +99,9 @@ REFUSALS = [
     ("method: grid\nparameters: &p\n  a: {parameters: *p}\n", 2, "an anchor (&) with its own alias (*) inside"),
     ("[" * 3000, 1, "nested too deeply"),
     # what YAML misreads
-    (GRID + "  a: {value: 1}\n  b: {value: 1}\n  a: {value: 2}\n", 5, "the key 'a' stands here twice"),
-    (GRID + "  a: {value: {k: 1, k: 2}}\n", 3, "the key 'k' stands here twice"),
-    (GRID + "  a.b: {value: 1}\n  a: {parameters: {b: {value: 1}}}\n", 3, "a.b stands here twice, nested"),
+    (GRID + "  a: {value: 1}\n  b: {value: 1}\n  a: {value: 2}\n", 5, "there are two keys 'a'"),
+    (GRID + "  a: {value: {k: 1, k: 2}}\n", 3, "there are two keys 'k'"),
+    (GRID + "  a.b: {value: 1}\n  a: {parameters: {b: {value: 1}}}\n", 3, "a.b is given twice, nested"),
     (GRID + "  1: {value: 1}\n", 3, "the key 1 is not text"),
     (GRID + "  on: {value: 1}\n", 3, "the key on is not text"),
     (GRID + "  ? [a, b]\n  : {value: 1}\n", 3, "the key of several parts is not text"),
@@ -187,7 +187,7 @@ REFUSALS = [
     (GRID + "  a:\n    parameters:\n      b: {valu: 1}\n", 5, "unknown key 'valu' in a.b"),
     (GRID + "  a: {}\n", 3, "a does not say what to try"),
     (RANDOM + "  a: {min: 1}\n", 3, "a does not say what to try"),
-    (RANDOM + "  a: {min: 1, max: 5, q: 2}\n", 3, "a: with q beside min and max a distribution must be stated"),
+    (RANDOM + "  a: {min: 1, max: 5, q: 2}\n", 3, "a: with q and min and max, distribution must be given"),
     (RANDOM + "  a:\n    value: 1\n    values: [1]\n", 5, "a: constant takes no values: it takes value"),
     (
         RANDOM + "  a: {distribution: unifrom, min: 1, max: 2}\n",

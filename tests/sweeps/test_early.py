@@ -3,7 +3,7 @@ import math
 import pytest
 
 from toymodels.sweeps.definition import Hyperband
-from toymodels.sweeps.early import bands, should_stop
+from toymodels.sweeps.early_stopping import bands, should_stop
 
 
 def test_bands_from_the_least_iteration():

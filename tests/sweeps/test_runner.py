@@ -56,7 +56,7 @@ def whole(tmp_path_factory):
     text = LONG.replace("  checkpoint_seconds: {value: 0.02}\n", "")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "_alone", False)
-        patch.setattr(runner, "open_place", lambda *_: Here())
+        patch.setattr(runner, "open_backend", lambda *_: Here())
         run_sweep(SweepConfig(write(folder, text), folder / "sweep"))
     return table(folder / "sweep")
 
@@ -349,8 +349,8 @@ BAD = [
     (GRID + "  s: {values: [2, 6]}\n", 8, "from 1 to m = 5"),
     (GRID + "  lr: {value: fast}\n", 8, "'fast' of 'lr' is not valid"),
     (RANDOM.replace("m: {value: 5}", "m: {min: -9, max: -3}"), 5, "run 0 cannot be made"),
-    (GRID.replace(COMMAND, ""), 1, "says nothing of what to run: give command:"),
-    (GRID.replace('"toymodels", "run"', '"python", "mine.py"'), 2, "has a command that is not ours"),
+    (GRID.replace(COMMAND, ""), 1, "does not say what to run: give command:"),
+    (GRID.replace('"toymodels", "run"', '"python", "mine.py"'), 2, "has another command than `toymodels run`"),
     (GRID.replace('"train"', '"trian"'), 2, "unknown kind of run 'trian'"),
     (EARLY.replace('"train"', '"compare"'), 5, "early_terminate is for runs that train one network (train)"),
     (EARLY.replace("seeds: {value: [0]}", "seeds: {value: [0, 1]}"), 9, "early_terminate needs one seed a run"),
@@ -358,10 +358,10 @@ BAD = [
     (EARLY.replace("worst_error", "rms_ones"), 4, "early_terminate goes by worst_error"),
     (RANDOM.replace("run_cap: 3\n", ""), 1, "random search has no end of its own: give --count"),
     (BAYES.replace("run_cap: 3\n", ""), 1, "bayes search has no end of its own: give --count"),
-    (BAYES.replace("worst_error", "wurst_error"), 4, "no run has a figure 'wurst_error': did you mean 'worst_error'?"),
-    (BAYES.replace('"train"', '"compare"'), 4, "no run has a figure 'worst_error'"),
+    (BAYES.replace("worst_error", "wurst_error"), 4, "no run has a metric 'wurst_error': did you mean 'worst_error'?"),
+    (BAYES.replace('"train"', '"compare"'), 4, "no run has a metric 'worst_error'"),
     (COMPARE.replace("  d:", "  train_first:"), 7, "unknown parameter 'train_first'"),
-    (COMPARE + "metric: {name: and/trained/least_squares.worst_error}\n", 8, "no run has a figure"),
+    (COMPARE + "metric: {name: and/trained/least_squares.worst_error}\n", 8, "no run has a metric"),
 ]  # fmt: skip
 
 
@@ -530,7 +530,7 @@ def test_the_bar_counts_found_runs_as_done_but_not_as_time(tmp_path, here, capsy
     run_sweep(SweepConfig(path, tmp_path / "s"))
     last = capsys.readouterr().err.split("\r")[-1]
     assert "4/4" in last
-    assert "failed=0, at work=0" in last
+    assert "failed=0, running=0" in last
     assert re.search(r"<00:00, +0\.[3-9]\ds/run|, +[12]\.\d+(run/s|s/run)", last), last
 
 

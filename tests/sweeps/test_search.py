@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tests.sweeps.toy import configurations
 from toymodels.errors import InputError
 from toymodels.sweeps.definition import DISTRIBUTIONS, NUMBERS, Metric, Parameter, Sweep, read_sweep
 from toymodels.sweeps.distributions import quantile, rank
-from toymodels.sweeps.search import Finished, grid, random, random_configuration, search
+from toymodels.sweeps.search import Finished, random_configuration, search
 
 
 def sweep_of(
@@ -19,38 +20,38 @@ def sweep_of(
     return Sweep(Path("sweep.yaml"), method, parameters, metric, run_cap=run_cap)
 
 
-def law(distribution: str, name: str = "x", **numbers) -> Parameter:
+def numeric(distribution: str, name: str = "x", **numbers) -> Parameter:
     return Parameter((name,), distribution, numbers=numbers)
 
 
 A = Parameter(("a",), "categorical", (1, 2, 3))
 B = Parameter(("b", "c"), "categorical", ("u", {"deep": [1]}))
-LR = law("log_uniform_values", "lr", min=1e-4, max=1.0)
+LR = numeric("log_uniform_values", "lr", min=1e-4, max=1.0)
 
 
 def test_a_grid_is_the_product_with_the_last_parameter_fastest():
     sweep = sweep_of(A, B, method="grid")
     expected = [{"a": a, "b": {"c": c}} for a, c in itertools.product(A.values, B.values)]
-    assert list(grid(sweep)) == expected
+    assert list(configurations(sweep)) == expected
     found = search(sweep)
     assert [found.suggest(number) for number in (5, 0, 6, 60)] == [expected[5], expected[0], None, None]
 
 
 def test_a_grid_of_constants_is_one_run():
-    assert list(grid(sweep_of(Parameter(("a",), "constant", (4,)), method="grid"))) == [{"a": 4}]
+    assert list(configurations(sweep_of(Parameter(("a",), "constant", (4,)), method="grid"))) == [{"a": 4}]
 
 
 def test_a_configuration_is_the_callers_own():
     sweep = sweep_of(B, method="grid")
-    config = list(grid(sweep))[1]
+    config = list(configurations(sweep))[1]
     config["b"]["c"]["deep"].append(2)
-    assert list(grid(sweep))[1] == {"b": {"c": {"deep": [1]}}}
+    assert list(configurations(sweep))[1] == {"b": {"c": {"deep": [1]}}}
 
 
 def test_run_cap_ends_every_method():
     metric = Metric("l", "minimize", None, 1)
-    assert len(list(grid(sweep_of(A, B, method="grid", run_cap=4)))) == 4
-    assert len(list(random(sweep_of(LR, run_cap=3), 0))) == 3
+    assert len(list(configurations(sweep_of(A, B, method="grid", run_cap=4)))) == 4
+    assert len(list(configurations(sweep_of(LR, run_cap=3)))) == 3
     capped = search(sweep_of(LR, method="bayes", metric=metric, run_cap=2))
     assert capped.suggest(1) is not None
     assert capped.suggest(2) is None
@@ -66,26 +67,26 @@ def test_a_reached_target_ends_the_sweep(goal, short, reached):
 
 def test_a_random_run_depends_on_its_number_and_seed_alone():
     sweep = sweep_of(A, B, LR)
-    runs = list(itertools.islice(random(sweep, 3), 20))
+    runs = list(itertools.islice(configurations(sweep, 3), 20))
     found = search(sweep, 3)
     assert [found.suggest(i, [Finished(0, {}, 1.0)]) for i in reversed(range(20))] == runs[::-1]
     assert random_configuration(sweep, 3, 19) == runs[19]
     assert len({run["lr"] for run in runs}) == 20
-    assert not {run["lr"] for run in runs} & {run["lr"] for run in itertools.islice(random(sweep, 4), 20)}
+    assert not {run["lr"] for run in runs} & {run["lr"] for run in itertools.islice(configurations(sweep, 4), 20)}
 
 
 def test_runs_and_parameters_are_independent():
     """Rank correlation of two parameters, and of a run with the next, over 2,000 runs; false alarm 1 in 1,000 each."""
-    draws = np.array([[c["x"], c["y"]] for c in itertools.islice(random(sweep_of(*UNIFORM), 0), 2000)])
+    draws = np.array([[c["x"], c["y"]] for c in itertools.islice(configurations(sweep_of(*UNIFORM), 0), 2000)])
     for pair in (draws.T, (draws[:-1, 0], draws[1:, 0])):
         assert stats.spearmanr(*pair).pvalue > 1e-3
 
 
-UNIFORM = (law("uniform", "x", min=0, max=1), law("uniform", "y", min=0, max=1))
+UNIFORM = (numeric("uniform", "x", min=0, max=1), numeric("uniform", "y", min=0, max=1))
 
 
 def test_every_value_of_int_uniform_is_drawn_and_none_beside():
-    draws = {c["x"] for c in itertools.islice(random(sweep_of(law("int_uniform", min=-2, max=3)), 1), 300)}
+    draws = {c["x"] for c in itertools.islice(configurations(sweep_of(numeric("int_uniform", min=-2, max=3)), 1), 300)}
     assert draws == {-2, -1, 0, 1, 2, 3}  # one of six is missing with probability below 6·(5/6)^300 < 1e-22
 
 
@@ -93,7 +94,7 @@ def test_every_value_of_int_uniform_is_drawn_and_none_beside():
 def test_the_ends_are_finite_and_in_order(distribution):
     """Optuna, unlike a generator of random numbers, may suggest the ranks 0 and 1 themselves."""
     numbers = {k: {"min": 1, "max": 7, "q": 2}.get(k, v) for k, v in NUMBERS[distribution].items()}
-    parameter = law(distribution, **numbers)
+    parameter = numeric(distribution, **numbers)
     ends = [quantile(parameter, u) for u in (0.0, 0.5, 1.0)]
     assert all(map(math.isfinite, ends))
     assert ends == sorted(ends)
@@ -102,14 +103,14 @@ def test_the_ends_are_finite_and_in_order(distribution):
 
 
 def test_closed_forms():
-    assert quantile(law("log_uniform_values", min=1e-4, max=1.0), 0.5) == pytest.approx(1e-2, rel=1e-14)
-    assert quantile(law("log_uniform", min=-2, max=4), 0.5) == pytest.approx(math.e, rel=1e-14)
-    assert quantile(law("inv_log_uniform", min=-2, max=4), 0.5) == pytest.approx(1 / math.e, rel=1e-14)
-    assert quantile(law("normal", mu=3.0, sigma=2.0), 0.5) == 3
-    assert quantile(law("log_normal", mu=3.0, sigma=2.0), 0.5) == pytest.approx(math.exp(3), rel=1e-14)
-    assert quantile(law("q_uniform", min=0, max=10, q=4), 0.25) == 4  # 2.5 steps of … 0.625 → 1
-    assert quantile(law("q_uniform", min=0, max=20, q=4), 0.5) == 8  # 2.5 steps: ties go to even
-    assert quantile(law("q_uniform", min=1, max=10, q=8), 1e-9) == 0  # below min, as in W&B
+    assert quantile(numeric("log_uniform_values", min=1e-4, max=1.0), 0.5) == pytest.approx(1e-2, rel=1e-14)
+    assert quantile(numeric("log_uniform", min=-2, max=4), 0.5) == pytest.approx(math.e, rel=1e-14)
+    assert quantile(numeric("inv_log_uniform", min=-2, max=4), 0.5) == pytest.approx(1 / math.e, rel=1e-14)
+    assert quantile(numeric("normal", mu=3.0, sigma=2.0), 0.5) == 3
+    assert quantile(numeric("log_normal", mu=3.0, sigma=2.0), 0.5) == pytest.approx(math.exp(3), rel=1e-14)
+    assert quantile(numeric("q_uniform", min=0, max=10, q=4), 0.25) == 4  # 2.5 steps of … 0.625 → 1
+    assert quantile(numeric("q_uniform", min=0, max=20, q=4), 0.5) == 8  # 2.5 steps: ties go to even
+    assert quantile(numeric("q_uniform", min=1, max=10, q=8), 1e-9) == 0  # below min, as in W&B
 
 
 # Bayes
@@ -119,10 +120,10 @@ BAYES = sweep_of(
     A,
     Parameter(("b", "c"), "categorical_w_probabilities", ("u", "v"), (0.2, 0.8)),
     Parameter(("fixed",), "constant", (9,)),
-    law("int_uniform", "n", min=1, max=4),
-    law("normal", "g", mu=0.0, sigma=1.0),
+    numeric("int_uniform", "n", min=1, max=4),
+    numeric("normal", "g", mu=0.0, sigma=1.0),
     LR,
-    law("q_log_uniform_values", "w", min=8, max=64, q=8),
+    numeric("q_log_uniform_values", "w", min=8, max=64, q=8),
     method="bayes",
     metric=Metric("l", "minimize", None, 1),
 )
@@ -175,7 +176,7 @@ def test_bayes_comes_nearer_than_random_draws(goal):
     sign = -1 if goal == "maximize" else 1
     for seed in range(8):
         found = run_bayes(28, seed, lambda config: sign * loss(config), sweep)
-        chance = [loss(config) for config in itertools.islice(random(sweep, seed), 14)]
+        chance = [loss(config) for config in itertools.islice(configurations(sweep, seed), 14)]
         assert np.mean([loss(run.config) for run in found[14:]]) < np.mean(chance)
 
 
@@ -215,15 +216,15 @@ def test_bayes_says_what_is_missing(monkeypatch):
 
 
 def test_ranks_of_rounded_values_stay_within_their_range():
-    assert rank(law("q_log_uniform_values", min=0.1, max=8, q=1), 0) == 0
-    assert rank(law("q_uniform", min=1, max=10, q=4), 12) == 1
-    assert rank(law("q_beta", a=2, b=2, q=0.75), 1.5) == 1
+    assert rank(numeric("q_log_uniform_values", min=0.1, max=8, q=1), 0) == 0
+    assert rank(numeric("q_uniform", min=1, max=10, q=4), 12) == 1
+    assert rank(numeric("q_beta", a=2, b=2, q=0.75), 1.5) == 1
 
 
 def test_a_file_from_end_to_end(tmp_path):
     path = tmp_path / "sweep.yaml"
     path.write_text("method: grid\nparameters:\n  d: {values: [50, 100]}\n  task: {values: [and, xor]}\n")
-    assert list(grid(read_sweep(path, {"d", "task"}))) == [
+    assert list(configurations(read_sweep(path, {"d", "task"}))) == [
         {"d": 50, "task": "and"},
         {"d": 50, "task": "xor"},
         {"d": 100, "task": "and"},

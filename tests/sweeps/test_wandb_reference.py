@@ -10,15 +10,15 @@ import pytest
 import yaml
 from scipy import stats
 
+from tests.sweeps.toy import configurations
 from toymodels.errors import InputError
 from toymodels.sweeps.definition import DISTRIBUTIONS, Parameter, Sweep, read_sweep
 from toymodels.sweeps.distributions import quantile, rank
-from toymodels.sweeps.early import bands, should_stop
-from toymodels.sweeps.search import grid, random
+from toymodels.sweeps.early_stopping import bands, should_stop
 
 REFERENCE = json.loads((Path(__file__).parent / "fixtures" / "wandb_reference.json").read_text())
-LAWS = REFERENCE["distributions"]
-FALSE_ALARM = 1e-3 / len(LAWS)
+ENTRIES = REFERENCE["distributions"]
+FALSE_ALARM = 1e-3 / len(ENTRIES)
 """Of one comparison of draws: over all of them, 1 seed in 1,000 would fail a right program (Bonferroni)."""
 
 
@@ -37,16 +37,16 @@ def label(entry: dict) -> str:
 
 def test_reference_covers_every_distribution_and_names_its_package():
     assert REFERENCE["package"] == "sweeps 0.3.0"
-    assert {law["distribution"] for law in LAWS} == set(DISTRIBUTIONS)
+    assert {entry["distribution"] for entry in ENTRIES} == set(DISTRIBUTIONS)
 
 
 @pytest.mark.parametrize("entry", REFERENCE["grids"])
 def test_grid_is_in_the_order_of_wandb(entry, tmp_path):
-    ours = list(grid(sweep_of(tmp_path, entry["sweep"])))
+    ours = list(configurations(sweep_of(tmp_path, entry["sweep"])))
     assert json.dumps(ours, sort_keys=True) == json.dumps(entry["configurations"], sort_keys=True)  # 1 is not 1.0
 
 
-@pytest.mark.parametrize("entry", LAWS, ids=label)
+@pytest.mark.parametrize("entry", ENTRIES, ids=label)
 def test_quantiles_are_those_of_wandb(entry, tmp_path):
     parameter = parameter_of(tmp_path, entry["parameter"])
     for u, theirs in zip(REFERENCE["points"], entry["quantiles"], strict=True):
@@ -56,11 +56,11 @@ def test_quantiles_are_those_of_wandb(entry, tmp_path):
         assert ours == pytest.approx(theirs, rel=1e-13, abs=1e-15) if isinstance(ours, float) else ours == theirs
 
 
-@pytest.mark.parametrize("entry", LAWS, ids=label)
+@pytest.mark.parametrize("entry", ENTRIES, ids=label)
 def test_draws_are_distributed_as_those_of_wandb(entry, tmp_path):
     sweep = Sweep(Path("sweep.yaml"), "random", (parameter_of(tmp_path, entry["parameter"]),))
     theirs = entry["draws"]
-    ours = [config["p"] for config in itertools.islice(random(sweep, 7), 4000)]
+    ours = [config["p"] for config in itertools.islice(configurations(sweep, 7), 4000)]
     if entry["distribution"] == "constant":
         assert set(ours) == set(theirs)
         return
@@ -76,7 +76,7 @@ def test_draws_are_distributed_as_those_of_wandb(entry, tmp_path):
     assert stats.chi2_contingency(pooled[:, pooled.sum(0) > 0]).pvalue > FALSE_ALARM
 
 
-@pytest.mark.parametrize("entry", LAWS, ids=label)
+@pytest.mark.parametrize("entry", ENTRIES, ids=label)
 def test_rank_inverts_the_quantile(entry, tmp_path):
     parameter = parameter_of(tmp_path, entry["parameter"])
     if parameter.distribution in ("constant", "categorical", "int_uniform"):

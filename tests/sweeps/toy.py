@@ -1,5 +1,6 @@
 """Toy sweeps, done in this process or by commands of their own."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from toymodels.experiments import build
 from toymodels.runs.table import read_table
 from toymodels.sweeps import runner
+from toymodels.sweeps.search import search
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,7 +51,7 @@ def follow_environment():
 
 
 class Here:
-    """A place in this process: a run is done when somebody asks whether it is."""
+    """A backend in this process: a run is done when somebody asks whether it is."""
 
     def __init__(self, before=lambda values: None, slots=2):
         self.before, self._slots, self.handed_over = before, slots, []
@@ -77,6 +79,12 @@ class Here:
 
     def close(self):
         self.closed = True
+
+
+def configurations(sweep, seed=0):
+    """Yield the configuration of each run, from number 0 until there are no more."""
+    suggested = map(search(sweep, seed).suggest, itertools.count())
+    return itertools.takewhile(lambda config: config is not None, suggested)
 
 
 def write(folder, text, name="toy.yaml"):

@@ -1,18 +1,19 @@
-"""Sparse boolean circuits: layers of two-input gates, and random ones whose activity neither dies out nor spreads.
+"""Sparse boolean circuits: layers of two-input gates, and random circuits whose activity neither dies out nor spreads.
 
-With ANDs of random pairs of sparse features everything is 0 after one layer: P(AND) = (s/m)². Activity that goes on
-needs ANDs whose inputs occur together, and here they do by a common cause. `Circuit.random` splits the m nodes of
-every layer in halves, singles and doubles, and gives every gate fan-in 2, every node fan-out 2:
+With ANDs of random pairs of sparse features nearly everything is 0 after one layer: P(AND) = (s/m)². For activity to
+continue, the inputs of an AND must often be 1 together; here they are, because the same node turns on both.
+`Circuit.random` splits the m nodes of every layer in two halves, singles and doubles; every gate has fan-in 2, every node
+fan-out 2:
 
 * the doubles of the next layer: h = m/2 gates OR (or XOR) of neighbours on a random cycle through the singles,
   D'_j = S_π(j) ∨ S_π(j+1), a fresh π for every layer, so one active single makes two neighbouring doubles active;
 * the singles of the next layer: h ANDs of neighbours on the cycle of the doubles, S'_j = D_j ∧ D_(j+1).
 
 So `a` active singles and `b` active pairs of neighbouring doubles become b singles and a pairs: a + 2b active nodes, then
-b + 2a, and so on at any depth, constant where a = b. What this tests: half of all gates are ANDs, and in every layer an
-active pair of doubles sends one AND its 1 and two ANDs the case 01, the hardest; coincidences (two active singles with
-one neighbour between them) make further gates active, and `run` counts them exactly. Nothing is a mere copy, but the
-two layers together are close to a permutation: a test of errors that add up, not of what a circuit can express.
+b + 2a, and so on at any depth, constant where a = b. Half of all gates are ANDs, and in every layer an active pair of
+doubles gives one AND the case 11 and two ANDs the case 01, the hardest. Coincidences (two active singles with one neighbour
+between them) make further gates active, and `run` includes them exactly. No layer copies its inputs, but two layers
+together are close to a permutation: such circuits test how errors add up, not what a circuit can express.
 """
 
 from __future__ import annotations
@@ -29,31 +30,23 @@ from toymodels.errors import InputError, check_whole
 from toymodels.theory.gates import Gate
 
 
-def check_seed(seed: int) -> None:
-    """Raises InputError unless the seed is a whole number from 0 up."""
-    check_whole(seed=seed)
-    if seed < 0:
-        raise InputError(f"seed = {seed}: it must be a whole number from 0 up")
-
-
 @dataclass(frozen=True)
 class GateLayer:
     """One layer of a circuit: node g is `gates[kinds[g]]` of the nodes `pairs[g]` of the layer before.
 
-    Raises InputError for a layer without nodes, pairs or kinds that are not integer tensors of such shapes, or a kind that is
-    no index of `gates`.
+    Raises InputError for wrong shapes or types, a layer without nodes, or a kind that is not an index of `gates`.
     """
 
     pairs: Int[Tensor, "nodes 2"]
     """The two nodes of the layer before that each gate reads."""
     kinds: Int[Tensor, " nodes"]
-    """Which of `gates` each node is."""
+    """For each node, the index of its gate in `gates`."""
     gates: tuple[Gate, ...]
-    """The gates that occur."""
+    """The different gates of the layer."""
 
     def __post_init__(self) -> None:
         for name, values in (("pairs", self.pairs), ("kinds", self.kinds)):
-            # Other dtypes are no index: uint8 and bool would choose by mask.
+            # Indexing with uint8 or bool would select by mask.
             if not (isinstance(values, Tensor) and values.dtype in (torch.int32, torch.int64)):
                 raise InputError(f"{name} of a layer of gates are whole numbers, in an integer tensor")
         if self.pairs.ndim != 2 or self.pairs.shape[1] != 2 or self.kinds.shape != self.pairs.shape[:1]:
@@ -62,12 +55,10 @@ class GateLayer:
         if len(self.kinds) == 0:
             raise InputError("a layer without nodes computes nothing: give it at least 1 gate")
         if self.kinds.min() < 0 or self.kinds.max() >= len(self.gates):
-            raise InputError(
-                f"kinds are the numbers of gates, from 0 to below {len(self.gates)}, as many as were given"
-            )
+            raise InputError(f"kinds are the numbers of gates, from 0 to {len(self.gates) - 1} here")
 
     def run(self, x: Float[Tensor, "batch m"]) -> Float[Tensor, "batch nodes"]:
-        """The 0/1 values of the nodes from those of the layer before. Raises InputError where nodes that it reads are missing."""
+        """Compute the 0/1 values of the nodes from those of the layer before."""
         if x.ndim != 2 or x.shape[1] <= self.pairs.max():
             raise InputError(
                 f"values of the shape {tuple(x.shape)}: the layer reads nodes up to {int(self.pairs.max())}, one column each"
@@ -81,13 +72,13 @@ class GateLayer:
 class Circuit:
     """A boolean circuit with m inputs and layers of gates; build a random one with `Circuit.random`.
 
-    Raises InputError for no layers, or one that reads nodes that the layer before it does not have.
+    Raises InputError without layers, or if a layer reads nodes that the layer before it does not have.
     """
 
     m: int
     """Number of inputs."""
     layers: tuple[GateLayer, ...]
-    """The first reads the inputs, each other the one before it."""
+    """The layers in order; the first one reads the inputs."""
 
     def __post_init__(self) -> None:
         check_whole(m=self.m)
@@ -101,28 +92,26 @@ class Circuit:
 
     @property
     def depth(self) -> int:
-        """Number of layers L."""
+        """The number of layers L."""
         return len(self.layers)
 
     @classmethod
     def random(cls, m: int, depth: int, seed: int, doubles: Sequence[str] = ("or", "xor")) -> Circuit:
-        """A random circuit of m nodes a layer as in the module's docstring; its doubles are gates of these kinds, at random.
+        """Draw a circuit of m nodes a layer as described at the top of the module; each double is one of the given gates.
 
-        Raises InputError for m odd or below 6 (cycles of three nodes), depth < 1, a seed below 0, one of these that is not a
-        whole number, or a kind other than or and xor.
+        m is even and at least 6 (cycles of three nodes), depth at least 1, `doubles` are "or" and "xor" or one of them.
         """
-        check_whole(m=m, depth=depth)
-        check_seed(seed)
+        check_whole(m=m)
+        check_whole(1, depth=depth)
+        check_whole(0, seed=seed)
         if m < 6 or m % 2:
             raise InputError(f"m = {m} nodes a layer: halves that form cycles need m even and at least 6")
-        if depth < 1:
-            raise InputError(f"depth = {depth}: a circuit has at least 1 layer")
         if not doubles or set(doubles) - {"or", "xor"}:
             raise InputError(f"doubles are gates of the kinds or, xor; got {', '.join(doubles) or 'none'}")
         generator, half = torch.Generator().manual_seed(seed), m // 2
         gates = (Gate.parse("and"), *(Gate.parse(name) for name in doubles))
-        place = torch.arange(half)
-        neighbours = torch.stack([half + place, half + place.roll(-1)], 1)  # doubles j and j + 1, read by the single j
+        j = torch.arange(half)
+        neighbours = torch.stack([half + j, half + j.roll(-1)], 1)  # doubles j and j + 1, read by the single j
         layers = []
         for _ in range(depth):
             cycle = torch.randperm(half, generator=generator)
@@ -133,10 +122,7 @@ class Circuit:
         return cls(m, tuple(layers))
 
     def run(self, x: Float[Tensor, "batch m"]) -> list[Float[Tensor, "batch nodes"]]:
-        """The 0/1 values of every layer, from the first gates to the last, for 0/1 inputs.
-
-        Raises InputError for inputs of other than m features, or of other values than 0 and 1.
-        """
+        """Return the 0/1 values of every layer, from the first to the last, for 0/1 inputs."""
         if x.ndim != 2 or x.shape[1] != self.m:
             raise InputError(f"inputs of the shape {tuple(x.shape)}: the circuit takes (batch, m), m = {self.m}")
         if bool(((x != 0) & (x != 1)).any()):
@@ -148,17 +134,15 @@ class Circuit:
         return values
 
     def sample(self, n: int, s: int, seed: int) -> Float[Tensor, "n m"]:
-        """n inputs of a random circuit with at most s active nodes: ⌊s/3⌋ random pairs of neighbouring doubles, else singles.
+        """Draw n ≥ 1 inputs of a random circuit with at most s active nodes, s from 1 to m/2.
 
-        Two pairs may share a double. For s a multiple of 3 activity stays at s from layer to layer, but for coincidences;
-        s = 1, 2, 4, 5 alternates with 2, 4, 5, 7. Raises InputError for n < 1, s outside 1 … m/2, a seed below
-        0, or one of these that is not a whole number.
+        ⌊s/3⌋ random pairs of neighbouring doubles are active, and singles for the rest; two pairs may share a double. If s is a
+        multiple of 3, s nodes are active in every layer, except for coincidences; s = 1, 2, 4, 5 alternates with 2, 4, 5, 7.
         """
-        check_whole(n=n, s=s)
-        check_seed(seed)
         half = self.m // 2
-        if n < 1:
-            raise InputError(f"a sample needs at least 1 input, got {n}")
+        check_whole(1, n=n)
+        check_whole(0, seed=seed)
+        check_whole(s=s)
         if not 1 <= s <= half:
             raise InputError(f"s = {s} active nodes: it must be from 1 to m/2 = {half}")
         generator, pairs = torch.Generator().manual_seed(seed), s // 3

@@ -1,8 +1,8 @@
-"""One layer of a circuit on linearly read features: targeted superpositional AND, and OR and XOR in its manner.
+"""One layer of a circuit on linearly read features: targeted superpositional AND, and OR and XOR built like it.
 
 Section 1.3 of Vaintrob, Mendel, Hänni (2024) and Theorem 11 of arXiv:2408.05451: every gate has a random set of neurons;
 weight column k is the union of the sets of the gates that read k; bias −1. A neuron in the set of AND(x_k, x_l) outputs
-(x_k + x_l + others − 1)⁺, which is the gate where no other is active.
+(x_k + x_l + others − 1)⁺, which is the gate's value if no other feature of the neuron is active.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from toymodels.errors import InputError
 
 
 def computing_layer(layer: GateLayer, m: int, d: int, s: int, seed: int, size: int | None = None) -> Network:
-    """The d-wide network that takes m values near 0 or 1 to near the gates of them.
+    """Make the network of d neurons that computes a layer's gates, approximately, from m values near 0 or 1.
 
-    ANDs share a pool of single neurons. A gate that is 1 at 01 needs more than (y − 1)⁺, y = x_k + x_l, which is 0 there:
-    ORs and XORs share a pool of pairs of neurons on the same features, one of weight 2, (2y − 1)⁺ = 0, 1, 3 at y = 0, 1, 2,
-    one of weight 1, (y − 1)⁺ = 0, 0, 1, and a gate with values 0, f1, f1, f2 is f1·(2y − 1)⁺ + (f2 − 3·f1)·(y − 1)⁺ (derived
-    here). Every bias is −1 and every unit is silent where all it reads is off, up to noise of 1/2. Each pool has half of the
-    neurons, or all where there is no other. A gate is read by `contrast` from its set of `size` units, by default
-    `default_size` of its pool.
+    ANDs share a pool of single neurons. With y = x_k + x_l, (y − 1)⁺ is 0 at 01, so a gate that is 1 there needs more: ORs and
+    XORs share a pool of pairs of neurons on the same features, one of weight 2, (2y − 1)⁺ = 0, 1, 3 at y = 0, 1, 2, one of
+    weight 1, (y − 1)⁺ = 0, 0, 1, and a gate with values 0, f1, f1, f2 is f1·(2y − 1)⁺ + (f2 − 3·f1)·(y − 1)⁺ (derived here).
+    Every bias is −1, and a unit outputs 0 if all features that it reads are off, up to noise of 1/2. Each pool has half of the
+    neurons, or all if the other is empty. A gate is read by `contrast` from its set of `size` units, by default `default_size`
+    of its pool.
 
-    Raises InputError for d < 8, a size that does not fit, or a gate that is not symmetric or is 1 at 00.
+    d is at least 8; every gate must be symmetric and 0 at 00.
     """
     first, both = _values(layer)
     if d < 8:
-        raise InputError(f"d = {d} neurons: sets of units, and something to contrast them with, need at least 8")
+        raise InputError(f"d = {d} neurons: sets of units, and units outside them, need at least 8")
     ands = first == 0
     single = 0 if not bool(ands.any()) else d if bool(ands.all()) else d // 2
     generator = torch.Generator().manual_seed(seed)
@@ -45,7 +45,7 @@ def computing_layer(layer: GateLayer, m: int, d: int, s: int, seed: int, size: i
         wiring, rows = _union(sets, layer.pairs[gates], m), contrast(sets, ~sets)
         weight[start : start + n] = wiring
         readoff[gates, start : start + n] = (both - 3 * first)[gates][:, None] * rows
-        if start or not single:  # the pairs' other neurons, of weight 2
+        if start or not single:  # the second neurons of the pairs, of weight 2
             weight[start + n : start + 2 * n] = 2 * wiring
             readoff[gates, start + n : start + 2 * n] = first[gates][:, None] * rows
     neurons = FirstLayer(weight, torch.full((d,), -1.0), origin="computing")
@@ -53,7 +53,7 @@ def computing_layer(layer: GateLayer, m: int, d: int, s: int, seed: int, size: i
 
 
 def _union(sets: Bool[Tensor, "gates n"], pairs: Int[Tensor, "gates 2"], m: int) -> Float[Tensor, "n m"]:
-    """1 where a unit is in the set of some gate that reads the feature: two such gates do not make it a 2."""
+    """Return 1 where a unit is in the set of a gate that reads the feature, and 1 also if several such gates are."""
     gate, unit = sets.nonzero(as_tuple=True)
     wiring = torch.zeros(sets.shape[1], m)
     for side in (0, 1):
@@ -62,7 +62,7 @@ def _union(sets: Bool[Tensor, "gates n"], pairs: Int[Tensor, "gates 2"], m: int)
 
 
 def _values(layer: GateLayer) -> tuple[Float[Tensor, " nodes"], Float[Tensor, " nodes"]]:
-    """Each gate's values with one input on and with both."""
+    """Return each gate's values with one input on and with both on."""
     for gate in (layer.gates[kind] for kind in layer.kinds.unique().tolist()):
         if gate.truth[0] != 0 or gate.truth[1] != gate.truth[2]:
             raise InputError(

@@ -1,8 +1,8 @@
-"""Many layers: a circuit emulated in superposition, with and without error correction between its layers.
+"""Emulate a circuit of many layers in superposition, with or without error correction between its layers.
 
-Every module is a layer of d neurons and a linear readoff of m values; the next module's neurons read those. Folded
-together, weight = (next layer's weight)·(readoff), it is a plain ReLU network of width d (`fold`): m values are never
-held anywhere. With correction it has 2L layers of d neurons for the L of the circuit (Theorem 8 of arXiv:2408.05451).
+Every network is a layer of d neurons and a linear readoff of m values, which the next network's neurons read. With the
+readoffs multiplied into the next layers' weights it is a plain ReLU network of width d (`fold`), in which no layer holds m
+values. With correction it has 2L layers of d neurons for the L of the circuit (Theorem 8 of arXiv:2408.05451).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from toymodels.circuits.circuit import Circuit, check_seed
+from toymodels.circuits.circuit import Circuit
 from toymodels.circuits.computing import computing_layer
 from toymodels.circuits.correction import correction_layer
 from toymodels.core.layers import FirstLayer
@@ -26,15 +26,21 @@ from toymodels.errors import InputError, check_whole
 
 
 class Stage(NamedTuple):
-    """One layer of a circuit, emulated: takes the values of the layer before to those of this one."""
+    """One layer of a circuit, emulated: it computes the values of this layer from those of the layer before."""
 
     computing: Network
     correction: Network | None
 
+    @property
+    def networks(self) -> list[Network]:
+        """The one or two networks in order."""
+        return [network for network in self if network is not None]
+
     def forward(self, values: Float[Tensor, "batch m"]) -> Float[Tensor, "batch nodes"]:
-        """The values read after the stage: after its correction, if it has one."""
-        values = self.computing(values)
-        return values if self.correction is None else self.correction(values)
+        """Return the values read after the stage: after its correction, if it has one."""
+        for network in self.networks:
+            values = network(values)
+        return values
 
 
 def stages(
@@ -46,44 +52,29 @@ def stages(
     size: int | None = None,
     correction_size: int | None = None,
 ) -> Iterator[Stage]:
-    """The stages one by one, as deep circuits of thousands of features want it; see `emulate`."""
+    """Yield the stages one by one, to save memory: a computing layer for each layer of the circuit, and a correction.
+
+    s is the number of active nodes for which sets are sized and ones are exact on average; `size` and `correction_size` are
+    the sizes of the sets of both kinds of layers, default `default_size`. See `computing_layer` and `correction_layer` for
+    the limits of all numbers.
+    """
     sizes = {"size": size, "correction_size": correction_size}
     check_whole(d=d, s=s, **{name: value for name, value in sizes.items() if value is not None})
-    check_seed(seed)
+    check_whole(0, seed=seed)
     seeds = iter(np.random.SeedSequence([seed, circuit.m, d]).generate_state(2 * circuit.depth).tolist())
     nodes = circuit.m
     for layer in circuit.layers:
-        # Two seeds a layer in any case: the same seed makes the same computing layers with and without correction.
+        # Always two seeds a layer, so that the computing layers are the same with and without correction.
         computing = computing_layer(layer, nodes, d, s, next(seeds), size)
         nodes, correction_seed = len(layer.pairs), next(seeds)
         correction = correction_layer(nodes, d, s, correction_seed, correction_size) if correct else None
         yield Stage(computing, correction)
 
 
-def emulate(
-    circuit: Circuit,
-    d: int,
-    s: int,
-    seed: int,
-    correct: bool = True,
-    size: int | None = None,
-    correction_size: int | None = None,
-) -> nn.ModuleList:
-    """The networks in order: a computing layer for each layer of the circuit, each followed by a correction if asked for.
-
-    s is the number of active nodes that sets are sized for and ones are gauged at; `size` and `correction_size` are the
-    sizes of the sets of both kinds of layers, default √(units/s). Raises InputError as `computing_layer` and
-    `correction_layer` do, for a seed below 0, and for one of these numbers that is not whole.
-    """
-    made = stages(circuit, d, s, seed, correct, size, correction_size)
-    return nn.ModuleList(network for stage in made for network in stage if network is not None)
-
-
-def fold(networks: Iterable[nn.Module]) -> nn.Sequential:
-    """The same function as a plain network of width d: readoffs multiplied into the weights of the layers after them."""
+def fold(emulation: Iterable[Stage]) -> nn.Sequential:
+    """Make a plain network of width d that computes the same: multiply readoffs into the next layers' weights."""
+    networks = [network for stage in emulation for network in stage.networks]
     parts = [(cast(FirstLayer, network.layer), cast(LinearReadoff, network.readoff)) for network in networks]
-    if not parts:
-        raise InputError("no networks to fold: give at least 1")
     layers: list[nn.Module] = [parts[0][0]]
     for (_, readoff), (layer, _) in pairwise(parts):
         weight = layer.weight @ readoff.weight
@@ -92,10 +83,10 @@ def fold(networks: Iterable[nn.Module]) -> nn.Sequential:
 
 
 class DepthErrors(NamedTuple):
-    """Errors, value read − value of the circuit, after one layer, over all inputs given and all nodes."""
+    """Errors (value read − value of the circuit) after one layer, over all given inputs and all nodes."""
 
     depth: int
-    """Layers of the circuit so far."""
+    """Number of layers of the circuit up to here."""
     worst: float
     """Largest |error|."""
     rms: float
@@ -108,31 +99,29 @@ class DepthErrors(NamedTuple):
 
 @torch.no_grad()
 def errors_by_depth(circuit: Circuit, emulation: Iterable[Stage], x: Float[Tensor, "batch m"]) -> list[DepthErrors]:
-    """Errors after each stage, on the same inputs all the way; the first stage gets them exactly.
+    """Measure the errors after each stage; each stage reads the values of the one before, the first one exact inputs.
 
-    `emulation` is what `stages` makes. Raises InputError for elements that are no `Stage` (`emulate` returns networks, of
-    which one or two are a stage), more or fewer stages than the circuit has layers, or inputs that `Circuit.run` refuses.
+    Raises InputError if the emulation has more or fewer stages than the circuit has layers.
     """
-    values, found = x, []
+    values, errors = x, []
     truths = circuit.run(x)
     for depth, stage in enumerate(emulation, 1):
-        if not isinstance(stage, Stage) or depth > circuit.depth:
+        if depth > circuit.depth:
             raise InputError(
-                f"errors by depth take what `stages` makes, one Stage for each of the circuit's {circuit.depth} layers; number "
-                f"{depth} here is " + ("one too many" if isinstance(stage, Stage) else f"a {type(stage).__name__}")
+                f"the emulation has more stages than the circuit's {circuit.depth} layers: emulate this circuit"
             )
         values, truth = stage.forward(values), truths[depth - 1]
         error = values - truth
         wrong = ((values > 0.5) != (truth > 0.5)).any(1).double().mean()
         worst, rms = float(error.abs().max()), float(error.double().square().mean().sqrt())
-        found.append(DepthErrors(depth, worst, rms, float(wrong), float(truth.sum(1).mean())))
-    if len(found) < circuit.depth:
+        errors.append(DepthErrors(depth, worst, rms, float(wrong), float(truth.sum(1).mean())))
+    if len(errors) < circuit.depth:
         raise InputError(
-            f"the emulation has {len(found)} stages, the circuit {circuit.depth} layers: emulate all of it"
+            f"the emulation has {len(errors)} stages, the circuit {circuit.depth} layers: emulate all of it"
         )
-    return found
+    return errors
 
 
 def failing_depth(errors: Iterable[DepthErrors]) -> int | None:
-    """The first depth with a worst error above 1/2 (no threshold at 1/2 is safe any more); None if there is none."""
-    return next((found.depth for found in errors if not found.worst <= 0.5), None)
+    """Return the first depth with a worst error above 1/2, where a threshold at 1/2 may fail; None if there is none."""
+    return next((error.depth for error in errors if not error.worst <= 0.5), None)

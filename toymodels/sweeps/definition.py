@@ -1,9 +1,9 @@
-"""A sweep file of Weights & Biases, read as W&B reads it, and refused where W&B could not run it.
+"""Read a sweep file of Weights & Biases as W&B reads it, and refuse one that W&B could not run.
 
 The keys, distributions, defaults and inferred distributions are those of the schema of W&B's own package `sweeps`
-(github.com/wandb/sweeps, config/schema.json), to which tests/sweeps/ holds this module. Departures, all refusals: what
-W&B lets pass and then cannot draw (sigma = 0, an infinite bound), what YAML silently misreads (source.py), and keys that only
-a server can act on.
+(github.com/wandb/sweeps, config/schema.json); tests/sweeps/ compares the two. In addition, this module refuses what W&B
+accepts and then cannot draw (sigma = 0, an infinite bound), what YAML silently misreads (yaml_file.py), and keys that only a
+server can act on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from toymodels.sweeps.source import Keys, Source, nearest
+from toymodels.sweeps.yaml_file import Keys, YamlFile, nearest
 
 METHODS = ("grid", "random", "bayes")
 _Defaults = Mapping[str, int | float | None]
@@ -42,7 +42,7 @@ NUMBERS: Mapping[str, _Defaults] = {
     "beta": _BETA,
     "q_beta": {**_BETA, **_Q},
 }
-"""The numbers that each distribution takes, with W&B's defaults; None where there is none and the file must say."""
+"""The numbers that each distribution takes, with W&B's defaults; None for a number that the file must give."""
 LISTS = {
     "constant": {"value"},
     "categorical": {"values"},
@@ -52,7 +52,7 @@ DISTRIBUTIONS = (*LISTS, *NUMBERS)
 _PARAMETER_KEYS = ("value", "values", "probabilities", "distribution", "min", "max", "q", "mu", "sigma", "a", "b")
 _TEXTS = ("name", "description", "program", "project", "entity")
 _KEYS = ("method", "metric", "parameters", "early_terminate", "run_cap", "command", *_TEXTS)
-_IGNORED = ("apiVersion", "kind", "controller")  # valid, and without a meaning for what is searched
+_IGNORED = ("apiVersion", "kind", "controller")  # valid, but without effect on the search
 _SERVER = ("scheduler", "metrics", "job", "image_uri")  # W&B Launch and its custom schedulers
 _GRID = ("constant", "categorical", "int_uniform", "q_uniform")
 _GRID_LIMIT = 1_000_000  # values of one parameter
@@ -65,13 +65,13 @@ class Parameter:
     """One parameter of a sweep."""
 
     path: tuple[str, ...]
-    """Its name, under the names of the nested parameters that hold it."""
+    """The names of the nested parameters that hold it, from the outside in, and its own."""
     distribution: str
     """One of DISTRIBUTIONS."""
     values: tuple[Any, ...] = ()
-    """Of constant (a single one), categorical and categorical_w_probabilities."""
+    """The values of a constant (one), categorical or categorical_w_probabilities parameter."""
     probabilities: tuple[int | float, ...] = ()
-    """One of each value, of sum 1; of categorical_w_probabilities alone."""
+    """The probability of each value, of sum 1; for categorical_w_probabilities alone."""
     numbers: Mapping[str, int | float] = field(default_factory=dict)
     """min, max, q, mu, sigma, a, b: those that NUMBERS names for the distribution, defaults filled in."""
     line: int = 0
@@ -79,25 +79,25 @@ class Parameter:
 
     @property
     def name(self) -> str:
-        """The path with dots."""
+        """The path, joined by dots."""
         return ".".join(self.path)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a sweep optimises."""
+    """The number that a sweep optimises."""
 
     name: str
     goal: str
     """minimize or maximize."""
     target: int | float | None
-    """No new run is started once one has reached this value."""
+    """No new run is started once a run has reached this value."""
     line: int
 
 
 @dataclass(frozen=True)
 class Hyperband:
-    """Early termination; bands from min_iter up or, where max_iter and s are given, from max_iter down."""
+    """Early termination; bands from min_iter up or, if max_iter and s are given, from max_iter down."""
 
     min_iter: int | None
     max_iter: int | None
@@ -125,20 +125,20 @@ class Sweep:
     entity: str | None = None
 
     def refuse(self, line: int, sentence: str) -> NoReturn:
-        """Raises the InputError FILE:LINE: sentence."""
-        Source(self.path).refuse(line, sentence)
+        """Raise an InputError that begins with FILE:LINE."""
+        YamlFile(self.path).refuse(line, sentence)
 
 
 def read_sweep(path: str | Path, known: Collection[str] | None = None) -> Sweep:
-    """The sweep of a YAML file.
+    """Read the sweep of a YAML file.
 
-    `known` are the names that the configuration has, nested ones with dots (optimizer.lr); None for any name.
-    Raises InputError, FILE:LINE: what, why, what is allowed, for a file that is not there or not a sweep.
+    `known` are the names that the configuration has, nested ones with dots (optimizer.lr); None allows any name.
+    Raises InputError, with the line, for a file that is missing or is not a sweep.
     """
     return _Reader(Path(path)).sweep(known)
 
 
-class _Reader(Source):
+class _Reader(YamlFile):
     def sweep(self, known: Collection[str] | None) -> Sweep:
         root = self.root()
         keys = self.mapping(root, "the file")
@@ -161,7 +161,7 @@ class _Reader(Source):
         names: set[str] = set()
         for parameter in parameters:
             if parameter.name in names:
-                self.refuse(parameter.line, f"{parameter.name} stands here twice, nested and with a dot: keep one")
+                self.refuse(parameter.line, f"{parameter.name} is given twice, nested and with a dot: keep one")
             names.add(parameter.name)
             self.searchable(parameter, method, known)
         if method == "bayes" and all(p.distribution == "constant" for p in parameters):
@@ -241,7 +241,7 @@ class _Reader(Source):
         return Parameter(path, distribution, numbers=numbers, line=at.start_mark.line + 1)
 
     def distribution(self, at: yaml.Node, keys: Keys, name: str) -> str:
-        """The distribution that is stated, or else the one that W&B infers from the keys."""
+        """Return the distribution that the file names, or else the one that W&B infers from the keys."""
         stated = self.choice(keys, "distribution", DISTRIBUTIONS)
         if stated is not None:
             return stated
@@ -253,7 +253,7 @@ class _Reader(Source):
             self.refuse(at, f"{name} does not say what to try: give value, values, min and max, or a distribution")
         if set(keys) > {"min", "max"}:
             more = ", ".join(sorted(set(keys) - {"min", "max"}))
-            self.refuse(at, f"{name}: with {more} beside min and max a distribution must be stated")
+            self.refuse(at, f"{name}: with {more} and min and max, distribution must be given")
         bounds = [self.typed(keys, key, (int, float), "a number") for key in ("min", "max")]
         return "int_uniform" if all(isinstance(bound, int) for bound in bounds) else "uniform"
 
@@ -264,7 +264,7 @@ class _Reader(Source):
             if any(isinstance(p, bool) or not isinstance(p, int | float) or p < 0 for p in given):
                 self.refuse(at, f"{name}: the probabilities {given} must be numbers from 0 to 1")
             if len(given) != length:
-                self.refuse(at, f"{name}: {len(given)} probabilities for {length} values: give one of each value")
+                self.refuse(at, f"{name}: {len(given)} probabilities for {length} values: give one for each value")
             if not math.isclose(sum(given), 1, rel_tol=0, abs_tol=1.001e-5):  # as numpy.isclose in W&B
                 self.refuse(at, f"{name}: the probabilities add up to {sum(given):g}: they must add up to 1")
         return tuple(given)
@@ -279,7 +279,7 @@ class _Reader(Source):
         if distribution.endswith("log_uniform_values") and low <= 0:
             self.refuse(keys["min"][0], f"{name}: min {low} has no logarithm: {distribution} needs a min above 0")
         if distribution.endswith(("log_uniform", "log_normal")):
-            spread = abs(numbers.get("mu", 0)) + 9 * numbers.get("sigma", 0)  # no draw of a double lies farther
+            spread = abs(numbers.get("mu", 0)) + 9 * numbers.get("sigma", 0)  # no draw in double precision lies farther
             if max(-low, high, spread) > _EXPONENT_LIMIT:
                 hint = (
                     f"{distribution} takes exponents of e, within ±{_EXPONENT_LIMIT}; log_uniform_values takes limits"
@@ -287,7 +287,7 @@ class _Reader(Source):
                 self.refuse(next(iter(keys.values()))[0], f"{name}: {hint} of the value itself")
 
     def searchable(self, parameter: Parameter, method: str, known: Collection[str] | None) -> None:
-        """Refuses what the method cannot search, and a name that the configuration does not have."""
+        """Refuse a parameter that the method cannot search, or a name that the configuration does not have."""
         if known is not None and parameter.name not in known:
             hint = nearest(parameter.name, known) + f"the configuration has {', '.join(sorted(known))}"
             self.refuse(parameter.line, f"unknown parameter {parameter.name!r}: {hint}")

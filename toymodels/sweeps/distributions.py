@@ -13,13 +13,13 @@ from toymodels.sweeps.definition import Parameter
 
 
 def quantile(parameter: Parameter, u: float) -> Any:
-    """The value below which a draw lies with probability u, 0 ≤ u ≤ 1: of a uniform u, a draw.
+    """Return the value below which a draw lies with probability u, 0 ≤ u ≤ 1; a uniform u gives a random draw.
 
     The logarithms are natural; log_uniform has min ≤ ln x ≤ max, inv_log_uniform min ≤ −ln x ≤ max, and their _values
     forms min ≤ x ≤ max. The q forms round x/q to the nearest whole number, ties to even, and multiply by q; they may
     leave [min, max] by this, and are whole numbers if q is written as one.
     """
-    u = min(max(u, 2.0**-54), 1 - 2.0**-53)  # the ends, which no draw of W&B's has, are infinite for some
+    u = min(max(u, 2.0**-54), 1 - 2.0**-53)  # W&B never draws 0 or 1, whose quantiles may be infinite
     kind, numbers = parameter.distribution, parameter.numbers
     if kind == "constant":
         return parameter.values[0]
@@ -39,7 +39,7 @@ def quantile(parameter: Parameter, u: float) -> Any:
 
 
 def _scaled(parameter: Parameter, u: float) -> float:
-    """`quantile` of a continuous distribution before it is rounded to q."""
+    """Return the quantile of a continuous distribution before it is rounded to a multiple of q."""
     kind, numbers = parameter.distribution.removeprefix("q_"), parameter.numbers
     if kind == "beta":
         return float(special.betaincinv(numbers["a"], numbers["b"], u))
@@ -52,7 +52,7 @@ def _scaled(parameter: Parameter, u: float) -> float:
 
 
 def _ends(parameter: Parameter) -> tuple[float, float]:
-    """Between which the value, or its natural logarithm, is uniform."""
+    """Return the limits between which the value, or its natural logarithm, is uniform."""
     low, high = float(parameter.numbers["min"]), float(parameter.numbers["max"])
     if parameter.distribution.endswith("_values"):
         return math.log(low), math.log(high)
@@ -60,9 +60,9 @@ def _ends(parameter: Parameter) -> tuple[float, float]:
 
 
 def rank(parameter: Parameter, value: Any) -> float:
-    """A u in [0, 1] with quantile(parameter, u) = value or, for the q forms, the u of that value before it was rounded.
+    """Return a u in [0, 1] with quantile(parameter, u) = value; for the q forms, before rounding.
 
-    Of a parameter that is neither constant nor categorical nor int_uniform.
+    Not for constant, categorical and int_uniform parameters.
     """
     kind, numbers = parameter.distribution.removeprefix("q_"), parameter.numbers
     if kind == "categorical_w_probabilities":
@@ -81,11 +81,11 @@ def rank(parameter: Parameter, value: Any) -> float:
 
 
 def same(value: Any) -> str:
-    """A text that is equal for values that are one to W&B: 1 and 1.0, but not 1 and true."""
+    """Return a text that is the same for values that W&B holds to be equal: 1 and 1.0, but not 1 and true."""
     whole = isinstance(value, float) and value.is_integer()
     return json.dumps(int(value) if whole else value, sort_keys=True)
 
 
 def position(parameter: Parameter, value: Any) -> int:
-    """Where a value stands among those of a categorical parameter. Raises ValueError if it does not."""
+    """Return the index of a value in a categorical parameter. Raises ValueError if it is not one of the values."""
     return [same(v) for v in parameter.values].index(same(value))

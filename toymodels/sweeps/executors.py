@@ -1,4 +1,4 @@
-"""Where the runs of a sweep are done: processes here, a Dask cluster, or Slurm jobs."""
+"""Backends that do the runs of a sweep: processes on this machine, a Dask cluster, or Slurm jobs."""
 
 from __future__ import annotations
 
@@ -26,54 +26,54 @@ _COUNT_SECONDS = 5.0
 
 
 @runtime_checkable
-class Handle(Protocol):
-    """A run that has been handed over."""
+class RunningRun(Protocol):
+    """A run that has been submitted to a backend."""
 
     def done(self) -> bool:
         """Whether it has ended."""
 
     def result(self) -> Outcome:
-        """How. Raises whatever ended its process."""
+        """Return how it ended. Raises whatever ended its process."""
 
 
 @runtime_checkable
-class Place(Protocol):
-    """Some workers."""
+class Backend(Protocol):
+    """A number of workers."""
 
     def slots(self) -> int:
-        """How many runs to hand over at a time."""
+        """Return how many runs to submit at a time."""
 
-    def submit(self, function: Callable[..., Outcome], *arguments: str | dict[str, Any]) -> Handle:
-        """Hand a run over."""
+    def submit(self, function: Callable[..., Outcome], *arguments: str | dict[str, Any]) -> RunningRun:
+        """Submit a run."""
 
     def interrupt(self) -> None:
-        """Ask the runs at work to stop at their next step."""
+        """Ask the running runs to stop at their next step."""
 
     def close(self) -> None:
-        """Give the workers back."""
+        """Release the workers."""
 
 
 class Local:
-    """Processes on this machine, one thread each; one that is killed takes no other run with it."""
+    """Processes on this machine, one thread each; if one is killed, no other run is lost with it."""
 
     def __init__(self, workers: int):
         self._workers = workers
-        # Read by a worker's numerical libraries when they are loaded.
+        # A worker's numerical libraries read these when they are loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         for library in ("OMP", "OPENBLAS", "MKL"):
             os.environ[f"{library}_NUM_THREADS"] = "1"
-        self._pools: dict[ProcessPoolExecutor, Future[Outcome]] = {}  # each of one process, and its latest run
+        self._pools: dict[ProcessPoolExecutor, Future[Outcome]] = {}  # pools of one process, and the latest run of each
         self._processes: set[BaseProcess] = set()
-        resource_tracker.ensure_running()  # the first worker would start it, and it lets Ctrl-C through
+        resource_tracker.ensure_running()  # otherwise the first worker starts it, and Ctrl-C then ends it
 
     def slots(self) -> int:
-        """As many as there are workers: what waits here could be done by another runner."""
+        """Return one run per worker: queueing more would withhold runs from other runners."""
         return self._workers
 
     def submit(self, function: Callable[..., Outcome], *arguments: str | dict[str, Any]) -> Future[Outcome]:
-        """In a process that is free."""
+        """Submit a run to a free process."""
         pool, others = self._free_pool(), set(multiprocessing.active_children())
-        # A worker begins with Ctrl-C blocked, so that while it is loading, too, the key is its parent's alone.
+        # A worker starts with Ctrl-C blocked, so that it reaches the parent alone even while the worker is loading.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._pools[pool] = pool.submit(function, *arguments)
@@ -92,7 +92,7 @@ class Local:
         return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), start_worker, (os.getpid(),))
 
     def interrupt(self) -> None:
-        """SIGTERM, which a run takes as Ctrl-C."""
+        """Send SIGTERM, which a run takes as Ctrl-C."""
         for process in self._processes.intersection(multiprocessing.active_children()):
             process.terminate()
 
@@ -111,9 +111,7 @@ class Dask:
         try:
             from distributed import Client
         except ImportError:
-            raise InputError(
-                "a Dask scheduler needs the package distributed: pip install 'toymodels[cluster]'"
-            ) from None
+            raise InputError("Dask needs the package distributed: pip install 'toymodels[cluster]'") from None
         try:
             self._client = Client(address, timeout=_ANSWER_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
@@ -124,20 +122,20 @@ class Dask:
         self._threads, self._counted = 1, -_COUNT_SECONDS
 
     def slots(self) -> int:
-        """Twice the cluster's threads, so that a worker never waits for us. Raises OSError if the scheduler is gone."""
+        """Return twice the cluster's threads, so that no worker waits for the next run. OSError if the scheduler is gone."""
         if time.monotonic() - self._counted > _COUNT_SECONDS:
             if self._client.status != "running":
-                raise OSError("the Dask scheduler is gone; the same command goes on once it is back")
+                raise OSError("the Dask scheduler is gone; the same command continues once it is back")
             self._threads = max(1, sum(self._client.ncores().values()))
             self._counted = time.monotonic()
         return 2 * self._threads
 
     def submit(self, function: Callable[..., Outcome], *arguments: str | dict[str, Any]) -> Future[Outcome]:
-        """To the scheduler, which hands it on, and again if its worker is lost."""
+        """Submit a run to the scheduler, which sends it to a worker, and to another one if that worker is lost."""
         return self._executor.submit(function, *arguments)
 
     def interrupt(self) -> None:
-        """Runs that have not begun are cancelled with the client; those at work go on to their end, and are not lost."""
+        """Do nothing: closing the client cancels runs that have not begun; running ones go on to their end."""
 
     def close(self) -> None:
         """Leave the cluster."""
@@ -166,22 +164,22 @@ class Slurm:
             raise InputError(f"Slurm cannot be used here: {str(error).splitlines()[0]}") from None
 
     def slots(self) -> int:
-        """As many jobs as were asked for."""
+        """Return the number of jobs that was asked for."""
         return self._workers
 
-    def submit(self, function: Callable[..., Outcome], *arguments: str | dict[str, Any]) -> Handle:
-        """As a job of its own."""
+    def submit(self, function: Callable[..., Outcome], *arguments: str | dict[str, Any]) -> RunningRun:
+        """Submit a run as one job."""
         return self._executor.submit(function, *arguments)
 
     def interrupt(self) -> None:
-        """Jobs go on by themselves; the same command later finds what they did."""
+        """Do nothing: jobs continue by themselves, and the same command later finds their results."""
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there are no workers to release."""
 
 
-def open_place(scheduler: str, workers: int | None, folder: Path) -> Place:
-    """Local processes ("local"), a Dask scheduler's address ("tcp://host:8786"), "slurm", or "slurm-local" (to try it).
+def open_backend(scheduler: str, workers: int | None, folder: Path) -> Backend:
+    """Open local processes ("local"), a Dask cluster ("tcp://host:8786"), "slurm", or "slurm-local" (to try it).
 
     Raises InputError for another word, a scheduler that does not answer or a package that is not installed.
     """

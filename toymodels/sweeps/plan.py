@@ -1,4 +1,4 @@
-"""What a sweep file asks for: a kind of run, and configurations of it; whatever cannot be is refused before the first run."""
+"""Plan a sweep file's runs, and refuse a file that asks for an impossible run before the first one starts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from toymodels.runs.record import run_name
 from toymodels.runs.table import read_result
 from toymodels.sweeps.definition import Parameter, Sweep, read_sweep
 from toymodels.sweeps.search import random_configuration, search
-from toymodels.sweeps.source import nearest
+from toymodels.sweeps.yaml_file import nearest
 
 CHECKED = 1000
-"""Configurations tried out before the first run."""
+"""The most configurations that are checked before the first run."""
 EARLY_METRIC = "worst_error"
-"""The one figure that a training reports on its way and at its end."""
+"""The one metric that is logged during a training and reported at its end."""
 _NOT_SWEPT = ("out", "json", "threads")  # the runner sets them itself
 
 
@@ -30,11 +30,11 @@ class Plan:
 
     sweep: Sweep
     kind_name: str
-    """As in EXPERIMENTS."""
+    """A name in EXPERIMENTS."""
     wandb: str | None = None
-    """The mirror of each run that does not say itself."""
+    """The setting `wandb` of every run whose configuration does not set it."""
     plugin: tuple[Path, ...] = ()
-    """Plugins of every run, beside those that the file names."""
+    """Plugins of every run, in addition to those that the file names."""
 
     @property
     def kind(self) -> Experiment:
@@ -48,7 +48,7 @@ class Plan:
         values = {**{key: value for key, value in own.items() if key in known}, **suggested, "threads": 1}
         named = [plugin_path(name, self.sweep.path) for name in values.get("plugin", ())]
         plugins = dict.fromkeys([*(path.resolve() for path in self.plugin), *named])
-        # Workers on other machines have another current folder.
+        # Absolute paths, because workers on other machines have another current folder.
         return {**values, "plugin": [str(path) for path in plugins]} if plugins else values
 
     @property
@@ -59,11 +59,11 @@ class Plan:
         return sorted({plugin_digest(path) for path in paths})
 
     def make(self, suggested: dict[str, Any]) -> Any:
-        """Make a configuration. Raises InputError for values that make none."""
+        """Make a configuration. Raises InputError for values that it cannot have."""
         return from_dict(self.kind.config, self.values(suggested))
 
     def name(self, suggested: dict[str, Any]) -> str:
-        """Return the run's name, from its configuration alone. Raises InputError as `make` does."""
+        """Return the run's name, which depends on its configuration alone. Raises InputError as `make` does."""
         return run_name(self.kind_name, self.make(suggested))
 
     def result(self, folder: Path) -> dict[str, Any] | None:
@@ -71,7 +71,7 @@ class Plan:
         return read_result(folder) if (folder / "results.json").exists() else None
 
     def metric(self, result: dict[str, Any]) -> float | None:
-        """Return the sweep's metric in the result of a run; None where it is not defined there, such as a ratio to 0."""
+        """Return the sweep's metric in the result of a run; None where it has no value, such as a ratio to 0."""
         assert self.sweep.metric is not None
         value: Any = summary_of(self.kind, result)
         for part in self.sweep.metric.name.split("."):
@@ -80,7 +80,7 @@ class Plan:
 
 
 def plugin_path(name: str, sweep_file: Path) -> Path:
-    """Return where a plugin that a sweep file names stands: beside the file, or in the current folder."""
+    """Return the path of a plugin that a sweep file names: beside the file, or else in the current folder."""
     beside = sweep_file.parent / name
     return (beside if beside.is_file() else Path(name)).resolve()
 
@@ -88,25 +88,22 @@ def plugin_path(name: str, sweep_file: Path) -> Path:
 def read_plan(
     path: Path, count: int | None, seed: int, wandb: str | None = None, plugin: tuple[Path, ...] = ()
 ) -> Plan:
-    """Read the plan of a file. Raises InputError, FILE:LINE: what, why, what is allowed, for one that cannot be run.
+    """Read the plan of a file. Raises InputError, with the line, for one that cannot be run.
 
-    Every configuration of a grid, and the first ones of a random search, must be one; what bayes suggests, it learns.
+    The first CHECKED configurations of a grid or random search must all be valid; bayes may suggest invalid ones, and learns
+    that they fail.
     """
     sweep = read_sweep(path)
     words = [word for word in sweep.command or () if word not in ("${env}", "${interpreter}", "-m")]
     if len(words) != 4 or words[1] != "run" or words[3] != "${args_json_file}":
-        missing = "says nothing of what to run" if sweep.command is None else "has a command that is not ours"
-        sweep.refuse(
-            _line(path, "command"),
-            f'the file {missing}: give command: ["${{env}}", "toymodels", "run", "train", "${{args_json_file}}"], or '
-            "compare in place of train",
-        )
+        reason = "does not say what to run" if sweep.command is None else "has another command than `toymodels run`"
+        command = 'command: ["${env}", "toymodels", "run", "train", "${args_json_file}"]'
+        sweep.refuse(_line(path, "command"), f"the file {reason}: give {command}, or compare in place of train")
     load_plugins(plugin)
     _load_plugins(sweep, path)
     if words[2] not in EXPERIMENTS:
-        sweep.refuse(
-            _line(path, "command"), f"unknown kind of run {words[2]!r}: choose one of {', '.join(EXPERIMENTS)}"
-        )
+        names = ", ".join(EXPERIMENTS)
+        sweep.refuse(_line(path, "command"), f"unknown kind of run {words[2]!r}: choose one of {names}")
     known = set(EXPERIMENTS[words[2]].config.__dataclass_fields__) - set(_NOT_SWEPT)
     if "knobs" in known:
         from toymodels.core.layers import LAYERS
@@ -114,27 +111,24 @@ def read_plan(
         known |= {KNOB + knob for member in LAYERS.values() for knob in member.knobs}
     plan = Plan(read_sweep(path, known), words[2], wandb, plugin)
     if sweep.early_terminate is not None and not plan.kind.one_history:
-        sweep.refuse(
-            _line(path, "early_terminate"),
-            f"early_terminate is for runs that train one network (train), a {plan.kind_name} has no one history: leave it out",
-        )
+        reason = f"early_terminate is for runs that train one network (train), which a {plan.kind_name} does not"
+        sweep.refuse(_line(path, "early_terminate"), f"{reason}: leave it out")
     if sweep.method != "grid" and count is None and sweep.run_cap is None:
-        sweep.refuse(
-            _line(path, "method"), f"a {sweep.method} search has no end of its own: give --count, or run_cap here"
-        )
+        reason = f"a {sweep.method} search has no end of its own"
+        sweep.refuse(_line(path, "method"), f"{reason}: give --count, or run_cap here")
     most = min(limit for limit in (count, sweep.run_cap, CHECKED) if limit is not None)
-    figures = _check_configurations(plan, most, seed)
+    summary = _check_configurations(plan, most, seed)
     metric = sweep.metric
     if metric is not None and sweep.early_terminate is not None and metric.name != EARLY_METRIC:
-        sweep.refuse(metric.line, f"early_terminate goes by {EARLY_METRIC}, which runs report on their way: name that")
-    if metric is not None and figures and metric.name not in figures:
-        hint = nearest(metric.name, figures)
-        sweep.refuse(metric.line, f"no run has a figure {metric.name!r}: {hint}there are {', '.join(figures)}")
+        sweep.refuse(metric.line, f"early_terminate goes by {EARLY_METRIC}, which runs log while they train: name that")
+    if metric is not None and summary and metric.name not in summary:
+        hint = nearest(metric.name, summary)
+        sweep.refuse(metric.line, f"no run has a metric {metric.name!r}: {hint}there are {', '.join(summary)}")
     return plan
 
 
 def _load_plugins(sweep: Sweep, path: Path) -> None:
-    """Run the plugins that the file names for all of its runs, so that what they register can be named in it."""
+    """Load the plugins that the file names for all of its runs, so that it can name what they register."""
     for parameter in sweep.parameters:
         if parameter.name == "plugin":
             for names in parameter.values:
@@ -147,29 +141,29 @@ def _load_plugins(sweep: Sweep, path: Path) -> None:
 
 
 def _check_configurations(plan: Plan, most: int, seed: int) -> tuple[str, ...]:
-    """Return the names of the numbers that some of the runs have."""
-    sweep, figures = plan.sweep, dict[str, None]()
+    """Check the first `most` configurations, and return the names of the metrics that some of the runs have."""
+    sweep, summary = plan.sweep, dict[str, None]()
     grid = search(sweep) if sweep.method == "grid" else None
     for number in range(most):
         suggested = grid.suggest(number) if grid else random_configuration(sweep, seed, number)
         if suggested is None:
             break
         try:
-            made = plan.make(suggested)
+            config = plan.make(suggested)
         except InputError as error:
             if sweep.method == "bayes":
                 continue
             sweep.refuse(_blamed(plan, suggested, str(error)), f"run {number} cannot be made: {error}")
-        if sweep.early_terminate is not None and len(made.seeds) != 1:
+        if sweep.early_terminate is not None and len(config.seeds) != 1:
             line = next(p.line for p in sweep.parameters if p.name == "seeds")
             sweep.refuse(line, "early_terminate needs one seed a run: list seeds as values, such as values: [[0], [1]]")
         if plan.kind.summary_names is not None:
-            figures |= dict.fromkeys(plan.kind.summary_names(made))
-    return tuple(figures)
+            summary |= dict.fromkeys(plan.kind.summary_names(config))
+    return tuple(summary)
 
 
 def _blamed(plan: Plan, suggested: dict[str, Any], sentence: str) -> int:
-    """Return the line of the parameter that cannot be made even alone, or that the sentence names."""
+    """Return the line of the parameter that is invalid even alone, or else of the one that the sentence names."""
 
     def alone(parameter: Parameter) -> str:
         try:
@@ -185,6 +179,6 @@ def _blamed(plan: Plan, suggested: dict[str, Any], sentence: str) -> int:
 
 
 def _line(path: Path, key: str) -> int:
-    """Return the line of a key of the whole file, 1 if it is not there."""
+    """Return the line of a key at the top level of the file, 1 if it is missing."""
     lines = path.read_text("utf-8-sig").splitlines()
     return next((i for i, text in enumerate(lines, 1) if re.match(rf"['\"]?{key}['\"]?\s*:", text)), 1)

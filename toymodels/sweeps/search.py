@@ -1,16 +1,15 @@
-"""Which configuration comes next: grid, random and Bayesian search over a sweep.
+"""Choose the next configuration: grid, random and Bayesian search over a sweep.
 
 Grid and random search are W&B's own (github.com/wandb/sweeps, grid_search.py and random_search.py); Bayesian search is
-Optuna's, on the same distributions. All are functions of (sweep, seed, number of the run, finished runs), grid and
-random search not even of the last: several runners agree, and so does one that is stopped and started again.
+Optuna's, on the same distributions. All are functions of (sweep, seed, number of the run, finished runs), and grid and
+random search do not use the last: so several runners agree, and a runner that is started again agrees with itself.
 """
 
 from __future__ import annotations
 
 import copy
-import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +25,11 @@ class Finished:
     """A run that has ended."""
 
     number: int
-    """As given to `suggest`."""
+    """The number given to `suggest`."""
     config: Mapping[str, Any]
-    """As `suggest` returned it."""
+    """The configuration that `suggest` returned."""
     metric: float | int | None
-    """The best value of the sweep's metric in the course of the run, as W&B takes it; None if it failed."""
+    """The best value of the sweep's metric during the run, as in W&B; None if the run failed."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,12 @@ class Search:
 
     sweep: Sweep
     draw: Callable[[int, Sequence[Finished]], dict[str, Any] | None]
-    """As `suggest`, but for run_cap and target."""
+    """Suggest a configuration as `suggest` does, without regard to run_cap and target."""
 
     def suggest(self, number: int, finished: Sequence[Finished] = ()) -> dict[str, Any] | None:
-        """The configuration of run `number`, counted from 0, nested as in the sweep; None if there is no such run.
+        """Return the configuration of run `number`, counted from 0 and nested as in the sweep.
 
-        There is none beyond run_cap or the end of a grid, nor once a finished run has reached the metric's target.
+        None beyond run_cap, beyond the end of a grid, and once a finished run has reached the metric's target.
         """
         if self.sweep.run_cap is not None and number >= self.sweep.run_cap:
             return None
@@ -57,7 +56,7 @@ class Search:
 
 
 def search(sweep: Sweep, seed: int = 0) -> Search:
-    """The search that the sweep's method names. Raises InputError for bayes where Optuna is not installed."""
+    """Make the search that the sweep's method names. Raises InputError for bayes if Optuna is not installed."""
     if sweep.method == "grid":
         return Search(sweep, _grid(sweep))
     if sweep.method == "random":
@@ -65,28 +64,15 @@ def search(sweep: Sweep, seed: int = 0) -> Search:
     return Search(sweep, _bayes(sweep, seed))
 
 
-def grid(sweep: Sweep) -> Iterator[dict[str, Any]]:
-    """All configurations in W&B's order: parameters sorted by name at each level, the last one varying fastest.
-
-    int_uniform runs from min to max; q_uniform from min in steps of q, below max. Equal values count once.
-    """
-    return _run_by_run(Search(sweep, _grid(sweep)))
-
-
-def random(sweep: Sweep, seed: int) -> Iterator[dict[str, Any]]:
-    """Independent draws, without an end unless the sweep has a run_cap."""
-    return _run_by_run(Search(sweep, lambda number, _: random_configuration(sweep, seed, number)))
-
-
 def random_configuration(sweep: Sweep, seed: int, number: int) -> dict[str, Any]:
-    """The draw that belongs to run `number` ≥ 0, whatever other runs there are; `seed` ≥ 0."""
+    """Draw the configuration of run `number` ≥ 0, independent of all other runs; `seed` ≥ 0."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
     uniform = rng.random(len(sweep.parameters))
     return nest(sweep, [quantile(p, float(u)) for p, u in zip(sweep.parameters, uniform, strict=True)])
 
 
 def nest(sweep: Sweep, values: Sequence[Any]) -> dict[str, Any]:
-    """One value of each parameter as a configuration, nested as the sweep's parameters are."""
+    """Make a configuration, nested as the sweep's parameters are, from one value of each parameter."""
     config: dict[str, Any] = {}
     for parameter, value in zip(sweep.parameters, values, strict=True):
         inner = config
@@ -96,15 +82,8 @@ def nest(sweep: Sweep, values: Sequence[Any]) -> dict[str, Any]:
     return config
 
 
-def _run_by_run(search: Search) -> Iterator[dict[str, Any]]:
-    for number in itertools.count():
-        config = search.suggest(number)
-        if config is None:
-            return
-        yield config
-
-
 def _grid(sweep: Sweep) -> Callable[[int, Sequence[Finished]], dict[str, Any] | None]:
+    """Number the configurations in W&B's order: parameters sorted by name at each level, the last one varying fastest."""
     axes = [_axis(parameter) for parameter in sweep.parameters]
     sizes = [len(axis) for axis in axes]
 
@@ -119,18 +98,18 @@ def _grid(sweep: Sweep) -> Callable[[int, Sequence[Finished]], dict[str, Any] | 
 
 
 def _axis(parameter: Parameter) -> Sequence[Any]:
-    """The values of one parameter on a grid."""
+    """List the values of one parameter on a grid, equal ones once; q_uniform goes from min in steps of q, below max."""
     numbers = parameter.numbers
     if parameter.distribution == "int_uniform":
         return range(int(numbers["min"]), int(numbers["max"]) + 1)
     if parameter.distribution == "q_uniform":
         return np.arange(numbers["min"], numbers["max"], numbers["q"]).tolist()
-    # Of equal values W&B keeps the place of the first and the form of the last.
+    # Of equal values W&B keeps the position of the first and the form (1 or 1.0) of the last.
     return list({same(value): value for value in parameter.values}.values())
 
 
 def _bayes(sweep: Sweep, seed: int) -> Callable[[int, Sequence[Finished]], dict[str, Any]]:
-    """Tree-structured Parzen estimator; a failed run counts as the worst one, as with W&B's `impute: worst`."""
+    """Draw by a tree-structured Parzen estimator; a failed run counts as the worst one, as in W&B's `impute: worst`."""
     try:
         import optuna
     except ImportError:
@@ -170,7 +149,7 @@ def _bayes(sweep: Sweep, seed: int) -> Callable[[int, Sequence[Finished]], dict[
 
 
 def _space(parameter: Parameter) -> Any:
-    """Optuna's own distribution where it has the same one, otherwise the rank, uniform from 0 to 1."""
+    """Return Optuna's own distribution if it has this one, otherwise that of the rank, uniform from 0 to 1."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     kind, numbers = parameter.distribution, parameter.numbers

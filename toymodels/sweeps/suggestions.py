@@ -1,6 +1,6 @@
-"""The runs of a sweep by number, the same for every runner on its folder and however often it is started again.
+"""Number the runs of a sweep, the same for every runner on its folder and after every restart.
 
-sweep.json           what is searched, and the seed; a folder keeps one sweep
+sweep.json           parameters, method and seed of the search; a folder holds one sweep
 suggestions.jsonl    the configuration of each run, by number, as the search suggested it
 """
 
@@ -24,7 +24,7 @@ from toymodels.sweeps.work import LOCKS
 
 FORMAT = 1
 RUNS, FAILED = "runs", "failed"
-"""Folders, within that of a sweep, of its runs and of the reasons of those that failed."""
+"""Subfolders of a sweep's folder: the runs, and the reasons why runs failed."""
 _GRID_LIMIT = 2**40
 
 
@@ -34,39 +34,38 @@ class Run:
 
     number: int
     config: dict[str, Any]
-    """As suggested."""
+    """The configuration that the search suggested."""
     folder: Path
     refused: str = ""
-    """Why the configuration cannot be, if it cannot."""
+    """Why the configuration is not valid, if it is not."""
     lost: int = 0
     """How often its process was killed."""
 
     @property
     def name(self) -> str:
-        """Made from the configuration alone."""
+        """The run's name, which depends on the configuration alone."""
         return self.folder.name
 
     @property
     def failure(self) -> Path:
-        """Where the reason stands if it fails."""
+        """The file that says why the run failed, if it did."""
         return self.folder.parent.parent / FAILED / f"{self.name}.json"
 
 
 class Suggestions:
-    """The runs of a plan in a folder."""
+    """The runs of a plan, in one folder."""
 
     def __init__(self, plan: Plan, folder: Path, count: int | None, seed: int):
-        """Makes the folder, or finds it again. Raises InputError for one that holds anything but this sweep."""
+        """Make the folder, or open it again. Raises InputError for one that holds anything but this sweep."""
         self.plan, self.folder, self._seed = plan, folder, seed
         self._search: Search = search(plan.sweep, seed)
         limits = [limit for limit in (count, plan.sweep.run_cap) if limit is not None]
         if plan.sweep.method == "grid":
-            ends = bisect.bisect_left(range(_GRID_LIMIT), True, key=lambda n: self._search.suggest(n) is None)
-            limits.append(ends)
+            limits.append(bisect.bisect_left(range(_GRID_LIMIT), True, key=lambda n: self._search.suggest(n) is None))
         self.total = min(limits)
-        """The most runs that there will be."""
+        """The most runs that the search will suggest."""
         self._ended: dict[int, Finished] = {}
-        self._read, self._suggested = b"", list[dict[str, Any]]()  # the file, and what is in it
+        self._read, self._suggested = b"", list[dict[str, Any]]()  # the file's bytes, and the configurations in them
         self._open()
 
     def _open(self) -> None:
@@ -77,30 +76,26 @@ class Suggestions:
         path = self.folder / "sweep.json"
         if path.exists():
             try:
-                there = read_json(path, tuple(mine))
+                saved = read_json(path, tuple(mine))
             except InputError:
                 raise InputError(
-                    f"{path} is truncated or damaged: delete it, and the same command goes on with the runs beside it"
+                    f"{path} is truncated or damaged: delete it, and the same command continues the runs beside it"
                 ) from None
-            if json.loads(json.dumps(mine)) != {key: there[key] for key in mine}:
-                raise InputError(
-                    f"the folder {self.folder} holds another sweep (other parameters, method, kind or seed): name another "
-                    "with --out, or delete it"
-                )
-            if code != there.get("plugin_code", []):
-                raise InputError(
-                    f"the folder {self.folder} holds a sweep with other code in its plugins: name another with --out, or "
-                    "delete it"
-                )
+            different = ""
+            if json.loads(json.dumps(mine)) != {key: saved[key] for key in mine}:
+                different = "another sweep (other parameters, method, kind or seed)"
+            elif code != saved.get("plugin_code", []):
+                different = "a sweep with other code in its plugins"
+            if different:
+                raise InputError(f"the folder {self.folder} holds {different}: name another with --out, or delete it")
             return
-        foreign = self.folder.is_file() or (self.folder.exists() and _foreign(self.folder))
-        if foreign:
+        if self.folder.is_file() or (self.folder.exists() and _foreign(self.folder)):
             raise InputError(f"{self.folder} is not empty and holds no sweep: name another folder with --out")
         check_writable(path)
         write_json(path, {**mine, "plugin_code": code, "file": self.plan.sweep.path.read_text("utf-8-sig")})
 
     def run(self, number: int) -> Run | None:
-        """Run `number`, counted from 0; None if there is none, or none any more since the metric's target is reached.
+        """Return run `number`, counted from 0; None if the search has ended before it or the metric's target is reached.
 
         Raises InputError for a damaged file of suggestions.
         """
@@ -117,7 +112,7 @@ class Suggestions:
                 if suggested is None and self.plan.result(run.folder) is None:
                     return None
                 if suggested not in (None, known[number]) and self.plan.sweep.method != "bayes":
-                    raise InputError(f"{self._path} is of another sweep: delete it, and the same command goes on")
+                    raise InputError(f"{self._path} is of another sweep: delete it, and the same command continues")
                 return run
             if suggested is not None:
                 self._append(number, suggested)
@@ -130,11 +125,11 @@ class Suggestions:
     def _run(self, number: int, suggested: dict[str, Any]) -> Run:
         try:
             return Run(number, suggested, self.folder / RUNS / self.plan.name(suggested))
-        except InputError as error:  # bayes learns that there is nothing here
+        except InputError as error:  # bayes learns that this configuration fails
             return Run(number, suggested, self.folder / RUNS / f"number-{number}", refused=str(error))
 
     def _finished(self, known: list[dict[str, Any]]) -> list[Finished]:
-        """What a search may learn from: all runs that have ended, whoever did them."""
+        """Return all runs that have ended, in whichever runner: what the search may learn from."""
         if self.plan.sweep.method != "bayes" and not self._has_target:
             return []
         for number, suggested in enumerate(known):
@@ -153,7 +148,7 @@ class Suggestions:
         return self.folder / "suggestions.jsonl"
 
     def _known(self) -> list[dict[str, Any]]:
-        """What is suggested so far; a last line cut off by a kill was told to nobody."""
+        """Read the configurations suggested so far. Nobody has used a last line that is incomplete after a kill."""
         whole = self._whole()
         if whole == self._read:
             return self._suggested
@@ -165,7 +160,7 @@ class Suggestions:
             return self._suggested
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(
-                f"{self._path} is damaged ({error}): delete it, and the same command goes on (bayes searches anew)"
+                f"{self._path} is damaged ({error}): delete it, and the same command continues (bayes searches anew)"
             ) from None
 
     def _whole(self) -> bytes:
@@ -182,7 +177,7 @@ class Suggestions:
 
 
 def _foreign(folder: Path) -> bool:
-    """Whether there is anything in a folder that no sweep has made."""
+    """Whether a folder holds anything that no sweep has made."""
     own = (RUNS, FAILED, LOCKS, "suggestions.jsonl", "slurm")
-    # Another runner may be writing its files this moment, under names that begin with a dot.
+    # Another runner may be writing its files at this moment, under names that begin with a dot.
     return any(p.name not in own and not p.name.startswith(".") for p in folder.iterdir())

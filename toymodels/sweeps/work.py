@@ -1,4 +1,4 @@
-"""One run of a sweep, as a worker does it: in a process of its own, on this machine or another."""
+"""Do one run of a sweep in a worker process, on this machine or another."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tqdm import tqdm
 from toymodels.errors import InputError
 from toymodels.experiments import registry
 from toymodels.experiments.registry import EXPERIMENTS
-from toymodels.parallel import processes as jobs
+from toymodels.parallel import processes
 from toymodels.registry import load_plugins
 from toymodels.runs.identity import from_dict
 from toymodels.runs.record import Busy
 from toymodels.runs.storage import write_json
 
 LOCKS = "locks"
-"""Folder of the sweep with a lock for each run."""
+"""Subfolder of a sweep's folder, with a lock for each run."""
 _FULL_BYTES = 2**16
-"""Free space below which a failed write is the disk's fault: torch and safetensors say so in words of their own."""
+"""Free space below which a failed run means a full disk: torch and safetensors do not raise OSError for it."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,18 @@ class Outcome:
     """How a run ended."""
 
     status: str
-    """finished; failed (reason recorded); busy (another runner is at it); stopped (to be gone on with); full (disk)."""
+    """finished; failed (reason recorded); busy (another runner does it); stopped (to be continued); full (disk)."""
     reason: str = ""
 
 
 def do_run(kind: str, values: dict[str, Any], folder: str, failure: str) -> Outcome:
-    """Do one run into its folder, or go on with it. Whatever goes wrong is an outcome; only a killed process is not.
+    """Do one run in its folder, or continue it. Every error is returned as an outcome, except that the process is killed.
 
-    `failure` is the file that says why the run failed; it goes away when the run succeeds.
+    `failure` is the file that says why the run failed; it is deleted when the run succeeds.
     """
-    jobs.work_alone()
+    processes.work_alone()
     target = Path(folder)
-    # The run's own lock is taken when its folder is made: another runner would meet it half made.
+    # Not the run's own lock, which lies in its folder: another runner would find the folder without it.
     lock = Path(failure).parent.parent / LOCKS / f"{target.name}.lock"
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -75,18 +75,17 @@ def _disk_is_full(error: Exception, folder: Path) -> bool:
 
 
 def _free(folder: Path) -> int:
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(there).free
+    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
 
 
 def record_failure(path: Path, values: dict[str, Any], reason: str, trace: str = "") -> None:
-    """Why a run failed, for people and for the results table."""
+    """Write why a run failed, for people and for the results table."""
     write_json(path, {"reason": reason, "config": values, "traceback": trace})
 
 
 def start_worker(parent: int) -> None:
     """Prepare a local worker process: it leaves Ctrl-C to its parent, and does not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    jobs.work_alone()
-    tqdm.set_lock(threading.RLock())  # its own would be shared among processes, and left behind by one that is killed
-    jobs.end_with_parent(parent)
+    processes.work_alone()
+    tqdm.set_lock(threading.RLock())  # tqdm's own is shared among processes, and a killed one would never release it
+    processes.end_with_parent(parent)

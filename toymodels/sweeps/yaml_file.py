@@ -1,4 +1,4 @@
-"""YAML files read with their line numbers, and refused where YAML 1.1 would silently misread them."""
+"""Read YAML files with their line numbers, and refuse what YAML 1.1 would silently misread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 from toymodels.errors import InputError
 
 Keys = dict[str, tuple[yaml.Node, yaml.Node]]
-"""Of a mapping: name → (node of the key, node of the value)."""
+"""A mapping as name → (node of the key, node of the value)."""
 
 _TAG = "tag:yaml.org,2002:"
 _JSON: dict[type[yaml.Node], tuple[str, ...]] = {
@@ -27,24 +27,24 @@ _MISREAD_INT = re.compile(r"[-+]?(0\d+|\d+(:\d+)+(\.\d*)?)\Z")  # octal, and bas
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """The hint "did you mean …? ", empty where no allowed name is near."""
+    """Return the hint "did you mean …? ", or "" if no allowed name is similar."""
     close = difflib.get_close_matches(name, allowed, 1)
     return f"did you mean {close[0]!r}? " if close else ""
 
 
-class Source:
-    """A YAML file; its nodes know their lines. Every refusal is an InputError FILE:LINE: sentence."""
+class YamlFile:
+    """A YAML file whose nodes know their lines. Every error is an InputError that begins with FILE:LINE."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def refuse(self, at: yaml.Node | int, sentence: str) -> NoReturn:
-        """Raises the InputError for a node or a line, counted from 1."""
+        """Raise the InputError for a node, or for a line counted from 1."""
         line = at if isinstance(at, int) else at.start_mark.line + 1
         raise InputError(f"{self.path}:{line}: {sentence}")
 
     def root(self) -> yaml.Node:
-        """The document, checked from end to end. Raises InputError for what is no file, no UTF-8 or no plain YAML."""
+        """Read and check the whole document. Raises InputError unless it is a file of plain YAML in UTF-8."""
         text = self._text()
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -73,17 +73,17 @@ class Source:
         except UnicodeDecodeError as error:
             self.refuse(raw[: error.start].count(b"\n") + 1, "a byte that is not UTF-8: save the file in UTF-8")
 
-    def _check(self, node: yaml.Node, above: tuple[yaml.Node, ...] = ()) -> None:
-        """Refuses, at any depth, what YAML would silently misread or JSON cannot hold."""
-        if node in above:
+    def _check(self, node: yaml.Node, parents: tuple[yaml.Node, ...] = ()) -> None:
+        """Refuse, at any depth, what YAML would silently misread or JSON cannot hold."""
+        if node in parents:
             self.refuse(node, "an anchor (&) with its own alias (*) inside has no end: write it out")
         if node.tag.removeprefix(_TAG) not in _JSON[type(node)]:
             what = repr(node.value) if isinstance(node, yaml.ScalarNode) else "this"
             self.refuse(node, f"YAML reads {what} as a {node.tag.removeprefix(_TAG)}: put it in quotes if it is text")
-        inside = (*above, node)
+        parents = (*parents, node)
         if isinstance(node, yaml.SequenceNode):
             for item in node.value:
-                self._check(item, inside)
+                self._check(item, parents)
         elif isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for key, item in node.value:
@@ -91,40 +91,34 @@ class Source:
                     what = key.value if isinstance(key, yaml.ScalarNode) else "of several parts"
                     self.refuse(key, f"the key {what} is not text for YAML: put it in quotes")
                 if key.value in seen:
-                    self.refuse(
-                        key, f"the key {key.value!r} stands here twice, and YAML would drop the first: keep one"
-                    )
+                    self.refuse(key, f"there are two keys {key.value!r}, and YAML would drop the first: keep one")
                 seen.add(key.value)
-                self._check(item, inside)
+                self._check(item, parents)
         elif isinstance(node, yaml.ScalarNode):
             self._check_scalar(node)
 
     def _check_scalar(self, node: yaml.ScalarNode) -> None:
-        value = self.value(node)
+        value, text = self.value(node), node.value
         if not node.style and isinstance(value, str) and _MISREAD_FLOAT.match(value):
             fixed = f"{float(value)!r}" if "e" not in repr(float(value)) else f"{float(value):.6e}"
             self.refuse(node, f"YAML 1.1 reads {value} as text: write {fixed}, or put it in quotes if it is text")
-        if not node.style and isinstance(value, int | float) and _MISREAD_INT.match(node.value):
-            self.refuse(
-                node, f"YAML 1.1 reads {node.value} as {value} (octal or base 60): write {value}, or quotes for text"
-            )
+        if not node.style and isinstance(value, int | float) and _MISREAD_INT.match(text):
+            self.refuse(node, f"YAML 1.1 reads {text} as {value} (octal or base 60): write {value}, or quotes for text")
         if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
             self.refuse(
-                node,
-                f"{node.value} is no finite double, and agents get their values in JSON, which has no other: leave it out",
+                node, f"{text} is not a finite double, and JSON, which agents get, holds no other: leave it out"
             )
 
     def value(self, node: yaml.Node) -> Any:
-        """The Python value of a node."""
+        """Return the Python value of a node."""
         try:
             return yaml.constructor.SafeConstructor().construct_object(node, deep=True)
-        except (LookupError, ValueError):  # PyYAML's own, of !!int x, !!bool x, 0x_
-            self.refuse(
-                node, f"{node.value!r} is not a valid {node.tag.removeprefix(_TAG)}: put it in quotes if it is text"
-            )
+        except (LookupError, ValueError):  # raised inside PyYAML for !!int x, !!bool x and 0x_
+            tag = node.tag.removeprefix(_TAG)
+            self.refuse(node, f"{node.value!r} is not a valid {tag}: put it in quotes if it is text")
 
     def mapping(self, node: yaml.Node, what: str) -> Keys:
-        """The keys of a mapping, merged ones (<<) included."""
+        """Return the keys of a mapping, merged ones (<<) included."""
         if not isinstance(node, yaml.MappingNode):
             kind = "a list" if isinstance(node, yaml.SequenceNode) else f"the single value {node.value!r}"
             self.refuse(node, f"{what} is {kind}: it must be a mapping of keys to values")
@@ -132,14 +126,14 @@ class Source:
         return {key.value: (key, item) for key, item in node.value}
 
     def check_keys(self, keys: Keys, what: str, allowed: Iterable[str]) -> None:
-        """Refuses a key that is not allowed."""
+        """Refuse a key that is not allowed."""
         for name, (key, _) in keys.items():
             if name not in allowed:
                 hint = nearest(name, allowed)
                 self.refuse(key, f"unknown key {name!r} in {what}: {hint}the keys are {', '.join(allowed)}")
 
     def typed(self, keys: Keys, name: str, kinds: type | tuple[type, ...], wanted: str) -> Any:
-        """The value of a key, None where the key is absent. Refuses another type; True and False are no numbers."""
+        """Return the value of a key, None if the key is absent. Refuses other types; True and False are not numbers."""
         if name not in keys:
             return None
         node = keys[name][1]
@@ -149,7 +143,7 @@ class Source:
         return value
 
     def choice(self, keys: Keys, name: str, allowed: Sequence[str]) -> str | None:
-        """The value of a key that has few, None where the key is absent."""
+        """Return the value of a key, one of those allowed; None if the key is absent."""
         value: str | None = self.typed(keys, name, str, f"one of {', '.join(allowed)}")
         if value is not None and value not in allowed:
             hint = nearest(value, allowed)
@@ -157,7 +151,7 @@ class Source:
         return value
 
     def count(self, keys: Keys, name: str) -> int | None:
-        """The whole number from 1 up of a key, None where the key is absent."""
+        """Return the value of a key, a whole number from 1 up; None if the key is absent."""
         wanted = "a whole number from 1 up"
         value: int | None = self.typed(keys, name, int, wanted)
         if value is not None and value < 1:

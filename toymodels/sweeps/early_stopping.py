@@ -3,16 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from toymodels.experiments.build import STOP
+from toymodels.runs.record import read_metrics
 from toymodels.sweeps.definition import Hyperband
+from toymodels.sweeps.plan import EARLY_METRIC
 
 _MOST_BANDS = 100  # W&B's own limit
 _LAST = 1e15  # no history is longer; with a large eta W&B's last bands would overflow
 
 
+class EarlyStopping:
+    """Compare the metrics of a sweep's runs, of one seed each, and ask those that have fallen behind to stop."""
+
+    def __init__(self, early: Hyperband, goal: str, runs: Path):
+        self._early, self._goal, self._runs = early, goal, runs
+        self._bands = bands(early)
+        self._read: dict[str, tuple[int, list[float]]] = {}  # by run: the bytes read, and the history in them
+
+    def look(self, running: Iterable[str]) -> None:
+        """Compare each of the running runs with all runs in the folder, of any runner, and stop those that are behind."""
+        histories = {path.name: self._history(path) for path in self._runs.glob("*") if path.is_dir()}
+        for name in running:
+            stop = self._runs / name / STOP
+            if not histories.get(name) or stop.exists():
+                continue
+            others = [history for other, history in histories.items() if other != name]
+            if should_stop(self._bands, histories[name], others, self._goal, self._early.eta, self._early.strict):
+                stop.touch()
+
+    def _history(self, run: Path) -> list[float]:
+        for path in run.glob("seed-*/metrics.jsonl"):
+            size = path.stat().st_size
+            if self._read.get(run.name, (-1, []))[0] != size:
+                self._read[run.name] = size, [line[EARLY_METRIC] for line in read_metrics(path)]
+        return self._read.get(run.name, (0, []))[1]
+
+
 def bands(early: Hyperband) -> tuple[int, ...]:
-    """The iterations, counted from 1 and rising, at which runs are compared.
+    """Return the iterations, counted from 1 and rising, at which runs are compared.
 
     min_iter·eta^k for k = 0, 1, …; or, where max_iter and s are given, max_iter/eta^k for k = 1, …, s. Rounded down.
     """
@@ -45,9 +76,9 @@ def should_stop(
     """Whether a running run is to be stopped.
 
     `history` is its metric at each iteration logged so far, `others` those of all other runs of the sweep, running,
-    finished or stopped. At the last band b that the run has reached, the threshold is value number ⌊n/eta⌋, from the
-    best and counted from 0, of the n values logged at iteration b, its own among them. A strict run is stopped when
-    its value at b is worse than the threshold; otherwise only when its best value so far is. Values that are not
+    finished or stopped. At the last band b that the run has reached, the n values logged at iteration b, its own among
+    them, are sorted from the best; the threshold is the one with index ⌊n/eta⌋, counted from 0. A strict run is stopped
+    when its value at b is worse than the threshold; otherwise only when its best value so far is. Values that are not
     finite numbers are left out, so that later ones move up.
     """
     sign = -1 if goal == "maximize" else 1
