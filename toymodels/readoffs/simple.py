@@ -1,4 +1,4 @@
-"""Readoffs that nobody fits: a constant, a construction's own, and the one trained with its layer."""
+"""Readoffs that are not fitted here: a constant, a construction's own, and the one trained with its layer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from toymodels.core.tasks import Task
     source="best constant for zeros and ones",
 )
 def constant(task: Task, width: int) -> LinearReadoff:
-    """Predict 1/2, whatever the input."""
+    """Predict 1/2 for every input."""
     return LinearReadoff.constant(task.n_outputs, width, 0.5)
 
 
@@ -28,7 +28,7 @@ def constant(task: Task, width: int) -> LinearReadoff:
     source="doing nothing",
 )
 def zero(task: Task, width: int) -> LinearReadoff:
-    """Predict 0, whatever the input."""
+    """Predict 0 for every input."""
     return LinearReadoff.constant(task.n_outputs, width, 0.0)
 
 
@@ -56,7 +56,7 @@ def _note(s: int, inputs: str, combinations: list[Combination], embedded: bool) 
 
 @READOFFS("own", order=50, default=True, applies=_has_own, note=_note, source="the construction's authors")
 def own(own_readoff: nn.Module) -> nn.Module:
-    """Read as the construction's authors do: for features with axes of their own, whatever frame stands in front."""
+    """Read as the construction's authors do: for features with axes of their own, even if they are embedded."""
     return own_readoff
 
 
@@ -64,5 +64,5 @@ def own(own_readoff: nn.Module) -> nn.Module:
     "trained", order=70, default=True, applies=lambda c: c.layer.role != "none", source="Mendel et al. 2024, comments"
 )
 def trained(trained_readoff: Fitted) -> Fitted:
-    """Train the readoff by the loss: with its layer, or on it if the layer is frozen."""
+    """Train the readoff by the loss, together with its layer or on a frozen one."""
     return trained_readoff
