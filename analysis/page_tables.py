@@ -290,6 +290,23 @@ def by_class() -> Table:
     ]
 
 
+def null_models() -> Table:
+    """Return the worst errors of the null models of a trained layer, of the task and of random labels as sparse."""
+    rows = rows_of("null_models.csv")
+    counts = levels(rows, "s")
+
+    def cell(layer: str, readoff: str, s: int) -> str:
+        errors = [
+            row["worst_error"] for row in rows if (row["first_layer"], row["readoff"], row["s"]) == (layer, readoff, s)
+        ]
+        return with_interval(errors, ".3f").rpartition(" ")[0]
+
+    columns = [(readoff, s) for s in counts for readoff in ("minimax", "random_labels")]
+    names = [f"{'AND' if readoff == 'minimax' else 'random labels'}, s = {s}" for readoff, s in columns]
+    layers = dict.fromkeys(row["first_layer"] for row in rows)
+    return grid(names, [(layer, [cell(layer, *column) for column in columns]) for layer in layers], "first layer")
+
+
 TABLES: dict[str, Callable[..., Table]] = {
     function.__name__: function
     for function in (
@@ -305,6 +322,7 @@ TABLES: dict[str, Callable[..., Table]] = {
         targeted,
         best_p,
         by_class,
+        null_models,
     )
 }
 

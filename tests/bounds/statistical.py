@@ -58,7 +58,7 @@ def by_case(
     make: Callable[[int], Network], task: PairTask, inputs: Inputs, layers: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(mean error, mean square error) of each layer in each case, each layers × 4, over all pairs and inputs."""
-    found = [evaluate(make(seed), task, inputs).cases for seed in layers]
+    found = [list(evaluate(make(seed), task, inputs).cases.values()) for seed in layers]
     assert min(case.share for case in found[0]) > 0  # no case goes unmeasured
     return (
         np.array([[case.mean for case in cases] for cases in found]),
@@ -330,7 +330,7 @@ def varying_samples(name: str, most: int, bias: float, seed: int, fault: str) ->
     rows = []
     for s in range(5):
         features = SparseFeatures(m, (0.0,) * s + (1.0,), f"exactly {s}")
-        found = [evaluate(network, task, features.enumerate()).cases for network in networks]
+        found = [list(evaluate(network, task, features.enumerate()).cases.values()) for network in networks]
         for case in range(4):
             if sum(CASES[case]) <= s:
                 groups = [cases[case] for cases in found]

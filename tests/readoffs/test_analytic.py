@@ -19,7 +19,7 @@ from toymodels.theory.quadrants import and_scale, error_std, readoff_coefficient
 # One test of each of the 24 (gate, s, case) means and 24 variances below, over independent layers. "Within 3 standard
 # errors" for each of 48 figures would fail by chance once in 8 runs of new seeds; with this quantile of Student's t the
 # whole file fails by chance once in 1,000. The seeds are fixed, so it either fails or it does not.
-SEEDS, WIDTH = 300, 4096
+SEEDS, WIDTH = 300, 1024
 LIMIT = float(stats.t.ppf(1 - 1e-3 / 48 / 2, SEEDS - 1))
 
 

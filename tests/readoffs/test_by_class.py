@@ -60,14 +60,20 @@ SIZES = [(2, 60, 0.2), (3, 100, 0.3), (5, 50, 0.15)]
 def test_bernoulli_conditional_means_and_variances(s, d, p):
     """Theory section 4, given a non-empty intersection: 1 + tp, tp, tp, tp − 1 + (1−p)^t, to 3 standard errors."""
     task, layers = PairTask(s + 2, "and", [(0, 1)]), 1500
-    found = outputs(lambda seed: bernoulli(s + 2, d, seed, p), lambda layer: mean_readoff(layer, task, s, p), s, layers)
-    size = np.array([int(bernoulli(s + 2, d, seed, p).weight[:, :2].all(1).sum()) for seed in range(layers)])
+    size: list[int] = []
+
+    def read(layer):
+        size.append(int(layer.weight[:, :2].all(1).sum()))
+        return mean_readoff(layer, task, s, p)
+
+    found = outputs(lambda seed: bernoulli(s + 2, d, seed, p), read, s, layers)
     t = s - np.array([0, 1, 1, 2])
     mean = np.array([t[0] * p - 1 + (1 - p) ** t[0], t[1] * p, t[2] * p, 1 + t[3] * p])
     variance = activation_moments(s, p).variance[[0, 1, 1, 2]] * mean_reciprocal(d, p)
-    held = found[size > 0]
+    seen = np.array(size) > 0
+    held = found[seen]
     assert np.abs(z_scores(held, mean, variance)).max() < 3
-    np.testing.assert_array_equal(found[size == 0], 0)
+    np.testing.assert_array_equal(found[~seen], 0)
     # Faults that this would catch: means of one more active feature, and a variance half as large again.
     assert np.abs(z_scores(held, np.array([*mean[:1], *(mean[1:] + p)]), variance)).max() > 3
     assert np.abs(z_scores(held, mean, 1.5 * variance)).max() > 3

@@ -12,6 +12,7 @@ import pytest
 from tests.members import own
 from tests.sweeps.toy import (
     COMMAND,
+    FOLLOW,
     GRID,
     PARAMETERS,
     Here,
@@ -135,13 +136,30 @@ def test_two_runners_share_a_sweep(tmp_path, whole, here, capsys, monkeypatch):
     assert table(tmp_path / "sweep") == whole
 
 
-def test_a_worker_that_is_killed_costs_its_own_run_alone(tmp_path):
+@pytest.fixture
+def follow(tmp_path, monkeypatch):
+    """Make a sweep's workers, and this process, do what variables say; returns the words of its command."""
+    monkeypatch.setattr(build, "train_network", build.train_network)  # set by the plugin, and set back after the test
+    for module in (build, runner):
+        monkeypatch.setattr(module, "_LOOK_SECONDS", module._LOOK_SECONDS)
+    monkeypatch.setattr(registry, "_plugins", {})
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
+
+    def command(text, **variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, str(value))
+        plugin = write(tmp_path, FOLLOW, "follow.py")
+        path = write(tmp_path, text)
+        return ["sweep", str(path), "--out", str(tmp_path / "sweep"), "--workers", "2", "--plugin", str(plugin)]
+
+    return command
+
+
+def test_a_worker_that_is_killed_costs_its_own_run_alone(tmp_path, follow, monkeypatch, capfd):
     """d = 4 loses its process once and is done again; d = 5 loses it every time and fails; d = 3 loses nothing."""
-    path = write(tmp_path, GRID.replace("[3, 4, 5, 6]", "[3, 4, 5]"))
-    arguments = ("sweep", path, "--out", tmp_path / "sweep", "--workers", 2)
-    process = start(tmp_path, *arguments, TOY_KILL_4=1, TOY_KILL_5=99, TOY_LOST=2)
-    said = finish(process)
-    assert process.returncode == 1
+    monkeypatch.setattr(runner, "_LOST", 2)
+    assert main(follow(GRID.replace("[3, 4, 5, 6]", "[3, 4, 5]"), TOY_KILL_4=1, TOY_KILL_5=99)) == 1
+    said = capfd.readouterr().err
     assert {name.split("-")[2]: times for name, times in trainings(tmp_path).items()} == {
         "d3": 1,
         "d4": 2,
@@ -474,21 +492,18 @@ def test_the_same_configuration_twice_is_one_run(tmp_path, here, capsys):
     assert "12/12" in capsys.readouterr().err
 
 
-def test_hyperband_stops_bad_runs_which_are_finished_runs(tmp_path, capsys):
+def test_hyperband_stops_bad_runs_which_are_finished_runs(tmp_path, follow, capsys):
     """Two at a time: by step 60 a learning rate of 0.01 has halved the error, and one of 1e-6 has done nothing."""
     text = EARLY.replace("method: random\nrun_cap: 3", "method: grid").replace("min_iter: 1", "min_iter: 60")
-    text = text.replace("{value: 8}", "{value: 1500}").replace("{values: [3, 4, 5, 6]}", "{value: 6}")
+    text = text.replace("{value: 8}", "{value: 800}").replace("{values: [3, 4, 5, 6]}", "{value: 6}")
     text += "  optimiser: {value: adam}\n  batch: {value: all}\n  p: {value: [8]}\n  lr: {values: [0.01, 0.000001]}\n"
-    out = tmp_path / "s"
-    process = start(tmp_path, "sweep", write(tmp_path, text), "--out", out, "--workers", 2, TOY_LOOK=0.02)
-    said = finish(process)
-    assert process.returncode == 0, said
-    assert "2/2" in said
-    good, bad = sorted(read_table(out), key=lambda row: -row["lr"])
+    assert main(follow(text, TOY_LOOK=0.02)) == 0
+    assert "2/2" in capsys.readouterr().err
+    good, bad = sorted(read_table(tmp_path / "sweep"), key=lambda row: -row["lr"])
     assert good["stopped_at"] is None
-    assert 60 <= bad["stopped_at"] < 1500
+    assert 60 <= bad["stopped_at"] < 800
     assert good["worst_error"] < bad["worst_error"]
-    assert main(["results", str(out)]) == 0
+    assert main(["results", str(tmp_path / "sweep")]) == 0
     assert "1 runs were stopped early" in capsys.readouterr().out
 
 
@@ -527,6 +542,7 @@ def test_a_run_from_a_file(tmp_path, capsys):
         path.write_text(content)
         assert main(["run", "train", str(path)]) == 2
         assert words in capsys.readouterr().err
+    path.write_text("{}")
     assert main(["run", "trian", str(path)]) == 2
     assert "unknown kind of run 'trian'" in capsys.readouterr().err
 

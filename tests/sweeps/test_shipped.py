@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from toymodels.core.readoffs import READOFFS
 from toymodels.experiments.registry import run
 from toymodels.figures.registry import FIGURES
 from toymodels.runs.storage import read_json
@@ -82,7 +83,7 @@ def test_one_run_of_each_takes_a_step(path, tmp_path):
     assert {row["task"] for row in rows} == (set(config.task) if compares else {config.task})
     assert {row["first_layer"] for row in rows} == (set(config.rows()) if compares else {"trained"})
     if compares:
-        assert {row["readoff"] for row in rows} <= set(config.readoffs) | {"trained"}
+        assert {row["readoff"] for row in rows} <= set(config.readoffs or READOFFS) | {"trained"}
     if plan.sweep.metric is not None:
         found = plan.metric(read_json(tmp_path / "run" / "results.json"))
         assert found == rows[0][plan.sweep.metric.name]

@@ -10,6 +10,7 @@ import pytest
 
 from tests.sweeps.toy import COMMAND, PARAMETERS, ROOT, write
 from tests.sweeps.wandb_stub import ENTITY, PROJECT, SWEEP, wandb_server
+from toymodels.cli import main
 from toymodels.runs.storage import read_json
 from toymodels.sweeps.plan import read_plan
 
@@ -73,13 +74,28 @@ def check(sent, folder):
     assert sent["summary"]["worst_error"] == record["evaluation"]["worst_error"]
 
 
-def test_our_own_sweep_offline(wandb, tmp_path):
-    """Each run is mirrored into its own folder and names its sweep, and nothing of W&B's stands between the bar's lines."""
-    _, run = wandb
-    path = write(tmp_path, f"method: grid\n{COMMAND}{PARAMETERS}  d: {{values: [4]}}\n")
-    said = run("toymodels", "sweep", str(path), "--wandb", "offline", "--workers", "1")
+def test_our_own_sweep_offline(tmp_path, monkeypatch, capfd):
+    """Each run is mirrored into its own folder and names its sweep, and nothing of W&B's stands between the bar's lines.
+
+    Of comparisons, whose rows do not all have the same columns.
+    """
+    for name in [name for name in os.environ if "WANDB" in name]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    command = COMMAND.replace("train", "compare")
+    path = write(tmp_path, f"method: grid\n{command}{PARAMETERS}  d: {{values: [4]}}\n  task: {{value: [and]}}\n")
+    assert main(["sweep", str(path), "--wandb", "offline", "--workers", "1"]) == 0
+    said = capfd.readouterr().err
     assert "1/1" in said
     assert "wandb" not in said
     assert "step/s" not in said
     (stored,) = tmp_path.glob("runs/toy/runs/*/wandb/offline-run-*/run-*.wandb")
-    assert b"toy" in stored.read_bytes()
+    content = stored.read_bytes()
+    assert b"toy" in content
+    assert b"and/trained/minimax" in content
+    (table,) = tmp_path.glob("runs/toy/runs/*/wandb/offline-run-*/files/media/table/results_*.json")
+    rows = read_json(table, ("columns", "data"))
+    assert {"first_layer", "worst_error", "proved"} <= set(rows["columns"])
+    assert len(rows["data"]) == 9
+    assert all(len(row) == len(rows["columns"]) for row in rows["data"])

@@ -20,6 +20,8 @@ COMMAND = 'command: ["${env}", "toymodels", "run", "train", "${args_json_file}"]
 PARAMETERS = "parameters:\n  m: {value: 5}\n  steps: {value: 8}\n  seeds: {value: [0]}\n"
 GRID = f"method: grid\n{COMMAND}{PARAMETERS}  d: {{values: [3, 4, 5, 6]}}\n"
 
+FOLLOW = "from tests.sweeps.toy import follow_environment\n\nfollow_environment()\n"
+"""A plugin that makes workers do what the environment says."""
 DRIVER = """
 from tests.sweeps.toy import follow_environment
 from toymodels.cli import main
@@ -35,7 +37,6 @@ def follow_environment():
     """Let this process log each training that it begins in TOY_LOG, and do what the other variables TOY_… say."""
     if "TOY_LOOK" in os.environ:
         build._LOOK_SECONDS = runner._LOOK_SECONDS = float(os.environ["TOY_LOOK"])
-    runner._LOST = int(os.environ.get("TOY_LOST", runner._LOST))
     original = build.train_network
 
     def logged(config, task, layer, seed, folder, *rest):

@@ -47,7 +47,7 @@ def test_errors_follow_the_prediction_of_crowding():
             crisp = bernoulli(m, d, seed, p)
             readoff = mean_readoff(crisp, chosen, s, p, "affine")
             network = Network(embed_before(random_frame(m, d0, 10_000 + seed), crisp), readoff)
-            squares.append([case.rms**2 for case in evaluate(network, chosen, inputs).cases])
+            squares.append([case.rms**2 for case in evaluate(network, chosen, inputs).cases.values()])
         error = np.std(squares, axis=0, ddof=1) / math.sqrt(layers)
         predicted = np.array([crowded_square(m, d, d0, s, p, on) for on in (0, 1, 1, 2)])
         assert (np.abs(np.mean(squares, axis=0) - predicted) < 3 * error).all()

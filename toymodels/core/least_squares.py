@@ -28,7 +28,15 @@ def frozen(combination: Combination) -> bool:
     return combination.layer.role not in ("none", "trained")
 
 
-@READOFFS("least_squares", order=20, applies=frozen, default=True, source="docs/theory.md, section 5")
+@READOFFS(
+    "least_squares",
+    order=20,
+    colour="#009E73",
+    marker="^",
+    applies=frozen,
+    default=True,
+    source="docs/theory.md, section 5",
+)
 @torch.no_grad()
 def least_squares(layer: nn.Module, task: Task, inputs: Inputs) -> LinearReadoff:
     """Minimise the mean squared error: R = C G⁻¹ with G = E[ã ãᵀ], C = E[f ãᵀ], ã the activations and a constant 1.
@@ -38,7 +46,9 @@ def least_squares(layer: nn.Module, task: Task, inputs: Inputs) -> LinearReadoff
     return linear_readoff(solve_all(copy.deepcopy(layer).double(), task, inputs))
 
 
-@READOFFS("balanced", order=30, applies=frozen, default=True, source="docs/theory.md, section 5")
+@READOFFS(
+    "balanced", order=30, colour="#56B4E9", marker="D", applies=frozen, default=True, source="docs/theory.md, section 5"
+)
 @torch.no_grad()
 def balanced(
     layer: nn.Module, task: Task, features: Features, inputs: Inputs, *, weight: str | float | int = "case"

@@ -250,6 +250,8 @@ def certified(
 @READOFFS(
     "minimax",
     order=80,
+    colour="#D55E00",
+    marker="o",
     sampled=True,
     needs="every input",
     default=True,

@@ -1,7 +1,7 @@
 """Say how a series of measurements looks and what it is called: colour, marker, label and order of layers and readoffs.
 
-A member of a registry brings its own label, colour, marker and order. What it leaves open comes from the tables below, and for a
-name that they do not know from a cycle of free colours. Colours are those of Okabe and Ito, told apart with any colour vision.
+A member of a registry brings its own label, colour, marker and order. What it leaves open comes from a cycle of free colours.
+Colours are those of Okabe and Ito, told apart with any colour vision.
 """
 
 from __future__ import annotations
@@ -42,29 +42,6 @@ class Look:
     order: int
 
 
-_KNOWN: dict[Family, dict[str, Look]] = {
-    "layer": {
-        "identity": Look("no layer", "0.55", "x", 0),
-        "gaussian": Look("frozen gaussian", VERMILION, "o", 10),
-        "rademacher": Look("frozen rademacher", PURPLE, "v", 20),
-        "bernoulli": Look("frozen bernoulli", GREEN, "^", 21),
-        "four_class": Look("frozen four class", SKY, "D", 22),
-        "quadratic": Look("frozen quadratic", "0.2", "p", 23),
-        "trained": Look("trained layer", BLUE, "s", 90),
-    },
-    "readoff": {
-        "constant": Look("constant", GREY, "x", 0),
-        "analytic": Look("analytic", PURPLE, "v", 10),
-        "own": Look("own", ORANGE, "P", 15),
-        "by_class": Look("by class", BLACK, "*", 16),
-        "least_squares": Look("least squares", GREEN, "^", 20),
-        "balanced": Look("balanced", SKY, "D", 21),
-        "trained": Look("trained", BLUE, "s", 30),
-        "minimax": Look("minimax", VERMILION, "o", 40),
-        "random_labels": Look("random labels", "0.6", "h", 41),
-    },
-}
-"""What a registry leaves open."""
 _FREE_COLOURS = (ORANGE, BLACK, "0.6", SKY, PURPLE, GREEN, VERMILION, BLUE, YELLOW)
 _FREE_MARKERS = "Phd<>8XDvs"
 
@@ -98,17 +75,16 @@ def _member(family: Family, name: str) -> Member | None:
 
 
 def _fixed(family: Family, name: str, member: Member | None) -> Look:
-    """Return what the registry says or else the table; colour and marker are empty where both leave them open."""
+    """Return what the registry says; colour and marker are empty where it leaves them open."""
     spoken = name.replace("_", " ")
-    known = _KNOWN[family].get(name) or Look(f"frozen {spoken}" if family == "layer" else spoken, "", "", 50)
     if member is None:
-        return known
-    default_order = type(member).__dataclass_fields__["order"].default
+        return Look(f"frozen {spoken}" if family == "layer" else spoken, "", "", 50)
+    frozen = getattr(member, "role", "") in ("random", "construction")
     return Look(
-        member.label or known.label,
-        member.colour or known.colour,
-        member.marker or known.marker,
-        member.order if member.order != default_order else known.order,
+        member.label or (f"frozen {spoken}" if frozen else spoken),
+        member.colour or "",
+        member.marker or "",
+        member.order,
     )
 
 

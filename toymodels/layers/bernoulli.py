@@ -37,6 +37,8 @@ def is_pair_and(task: Task) -> bool:
 @LAYERS(
     "bernoulli",
     role="construction",
+    colour="#009E73",
+    marker="^",
     order=20,
     source="Vaintrob, Mendel, Hänni 2024, Construction 1.2; arXiv:2408.05451, Theorem 1",
     own_readoff=_own,

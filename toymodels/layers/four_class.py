@@ -30,6 +30,8 @@ def _gate(task: Task) -> Gate:
 @LAYERS(
     "four_class",
     role="construction",
+    colour="#56B4E9",
+    marker="D",
     order=25,
     source="Newgas 2025, arXiv:2507.09816",
     own_readoff=lambda layer, task, s: class_readoff(layer, task, s, four_class_weights(s, _gate(task))),

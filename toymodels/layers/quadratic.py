@@ -38,6 +38,8 @@ def _own(layer: nn.Module, task: Task) -> LinearReadoff:
 @LAYERS(
     "quadratic",
     role="construction",
+    colour="0.2",
+    marker="p",
     order=24,
     source="Vaintrob, Mendel, Hänni 2024, section 1.5; d = r²",
     own_readoff=_own,

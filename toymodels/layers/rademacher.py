@@ -21,6 +21,8 @@ def _own(layer: nn.Module, task: Task, s: int, bias: float | int) -> LinearReado
 @LAYERS(
     "rademacher",
     role="construction",
+    colour="#CC79A7",
+    marker="v",
     order=22,
     source="arXiv:2408.05451, Theorem 3",
     own_readoff=_own,

@@ -11,7 +11,14 @@ from toymodels.core.layers import LAYERS, FirstLayer, IdentityLayer
 from toymodels.errors import InputError, check_positive, check_whole
 
 
-@LAYERS("identity", role="none", source="no hidden layer: readoffs are affine functions of the input")
+@LAYERS(
+    "identity",
+    role="none",
+    label="no layer",
+    colour="0.55",
+    marker="x",
+    source="no hidden layer: readoffs are affine functions of the input",
+)
 def identity(m: int) -> IdentityLayer:
     """Make a layer whose activations are the features themselves."""
     return IdentityLayer(m)
@@ -28,7 +35,15 @@ def _gaussian_forms(m: int, d: int, activation: str, bias: float | int) -> froze
     return frozenset({"quadrants"} if activation == "relu" and bias == 0 else ())
 
 
-@LAYERS("gaussian", check=_check_gaussian, closed_forms=_gaussian_forms, order=10, source="docs/theory.md, section 3")
+@LAYERS(
+    "gaussian",
+    order=10,
+    colour="#D55E00",
+    marker="o",
+    check=_check_gaussian,
+    closed_forms=_gaussian_forms,
+    source="docs/theory.md, section 3",
+)
 def gaussian(
     m: int, d: int, seed: int, activation: str = "relu", *, scale: float | int = 1.0, bias: float | int = 0.0
 ) -> FirstLayer:
@@ -50,7 +65,14 @@ def kaiming(m: int, d: int, seed: int, activation: str = "relu") -> FirstLayer:
     return FirstLayer(weight, bias, activation, "kaiming")
 
 
-@LAYERS("trained", role="trained", source="trained by the loss, from where the setting `layer` starts it")
+@LAYERS(
+    "trained",
+    role="trained",
+    label="trained layer",
+    colour="#0072B2",
+    marker="s",
+    source="trained by the loss, from where the setting `layer` starts it",
+)
 def trained(start: nn.Module) -> nn.Module:
     """Train the first layer together with its readoff."""
     return start.requires_grad_(True)

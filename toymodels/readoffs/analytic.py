@@ -29,6 +29,8 @@ def _note(s: int, inputs: str, combinations: list[Combination]) -> str:
 @READOFFS(
     "analytic",
     order=10,
+    colour="#CC79A7",
+    marker="v",
     applies=_applies,
     default=True,
     note=_note,

@@ -81,6 +81,8 @@ def class_readoff(
 @READOFFS(
     "by_class",
     order=40,
+    colour="black",
+    marker="*",
     applies=lambda c: isinstance(c.task, PairTask) and c.layer.role != "none" and not c.embedded,
     note=lambda embedded: (
         "by_class is left out: with an embedding a weight is not one on a feature." if embedded else ""

@@ -85,6 +85,8 @@ def _note(s: int | float, inputs: str, tasks: list[Task]) -> str:
 @READOFFS(
     "random_labels",
     order=90,
+    colour="0.6",
+    marker="h",
     sampled=True,
     needs="every input",
     kept=False,

@@ -11,6 +11,8 @@ from toymodels.core.tasks import Task
 @READOFFS(
     "constant",
     order=0,
+    colour="0.35",
+    marker="x",
     default=True,
     applies=lambda c: c.layer.role == "none" and c.task.truth is not None,
     source="best constant for zeros and ones",
@@ -54,14 +56,29 @@ def _note(s: int, inputs: str, combinations: list[Combination], embedded: bool) 
     return "\n\n".join(lines)
 
 
-@READOFFS("own", order=50, default=True, applies=_has_own, note=_note, source="the construction's authors")
+@READOFFS(
+    "own",
+    order=50,
+    colour="#E69F00",
+    marker="P",
+    default=True,
+    applies=_has_own,
+    note=_note,
+    source="the construction's authors",
+)
 def own(own_readoff: nn.Module) -> nn.Module:
     """Read as the construction's authors do: for features with axes of their own, even if they are embedded."""
     return own_readoff
 
 
 @READOFFS(
-    "trained", order=70, default=True, applies=lambda c: c.layer.role != "none", source="Mendel et al. 2024, comments"
+    "trained",
+    order=70,
+    colour="#0072B2",
+    marker="s",
+    default=True,
+    applies=lambda c: c.layer.role != "none",
+    source="Mendel et al. 2024, comments",
 )
 def trained(trained_readoff: Fitted) -> Fitted:
     """Train the readoff by the loss, together with its layer or on a frozen one."""

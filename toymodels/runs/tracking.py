@@ -87,8 +87,9 @@ class Mirror:
         if self._run is not None and rows:
             import wandb
 
-            columns: list[str | int] = list(rows[0])
-            self._run.log({"results": wandb.Table(columns=columns, data=[list(row.values()) for row in rows])})
+            columns: list[str | int] = list(dict.fromkeys(name for row in rows for name in row))
+            data = [[row.get(str(name)) for name in columns] for row in rows]
+            self._run.log({"results": wandb.Table(columns=columns, data=data)})
 
     def summary(self, figures: dict[str, Any]) -> None:
         """Send the final numbers, by which sweeps and tables of runs compare runs."""
