@@ -155,17 +155,17 @@ def test_the_better_readoff_goes_with_the_better_proof(swapped):
 
 
 def test_a_round_ends_with_a_proof_and_measures_its_gap_by_all_targets():
-    few = module._Few(0, np.arange(10))
+    subset = module._Subset(0, np.arange(10))
     error = np.zeros(400)
     error[[2, 7, 300]] = 0.2, -0.2, 0.2 + 1e-8  # an input a little worse than those of the round
     sizes = np.full(10, 0.2)
     proved = certificate(0.2, 0.2, half_range=0.0)  # all targets of the round are alike
     proved = dataclasses.replace(proved, rows=np.array([2, 7]), multipliers=np.array([0.5, -0.5]))
-    after = module._next(few, (proved, sizes), error, 0.5, 20)
+    after = module._next(subset, (proved, sizes), error, 0.5, 20)
     assert after.best.half_range == 0.5
     assert after.best.proved
     assert not len(after.rows)
-    unproved = module._next(few, (dataclasses.replace(proved, lower_bound=0.1), sizes), error, 0.5, 20)
+    unproved = module._next(subset, (dataclasses.replace(proved, lower_bound=0.1), sizes), error, 0.5, 20)
     assert unproved.rows.tolist() == [*range(10), 300]
 
 

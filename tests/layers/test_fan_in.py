@@ -19,7 +19,6 @@ from toymodels.layers.fan_in import (
     inclusion_exclusion_readoff,
     mixed_fan_in,
     mixed_fan_in_readoff,
-    readable,
 )
 from toymodels.layers.random import gaussian
 from toymodels.tasks.sets import SymmetricTask, conjunction
@@ -60,6 +59,19 @@ def test_the_default_probability_has_smaller_errors_than_far_ones():
     for far in (half, twice):
         gain = far - near
         assert gain.mean() > LIMIT * gain.std(ddof=1) / math.sqrt(12)
+
+
+def readable(layer, task, exactly=False):
+    """Share of the means over neurons that are not empty: of whole sets, or (exactly) of all patterns of two or more."""
+    readable = total = 0
+    for row in task.sets:
+        part = layer.weight.detach()[:, row[row < task.m]]
+        if exactly:
+            readable += len({tuple(pattern) for pattern in part.tolist() if sum(pattern) >= 2})
+            total += 2 ** part.shape[1] - part.shape[1] - 1
+        else:
+            readable, total = readable + bool(part.all(1).any()), total + 1
+    return readable / total
 
 
 @pytest.mark.parametrize(("m", "d", "k"), [(12, 100, 2), (10, 200, 3), (8, 400, 4)])
@@ -222,8 +234,8 @@ LAYER, MIXED = fan_in(7, 50, 0, 3, 0.5), mixed_fan_in(7, 50, 0, SETS, 5)
     ("call", "words"),
     [
         (lambda: fan_in(10, 0, 0, 3), "at least 1"),
-        (lambda: fan_in(10, 50, 0, 1), "from 2 to m"),
-        (lambda: fan_in(10, 50, 0, 11), "from 2 to m"),
+        (lambda: fan_in(10, 50, 0, 1), "k = 1: it must be at least 2"),
+        (lambda: fan_in(10, 50, 0, 11), "k = 11: it must be at most 10"),
         (lambda: fan_in(10, 50, 0, 3, 1), "between 0 and 1"),
         (lambda: fan_in(10, 50, 0, 3, 0.0), "between 0 and 1"),
         (lambda: activation_moments(2, 0.5, 0), "k ≥ 1"),
@@ -241,7 +253,7 @@ LAYER, MIXED = fan_in(7, 50, 0, 3, 0.5), mixed_fan_in(7, 50, 0, SETS, 5)
         (lambda: inclusion_exclusion_readoff(LAYER, conjunction(7, 3)), "bias −1"),
         (lambda: inclusion_exclusion_readoff(fan_in(7, 50, 0, 2), conjunction(7, 1)), "2 to 16"),
         (lambda: mixed_fan_in(7, 50, 0, [], 5), "at least one set"),
-        (lambda: mixed_fan_in(7, 50, 0, SETS, 51), "between 1 and the width"),
+        (lambda: mixed_fan_in(7, 50, 0, SETS, 51), "per_gate = 51: it must be at most 50"),
         (lambda: mixed_fan_in_readoff(LAYER, conjunction(7, 3), torch.zeros(35, 2).long()), "mixed fan-in"),
         (lambda: mixed_fan_in_readoff(MIXED, conjunction(7, sets=SETS), torch.zeros(2, 2).long()), "one row"),
         (

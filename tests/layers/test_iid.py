@@ -16,7 +16,6 @@ from toymodels.layers.iid import (
     rademacher,
     ternary,
     ternary_weights,
-    two_valued,
 )
 from toymodels.theory.bernoulli import median_worst_error, probability_grid
 from toymodels.theory.distributions import WeightDistribution
@@ -27,7 +26,7 @@ LAYERS = {
     "rademacher": (lambda seed: rademacher(200, 500, seed), WeightDistribution((-1.0, 1.0), (0.5, 0.5))),
     "ternary": (lambda seed: ternary(200, 500, seed, 0.3), WeightDistribution((-1.0, 0.0, 1.0), (0.15, 0.7, 0.15))),
     "two_valued": (
-        lambda seed: two_valued(200, 500, seed, WeightDistribution((1.0, -1.25), (0.3, 0.7), 0.5)),
+        lambda seed: iid(WeightDistribution((1.0, -1.25), (0.3, 0.7), 0.5), 200, 500, seed, name="two_valued"),
         WeightDistribution((1.0, -1.25), (0.3, 0.7), 0.5),
     ),
     "iid": (lambda seed: iid(SKEW, 200, 500, seed), SKEW),
@@ -103,7 +102,6 @@ def test_probabilities_by_name_and_by_number():
         lambda: rademacher(5, 0, 0),
         lambda: rademacher(0, 5, 0),
         lambda: rademacher(5, 8, 0, "cosine"),
-        lambda: two_valued(5, 8, 0, SKEW),
         lambda: connection_probability("most", 10, 20, 2),
         lambda: connection_probability(0.0, 10, 20, 2),
         lambda: connection_probability("best", 10, 1, 2),

@@ -103,7 +103,7 @@ def test_an_own_readoff_is_made_where_it_computes_the_task():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("bernoulli(p=1)", "all neurons of a bernoulli layer the same"),
+        ("bernoulli(p=1)", "all neurons of a bernoulli layer equal"),
         ("bernoulli(p=2)", "at most 1"),
         ("bernoulli(p=most)", "best"),
         ("bernoulli(p=1e-4)", "hardly a weight"),

@@ -7,7 +7,7 @@ import torch
 
 from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
-from toymodels.layers.iid import rademacher, two_valued
+from toymodels.layers.iid import iid, rademacher
 from toymodels.readoffs.by_class import class_readoff
 from toymodels.theory.classes import solve_readoff
 from toymodels.theory.distributions import RADEMACHER, WeightDistribution, bernoulli_weights, finite_classes
@@ -93,7 +93,7 @@ def test_layers_drawn_from_the_fitted_weights_have_its_error(s, gate, biased):
     for seed in range(layers):
         # The Rademacher layer with the bias s − 2θ is the same layer.
         bias = s - 2 * found.threshold
-        layer = rademacher(s + 2, d, seed, bias=bias) if biased else two_valued(s + 2, d, seed, distribution)
+        layer = rademacher(s + 2, d, seed, bias=bias) if biased else iid(distribution, s + 2, d, seed)
         output = class_readoff(layer, task, s, distribution)(layer(x)).detach()[:, 0]
         errors.append((output - torch.tensor(task.truth)).numpy())
     sample, square = np.array(errors), np.array(errors) ** 2 * d

@@ -1,4 +1,4 @@
-"""First layers: what computes. A layer is any torch module that takes (batch, m) to (batch, width)."""
+"""First layers, the part of a network that computes. A layer is any torch module from (batch, m) to (batch, width)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from toymodels.core.tasks import Task
-from toymodels.errors import InputError, check_choice
+from toymodels.errors import check_choice
 from toymodels.registry import Member, Registry
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
     "identity": lambda z: z,
 }
-"""Activation functions by name. Add your own, in a plugin say, to name it in settings."""
+"""Activation functions by name. Add your own here, for example in a plugin, to name it in settings."""
 
 
 class FirstLayer(nn.Module):
@@ -39,7 +39,7 @@ class FirstLayer(nn.Module):
         origin: str = "given",
         scale: float | int = 1.0,
     ):
-        """Take the weights as they are; `origin` says how they came about ("gaussian", "trained", …).
+        """Take the weights as they are; `origin` says how they were made ("gaussian", "trained", …).
 
         `scale` is the standard deviation of weights that were drawn. Closed forms hold for some origins only.
         Raises InputError for an unknown activation.
@@ -54,7 +54,7 @@ class FirstLayer(nn.Module):
 
     @property
     def width(self) -> int:
-        """Number of neurons d."""
+        """The number of neurons d."""
         return self.weight.shape[0]
 
     def forward(self, x: Float[Tensor, "batch m"]) -> Float[Tensor, "batch neurons"]:
@@ -98,7 +98,7 @@ def unwrap(layer: nn.Module) -> nn.Module:
 
 
 def embed_before(frame: Float[Tensor, "d0 m"], layer: FirstLayer) -> Embedded:
-    """Turn a layer for features with axes of their own into one for embedded features: W = Ŵ Fᵀ reads F x where Ŵ read x.
+    """Turn a layer for features with axes of their own into one for embedded features: W = Ŵ Fᵀ reads F x if Ŵ reads x.
 
     Section 1.3 of the 2024 post: neuron i sees Ŵ_i · (FᵀF) x, its features and the interference of all others.
     """
@@ -121,12 +121,12 @@ Role = Literal["none", "random", "construction", "trained", "null"]
 
 @dataclass(frozen=True, kw_only=True)
 class LayerMember(Member):
-    """A first layer by name: `function` makes it from what it asks for of m, d, seed, activation, task, s, features, trained."""
+    """A first layer by name: `function` makes it; its parameters are among m, d, seed, activation, task, s, features, trained."""
 
     role: Role = "random"
     """none: no layer; random: drawn; construction: published, with a readoff of its own; trained; null: made from the trained."""
     own_readoff: Callable[..., nn.Module] | None = None
-    """Its own readoff, from what it asks for of layer, task, s, m, d, seed and the knobs."""
+    """Makes its own readoff; its parameters are among layer, task, s, m, d, seed and the knobs."""
     own_source: str = ""
     """Where that readoff comes from."""
     reads: Callable[[Task], bool] = lambda task: True
@@ -134,7 +134,7 @@ class LayerMember(Member):
     fits: Callable[[Task], bool] = lambda task: True
     """Whether the layer can be made for a task."""
     check: Callable[..., object] | None = None
-    """Raises InputError, before any work, for m, d, activation or knobs that it cannot be made for; called as `function` is."""
+    """Raises InputError, before any work, for m, d, activation or knobs that the layer cannot have; called as `function` is."""
     chosen: Callable[..., Mapping[str, Any]] | None = None
     """The knobs that it chooses by itself for a problem; called as `function` is."""
     closed_forms: Callable[..., frozenset[str]] | None = None
@@ -152,11 +152,11 @@ class LayerMember(Member):
 
     @property
     def own_activation(self) -> bool:
-        """Whether it has an activation of its own, rather than that of the settings."""
+        """Whether it always has the same activation, whatever the settings say."""
         return "activation" not in self.parameters
 
     def aside(self, function: Callable[..., Any] | None, offered: Mapping[str, Any], knobs: Mapping[str, Any]) -> Any:
-        """Call another function of the member (`check`, `own_readoff`, …) as `function` is; None where it has none."""
+        """Call another function of the member (`check`, `own_readoff`, …) as `function` is called; None if it has none."""
         if function is None:
             return None
         helper = Member(name=self.name, function=function)
@@ -165,12 +165,12 @@ class LayerMember(Member):
 
 
 LAYERS = Registry("first layer", LayerMember, "toymodels.layers")
-"""First layers by name. A member is asked for by m (what it sees: the features, or the dimensions they are embedded in), d, seed,
-activation, task, s, features, trained; what else it needs is a knob."""
+"""First layers by name. A member is called with those of its parameters: m (its inputs: the features, or the dimensions in which
+they are embedded), d, seed, activation, task, s, features, trained. All other parameters are knobs."""
 
 
 def make_layer(name: str, m: int, d: int, seed: int, activation: str = "relu", **offered: Any) -> nn.Module:
-    """Make a fresh first layer by name, with knobs if it has some ("gaussian(bias=-1)").
+    """Make a new first layer by name, with knobs if it has some ("gaussian(bias=-1)").
 
     Raises InputError for an unknown name or knob, d < 1 or an unknown activation.
     """
@@ -182,13 +182,7 @@ def make_layer(name: str, m: int, d: int, seed: int, activation: str = "relu", *
 
 
 def mark_origin(layer: nn.Module, name: str) -> nn.Module:
-    """Write on a layer of one's own by which name a record finds it again."""
+    """Set the origin of a layer that has none, so that a record can name it."""
     if not hasattr(layer, "origin"):
         layer.origin = name  # type: ignore[assignment]
     return layer
-
-
-def check_width(d: int) -> None:
-    """Raise InputError for a layer without neurons."""
-    if d < 1:
-        raise InputError(f"d = {d} neurons: the layer needs at least 1")

@@ -1,12 +1,12 @@
-"""Minimax readoffs: the smallest worst-case error that any linear readoff of a layer can reach, with its proof.
+"""Minimax readoffs: the smallest worst-case error that any linear readoff of a layer can reach, with a proof.
 
 The linear program
 
     minimise t  subject to  −t ≤ A[x]·r + c − f[x] ≤ t  for every input x
 
 has as its dual: maximise μ·f over signed measures μ on inputs with Σ|μ| = 1, Σ μ = 0, Aᵀμ = 0. Any such μ proves
-max|A r + c − f| ≥ μ·f for every r and c (in floating point, for all but coefficients that undo the rounding of zero), so a
-readoff together with a measure of the same value needs no further trust:
+max|A r + c − f| ≥ μ·f for every r and c (in floating point, except for coefficients so large that they undo the rounding of
+Aᵀμ), so a readoff with a measure of the same value can be checked without trusting the solver:
 
     np.abs(multipliers).sum()          # 1
     multipliers @ activations[rows]    # 0, and multipliers.sum() is 0
@@ -49,7 +49,7 @@ class Chebyshev:
     worst_error: float
     """max |A r + c − f| over all inputs: an upper bound of the optimum."""
     lower_bound: float
-    """μ·f: a lower bound of the optimum; 0 with an empty certificate where the target is fitted exactly."""
+    """μ·f: a lower bound of the optimum; 0 with an empty certificate if the target is fitted exactly."""
     rows: Int[np.ndarray, " support"]
     """The inputs that carry the certificate μ."""
     multipliers: Float[np.ndarray, " support"]
@@ -61,7 +61,7 @@ class Chebyshev:
     iterations: int
     """Steps of the solver."""
     method: str
-    """How it was found: "linear program", "exact" (least squares fits the target), "interior point", "simplex", "given"
+    """How it was solved: "linear program", "exact" (least squares fits the target), "interior point", "simplex", "given"
     (measured, not solved), or "least squares" (every method failed: unproved)."""
 
     @property
@@ -142,7 +142,7 @@ def linear_program(activations: Float[np.ndarray, "inputs neurons"], target: Flo
     size = np.abs(activations).max(0)
     scaled = activations / np.where(size > 0, size, 1)
     one, t = np.ones((n, 1)), -np.ones((n, 1))
-    found = linprog(
+    solution = linprog(
         np.eye(d + 2)[-1],  # of the unknowns r, c, t: minimise t
         np.vstack([np.hstack([scaled, one, t]), np.hstack([-scaled, -one, t])]),
         np.concatenate([target, -target]),
@@ -150,17 +150,19 @@ def linear_program(activations: Float[np.ndarray, "inputs neurons"], target: Flo
         method="highs-ds",
         options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
     )
-    if found.x is None:
+    if solution.x is None:
         return measured(activations, target, np.zeros(d), 0.0, np.zeros(0, np.int64), np.zeros(0), 0, "least squares")
-    above, below = np.split(found.ineqlin.marginals, 2)
+    above, below = np.split(solution.ineqlin.marginals, 2)
     measure = above - below
-    if np.abs(measure).sum() < 0.5:  # an exact fit: both sides of an input bind, and cancel but for rounding
+    if (
+        np.abs(measure).sum() < 0.5
+    ):  # an exact fit: both constraints of an input are active, and cancel except for rounding
         measure = np.zeros(n)
     rows = np.flatnonzero(measure)
-    coefficients = found.x[:d] / np.where(size > 0, size, 1)
+    coefficients = solution.x[:d] / np.where(size > 0, size, 1)
     error = activations @ coefficients - target
-    offset = -float(error.max() / 2 + error.min() / 2)  # the best for these coefficients, free of the solver's rounding
-    return measured(activations, target, coefficients, offset, rows, measure[rows], int(found.nit), "linear program")
+    offset = -float(error.max() / 2 + error.min() / 2)  # the best for these coefficients, without the solver's rounding
+    return measured(activations, target, coefficients, offset, rows, measure[rows], int(solution.nit), "linear program")
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ class Minimax:
     """The readoff, in float64."""
     certificates: tuple[Chebyshev, ...]
     """One per output: its measured worst error ε and a signed measure μ on inputs (rows, multipliers) with
-    Σ|μ| = 1, Σ μ a = 0, Σ μ = 0, so that every readoff errs by at least Σ μ f somewhere."""
+    Σ|μ| = 1, Σ μ a = 0, Σ μ = 0, so that every readoff has an error of at least Σ μ f on some input."""
 
     @property
     def proved(self) -> bool:
@@ -193,9 +195,9 @@ class Minimax:
 
 
 def check_minimax(features: Features, limit: int = ENUMERATION_LIMIT) -> None:
-    """Raise InputError, with the count and what to do, where inputs are too many to look at each of them.
+    """Raise InputError if there are too many inputs to solve over each of them.
 
-    Features with real values pass: a minimax readoff of them holds for a stated sample.
+    Features with real values pass: their minimax readoff is that of a given sample.
     """
     if limit < features.n_inputs < float("inf"):
         raise InputError(
@@ -215,13 +217,11 @@ def minimax(
 ) -> Minimax:
     """Find for each output i the minimum over (r, c) of max over inputs |r·a(x) + c − f_i(x)| (docs/theory.md, section 5).
 
-    Computed and measured in float64 over the inputs given: over all admissible inputs the result is the layer's own
-    limit ε*; over a sample its lower bound still holds for all inputs, its upper bound for the sample only.
-    `progress` may wrap the loop over outputs (a progress bar). `processes` may share the outputs, and their number changes
-    no bit of the result; more than one start as those of `parallel.processes` do (a script that asks for them stands under
-    `if __name__ == "__main__":`).
-    Raises InputError for activations that are not finite, or fewer than 1 process; BrokenProcessPool if a process is
-    killed.
+    Computed and measured in float64 over the given inputs: over all possible inputs the result is the layer's own
+    limit ε*; over a sample its lower bound still holds for all inputs, its upper bound only for the sample.
+    `progress` may wrap the loop over outputs (a progress bar). The outputs are shared among `processes`, whose number does
+    not change the result; a script that uses more than one must start under `if __name__ == "__main__":`.
+    Raises InputError for activations that are not finite; BrokenProcessPool if a process is killed.
     """
     check_whole(least=1, processes=processes)
     layer = copy.deepcopy(layer).double()
@@ -269,7 +269,7 @@ def minimax_readoff(
 
 
 def fitted_minimax(fitted: Minimax, inputs: Inputs, task: Task | None = None) -> Fitted:
-    """Turn minimax readoffs into a row's: with `proved`, certificates, and the worst errors that the solver has measured."""
+    """Turn minimax readoffs into a fitted readoff with `proved`, certificates, and the worst errors that the solver measured."""
     worst = torch.tensor([c.worst_error for c in fitted.certificates], dtype=torch.float64)
     facts = {"proved": fitted.proved, "lower_bound": max(c.lower_bound for c in fitted.certificates)}
     return Fitted(fitted.readoff, fitted.tensors(), facts, worst if inputs.enumerated else None, task)

@@ -1,7 +1,7 @@
-"""Readoffs: what reads a task's outputs off the activations.
+"""Readoffs: the part of a network that reads a task's outputs from activations.
 
-A readoff is any module that takes activations (batch, width) and a slice of outputs; every method here ends in a linear one.
-A method is a member of `READOFFS`: a function that is asked for by layer, task and inputs, and returns a readoff or, with a
+A readoff is any module that takes activations (batch, width) and a slice of outputs; every method here returns a linear one.
+A method is a member of `READOFFS`: a function of layer, task, inputs and others, which returns a readoff or, together with a
 certificate or other numbers of its own, a `Fitted`.
 """
 
@@ -39,7 +39,7 @@ class LinearReadoff(nn.Module):
 
     @property
     def n_outputs(self) -> int:
-        """Number of outputs read."""
+        """The number of outputs."""
         return self.weight.shape[0]
 
     def forward(self, a: Float[Tensor, "batch neurons"], outputs: slice = ALL) -> Float[Tensor, "batch outputs"]:
@@ -49,17 +49,17 @@ class LinearReadoff(nn.Module):
 
 @dataclass(frozen=True)
 class Fitted:
-    """A readoff, and what its method knows of it beyond its errors."""
+    """A readoff, and what its method knows about it."""
 
     readoff: nn.Module
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    """Stored beside the network, such as certificates."""
+    """Tensors to be stored with the network, such as certificates."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Columns of its row, such as {"proved": True}."""
     output_worst: Float[Tensor, " outputs"] | None = None
-    """Largest |error| of each output over all inputs, where the method measured it: it counts before a sample's."""
+    """Largest |error| of each output over all inputs, if the method measured it; it replaces that over a sample."""
     task: Task | None = None
-    """What it was fitted to and is measured against, if that is another task than the row's (random labels)."""
+    """The task it was fitted to and is measured against, if that is not the row's (random labels)."""
 
 
 @dataclass(frozen=True)
@@ -71,29 +71,29 @@ class Combination:
     closed_forms: frozenset[str]
     """The closed forms that hold for the layer."""
     embedded: bool
-    """Whether features are embedded in front of the layer: then a weight is no weight on a feature."""
+    """Whether features are embedded before the layer: then a weight is not one on a feature."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadoffMember(Member):
-    """A readoff by name: `function` fits it, from what it asks for.
+    """A readoff by name: `function` fits it.
 
-    Offered: layer, task, inputs (a sample of its own where there are too many), every_input (all, or InputError), features, m, d,
-    s, seed, layer_seed (of the layer's weights), width, trained_readoff, own_readoff, progress, processes.
+    Its parameters are among layer, task, inputs (a sample if there are too many), every_input (all, or InputError), features, m,
+    d, s, seed, layer_seed (of the layer's weights), width, trained_readoff, own_readoff, progress, processes.
     """
 
     applies: Callable[[Combination], bool] = lambda combination: True
-    """Whether it says something about a first layer and task; a row is made where it does."""
+    """Whether it applies to a first layer and a task: then a comparison has a row for it."""
     sampled: bool = False
-    """Whether it is found for a sample of the outputs only, where they are more than `minimax_pairs`."""
+    """Whether it is solved for a sample of the outputs only, if there are more than `minimax_pairs`."""
     needs: Literal["sample", "every input"] = "sample"
-    """"every input": features must be few enough to list all inputs; with real values it holds for a stated sample."""
+    """"every input": features must be few enough to list all inputs; with real values it holds for the given sample."""
     kept: bool = True
     """Whether the record stores its network."""
     default: bool = False
     """Whether a comparison has it unless others are named."""
     note: Callable[..., str] | None = None
-    """A sentence below the table, from what it asks for of s, inputs, tasks, layers, embedded."""
+    """Returns a sentence to print below the table; its parameters are among s, inputs, tasks, combinations, embedded."""
 
 
 READOFFS = Registry(
@@ -110,6 +110,5 @@ def as_fitted(result: Fitted | nn.Module) -> Fitted:
 def fit_readoff(name: str, layer: nn.Module, task: Task, inputs: Inputs, **offered: Any) -> Fitted:
     """Fit a readoff by name, with knobs if it has some. Raises InputError for an unknown one, or as its method does."""
     member, knobs = READOFFS.named(name)
-    return as_fitted(
-        member.call({"layer": layer, "task": task, "inputs": inputs, "every_input": inputs, **offered}, knobs)
-    )
+    arguments = {"layer": layer, "task": task, "inputs": inputs, "every_input": inputs, **offered}
+    return as_fitted(member.call(arguments, knobs))

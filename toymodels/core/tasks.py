@@ -1,8 +1,8 @@
-"""Tasks: which functions of the features are to be read off.
+"""Tasks: the functions of the features that a network is to compute.
 
 A task has one target for each input and output, any real number. It also divides every (input, output) into a few *cases* by
 which of the features that the output reads are active (for a pair: 00, 01, 10, 11), and names *groups* of cases: errors are
-told apart by them, and a loss may weigh them. Where the target depends on the case alone, as for every boolean gate, `truth`
+reported by group, and a loss may weigh cases. If the target depends on the case alone, as for every boolean gate, `truth`
 holds it.
 """
 
@@ -26,25 +26,25 @@ ALL = slice(None)
 
 
 class Task(ABC):
-    """A list of functions. A subclass sets the fields below and says the case and the target of each input and output."""
+    """A list of functions. A subclass sets the fields below and returns the case and the target of each input and output."""
 
     m: int
     """Number of features the task reads."""
     n_outputs: int
     """Number of functions computed at once."""
     name: str
-    """For tables, and for the registry where it has the task."""
+    """Its name in tables, and in the registry if it is there."""
     case_names: tuple[str, ...] = ()
-    """The cases, in the order of their numbers; default: numbers where there is `truth`, else inactive and active."""
+    """The cases, in the order of their numbers; default: numbers if there is `truth`, else inactive and active."""
     truth: tuple[int, ...] | None = None
-    """The target in each case, 0 or 1; None where the target is not a function of the case."""
+    """The target in each case, 0 or 1; None if the target is not a function of the case."""
 
     @abstractmethod
     def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
         """Return the case, 0 … number of cases − 1, of each input and each output of a slice."""
 
     def targets(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Float[Tensor, "batch outputs"]:
-        """Return the value of each function of a slice. A task with `truth` has it already."""
+        """Return the value of each function of a slice. A task without `truth` must define this."""
         if self.truth is None:
             raise NotImplementedError(f"the task {self.name} has neither truth nor targets")
         return self.by_case(x, self.truth, outputs)
@@ -58,7 +58,7 @@ class Task(ABC):
 
     @property
     def groups(self) -> Mapping[str, tuple[int, ...]]:
-        """The named groups of cases whose errors stand in tables: zeros and ones by target, or each case by its name."""
+        """The named groups of cases whose errors are reported: zeros and ones by target, or each case by its name."""
         if self.truth is None:
             return {name: (case,) for case, name in enumerate(self.case_labels)}
         by_value = {value: tuple(case for case, v in enumerate(self.truth) if v == value) for value in (0, 1)}
@@ -71,7 +71,7 @@ class Task(ABC):
         return torch.tensor(values, dtype=x.dtype, device=x.device)[self.cases(x, outputs)]
 
     def case_probabilities(self, features: Features) -> tuple[float, ...]:
-        """Return the probability of each case, averaged over outputs: counted on all inputs, or on 20,000 sampled ones."""
+        """Return the probability of each case, averaged over outputs and over all inputs (20,000 sampled ones if more)."""
         inputs = features.enumerate() if features.n_inputs <= 20_000 else features.sampled(20_000, seed=0)
         counts = torch.zeros(len(self.case_labels), dtype=torch.float64)
         for rows in inputs.blocks(max(1, 2**22 // self.n_outputs)):
@@ -84,14 +84,14 @@ class Task(ABC):
         return Subset(self, chosen)
 
     def sample(self, n: int, seed: int) -> Task:
-        """Return n outputs drawn at random from this seed, in their order; the task itself if it has no more."""
+        """Return the task on n outputs drawn at random from this seed, in their order; the task itself if it has no more."""
         if n >= self.n_outputs:
             return self
         order = torch.randperm(self.n_outputs, generator=torch.Generator().manual_seed(seed))
         return self.subset(order[:n].sort().values)
 
     def stored(self) -> dict[str, Tensor]:
-        """Return what a record must keep to make the task again, beside its name and m; `restore` takes it back."""
+        """Return what a record must store to make the task again, apart from its name and m (see `make_task`)."""
         return {}
 
 
@@ -99,7 +99,7 @@ class Subset(Task):
     """Some of the outputs of any task."""
 
     def __init__(self, whole: Task, chosen: Int[Tensor, " chosen"]):
-        """Raises InputError for an empty choice."""
+        """Choose outputs of a task by their positions. Raises InputError for an empty choice."""
         if not len(chosen):
             raise InputError(f"no output of the task {whole.name} is chosen: name at least one")
         self.whole, self.chosen = whole, chosen
@@ -124,7 +124,7 @@ class Subset(Task):
         return Subset(self.whole, self.chosen[chosen])
 
     def stored(self) -> dict[str, Tensor]:
-        """Return what the whole task keeps, and the chosen outputs."""
+        """Return what the whole task stores, and the chosen outputs."""
         return {**self.whole.stored(), "chosen": self.chosen}
 
 
@@ -139,7 +139,7 @@ class PairTask(Task):
     def __init__(self, m: int, gate: Gate | str, pairs: Int[Tensor, "pairs 2"] | Sequence[Sequence[int]] | None = None):
         """Take all pairs k < l of m features, or a chosen list of ordered pairs (k, l) with k ≠ l.
 
-        The order within a pair counts for gates such as "first" or "first_implies_second".
+        The order within a pair matters for gates such as "first" or "first_implies_second".
 
         Raises InputError for m < 2, an unknown gate, an empty list, an index out of range or a pair with k = l.
         """
@@ -173,7 +173,7 @@ class PairTask(Task):
         return result.add_(alpha) if alpha else result
 
     def case_probabilities(self, features: Features) -> tuple[float, ...]:
-        """Return them exactly where the features are exchangeable: the same for every pair."""
+        """Return the exact probabilities if the features are exchangeable, so that they are the same for every pair."""
         return features.case_probabilities() or super().case_probabilities(features)
 
     def stored(self) -> dict[str, Tensor]:
@@ -193,9 +193,7 @@ def feature_pairs(m: int, pairs: Int[Tensor, "pairs 2"] | Sequence[Sequence[int]
 
     Raises InputError for m < 2, an empty list, an index out of range or not a whole number, or a pair with k = l.
     """
-    check_whole(m=m)
-    if m < 2:
-        raise InputError(f"m = {m} features: pairs need at least 2")
+    check_whole(2, m=m)
     if pairs is None:
         return torch.triu_indices(m, m, offset=1).T.contiguous()
     try:
@@ -214,9 +212,18 @@ def feature_pairs(m: int, pairs: Int[Tensor, "pairs 2"] | Sequence[Sequence[int]
     return table
 
 
+def pair_task(task: Task, reader: str, m: int) -> PairTask:
+    """Return the task. Raises InputError unless it is a gate on pairs of m features, as the `reader` of a layer needs it."""
+    if not isinstance(task, PairTask):
+        raise InputError(f"{reader} reads a gate on pairs of features; the task {task.name} is not one")
+    if task.m != m:
+        raise InputError(f"the layer has {m} features and the task {task.m}: they must be the same")
+    return task
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskMember(Member):
-    """A task by name: `function` makes it from m, and from pairs, seed or what it stored in a record where it asks for them."""
+    """A task by name: `function` makes it from m and, if it has such parameters, from pairs, seed or what a record stores."""
 
     @property
     def pairwise(self) -> bool:
@@ -225,8 +232,8 @@ class TaskMember(Member):
 
 
 TASKS = Registry("task", TaskMember, "toymodels.tasks")
-"""Tasks by name. A member makes a `Task` from what it asks for: m, pairs (the setting, or None for all), seed, and by name what
-its `stored()` returned, which is None when it is made for the first time."""
+"""Tasks by name. A member makes a `Task` from those of its parameters: m, pairs (the setting, or None for all), seed, and
+whatever its `stored()` returned, by name; None when the task is made for the first time."""
 
 
 def _gate(name: str) -> None:
@@ -243,7 +250,7 @@ for _name in GATE_NAMES:
 
 
 def task_name(text: str) -> str:
-    """Return the one name of a task: of a gate written as a truth table or "U-AND", of a call with its knobs in order.
+    """Return the standard name of a task: of a gate written as a truth table or "U-AND", of a call with its knobs in order.
 
     Raises InputError for an unknown task or knob.
     """
@@ -257,9 +264,9 @@ def make_task(
     seed: int = 0,
     stored: Mapping[str, Tensor] | None = None,
 ) -> Task:
-    """Make a task by name; `seed` draws what is random in it, `stored` is what a record has kept of it.
+    """Make a task by name; `seed` draws its random parts, `stored` is what a record has stored of it.
 
-    Raises InputError for an unknown task, pairs of a task that reads none, or sizes that do not fit.
+    Raises InputError for an unknown task, pairs for a task without pairs, or sizes that do not fit.
     """
     member, knobs = TASKS.named(Gate.alias(text))
     if pairs is not None and not member.pairwise:
@@ -268,7 +275,7 @@ def make_task(
     task: Task = member.call(
         {**kept, "m": m, "seed": seed, "pairs": kept.get("pairs", None) if stored else pairs}, knobs
     )
-    if parse_call(task.name)[0] != member.name or "(" not in task.name:  # one that names its own knobs does so for good
+    if parse_call(task.name)[0] != member.name or "(" not in task.name:  # unless the task's name already has its knobs
         task.name = TASKS.canonical(Gate.alias(text))
     if stored is None or "chosen" not in stored:
         return task

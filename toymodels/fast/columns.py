@@ -1,4 +1,4 @@
-"""Activations from active features: a sum of few columns of the weights in place of a product with all of them."""
+"""Compute activations from active features: sum a few columns of the weights instead of multiplying with all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toymodels.core.layers import ACTIVATIONS, FirstLayer
 def apply_sparse(
     layer: nn.Module, x: Float[Tensor, "batch m"], indices: Int[Tensor, "batch width"]
 ) -> Float[Tensor, "batch neurons"]:
-    """Return layer(x) of boolean inputs, from their active features where that is faster."""
+    """Return layer(x) of boolean inputs, computed from their active features if that is faster."""
     # An input without any active feature has no columns to sum.
     if type(layer) is FirstLayer and indices.shape[1] and columns_win(layer, indices.shape[1]):
         return from_active(layer, indices)

@@ -1,4 +1,4 @@
-"""Add up errors in a few passes over a block that stays in cache, with one count of its errors by size."""
+"""Add up errors in a few passes over a block that stays in cache, and count them by size in one of these passes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SCALE = 100 / SHIFT
 
 
 class Scratch:
-    """Keep the buffers of one thread from block to block: fresh memory of this size would cost more than a pass over it."""
+    """The buffers of one thread, kept from block to block: allocating this much memory costs more than a pass over it."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, Tensor] = {}
         self._views: dict[tuple[str, Sequence[int]], Tensor] = {}
 
     def take(self, name: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Return the buffer of a name as a contiguous tensor, with whatever it held."""
+        """Return the buffer of a name as a contiguous tensor with arbitrary contents."""
         if (name, shape) in self._views:
             return self._views[name, shape]
         size = math.prod(shape)
@@ -36,11 +36,11 @@ class Scratch:
 
 
 class BlockSums(ErrorSums):
-    """Sums over errors by case, filled a block of one case at a time."""
+    """Sums over errors by case, to which blocks of one case are added."""
 
     def __init__(self, n_cases: int, tolerances: Sequence[float], n_outputs: int):
         super().__init__(n_cases, tolerances, n_outputs)
-        # The bin that begins at each tolerance; None where none does, and errors must be compared one by one.
+        # The bin that begins at each tolerance; None if no bin does, and errors must be compared one by one.
         edges = [int(np.searchsorted(HUNDREDTHS, round(100 * t, 9))) for t in self.tolerances]
         self._edges = [
             e if HUNDREDTHS[min(e, BINS)] == round(100 * t, 9) else None
@@ -97,12 +97,12 @@ class BlockSums(ErrorSums):
 
 
 def _beyond(counts: np.ndarray, edge: int) -> float:
-    """Return what lies in the bins from an edge on."""
+    """Return the sum of the bins from an edge on."""
     return float(counts[:, edge:].sum())
 
 
 def _bins(error: Tensor, worst: float, scratch: Scratch) -> Tensor:
-    """Return the bin of each error, a flat int32 tensor; those below 0 stand _SIGN higher."""
+    """Return the bin of each error, a flat int32 tensor; negative errors have numbers higher by _SIGN."""
     scaled = scratch.take("scaled", error.shape, torch.float32, error.device)
     factor = _SCALE * (1 - SLACK)
     if error.dtype == torch.float32:

@@ -1,7 +1,7 @@
 """Add up the errors of a network in few passes: the fast form of `error_sums`.
 
 On sparse inputs nearly every output is in case 0 (no feature on). Blocks are accumulated as case 0; the few entries in other
-cases are gathered and corrected separately.
+cases are gathered and added separately.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from toymodels.fast.columns import apply_sparse
 from toymodels.fast.error_sums import BlockSums, Scratch
 from toymodels.parallel.threads import parallel_for
 
-# A block of errors and its few copies stay in cache, and are long work beside the calls that Python makes for each.
 _ROWS, _COLUMNS = 1024, 512
-# Rare cases are held up to this number (or one block's) before they are added.
+"""Inputs and outputs of a block: its few copies fit in cache, and its work is long compared with Python's calls."""
 _HELD = 2**18
-# Inputs are dealt out in so many parts, whatever the number of threads: so the sums do not depend on it.
+"""Entries of rare cases that are collected before they are added."""
 _PARTS = 32
+"""Inputs are cut into this number of parts for any number of threads, so that the sums do not depend on it."""
 
 
 @fast_form(
@@ -52,7 +52,7 @@ def fast_error_sums(
 
 
 def _row_blocks(inputs: Inputs) -> list[slice]:
-    """Cut the inputs into blocks, all of one probability in each where it changes rarely (as in an enumeration)."""
+    """Cut the inputs into blocks; if probabilities change rarely (as in an enumeration), into blocks of one probability."""
     n = len(inputs)
     rows = min(_ROWS, max(_ROWS // 4, math.ceil(n / 8)))
     p = inputs.probabilities
@@ -73,7 +73,7 @@ def _in_any_order(
             for i in queue:
                 results[i] = measure(parts[i])
         except BaseException:
-            list(queue)  # the others stop at their next part
+            list(queue)  # empties it, so that the other threads stop at their next part
             raise
 
     parallel_for(run, threads)
@@ -81,8 +81,11 @@ def _in_any_order(
 
 
 class _BlockEvaluator:
-    """Blocks of inputs × blocks of outputs. Blocks of errors are held transposed, an output a row: the cases of a pair
-    are then sums of whole rows of bits, and the weights of the readoff are read as they lie in memory."""
+    """Adds up errors in blocks of inputs × blocks of outputs.
+
+    Blocks of errors are transposed, one row per output: the cases of a pair are then sums of whole rows of bits, and the
+    weights of the readoff are read in their order in memory.
+    """
 
     def __init__(
         self, network: Network, task: Task, inputs: Inputs, dtype: torch.dtype, tolerances: Sequence[float]
@@ -159,7 +162,7 @@ class _BlockEvaluator:
 
 
 class _RareCases:
-    """Errors in the cases other than 0, from blocks of outputs that share their inputs, until there are enough to add."""
+    """Collects errors in the cases other than 0, from blocks of outputs on the same inputs, until there are enough to add."""
 
     def __init__(self, truth: Sequence[int], sums: BlockSums, weight: Tensor | float, scratch: Scratch) -> None:
         self.truth, self.sums, self.weight, self.scratch = truth, sums, weight, scratch
@@ -168,14 +171,14 @@ class _RareCases:
         self.weighted = isinstance(weight, Tensor)
 
     def add(self, errors: Tensor, cases: Tensor, positions: Tensor, start: int, batch: int) -> None:
-        """Hold outputs less the target of case 0, at positions in a block of outputs from `start` on with `batch` inputs each."""
+        """Collect output − target of case 0 at these positions of a flat block (outputs from `start` on, `batch` inputs)."""
         self.held.append((errors, cases, positions // batch + start, *([positions % batch] if self.weighted else [])))
         self.count += len(errors)
         if self.count >= _HELD:
             self.flush()
 
     def flush(self) -> None:
-        """Add all that is held."""
+        """Add all that is collected."""
         if self.count:
             errors, cases, outputs, *rows = (torch.cat(parts) for parts in zip(*self.held, strict=True))
             worst = torch.from_numpy(self.sums.output_worst)
@@ -190,7 +193,7 @@ class _RareCases:
 
 
 def _nonzero(cases: Tensor) -> Tensor:
-    """Find the entries of a flat tensor that are not 0 (on a CPU NumPy takes a third of torch's time)."""
+    """Return the positions of the nonzero entries of a flat tensor (on a CPU NumPy takes a third of torch's time)."""
     if cases.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(cases.numpy() != 0))
     return torch.nonzero(cases).reshape(-1)

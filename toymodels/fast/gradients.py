@@ -1,4 +1,4 @@
-"""Loss and gradients of linear readoffs of pairs, without a table of inputs × pairs: the fast form of `loss_and_gradients`."""
+"""Compute loss and gradients of linear readoffs of pairs without a table of inputs × pairs: fast `loss_and_gradients`."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from toymodels.fast.pair_lp import ActiveTerm, PairTerm, Readings, Rows, rows_of
 from toymodels.parallel.threads import torch_single_threaded
 
 _PROBE = 16
-"""Inputs on which the unit of errors is found."""
+"""Inputs on which the unit of errors is measured."""
 _RANGE = 30
-"""Powers of ten that a power may lie above its unit before float32 is in danger."""
+"""Powers of ten by which a power may exceed its unit before float32 may overflow."""
 _LEAST_SHARE = {torch.float32: 1e-3, torch.float64: 1e-10}
-"""Share of `SquaredTerm.size` below which the sum of a squared loss has lost too many digits to rounding (with float32, 1e-7
-of that size: its fourth digit)."""
+"""Share of `SquaredTerm.size` below which the sum of a squared loss has lost too many digits to rounding (in float32 the
+rounding error is about 1e-7 of that size, so the fourth digit of the sum is wrong)."""
 _LEAST, _LEAST_SQUARED = 2**17, 2**18
 """Inputs × outputs from which blocks, and Gram matrices, are faster than the plain form (measured at m from 16 to 50)."""
 _LARGE = 2**24
-"""Parameters from which an optimiser's own pass over them is worth torch's threads."""
+"""Number of parameters from which an optimiser's pass over them is faster with torch's threads."""
 
 
 def pairs_apply(network: Network, task: Task, loss: Loss) -> bool:
-    """Whether `pair_gradients` can do it: an L_p loss of a linear readoff of a gate on pairs."""
+    """Whether `pair_gradients` can compute it: an L_p loss of a linear readoff of a gate on pairs."""
     return type(loss) is LpLoss and type(task) is PairTask and type(network.readoff) is LinearReadoff
 
 
@@ -58,7 +58,7 @@ def _applies(
 
 @fast_form(step_threads, lambda network, *_: next(network.parameters()).device.type == "cpu")
 def _step_threads(network: Network, task: Task, inputs: int, loss: Loss, precise: bool) -> AbstractContextManager[None]:
-    """Give a small network's step one thread of torch's: what is not done in blocks is too short for more."""
+    """Give a small network's step a single torch thread: the work outside of blocks is too short for more."""
     if sum(parameter.numel() for parameter in network.parameters()) >= _LARGE:
         return nullcontext()
     small = inputs * task.n_outputs < (_LEAST_SQUARED if _squared(loss) and not precise else _LEAST)
@@ -82,9 +82,9 @@ def pair_gradients(
 ) -> LossValue:
     """Add the gradients: of a squared loss from Gram matrices (unless `precise`), of others in blocks of pairs.
 
-    The squared loss is a difference of sums that may be far larger than itself: where too many of its digits would be
-    rounding, blocks take over. The largest error is that of the outputs looked at: of a squared loss those of the first 16
-    inputs, of others all that are counted.
+    The squared loss is a difference of sums that may be far larger than itself: if rounding spoils too many of its digits,
+    it is computed in blocks. The largest error reported is that over the first 16 inputs for a squared loss, and over all
+    computed outputs for other losses.
     """
     rows = rows_of(inputs, next(network.readoff.parameters()).dtype)
     reached = None
@@ -97,7 +97,7 @@ def pair_gradients(
         with torch_single_threaded():
             terms = _Terms(network, loss, task, weights, sample, False)
             reached = terms.sum(rows, terms.probe(rows[0]))
-            # Powers may have overflowed where the probe's errors were far too small a unit.
+            # Powers may have overflowed if the probe's errors were far smaller than the others.
             beyond = loss.p * math.log10(max(reached.worst, 1e-300) / reached.unit)
             if math.isfinite(reached.worst) and beyond > _RANGE:
                 reached = terms.sum(rows, reached.worst)
@@ -117,7 +117,7 @@ def _in_units_of_the_worst(sums: _Sums, p: float | int, n_outputs: int) -> tuple
 
 
 def _value_and_factor(loss: LpLoss, mean: float, unit: float, n_outputs: int) -> tuple[float, float]:
-    """Return the loss, and what turns P w sign(e) (|e|/unit)^(p − 1) into its derivative.
+    """Return the loss, and the factor that turns P w sign(e) (|e|/unit)^(p − 1) into its derivative.
 
     d/do of S^(1/p) is S^(1/p − 1) · slope / N; without the root, p · slope / N. Errors that are all 0 have no slope.
     """
@@ -164,7 +164,7 @@ class _Terms:
         self.trained = [p for p in network.layer.parameters() if p.requires_grad]
         self.some = task
         if sample is not None:
-            # Outputs with both features on are a term of their own; the rest of the sample stands for all pairs.
+            # Outputs with both features on are a term of their own; the others of the sample stand for all pairs.
             share = task.n_outputs / len(sample)
             self.some, self.weights = task.subset(sample), (*(share * w for w in weights[:3]), 0.0)
             self.active_weights = tuple(weights)
@@ -181,7 +181,7 @@ class _Terms:
         return LinearReadoff(self.readoff.weight[self.sample], self.readoff.bias[self.sample])
 
     def sum(self, rows: Sequence[Rows], unit: float) -> _Sums:
-        """Return power and gradients over all rows, with errors in this unit."""
+        """Return power and gradients over all rows, with errors measured in `unit`."""
         learns = bool(self.trained)
         readings = Readings(self.readoff, self.sample)
         some: SquaredTerm | PairTerm = (
@@ -203,7 +203,7 @@ class _Terms:
                     power, worst = power + share, max(worst, largest)
             if learns:
                 slopes = torch.autograd.grad(a, self.trained, gradient, allow_unused=True)
-                # Optimisers view gradients as vectors; that of a layer made from columns comes transposed.
+                # Optimisers need contiguous gradients; that of a layer applied by columns comes transposed.
                 new = [
                     torch.zeros_like(p) if g is None else g.contiguous()
                     for p, g in zip(self.trained, slopes, strict=True)

@@ -1,14 +1,14 @@
-"""The weighted squared loss without its outputs.
+"""Compute the weighted squared loss without computing the outputs.
 
-With targets and weights that are bilinear in (x_k, x_l) — every gate, every weight by case — the sum of w (o − f)² over
-all outputs o = r·ã is a sum of quadratic forms,
+If targets and weights are bilinear in (x_k, x_l), as for every gate and all weights by case, the sum of w (o − f)² over all
+outputs o = r·ã is a sum of quadratic forms,
 
     Σ_x P w (o − f)² = r (α G + β G_k + γ G_l + δ G_kl) rᵀ − 2 r·(α' μ + β' μ_k + γ' μ_l + δ' μ_kl) + const,
 
-G = E[ã ãᵀ] and μ = E[ã] over the batch, with a subscript over the inputs in which that feature (those features) is on,
-(α … δ) the bilinear form of the weights and (α' … δ') that of weights times targets (`gates.bilinear`). G costs
-batch·d² instead of batch·pairs·d, G_k is needed only where weights or targets treat 01 or 10 apart from 00, and G_kl is
-a sum over the few pairs that are on together. Exact: the value and the gradients are those of the dense form.
+with G = E[ã ãᵀ] and μ = E[ã] over the batch; a subscript restricts the mean to inputs in which those features are on.
+(α … δ) is the bilinear form of the weights, (α' … δ') that of weights times targets (`gates.bilinear`). G costs batch·d²
+instead of batch·pairs·d, G_k is needed only if weights or targets are different for 01 or 10 than for 00, and G_kl is a
+sum over the few pairs that are on together. The value and the gradients are exactly those of the dense form.
 """
 
 from __future__ import annotations
@@ -30,45 +30,41 @@ _BLOCK = 512
 _ENTRIES = 2**22
 """Numbers gathered at a time for the inputs and readoffs of single features."""
 _LOOK = 16
-"""Inputs on which the largest error is looked at."""
+"""Inputs on which the largest error is measured."""
 
 
 class SquaredTerm:
-    """Σ P w e² over some inputs and all outputs of a task ."""
+    """Σ P w e² over some inputs and all outputs of a task."""
 
     def __init__(self, readings: Readings, task: PairTask, weights: Sequence[float], layer: bool = True):
-        """`weights` by case; `layer` says whether the gradient in the activations is wanted."""
+        """Keep the weights by case; `layer`: whether the gradient with respect to the activations is wanted."""
         self.readings, self.task, self.layer = readings, task, layer
         self.square = bilinear(weights)
         self.valued = [w * f for w, f in zip(weights, task.truth, strict=True)]
         self.cross = bilinear(self.valued)
         self.size = 0.0
-        """How large the numbers are that add up to the sum: rounding is a share of it, however small the sum is."""
+        """Sum of the absolute terms: the sum has a rounding error of a share of this, however small the sum itself is."""
 
     @torch.no_grad()
     def add(
         self, rows: Rows, activations: Float[Tensor, "inputs neurons"], gradient: Float[Tensor, "inputs neurons"]
     ) -> tuple[float, float]:
-        """(power, largest |error| on the first 16 inputs); adds to the gradient in the activations, keeps the readoff's."""
+        """Return (power, largest |error| on the first 16 inputs); add to `gradient` and to the readoff's gradient."""
         a = filled(activations)
         change = torch.zeros_like(a)
         both = tables_of(self.task).both_on(rows.indices)
-        *every, squares = self._all(rows, a, change)
-        parts = [
-            *every,
-            self._one_on(rows, a, change),
-            self._both_on(rows, activations, change, *both),
-            self._mass(rows, both[0]),
-        ]
+        *parts, squares = self._all(rows, a, change)
+        parts += [self._one_on(rows, a, change), self._both_on(rows, activations, change, *both)]
+        parts.append(self._mass(rows, both[0]))
         self.size += squares + sum(map(abs, parts))
         if self.layer:
             gradient += change[:, : gradient.shape[1]]
         return sum(parts), self._largest(rows, a)
 
     def _all(self, rows: Rows, a: Tensor, change: Tensor) -> tuple[float, float, float]:
-        """Two parts of α r G rᵀ − 2α' r·μ of all outputs, and α Σ r_j² G_jj.
+        """Return two parts of α r G rᵀ − 2α' r·μ over all outputs, and α Σ r_j² G_jj.
 
-        The last is what the outputs would be without neurons that cancel each other.
+        The last is the mean square of the outputs if no neurons cancelled each other.
         """
         alpha, cross = self.square[0], self.cross[0]
         weighted = a * rows.probability[:, None]
@@ -101,10 +97,10 @@ class SquaredTerm:
         return sum(result[0] for result in results), -float(mean @ total), sum(result[3] for result in results)
 
     def _one_on(self, rows: Rows, a: Tensor, change: Tensor) -> float:
-        """Σ over features k of r G_k rᵀ and r·μ_k, over the outputs that read k first (β, β') or second (γ, γ').
+        """Sum r G_k rᵀ and r·μ_k over features k and the outputs that read k first (β, β') or second (γ, γ').
 
-        The outputs that read one feature are few, and so are the inputs with it on: their own products, of many features
-        at once, are the cheap way.
+        Few outputs read one feature, and it is on in few inputs: it is cheapest to multiply these directly, for many
+        features at once.
         """
         _, beta, gamma, _ = self.square
         _, beta1, gamma1, _ = self.cross
@@ -116,7 +112,7 @@ class SquaredTerm:
         first = first.to(a.dtype)
         square = (first * (beta - gamma) + gamma) * real
         cross = (first * (beta1 - gamma1) + gamma1) * real
-        # The lists of inputs are filled up with one beyond the last, of activation and probability 0.
+        # The lists of inputs are padded with an extra input of activation and probability 0.
         padded = torch.cat([a, a.new_zeros(1, a.shape[1])])
         probability = torch.cat([rows.probability, rows.probability.new_zeros(1)])
         readers = readers.clamp(max=self.task.n_outputs - 1)
@@ -143,7 +139,7 @@ class SquaredTerm:
     def _both_on(
         self, rows: Rows, a: Tensor, change: Tensor, inputs: Int[Tensor, " on"], outputs: Int[Tensor, " on"]
     ) -> float:
-        """Σ of δ e² − 2δ' e over the outputs with both features on."""
+        """Sum δ e² − 2δ' e over the outputs with both features on."""
         delta, cross = self.square[3], self.cross[3]
         if not (delta or cross):
             return 0.0
@@ -159,7 +155,7 @@ class SquaredTerm:
         return power
 
     def _mass(self, rows: Rows, both: Int[Tensor, " on"]) -> float:
-        """Σ P w f²: what the sum would be for a readoff that is 0; f² = f."""
+        """Return Σ P w f², the loss of a readoff that is 0; f² = f."""
         alpha, beta, gamma, delta = self.cross
         first, second = (torch.bincount(side, minlength=self.task.m).to(rows.x) for side in self.task.pairs.T)
         reads = beta * first + gamma * second
@@ -174,6 +170,6 @@ class SquaredTerm:
 
 
 def _lists(columns: Tensor) -> Int[Tensor, "m on"]:
-    """Inputs in which each feature is on, filled up with the number of inputs."""
+    """List the inputs in which each feature is on, padded with the number of inputs."""
     feature, inputs = columns.nonzero(as_tuple=True)
     return ragged(feature, inputs, len(columns), columns.shape[1])

@@ -1,19 +1,20 @@
 """Solve the program of `core.minimax` for many targets over the same activations, with a proof of optimality.
 
-Method: Mehrotra's predictor-corrector interior point (SIAM J. Optim. 2, 1992) on the program above, which needs some 15
-linear systems of d + 2 unknowns where the simplex method, as in exchange algorithms, needs several hundred pivots. Most
-of the cost would be the Gram matrix of each system; it is built from the few inputs that weigh most, and the rest enter
-through their mean weight (after Tits, Absil & Woessner, "Constraint reduction for linear programs with many inequality
-constraints", SIAM J. Optim. 17, 2006). Where that fails, a simplex method (HiGHS) takes over.
+Method: Mehrotra's predictor-corrector interior point (SIAM J. Optim. 2, 1992), which needs about 15 linear systems of d + 2
+unknowns; the simplex method, as in exchange algorithms, needs several hundred pivots. Most of the cost would be the Gram
+matrix of each system; it is computed from the few inputs with the largest weights, and the others enter with their mean
+weight (after Tits, Absil & Woessner, "Constraint reduction for linear programs with many inequality constraints", SIAM J.
+Optim. 17, 2006). If that fails, a simplex method (HiGHS) is used.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import highspy
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.linalg import blas, lapack
 from scipy.optimize import nnls
 
@@ -23,30 +24,31 @@ _RANK = 1e-10  # singular values below this share of the largest are rounding: u
 _INDEPENDENT = 1e-6  # reciprocal condition number from which Gram matrices are good enough
 _EXACT = 1e-11  # a least-squares fit this close, in units of half the target's range, has error 0 but for rounding
 _CONVERGED = 1e-10  # the interior point stops at this gap, in units of the least-squares residual
-_SHARE = 1 - 1e-3  # of the way to the nearest bound that a step may go
+_SHARE = 1 - 1e-3  # a step may go this share of the way to the nearest bound
 _FIRST = 2000  # inputs of the simplex method's first program
-_KEEP = 3  # inputs per unknown that enter a Gram matrix one by one; grows where the direction is too rough
+_KEEP = 3  # inputs per unknown that enter a Gram matrix one by one; more if the direction is too inexact
 
 
 class ChebyshevSolver:
     """Solves for many targets over the same inputs and activations.
 
-    The activations are factorised once. Columns are centred (the offset makes up for it) and scaled, dead and constant
-    ones left out, and the rest replaced by an orthonormal basis of their span; duplicates and dependent columns do no harm.
+    The activations are factorised once. Columns are centred (the offset corrects for it) and scaled, dead and constant ones
+    left out, and the others replaced by an orthonormal basis of their span, so that dependent columns do no harm.
 
-    A target takes some 20 passes over the basis, too short for threads to help: run one process per core, each with
-    one thread (OMP_NUM_THREADS=1).
+    A target takes about 20 passes over the basis, which are too short for threads to help: run one process per core, each
+    with one thread (OMP_NUM_THREADS=1).
     """
 
     def __init__(self, activations: Float[np.ndarray, "inputs neurons"]):
-        """Raises InputError for activations that are not a finite float64 matrix with at least one row."""
+        """Factorise the activations. Raises InputError unless they are a finite float64 matrix with at least one row."""
         check_activations(activations)
         self._activations = activations
-        self._size = np.abs(activations).max(0)
-        self._mean = activations.mean(0)
-        centred = activations - self._mean
+        size = np.abs(activations).max(0)
+        self.measured = functools.partial(measured, activations, size=size)
+        """`core.minimax.measured` on these activations."""
+        centred = activations - activations.mean(0)
         spread = np.abs(centred).max(0)
-        live = np.flatnonzero(spread > 1e-13 * self._size)
+        live = np.flatnonzero(spread > 1e-13 * size)
         columns, to_columns = _orthonormal(centred[:, live] / spread[live])
         n, rank = columns.shape
         # Columns of mean square 1, the constant last: the Gram matrix of the basis is n times the identity.
@@ -57,7 +59,7 @@ class ChebyshevSolver:
         self._to_coefficients[live] = to_columns * np.sqrt(n) / spread[live, None]
 
     def solve(self, target: Float[np.ndarray, " inputs"]) -> Chebyshev:
-        """Return the minimax readoff of one target, proved optimal or with the best bounds there are (see `proved`).
+        """Return the minimax readoff of one target, proved optimal or with the best known bounds (see `proved`).
 
         Raises InputError for a target of another length than the activations, or not finite.
         """
@@ -71,7 +73,7 @@ class ChebyshevSolver:
         unit = float(np.abs(residual).max())
         best: Chebyshev | None = None
         if unit <= GAP * size:
-            fit += G.T @ residual / len(f)  # once more: the residual of an exact fit is then rounding alone
+            fit += G.T @ residual / len(f)  # a second time: the residual of an exact fit is then only rounding
             residual = centred - G @ fit
             unit = float(np.abs(residual).max())
             best = self._result(f, fit, np.zeros(len(f)), 0, "exact")
@@ -96,33 +98,18 @@ class ChebyshevSolver:
                 best = solution
         return best or self._result(f, fit, np.zeros(len(f)), count, "least squares")
 
-    def measured(
-        self,
-        target: Float[np.ndarray, " inputs"],
-        coefficients: Float[np.ndarray, " neurons"],
-        offset: float,
-        rows: Int[np.ndarray, " support"],
-        multipliers: Float[np.ndarray, " support"],
-        iterations: int = 0,
-        method: str = "given",
-    ) -> Chebyshev:
-        """Compute the bounds that a readoff and a measure give on these activations, as `core.minimax.measured` does."""
-        return measured(
-            self._activations, target, coefficients, offset, rows, multipliers, iterations, method, self._size
-        )
-
     def _result(self, f: np.ndarray, y: np.ndarray, measure: np.ndarray, iterations: int, method: str) -> Chebyshev:
         coefficients = self._to_coefficients @ y[:-1]
         rows = np.flatnonzero(measure)
         prediction = self._activations @ coefficients - f
-        # The best offset for these coefficients, free of the rounding of a mean of large activations.
+        # The best offset for these coefficients, without the rounding error of a mean of large activations.
         offset = -float(prediction.max() / 2 + prediction.min() / 2)
         return self.measured(f, coefficients, offset, rows, measure[rows], iterations, method)
 
     def _thinned(self, f: np.ndarray, full: Chebyshev) -> Chebyshev:
-        """Return the same proof from few inputs, where ties have spread it over many (Carathéodory: rank + 2 are enough).
+        """Return the same proof on few inputs, if ties have spread it over many (Carathéodory: rank + 2 are enough).
 
-        A non-negative least-squares solution is a vertex: it has no more entries than equations.
+        A non-negative least-squares solution is a vertex: it has at most as many entries as there are equations.
         """
         rows, signs = full.rows, np.sign(full.multipliers)
         few = self._basis.shape[1] + 2
@@ -178,7 +165,7 @@ def _interior_point(G: np.ndarray, f: np.ndarray, keep: int, limit: int = 60) ->
     H = np.empty((k + 1, k + 1))
     best = y, v - u
     count, predicted = 0, np.zeros(k)
-    with np.errstate(all="ignore"):  # a breakdown ends in numbers that are not finite, and these are looked for
+    with np.errstate(all="ignore"):  # after a breakdown numbers are not finite, which is checked below
         while count < limit:
             complementarity = u @ above + v @ below
             p, q = u / above, v / below
@@ -190,9 +177,8 @@ def _interior_point(G: np.ndarray, f: np.ndarray, keep: int, limit: int = 60) ->
             best = y, v - u
             if complementarity < _CONVERGED:
                 break
-            # The dual residual that the last step brought in tells how rough its Gram matrix was.
-            rough = np.abs(dual - predicted).max() / complementarity
-            if rough > 0.1:
+            # The dual residual added by the last step shows how inexact its Gram matrix was.
+            if np.abs(dual - predicted).max() / complementarity > 0.1:
                 keep = min(2 * keep, n)
             factor = None
             while factor is None:
@@ -247,7 +233,7 @@ def _step(
 
 
 def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: int, H: np.ndarray) -> np.ndarray | None:
-    """Return the Cholesky factor of [[Σ w g gᵀ, −coupling], [−coupling, Σ w]]; None where it is not positive definite.
+    """Return the Cholesky factor of [[Σ w g gᵀ, −coupling], [−coupling, Σ w]]; None if it is not positive definite.
 
     Only the `keep` largest weights enter one by one. All others enter by their mean w̄: since Σ g gᵀ = n·1 over all
     inputs, w̄ n·1 + Σ_kept (w − w̄) g gᵀ. Near the solution, where precision is needed, they are negligible.
@@ -264,7 +250,7 @@ def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: i
     H.flat[: -1 : k + 2] += rest * n
     H[k, :k] = H[:k, k] = -coupling
     H[k, k] = weight.sum()
-    H.flat[:: k + 2] *= 1 + 1e-14  # a face of solutions, not a point: any point of it will do
+    H.flat[:: k + 2] *= 1 + 1e-14  # if there are many solutions, this picks one of them
     factor, failed = lapack.dpotrf(H)
     return None if failed else factor
 
@@ -275,7 +261,7 @@ def _longest(x: np.ndarray, step: np.ndarray) -> float:
 
 
 def _annihilating(G: np.ndarray, measure: np.ndarray) -> np.ndarray:
-    """Return a measure near the given one, of the same signs or nearly so, with Gᵀμ = 0 to rounding; 0 where there is none."""
+    """Return a measure close to the given one, with nearly all of its signs and Gᵀμ = 0 to rounding; 0 if it has none."""
     size = np.abs(measure)
     mass = size.sum()
     if not (np.isfinite(mass) and mass > 0):
@@ -286,7 +272,7 @@ def _annihilating(G: np.ndarray, measure: np.ndarray) -> np.ndarray:
     # Each multiplier may change in proportion to its size: large ones absorb the error, small ones keep their sign.
     size = np.abs(mu)
     gram = (part * size[:, None]).T @ part
-    gram.flat[:: len(gram) + 1] += 1e-13 * gram.diagonal().max()  # dependent inputs; the repetition removes its effect
+    gram.flat[:: len(gram) + 1] += 1e-13 * gram.diagonal().max()  # for dependent inputs; repeating removes its effect
     factor, failed = lapack.dpotrf(gram)
     for _ in range(0 if failed else 10):
         moments = part.T @ mu

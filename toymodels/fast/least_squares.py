@@ -1,4 +1,4 @@
-"""Least squares with shared work: one factorisation for all outputs, and moments that pairs share."""
+"""Solve least squares with shared work: one factorisation for all outputs, and moments that pairs share."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def pair_solve_weighted(
 
         E[w ã ãᵀ] = w00 G + (w10 − w00) G_k + (w01 − w00) G_l + (w11 − w10 − w01 + w00) G_kl,
 
-    G_k = E[x_k ã ãᵀ] (found once per feature), G_kl = E[x_k x_l ã ãᵀ] (over the few inputs with both on). One factorisation of
-    (d + 1)³/3 operations per output remains; updating a common factorisation instead would cost more, because the
+    G_k = E[x_k ã ãᵀ] (computed once per feature), G_kl = E[x_k x_l ã ãᵀ] (over the few inputs with both on). One factorisation
+    of (d + 1)³/3 operations per output remains; updating a common factorisation instead would cost more, because the
     inputs with one of two features on outnumber the neurons at every size of interest.
     """
     moments = _PairMoments(layer, inputs)

@@ -1,4 +1,4 @@
-"""Solve minimax readoffs with shared work: from all activations at once, or from blocks of them, on several processes."""
+"""Solve minimax readoffs with shared work, from all activations at once or from blocks of them, on several processes."""
 
 from __future__ import annotations
 
@@ -31,12 +31,11 @@ from toymodels.parallel import processes as worker_processes
 from toymodels.parallel.threads import torch_single_threaded
 
 HELD_LIMIT = 2**24
-"""Activations, inputs × neurons, that may all be held: some 1 GB with what is made of them."""
-_MANY = 10_000  # inputs from which, with _PER_NEURON times as many as neurons, `exchange` is the faster way, too
-_PER_NEURON = 100
-_BLOCK = 2**21  # activations, or values of inputs, made at once: 16 MiB
-_TOGETHER = 16  # outputs that share the making of activations in an exchange
-_CHUNK = 2**16  # targets × inputs handed to a worker at once: some 0.2 s of its work, which Ctrl-C waits for
+"""Activations, inputs × neurons, that may all be held: about 1 GB with the arrays computed from them."""
+_MANY, _PER_NEURON = 10_000, 100  # above both numbers of inputs, `exchange` is also faster, not only leaner
+_BLOCK = 2**21  # activations, or values of inputs, computed at once: 16 MiB
+_TOGETHER = 16  # outputs that share activations in an exchange
+_CHUNK = 2**16  # targets × inputs sent to a worker at once: about 0.2 s of work, for which Ctrl-C waits
 
 
 @fast_form(certified, lambda *_: True)
@@ -47,9 +46,9 @@ def shared_certified(
     progress: Callable[[Iterable[int]], Iterable[int]],
     processes: int,
 ) -> list[Chebyshev]:
-    """Solve all outputs with one factorisation of the activations, or block by block where these are too many to hold.
+    """Solve all outputs with one factorisation of the activations, or block by block if there are too many to hold.
 
-    Each process holds a basis of the activations, inputs × neurons in float64. Where activations are not all held
+    Each process holds a basis of the activations, inputs × neurons in float64. If activations are not all held
     (`holds_all`), the processes are threads, which may call the layer at the same time.
     """
     width = _look(layer, task, slice(0), inputs, slice(0, 1))[0].shape[1]
@@ -62,7 +61,7 @@ def shared_certified(
 
 
 def holds_all(inputs: Inputs, width: int) -> bool:
-    """Whether `minimax` holds the activations of all inputs, or makes them block by block."""
+    """Whether `minimax` holds the activations of all inputs; otherwise it computes them block by block."""
     return len(inputs) * width <= HELD_LIMIT and len(inputs) <= max(_MANY, _PER_NEURON * width)
 
 
@@ -72,7 +71,7 @@ def _look(
     """Return activations and targets of some outputs on some inputs, in float64."""
     indices, values = inputs.indices[rows], None if inputs.values is None else inputs.values[rows]
     x = dense(indices, inputs.m, torch.float64, values)
-    with torch.no_grad():  # a thread starts with gradients on, whatever its maker does
+    with torch.no_grad():  # a new thread starts with gradients on
         activations = layer(x) if values is not None else apply_sparse(layer, x, indices)
         return activations.cpu().numpy(), task.targets(x, outputs).double().cpu().numpy()
 
@@ -101,7 +100,7 @@ def _solved(layer: nn.Module, task: Task, inputs: Inputs, processes: int) -> Gen
 
 
 def _solved_here(activations: np.ndarray, chunks: Iterator[np.ndarray]) -> Generator[Chebyshev, None, None]:
-    # Its matrix products are too short for threads: a second one makes them many times slower where cores are busy.
+    # The matrix products are too short for threads: on busy cores a second thread makes them many times slower.
     with threadpool_limits(1, "blas"):
         solver = ChebyshevSolver(activations)
         for targets in chunks:
@@ -113,18 +112,18 @@ def _solved_apart(
 ) -> Generator[Chebyshev, None, None]:
     """Solve in worker processes, in order."""
     context = multiprocessing.get_context("spawn")
-    # One file for all, mapped by each: no copy for each worker, and no limit as that of /dev/shm in a container.
+    # One memory-mapped file for all workers: no copy for each of them, and no limit like that of /dev/shm in a container.
     with tempfile.TemporaryDirectory(prefix="minimax-") as folder:
         path = Path(folder) / "activations.npy"
         np.save(path, activations)
-        nothing: list[Path] = []  # a solver needs no plugin
-        start = (path, context.RLock(), context.Value("i", 0), 1, os.getpid(), nothing)
+        no_plugins: list[Path] = []
+        start = (path, context.RLock(), context.Value("i", 0), 1, os.getpid(), no_plugins)
         with ProcessPoolExecutor(workers, context, _start_worker, start) as pool:
             pending: deque[Future[list[Chebyshev]]] = deque()
             try:
                 for targets in chunks:
                     pending.append(pool.submit(_solve_chunk, targets))
-                    if len(pending) > 2 * workers:  # enough to keep all at work; more would only take memory
+                    if len(pending) > 2 * workers:  # enough to keep all workers busy; more would only take memory
                         yield from pending.popleft().result()
                 while pending:
                     yield from pending.popleft().result()
@@ -135,7 +134,7 @@ def _solved_apart(
 
 _path: Path
 _solver: ChebyshevSolver | None = None
-"""A worker's own, over the activations of the call that started it."""
+"""The solver of this worker process, over the activations of the call that started it."""
 
 
 def _start_worker(path: Path, *start: Any) -> None:
@@ -148,6 +147,6 @@ def _start_worker(path: Path, *start: Any) -> None:
 
 def _solve_chunk(targets: Float[np.ndarray, "outputs inputs"]) -> list[Chebyshev]:
     global _solver
-    if _solver is None:  # here and not at the start of the worker, where an error would not reach the caller
+    if _solver is None:  # not at the start of the worker, where an error would not reach the caller
         _solver = ChebyshevSolver(np.load(_path, mmap_mode="r"))
     return [_solver.solve(target) for target in targets]

@@ -1,11 +1,11 @@
-"""The weighted L_p loss of a linear readoff of pairs, in blocks of pairs that stay in the processor's cache.
+"""Compute the weighted L_p loss of a linear readoff of pairs, in blocks of pairs that stay in the processor's cache.
 
 For each block: outputs by one product; targets, weights and powers in place; gradients by two more products. No table of
-inputs × pairs is ever held. What is summed here is Σ P w |e/unit|^p and its gradient but for a factor, which is known only
-when all is summed (`gradients.pair_gradients`).
+inputs × pairs is ever held. This module sums Σ P w |e/unit|^p and its gradient up to a factor, which is known only when the
+whole sum is (`gradients.pair_gradients`).
 
-The sum may be made of several terms: every pair (`PairTerm`), or a sample of the pairs and the outputs whose features are
-both on (`ActiveTerm`).
+The sum may have several terms: every pair (`PairTerm`), or a sample of the pairs plus the outputs whose features are both on
+(`ActiveTerm`).
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from toymodels.parallel.threads import n_threads, parallel_for
 _ROWS = 4096
 """Inputs at a time: few enough to leave room for dozens of pairs in a block."""
 _ENTRIES = 2**18
-"""Inputs × pairs of a block: 1 MiB of float32, about a core's own cache."""
+"""Inputs × pairs of a block: 1 MiB of float32, about the cache of one core."""
 _ALIGN = 8
-"""Activations and weights are filled up with zeros to a multiple of this: products of odd width are slower."""
+"""Activations and weights are padded with zeros to a multiple of this width: products of odd width are slower."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some inputs, with what the terms need to know of them."""
+    """Some inputs, in the forms that the terms need."""
 
     x: Float[Tensor, "inputs m"]
     columns: Float[Tensor, "m inputs"]
-    """x transposed, each feature's values side by side in memory."""
+    """x transposed, so that each feature's values are contiguous in memory."""
     indices: Int[Tensor, "inputs width"]
     probability: Float[Tensor, " inputs"]
     """P(x)."""
     even: float | None
-    """P(x) where it is the same for all of them."""
+    """P(x) if it is the same for all of them."""
     kept: dict[str, Any] = field(default_factory=dict, repr=False)
-    """What a term wants to keep for the next step on the same inputs."""
+    """Tables that a term keeps for the next step on the same inputs."""
 
     @classmethod
     def of(cls, inputs: Inputs, dtype: torch.dtype) -> Iterator[Rows]:
@@ -57,7 +57,7 @@ class Rows:
 
 
 def rows_of(inputs: Inputs, dtype: torch.dtype) -> list[Rows]:
-    """Return all inputs as rows, the same ones at every call: what terms keep with them is then found again."""
+    """Return all inputs as rows: the same objects at every call, with the tables that terms keep in them."""
     if ("rows", dtype) not in inputs.kept:
         inputs.kept["rows", dtype] = list(Rows.of(inputs, dtype))
     rows: list[Rows] = inputs.kept["rows", dtype]
@@ -65,13 +65,13 @@ def rows_of(inputs: Inputs, dtype: torch.dtype) -> list[Rows]:
 
 
 def signed_power(base: Float[Tensor, "*shape"], exponent: float | int, out: Tensor) -> Float[Tensor, "*shape"]:
-    """Write sign(base) |base|^exponent into `out`; whole exponents up to 64 by squaring and multiplying, far faster than pow."""
+    """Write sign(base) |base|^exponent into `out`; whole exponents up to 64 by repeated squaring, far faster than pow."""
     whole = int(exponent)
     if exponent != whole or whole > 64:
         return torch.abs(base, out=out).pow_(exponent).copysign_(base)
     if whole == 0:
         return torch.sign(base, out=out)
-    # From the highest bit down: square, and multiply where the bit is set.
+    # From the highest bit down: square, and multiply if the bit is set.
     power = base
     for bit in f"{whole:b}"[1:]:
         power = torch.mul(power, power, out=out)
@@ -83,7 +83,7 @@ def signed_power(base: Float[Tensor, "*shape"], exponent: float | int, out: Tens
 
 
 class Readings:
-    """Some rows of a readoff, and the gradient in them."""
+    """Some rows of a readoff, and the gradient with respect to them."""
 
     def __init__(self, readoff: LinearReadoff, chosen: Int[Tensor, " pairs"] | None = None):
         self.chosen = chosen
@@ -92,7 +92,7 @@ class Readings:
         self.weight_gradient, self.bias_gradient = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
 
     def filled(self, outputs: slice, scale: float, out: Tensor) -> Float[Tensor, "pairs filled"]:
-        """(weight, bias, 0 …)·scale of a slice, into a buffer whose further columns are 0."""
+        """Write (weight, bias, 0 …)·scale of a slice into a buffer whose other columns are 0."""
         width = self.weight.shape[1]
         out = out[: outputs.stop - outputs.start]
         torch.mul(self.weight[outputs], scale, out=out[:, :width])
@@ -106,7 +106,7 @@ class Readings:
         self.bias_gradient[outputs] += gradient[:, width]
 
     def gather(self, outputs: Int[Tensor, "lists outputs"]) -> Float[Tensor, "lists outputs filled"]:
-        """(weight, bias, 0 …) of some outputs."""
+        """Return (weight, bias, 0 …) of some outputs."""
         width = self.weight.shape[1]
         r = self.weight.new_empty(outputs.numel(), filled_width(width))
         r[:, :width] = self.weight.index_select(0, outputs.reshape(-1))
@@ -126,7 +126,7 @@ class Readings:
     def scatter(
         self, outputs: Int[Tensor, " on"], slopes: Float[Tensor, " on"], activations: Float[Tensor, "on neurons"]
     ) -> None:
-        """Add slope · (a, 1) to the gradient of each output listed."""
+        """Add slope · (a, 1) to the gradient of each listed output."""
         self.weight_gradient.index_add_(0, outputs, slopes[:, None] * activations)
         self.bias_gradient.index_add_(0, outputs, slopes)
 
@@ -138,13 +138,13 @@ def sums_by_row(
     outputs: Int[Tensor, " on"],
     n: int,
 ) -> Float[Tensor, "{n} neurons"]:
-    """Σ slope · weight[output] over the entries of each row; rows are sorted."""
+    """Return Σ slope · weight[output] over the entries of each row; rows are sorted."""
     starts = torch.searchsorted(rows, torch.arange(n, device=rows.device))
     return nn.functional.embedding_bag(outputs, weight, starts, mode="sum", per_sample_weights=slopes)
 
 
 def filled(activations: Float[Tensor, "inputs neurons"]) -> Float[Tensor, "inputs filled"]:
-    """(a, 1, 0 …): the factor of a bias beside the neurons, and zeros up to a multiple of _ALIGN."""
+    """Return (a, 1, 0 …): activations, the factor of the bias, and zeros up to a multiple of _ALIGN."""
     n, width = activations.shape
     result = activations.new_zeros(n, filled_width(width))
     result[:, :width] = activations
@@ -153,7 +153,7 @@ def filled(activations: Float[Tensor, "inputs neurons"]) -> Float[Tensor, "input
 
 
 def filled_width(width: int) -> int:
-    """Columns of `filled`."""
+    """Return the number of columns of `filled`."""
     return -(-(width + 1) // _ALIGN) * _ALIGN
 
 
@@ -169,11 +169,11 @@ class PairTerm:
         unit: float,
         layer: bool = True,
     ):
-        """`weights` by case; `layer` says whether the gradient in the activations is wanted."""
+        """Keep the weights by case; `layer`: whether the gradient with respect to the activations is wanted."""
         self.readings, self.task, self.p, self.unit, self.layer = readings, task, p, unit, layer
         self.values = tuple(value / unit for value in task.truth)
         self.weights = tuple(map(float, weights))
-        # Where 00, 01 and 10 have the same target (weight), only outputs with both features on need correcting.
+        # If 00, 01 and 10 have the same target (weight), only outputs with both features on need a correction.
         self.even_targets = len(set(task.truth[:3])) == 1
         self.even_weights = len(set(self.weights[:3])) == 1 and self.weights[0] > 0
         self.base = self.weights[0] if self.even_weights else 1.0
@@ -182,11 +182,11 @@ class PairTerm:
     def add(
         self, rows: Rows, activations: Float[Tensor, "inputs neurons"], gradient: Float[Tensor, "inputs neurons"]
     ) -> tuple[float, float]:
-        """(power, largest |error|) of some inputs; adds to the gradient in the activations, keeps that in the readoff."""
+        """Return (power, largest |error|) of some inputs; add to `gradient` (in the activations) and to the readoff's."""
         n, pairs = len(activations), self.task.n_outputs
         a = filled(activations)
         transposed = a.T.contiguous()
-        # Probabilities that differ go with the activations, once for all pairs.
+        # Unequal probabilities are multiplied into the activations, once for all pairs.
         scale = self.base if rows.even is None else self.base * rows.even
         weighted = a * rows.probability[:, None] if rows.even is None else a
         size = max(8, min(pairs, _ENTRIES // n))
@@ -249,7 +249,7 @@ class PairTerm:
 
 
 class _BothOn:
-    """Where both features are on, block by block."""
+    """Positions of the outputs with both features on, block by block."""
 
     def __init__(self, task: PairTask, rows: Rows, starts: Sequence[int]):
         inputs, outputs = tables_of(task).both_on(rows.indices)
@@ -261,21 +261,21 @@ class _BothOn:
 
     @classmethod
     def of(cls, task: PairTask, rows: Rows, starts: Sequence[int]) -> _BothOn:
-        """Made once for a task and inputs that come back step after step."""
+        """Return the table of a task and inputs, made once for all steps on them."""
         if rows.kept.get("task") is not task:
             rows.kept.update(task=task, on=cls(task, rows, starts))
         return rows.kept["on"]
 
     def block(self, start: int) -> Int[Tensor, " on"]:
-        """Places in the (outputs, inputs) block that begins with this output, laid out flat."""
+        """Return positions in the flattened (outputs, inputs) block that begins with this output."""
         return self.places[self.slices[start]] - start * self.n
 
 
 class ActiveTerm:
-    """Σ P w |e/unit|^p over some inputs and the outputs with both features on, found without touching any other output."""
+    """Σ P w |e/unit|^p over some inputs and the outputs with both features on, without computing any other output."""
 
     def __init__(self, readoff: LinearReadoff, task: PairTask, weights: Sequence[float], p: float | int, unit: float):
-        """`weights` by case; only that of 11 counts."""
+        """Keep the weights by case, of which only that of 11 counts."""
         self.readoff, self.task, self.weight, self.p, self.unit = readoff, task, float(weights[3]), p, unit
         self.outputs: list[Tensor] = []
         self.weight_gradients: list[Tensor] = []
@@ -285,7 +285,7 @@ class ActiveTerm:
     def add(
         self, rows: Rows, activations: Float[Tensor, "inputs neurons"], gradient: Float[Tensor, "inputs neurons"]
     ) -> tuple[float, float]:
-        """(power, largest |error|) of some inputs; adds to the gradient in the activations, keeps that in the readoff."""
+        """Return (power, largest |error|) of some inputs; add to `gradient` (in the activations), and keep the readoff's."""
         inputs, outputs = tables_of(self.task).both_on(rows.indices)
         a, r = activations.index_select(0, inputs), self.readoff.weight.index_select(0, outputs)
         e = (torch.linalg.vecdot(a, r) + self.readoff.bias[outputs] - self.task.truth[3]) / self.unit

@@ -1,4 +1,4 @@
-"""Tables of pairs that the fast forms share: who reads a feature, which outputs have both features on, targets by rows."""
+"""Tables of pairs that the fast forms share: readers of a feature, outputs with both features on, targets by rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toymodels.theory.gates import bilinear
 
 
 class PairTables:
-    """Tables of one task's pairs, made when they are first asked for. Inputs are boolean."""
+    """Tables of one task's pairs, made at their first use. Inputs are boolean."""
 
     def __init__(self, task: PairTask):
         self.m, self.n_outputs, self.pairs, self.all_pairs = task.m, task.n_outputs, task.pairs, task.all_pairs
@@ -23,9 +23,9 @@ class PairTables:
     def rows_by_case(
         self, columns: Float[Tensor, "m batch"], values: Sequence[float] | Sequence[int]
     ) -> Callable[[slice, Tensor], Tensor]:
-        """Return a function that writes `by_case` of a slice of outputs, transposed (an output a row), into a buffer.
+        """Return a function that writes `by_case` of a slice of outputs, transposed (one row per output), into a buffer.
 
-        `columns` are the inputs, transposed: with a feature's values side by side in memory, a row is made of whole rows.
+        `columns` are the transposed inputs: each feature's values are contiguous, so that whole rows are combined.
         """
         alpha, beta, gamma, delta = bilinear(values)
         constant, slope = alpha + beta * columns, gamma + delta * columns
@@ -48,7 +48,7 @@ class PairTables:
     def both_on(self, indices: Int[Tensor, "batch width"]) -> tuple[Int[Tensor, " on"], Int[Tensor, " on"]]:
         """Return (row, output) of every output with both of its features on, from the active indices (padded with m).
 
-        Costs about batch·s². In the order of rows.
+        Sorted by rows. Costs about batch·s².
         """
         width = indices.shape[1]
         first, second = torch.triu_indices(width, width, 1, device=indices.device)
@@ -75,7 +75,7 @@ class PairTables:
 
     @cached_property
     def readers(self) -> tuple[Int[Tensor, "m readers"], Bool[Tensor, "m readers"]]:
-        """Outputs that read each feature, a row each filled up with n_outputs, and whether they read it first."""
+        """The outputs that read each feature, one row per feature padded with n_outputs, and whether they read it first."""
         outputs = torch.arange(self.n_outputs)
         feature, order = torch.cat([self.pairs[:, 0], self.pairs[:, 1]]).sort(stable=True)
         first = torch.cat([torch.ones_like(outputs), torch.zeros_like(outputs)])
@@ -87,7 +87,7 @@ _tables: WeakKeyDictionary[PairTask, PairTables] = WeakKeyDictionary()
 
 
 def tables_of(task: PairTask) -> PairTables:
-    """Return the tables of a task, the same ones at every call."""
+    """Return the tables of a task, the same object at every call."""
     if task not in _tables:
         _tables[task] = PairTables(task)
     return _tables[task]
@@ -96,7 +96,7 @@ def tables_of(task: PairTask) -> PairTables:
 def ragged(
     feature: Int[Tensor, " entries"], values: Int[Tensor, " entries"], m: int, padding: int
 ) -> Int[Tensor, "m longest"]:
-    """Lay out values that are listed by feature (sorted), a row for each feature, filled up with the padding."""
+    """Arrange values that are sorted by feature in a table, one row per feature, padded at the end."""
     counts = torch.bincount(feature, minlength=m)
     position = torch.arange(len(feature), device=feature.device) - (counts.cumsum(0) - counts)[feature]
     longest = int(counts.max()) if len(feature) else 0

@@ -1,7 +1,7 @@
-"""Errors of readoffs by rule on Gaussian layers too wide to hold: neurons are drawn, read and forgotten in blocks.
+"""Measure errors of readoffs by rule on Gaussian layers too wide to hold, drawing and discarding neurons in blocks.
 
 A readoff by rule reads neuron i of the pair (k, l) with weight η(w_ki, w_li)/d: the analytic readoff, and every readoff
-of `toymodels.theory` that is a function of a pair's own weights. Memory is inputs × pairs, whatever m and d.
+of `toymodels.theory` that is a function of a pair's own weights. It needs memory for inputs × pairs, for any m and d.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from torch import Tensor
 
 from toymodels.core.features import Inputs, SparseFeatures
 from toymodels.core.tasks import PairTask
-from toymodels.errors import InputError
+from toymodels.errors import check_whole
 from toymodels.theory.gates import Gate
 from toymodels.theory.quadrants import readoff_coefficients
 
 Rule = Callable[[Tensor, Tensor], Tensor]
-"""η of (weights on x_k, weights on x_l): two tensors of one shape in, one out."""
+"""η(weights on x_k, weights on x_l): takes two tensors of one shape, and returns a third one."""
 
 _ENTRIES = 2**21  # of pairs × neurons and inputs × neurons held at once
 
 
 def analytic_rule(gate: Gate, s: int) -> Rule:
-    """The four-quadrant readoff of `readoffs.analytic` as a rule. Raises InputError for s < 2."""
+    """Return the four-quadrant readoff of `readoffs.analytic` as a rule. Raises InputError for s < 2."""
     eta = readoff_coefficients(gate, s).tolist()
 
     def rule(u: Tensor, v: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def analytic_rule(gate: Gate, s: int) -> Rule:
 
 
 def rule_of(eta: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Rule:
-    """A rule from a function of NumPy arrays, such as those of `theory.optimal` and `theory.kernel`."""
+    """Make a rule from a function of NumPy arrays, such as those of `theory.optimal` and `theory.kernel`."""
     return lambda u, v: torch.from_numpy(eta(u.double().numpy(), v.double().numpy())).to(u.dtype)
 
 
@@ -47,20 +47,18 @@ def rule_of(eta: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Rule:
 def stream_outputs(
     rule: Rule, d: int, task: PairTask, inputs: Inputs, seed: int, block: int | None = None, bias: float = 0.0
 ) -> Float[Tensor, "inputs pairs"]:
-    """Outputs (float64) on a Gaussian ReLU layer of d neurons, drawn with this seed, pairs of the task read by rule.
+    """Return the outputs (float64) that a rule reads for the task's pairs from a Gaussian ReLU layer of d ≥ 1 neurons.
 
-    Every neuron has the same bias. Products in float32, sums over blocks in float64, `block` neurons at a time
-    (default: as memory allows). A seed and a
-    block size make a layer; another block size may make another layer. Raises InputError for d < 1.
+    Every neuron has the same bias. Products in float32, sums over blocks in float64, `block` neurons at a time (default: as
+    memory allows). The layer depends on the seed and on the block size.
     """
-    if d < 1:
-        raise InputError(f"d = {d} neurons: the layer needs at least 1")
+    check_whole(1, d=d)
     largest = max(len(inputs), task.n_outputs, task.m)
     size = block or max(16, min(d, _ENTRIES // largest // 16 * 16))
     outputs = torch.zeros(len(inputs), task.n_outputs, dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
     for start in range(0, d, size):
-        # Drawn a neuron a row; then a row for each feature, and one of zeros for the padding of the inputs.
+        # Drawn with one row per neuron; then one row per feature, and a row of zeros for the padding of the inputs.
         weight = torch.randn(min(size, d - start), task.m, generator=generator).T.contiguous()
         padded = torch.cat([weight, weight.new_zeros(1, weight.shape[1])])
         active = weight.new_full((len(inputs), weight.shape[1]), bias)
@@ -83,7 +81,7 @@ class CaseErrors:
 
 
 def case_errors(outputs: Float[Tensor, "inputs pairs"], task: PairTask, inputs: Inputs) -> CaseErrors:
-    """Errors of outputs, every (input, pair) counted once."""
+    """Measure the errors of outputs; every (input, pair) counts once."""
     x = inputs.dense(dtype=torch.float64)
     case = task.cases(x).reshape(-1)
     error = (outputs - task.targets(x)).reshape(-1)
@@ -93,11 +91,11 @@ def case_errors(outputs: Float[Tensor, "inputs pairs"], task: PairTask, inputs: 
 
 
 def sample_cases(m: int, s: int, gate: Gate, n: int, seed: int) -> tuple[Inputs, PairTask]:
-    """n random inputs with exactly s of m active, and pairs among which every case that s can produce occurs often.
+    """Draw n inputs with exactly s of m active, and pairs among which every case that s can produce occurs often.
 
-    For each input one pair at random and, where they exist, one with both features on and one with one of them on: at
-    random, ones are rare (s²/m²). Pairs have k < l and are kept once. Which pairs are looked at does not depend on the
-    layer, so errors *given their case* have the law that they have over all inputs and pairs; shares of cases have not.
+    For each input: a random pair and, if they exist, a pair with both features on and one with one of them on (a random
+    pair is rarely on: s²/m²). Pairs have k < l and are kept once. The choice of pairs does not depend on the layer, so errors
+    *given their case* have the same distribution as over all inputs and pairs; the shares of the cases have not.
     """
     inputs = SparseFeatures.exactly(m, s).sampled(n, seed) if s else _empty(m, n)
     order = torch.rand(n, m, generator=torch.Generator().manual_seed(seed))
@@ -112,5 +110,5 @@ def sample_cases(m: int, s: int, gate: Gate, n: int, seed: int) -> tuple[Inputs,
 
 
 def _empty(m: int, n: int) -> Inputs:
-    law = torch.full((n,), 1 / n, dtype=torch.float64)
-    return Inputs(m, torch.zeros(n, 0, dtype=torch.int64), law, False, "the empty input")
+    probabilities = torch.full((n,), 1 / n, dtype=torch.float64)
+    return Inputs(m, torch.zeros(n, 0, dtype=torch.int64), probabilities, False, "the empty input")

@@ -7,18 +7,17 @@ from torch import nn
 from toymodels.core.layers import LAYERS, FirstLayer
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
-from toymodels.errors import InputError
+from toymodels.errors import InputError, check_whole
 from toymodels.layers import iid
 from toymodels.readoffs.by_class import mean_readoff
 
 
 def _check(m: int, d: int, p: float | int | str) -> None:
-    if d < 2:
-        raise InputError(f"d = {d}: a bernoulli layer needs at least 2 neurons")
+    check_whole(2, d=d)
     if p != "best":
         share = iid.connection_probability(p, m, d, 2)
         if share == 1:
-            raise InputError("p = 1 makes all neurons of a bernoulli layer the same: take a p below 1")
+            raise InputError("p = 1 makes all neurons of a bernoulli layer equal: take a p below 1")
         iid.check_some(share, m, d)
 
 

@@ -1,8 +1,8 @@
-"""Compute gates of k inputs in one layer: ANDs of all sets of k features, of listed sets of several sizes, or of any by
-inclusion and exclusion.
+"""Compute ANDs of k inputs in one layer: of all sets of k features, of listed sets of several sizes, or of sets of any size
+by inclusion and exclusion.
 
 Section 1.4 of Vaintrob, Mendel, Hänni (2024). The universal layer has iid Bernoulli(p) weights and bias −(k − 1); the AND of a
-set I is the mean over the neurons that see all of I. With j of the k active and t others, such a neuron is at
+set I is the mean over the neurons that see all of I. With j of the k active and t others, such a neuron has the activation
 (j + T − (k − 1))⁺, T ~ Bin(t, p): `theory.bernoulli.activation_moments` sums it exactly (docs/theory.md, section 4).
 """
 
@@ -27,11 +27,12 @@ ORIGIN, MIXED_ORIGIN = "fan-in", "mixed fan-in"
 def fan_in(m: int, d: int, seed: int, k: int, p: float | int | None = None, activation: str = "relu") -> FirstLayer:
     """Draw W iid Bernoulli(p), every bias −(k − 1); p None is `theory.bernoulli.formula_p`.
 
-    k = 2 is Construction 1.2, and the layer that `inclusion_exclusion_readoff` reads ANDs of any fan-in from.
-
-    Raises InputError for d < 1, k outside 2 … m, one of these that is not a whole number, or p outside (0, 1).
+    k = 2 is Construction 1.2, and the layer from which `inclusion_exclusion_readoff` reads ANDs of any fan-in. k is from 2 to
+    m, 0 < p < 1.
     """
-    _check_sizes(m, d, k)
+    check_whole(m=m)
+    check_whole(1, d=d)
+    check_whole(2, m, k=k)
     p = formula_p(m, d, k) if p is None else p
     _check_probability(p)
     weight = (torch.rand(d, m, generator=torch.Generator().manual_seed(seed)) < p).float()
@@ -63,34 +64,13 @@ def fan_in_layer(m: int, d: int, seed: int, task: SymmetricTask, *, p: float | i
     return fan_in(m, d, seed, task.k, None if isinstance(p, str) else p)
 
 
-def _by_inclusion_and_exclusion(layer: nn.Module, task: Task) -> LinearReadoff:
-    return inclusion_exclusion_readoff(layer, task)
-
-
-@LAYERS(
-    "inclusion_exclusion",
-    role="construction",
-    order=27,
-    source="Vaintrob, Mendel, Hänni 2024, section 1.4",
-    own_readoff=_by_inclusion_and_exclusion,
-    own_source="ANDs of k from ANDs of two and more, by inclusion and exclusion (Vaintrob et al. 2024, section 1.4)",
-    reads=_is_conjunction,
-    fits=_is_conjunction,
-    check=lambda p: None if p == "best" else _check_probability(p),
-    chosen=lambda m, d, p: {"p": formula_p(m, d, 2)} if p == "best" else {},
-)
-def inclusion_exclusion_layer(m: int, d: int, seed: int, *, p: float | int | str = "best") -> FirstLayer:
-    """Draw weights 1 with probability p, else 0, and every bias −1, as for ANDs of two."""
-    return fan_in(m, d, seed, 2, None if isinstance(p, str) else p)
-
-
 @torch.no_grad()
 def fan_in_readoff(layer: nn.Module, task: Task, s: int | None = None) -> LinearReadoff:
-    """Read the mean over all neurons that see the whole set, as published; with s, less its bias at exactly s active. Float64.
+    """Read the mean over all neurons that see the whole set, as published; with s, unbiased at exactly s active. Float64.
 
-    The bias is removed by `debias` at the layer's own share of ones. A set that no neuron sees reads as the constant −shift.
-    Raises InputError for another layer than `fan_in` makes, a task that is not the AND of sets of k of its features with
-    the layer's own k (its bias is −(k − 1)), or s that is not a whole number from k to m.
+    The bias is removed by `debias` at the layer's own share of ones. A set that no neuron sees is read as the constant −shift.
+    Raises InputError unless `fan_in` made the layer, the task is the AND of sets of the layer's k features, and s is from k to
+    m.
     """
     layer = _made(layer, ORIGIN)
     seen, sets, k = _seen(layer), _sets(task, layer), _fan(layer)
@@ -113,15 +93,12 @@ def inclusion_exclusion_readoff(layer: nn.Module, task: Task) -> LinearReadoff:
     v_{I'} reads f(I' ∩ J) = max(0, |I' ∩ J| − 1), J the active features. Proof of the identity: f(S) = |S| − 1 + 1[S = ∅] has the
     Möbius coefficients Σ_{T ⊆ S} (−1)^{|S|−|T|} f(T) = (−1)^{|S|} for |S| ≥ 2 (the first two terms are of degree 1 at most) and 0
     below. So S ↦ f(S ∩ J) has the coefficient (−1)^{|I|} 1[I ⊆ J] at I; written out,
-    (−1)^{|I|} Σ_{I' ⊆ I} (−1)^{|I|−|I'|} f(I' ∩ J) = 1[I ⊆ J] = AND_I, and f vanishes for |I'| < 2. The sign as the post is
-    quoted, (−1)^{|I|−|I'|+1}, agrees for odd |I| and is the opposite for even |I|.
+    (−1)^{|I|} Σ_{I' ⊆ I} (−1)^{|I|−|I'|} f(I' ∩ J) = 1[I ⊆ J] = AND_I, and f vanishes for |I'| < 2. The sign in the post,
+    (−1)^{|I|−|I'|+1}, agrees for odd |I| and is the opposite for even |I|.
 
-    v_{I'} is the mean over the neurons that see I' and nothing else of I, so that the features of I never disturb each
-    other: on inputs within I the readoff is exact, if no mean is empty. (Over all neurons that see I'
-    they do.) A mean without any neuron counts as 0. Costs 2^k per set.
-
-    Raises InputError for another layer than `fan_in` makes with k = 2, a task that is not the AND of sets of two or more of its
-    features, or a set of more than 16.
+    v_{I'} is the mean over the neurons that see I' and no other feature of I, so that the features of I do not disturb each
+    other: on inputs within I the readoff is exact if no mean is empty. A mean without any neuron counts as 0. Costs 2^k per
+    set of k, from 2 to 16. Raises InputError unless `fan_in` made the layer, with k = 2, and the task is an AND.
     """
     layer = _made(layer, ORIGIN)
     seen, sets = _seen(layer), _sets(task, layer)
@@ -131,7 +108,7 @@ def inclusion_exclusion_readoff(layer: nn.Module, task: Task) -> LinearReadoff:
         raise InputError("inclusion and exclusion reads ANDs of 2 to 16 features")
     weight = torch.zeros(len(sets), len(seen), dtype=torch.float64, device=seen.device)
     for row, features in zip(weight, sets, strict=True):
-        # A neuron's pattern on the set as a number, so that all 2^k means come from one count.
+        # A neuron's pattern on the set, encoded as a number: one count gives the sizes of all 2^k means.
         powers = 2.0 ** torch.arange(len(features), dtype=torch.float64, device=seen.device)
         pattern = (seen[:, features] @ powers).long()
         number = torch.bincount(pattern, minlength=2 ** len(features))[pattern]
@@ -141,22 +118,21 @@ def inclusion_exclusion_readoff(layer: nn.Module, task: Task) -> LinearReadoff:
     return LinearReadoff(weight, weight.new_zeros(len(sets)))
 
 
-def readable(layer: nn.Module, task: Task, exactly: bool = False) -> float:
-    """Return the share of the means over neurons that are not empty: of whole sets, or (exactly) of all patterns of two or more.
-
-    Raises InputError for another layer than `fan_in` makes or a task that is not the AND of sets of its features.
-    """
-    layer = _made(layer, ORIGIN)
-    seen, sets = _seen(layer), _sets(task, layer)
-    found = total = 0
-    for features in sets:
-        part = seen[:, features]
-        if exactly:
-            patterns = {tuple(row) for row in part.tolist() if sum(row) >= 2}
-            found, total = found + len(patterns), total + 2 ** len(features) - len(features) - 1
-        else:
-            found, total = found + bool(part.all(1).any()), total + 1
-    return found / total
+@LAYERS(
+    "inclusion_exclusion",
+    role="construction",
+    order=27,
+    source="Vaintrob, Mendel, Hänni 2024, section 1.4",
+    own_readoff=inclusion_exclusion_readoff,
+    own_source="ANDs of k from ANDs of two and more, by inclusion and exclusion (Vaintrob et al. 2024, section 1.4)",
+    reads=_is_conjunction,
+    fits=_is_conjunction,
+    check=lambda p: None if p == "best" else _check_probability(p),
+    chosen=lambda m, d, p: {"p": formula_p(m, d, 2)} if p == "best" else {},
+)
+def inclusion_exclusion_layer(m: int, d: int, seed: int, *, p: float | int | str = "best") -> FirstLayer:
+    """Draw weights 1 with probability p, else 0, and every bias −1, as for ANDs of two."""
+    return fan_in(m, d, seed, 2, None if isinstance(p, str) else p)
 
 
 def mixed_fan_in(
@@ -164,12 +140,10 @@ def mixed_fan_in(
 ) -> FirstLayer:
     """Compute the AND of each listed set, of any sizes k ≤ K: weight K/k on `per_gate` random neurons a gate, every bias −K + 1.
 
-    A neuron of one gate alone computes (K j/k − K + 1)⁺ with j of its k features active: 1 at j = k, and 0 below, where it is at
-    most (1 − K/k)⁺ = 0. Where gates of different sizes put one feature on one neuron we take the larger weight, as the union
-    of sets does for equal sizes: a gate whose features are all active then reads at least 1, and sharing shows at zeros only.
-
-    Raises InputError for sets that `conjunction` refuses, d < 1, per_gate outside 1 … d, or one of these that is not a whole
-    number.
+    A neuron of a single gate computes (K j/k − K + 1)⁺ with j of its k features active: 1 at j = k, and 0 for smaller j, as
+    K j/k − K + 1 ≤ 1 − K/k ≤ 0. If gates of different sizes put one feature on one neuron, we take the larger weight, as the
+    union of sets does for equal sizes: a gate whose features are all active is then read as at least 1, and sharing neurons
+    makes errors at zeros only.
     """
     task = conjunction(m, sets=sets)
     neurons = gate_neurons(m, d, seed, sets, per_gate)
@@ -185,10 +159,9 @@ def gate_neurons(
     m: int, d: int, seed: int, sets: Sequence[Sequence[int]], per_gate: int
 ) -> Int[Tensor, "sets per_gate"]:
     """Draw each gate's own neurons, without replacement: those of `mixed_fan_in` with the same arguments."""
-    check_whole(d=d, per_gate=per_gate)
+    check_whole(d=d)
+    check_whole(1, d, per_gate=per_gate)
     number = conjunction(m, sets=sets).n_outputs
-    if not 1 <= per_gate <= d:
-        raise InputError(f"{per_gate} neurons a gate: it must lie between 1 and the width d = {d}")
     generator = torch.Generator().manual_seed(seed)
     return torch.stack([torch.randperm(d, generator=generator)[:per_gate] for _ in range(number)])
 
@@ -197,9 +170,8 @@ def gate_neurons(
 def mixed_fan_in_readoff(layer: nn.Module, task: Task, neurons: Int[Tensor, "sets per_gate"]) -> LinearReadoff:
     """Read the mean over each gate's own neurons (`gate_neurons`). Float64.
 
-    Unlike for gates of one size, the neurons that see a whole set are no choice: with the weights of larger gates they
-    stay below 1. Raises InputError for another layer than `mixed_fan_in` makes, a task that is not the AND of sets of its
-    features, or neurons that do not see their set with at least its weight.
+    All neurons that see the whole set, as for gates of one size, would not do: those with the weights of larger gates stay
+    below 1. Raises InputError unless `mixed_fan_in` made the layer, and the neurons see their sets with at least the weights.
     """
     layer = _made(layer, MIXED_ORIGIN)
     weight, sets = layer.weight.detach(), _sets(task, layer)
@@ -208,23 +180,21 @@ def mixed_fan_in_readoff(layer: nn.Module, task: Task, neurons: Int[Tensor, "set
     largest = _fan(layer)
     for features, own in zip(sets, neurons, strict=True):
         if bool((weight[own][:, features] < (1 - 1e-6) * largest / len(features)).any()):
-            raise InputError(
-                f"the neurons listed for the set {tuple(features)} do not see it: take those of its own layer"
-            )
+            raise InputError(f"the neurons listed for the set {tuple(features)} do not see it: take those of its layer")
     readoff = torch.zeros(len(sets), len(weight), dtype=torch.float64, device=weight.device)
     readoff.scatter_(1, neurons.to(weight.device), 1 / neurons.shape[1])
     return LinearReadoff(readoff, readoff.new_zeros(len(sets)))
 
 
 def _made(layer: nn.Module, origin: str) -> FirstLayer:
-    """Return the layer, if it is one of this module's and reads what it was made for."""
+    """Return the layer. Raises InputError unless it is a ReLU layer of this construction."""
     if not (isinstance(layer, FirstLayer) and layer.origin == origin and layer.activation == "relu"):
         raise InputError(f"this readoff needs a ReLU layer of the {origin} construction: use a fitted readoff here")
     return layer
 
 
 def _fan(layer: FirstLayer) -> int:
-    """Return k of bias −(k − 1)."""
+    """Return k of a layer with bias −(k − 1)."""
     return 1 - round(float(layer.bias.detach()[0]))
 
 
@@ -246,14 +216,6 @@ def _sets(task: Task, layer: FirstLayer) -> list[list[int]]:
     return members(task)
 
 
-def _check_sizes(m: int, d: int, k: int) -> None:
-    check_whole(m=m, d=d, k=k)
-    if d < 1:
-        raise InputError(f"d = {d} neurons: the layer needs at least 1")
-    if not 2 <= k <= m:
-        raise InputError(f"k = {k}: a gate of this layer has from 2 to m = {m} inputs")
-
-
 def _check_probability(p: float | int | str) -> None:
     if isinstance(p, str) or not 0 < p < 1:
-        raise InputError(f"the probability of a weight lies strictly between 0 and 1, got p = {p}")
+        raise InputError(f"p = {p}: the probability of a weight lies strictly between 0 and 1")

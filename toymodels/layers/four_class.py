@@ -16,7 +16,7 @@ from toymodels.theory.gates import Gate
 
 @functools.cache
 def four_class_weights(s: int, gate: Gate) -> WeightDistribution:
-    """Return the two-valued distribution of least σ at exactly s active; that for AND where none computes the gate."""
+    """Return the two-valued distribution of least σ at exactly s active; that for AND if none computes the gate."""
     try:
         return two_valued.fit(s, gate).weights
     except InputError:
@@ -39,5 +39,5 @@ def _gate(task: Task) -> Gate:
     reads=lambda task: isinstance(task, PairTask),
 )
 def four_class_layer(m: int, d: int, seed: int, task: Task, s: int) -> FirstLayer:
-    """Draw weights iid from the two values that serve the gate best, with a common bias."""
+    """Draw weights iid from the two values of least error for the gate, with a common bias."""
     return iid.iid(four_class_weights(s, _gate(task)), m, d, seed, name="four_class")

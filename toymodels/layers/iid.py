@@ -1,21 +1,23 @@
 """First layers with iid weights on finitely many values: sparse Bernoulli, Rademacher, ternary and two-valued layers.
 
-A seed is the layer: the same (weights, m, d, seed) gives the same weights on every machine. All neurons share one bias.
+The seed determines the layer: the same (weights, m, d, seed) gives the same weights on every machine. All neurons share one
+bias.
 
-The layers of one seed are one draw: every distribution of weights is applied to the same uniform numbers. A Rademacher layer W'
-and a Bernoulli(1/2) layer W of a seed, for instance, have W' = 2W − 1. That makes them easy to compare, and means that what one
-shows is no second confirmation of what the other shows.
+Layers of the same seed are not independent: every distribution of weights is applied to the same uniform numbers. A Rademacher
+layer W' and a Bernoulli(1/2) layer W of one seed, for instance, have W' = 2W − 1. That makes them easy to compare, but results
+on one are not an independent confirmation of results on the other.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import torch
 from torch import Tensor
 
 from toymodels.core.layers import FirstLayer
-from toymodels.errors import InputError
+from toymodels.errors import InputError, check_whole
 from toymodels.theory.bernoulli import asymptotic_probability, least_worst_error
 from toymodels.theory.distributions import RADEMACHER, WeightDistribution, bernoulli_weights
 
@@ -27,8 +29,7 @@ def iid(
 
     `name` is kept as the layer's origin. Raises InputError for m < 1, d < 1 or an unknown activation.
     """
-    if m < 1 or d < 1:
-        raise InputError(f"a layer needs at least 1 feature and 1 neuron, got m = {m}, d = {d}")
+    check_whole(1, m=m, d=d)
     uniform = torch.rand(d, m, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     edges = torch.tensor(weights.probabilities, dtype=torch.float64).cumsum(0)[:-1]
     weight: Tensor = torch.tensor(weights.values, dtype=torch.float32)[torch.bucketize(uniform, edges, right=True)]
@@ -36,7 +37,7 @@ def iid(
 
 
 def bernoulli(m: int, d: int, seed: int, p: float | int, activation: str = "relu") -> FirstLayer:
-    """Draw weights 1 with probability p, else 0, bias −1: each neuron fires on two or more of its features.
+    """Draw weights 1 with probability p, else 0, bias −1: a neuron is active if two or more of its features are.
 
     Construction 1.2 of Vaintrob, Mendel, Hänni (2024), Theorem 1 of arXiv:2408.05451. Raises InputError unless 0 < p <= 1.
     """
@@ -48,23 +49,17 @@ def bernoulli(m: int, d: int, seed: int, p: float | int, activation: str = "relu
 def rademacher(m: int, d: int, seed: int, activation: str = "relu", bias: float | int = 0.0) -> FirstLayer:
     """Draw weights ±1 with equal odds (docs/theory.md, section 3, "Other iid layers").
 
-    Of one seed, W = 2B − 1 with B the weights of `bernoulli` with p = 1/2: the two layers are one draw.
+    W = 2B − 1 with B the weights of `bernoulli` with p = 1/2 and the same seed.
 
-    Without a bias, no width is enough where 2 and 3 features may be on: |±1 ± 1 ± 1| is half the sum of |±1 ± 1| over its
+    Without a bias, no width is enough if 2 and 3 features may be on: |±1 ± 1 ± 1| is half the sum of |±1 ± 1| over its
     three pairs, so on all inputs a(ikl) = a(ik)/2 + a(il)/2 + a(kl)/2 − a(0)/2, and the same holds for every linear readoff
-    and its offset. For the AND of i and k the targets miss that by 1/2 and four errors make it up with weights 1, 1/2, 1/2,
-    1/2 and 1/2: the worst error is at least 1/6 (derived here). A ternary layer with zeros, or a bias, is free of it.
+    and its offset. For the AND of i and k the two sides of the targets differ by 1/2, so the errors, with weights 1, 1/2, 1/2,
+    1/2 and 1/2, add up to 1/2: the worst error is at least 1/6 (derived here). With zeros among the weights (a ternary layer),
+    or with a bias, this does not hold.
 
     On exactly s active features the bias s − 2θ of `toymodels.theory.two_valued.fit` is the best one; 0 is as published.
     """
-    return iid(
-        WeightDistribution(RADEMACHER.values, RADEMACHER.probabilities, float(bias)),
-        m,
-        d,
-        seed,
-        activation,
-        "rademacher",
-    )
+    return iid(dataclasses.replace(RADEMACHER, bias=float(bias)), m, d, seed, activation, "rademacher")
 
 
 def ternary_weights(p: float | int) -> WeightDistribution:
@@ -78,22 +73,11 @@ def ternary(m: int, d: int, seed: int, p: float | int, activation: str = "relu")
     return iid(ternary_weights(p), m, d, seed, activation, "ternary")
 
 
-def two_valued(m: int, d: int, seed: int, weights: WeightDistribution, activation: str = "relu") -> FirstLayer:
-    """Draw weights u with probability q, else −l, and a common bias: the dense four-class layer of arXiv:2507.09816.
-
-    `toymodels.theory.two_valued.fit(s).weights` are the best such weights. Raises InputError for other than two values.
-    """
-    if len(weights.values) != 2:
-        raise InputError(f"a two-valued layer needs weights on two values, got {len(weights.values)}: {weights.values}")
-    return iid(weights, m, d, seed, activation, "two_valued")
-
-
 def connection_probability(p: float | int | str, m: int, d: int, s: int, kind: str = "affine") -> float:
-    """Return the probability of a weight of the Bernoulli construction: a number in (0, 1], or one found for m, d and s.
+    """Return the probability of a weight of the Bernoulli construction: a number in (0, 1], or one computed from m, d and s.
 
     "best": least `median_worst_error` of the mean readoff debiased by `kind` ("none", "shift", "affine"), at max(2, s)
-    active features. "asymptotic": ln²(m)/√d, as published. Raises InputError for anything else, and where the asymptotic
-    one is no probability.
+    active features. "asymptotic": ln²(m)/√d, as published. Raises InputError for anything else, and if ln²(m)/√d ≥ 1.
     """
     if p == "best":
         return least_worst_error(m, d, max(2, s), kind).p
@@ -113,10 +97,10 @@ def connection_probability(p: float | int | str, m: int, d: int, s: int, kind: s
 
 def _check_probability(p: float | int) -> None:
     if not 0 < p <= 1:
-        raise InputError(f"the probability of a weight is p = {p:g}: it must be above 0 and at most 1")
+        raise InputError(f"p = {p:g}: the probability of a weight must be above 0 and at most 1")
 
 
 def check_some(p: float, m: int, d: int) -> None:
-    """Raise InputError for a share of weights that leaves hardly one in the layer."""
+    """Raise InputError for a probability of weights with which less than one of them is expected in the whole layer."""
     if p * m * d < 1:
         raise InputError(f"p = {p:g} leaves hardly a weight in a layer of {d} neurons on {m} features: take a larger p")

@@ -1,8 +1,8 @@
-"""Null models: layers that keep one thing of a trained layer and redraw the rest.
+"""Null models: layers that keep one property of a trained layer and draw the rest anew.
 
 A Gaussian layer differs from a trained one in everything at once. Each null model here keeps the biases and one property of
-the weights (scale, singular values, the weights as a bag, or those of each neuron), so what it reads better than a Gaussian
-layer is owed to these.
+the weights (scale, singular values, the set of all weights, or the set of each neuron's weights). If it is read better than a
+Gaussian layer, this is due to what it keeps.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def shuffled_within(trained: nn.Module, seed: int) -> FirstLayer:
 
 @LAYERS("gaussian_like", role="null", order=90, source="derived here")
 def gaussian_like(trained: nn.Module, seed: int) -> FirstLayer:
-    """Draw Gaussian weights of the layer's mean and standard deviation, and its biases in random order: keeps those alone.
+    """Draw Gaussian weights of the layer's mean and standard deviation, and put its biases in random order: keeps only those.
 
     With the same seed the normals are those of a frozen Gaussian layer: the two rows of a comparison differ in mean, scale
     and biases only.
@@ -74,7 +74,5 @@ def _like(layer: FirstLayer, weight: Tensor, bias: Tensor, origin: str) -> First
 
 def _first_layer(trained: nn.Module) -> FirstLayer:
     if not isinstance(trained, FirstLayer):
-        raise InputError(
-            "null models are made from the weights of a trained FirstLayer: leave them out for layers of your own"
-        )
+        raise InputError("null models are made from a trained FirstLayer: leave them out for layers of your own")
     return trained

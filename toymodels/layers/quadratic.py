@@ -8,8 +8,8 @@ particular
     φ_kl = (v·f_k)(v·f_l) = (G x)_k (G x)_l,  G = Fᵀ F.
 
 With v·f_k = x_k + a its error as x_k AND x_l is x_k b + x_l a + a b, where a sums x_j G_jk over the other active
-features: |a| ≤ (s − x_k) ε with s features active, |b| ≤ (s − x_l) ε. `error_bound` is what follows, case by case; for AND it
-is never above s² ε (derived here: (s−1)² + 2(s−1) = s² − 1 and s + s(s−1) = s², as ε ≤ 1), which sharpens the constant 2 of
+features: |a| ≤ (s − x_k) ε with s features active, |b| ≤ (s − x_l) ε. `error_bound` is the bound that follows, case by case; for
+AND it is at most s² ε (derived here: (s−1)² + 2(s−1) = s² − 1 and s + s(s−1) = s², as ε ≤ 1), which improves the constant 2 of
 the post's Proposition 2.
 """
 
@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from toymodels.core.frames import coherence
 from toymodels.core.layers import LAYERS, FirstLayer
 from toymodels.core.readoffs import LinearReadoff
-from toymodels.core.tasks import PairTask, Task
-from toymodels.errors import InputError
+from toymodels.core.tasks import PairTask, Task, pair_task
+from toymodels.errors import InputError, check_whole
 from toymodels.theory.gates import CASES, Gate
 
 ORIGIN = "quadratic"
@@ -48,15 +48,14 @@ def _own(layer: nn.Module, task: Task) -> LinearReadoff:
     check=lambda d: root(d),
 )
 def quadratic(m: int, d: int, seed: int, frame: Float[Tensor, "r m"] | None = None) -> FirstLayer:
-    """Make the layer of d = r² squares behind random unit vectors of R^r, or behind the columns of `frame`; bias 0.
+    """Make the layer of d = r² squares that reads random unit vectors of R^r, or the columns of `frame`; bias 0.
 
-    There is no limit on m: what counts is the coherence of the vectors (`layer_coherence`). Rows of the weights: the r
+    There is no limit on m: the error depends on the coherence of the vectors (`layer_coherence`). Rows of the weights: the r
     squares v_i², then (v_i + v_j)² for i < j in lexicographic order, then (v_i − v_j)². In the frame's precision.
 
-    Raises InputError for m < 2, d that is no square, or a frame that is not r × m with columns of length 1.
+    Raises InputError for m < 2, d that is not a square, or a frame that is not r × m with columns of length 1.
     """
-    if m < 2:
-        raise InputError(f"m = {m} features: pairs need at least 2")
+    check_whole(2, m=m)
     r = root(d)
     if frame is None:
         frame = torch.randn(r, m, generator=torch.Generator().manual_seed(seed))
@@ -71,13 +70,10 @@ def quadratic(m: int, d: int, seed: int, frame: Float[Tensor, "r m"] | None = No
 def quadratic_readoff(layer: nn.Module, task: Task) -> LinearReadoff:
     """Read any gate α + β x_k + γ x_l + δ x_k x_l on pairs, as α + β φ_kk + γ φ_ll + δ φ_kl (x_k = x_k² for a bit). Float64.
 
-    Raises InputError for another layer than `quadratic` makes, or a task that is not a gate on pairs of its features.
+    Raises InputError unless `quadratic` made the layer and the task is a gate on pairs of its features.
     """
     frame = layer_frame(layer).double()
-    if not isinstance(task, PairTask):
-        raise InputError(f"the quadratic readoff reads a gate on pairs of features; the task {task.name} is not one")
-    if task.m != frame.shape[1]:
-        raise InputError(f"the layer has {frame.shape[1]} features and the task {task.m}: they must be the same")
+    task = pair_task(task, "the quadratic readoff", frame.shape[1])
     alpha, beta, gamma, delta = task.gate.coefficients
     pairs = task.pairs.to(frame.device)
     first, second = frame[:, pairs[:, 0]], frame[:, pairs[:, 1]]
@@ -90,11 +86,9 @@ def quadratic_readoff(layer: nn.Module, task: Task) -> LinearReadoff:
 
 
 def layer_frame(layer: nn.Module) -> Float[Tensor, "r m"]:
-    """Return the features' directions, from the layer's weights. Raises InputError for another layer than `quadratic` makes."""
+    """Return the features' directions, from the layer's weights. Raises InputError unless `quadratic` made the layer."""
     if not (isinstance(layer, FirstLayer) and layer.origin == ORIGIN and layer.activation == "quadratic"):
-        raise InputError(
-            "this needs the layer of the quadratic construction, as `quadratic` makes it: use a fitted readoff"
-        )
+        raise InputError("this needs the layer of the quadratic construction: use a fitted readoff here")
     return layer.weight.detach()[: root(layer.width)]
 
 
@@ -104,15 +98,14 @@ def layer_coherence(layer: nn.Module) -> float:
 
 
 def error_bound(s: int, epsilon: float | int, gate: Gate | str = "and") -> Float[Tensor, " 4"]:
-    """Return the largest |error| of the readoff in the cases 00, 01, 10, 11, on any input with at most s active, at coherence ε.
+    """Bound |error| of the readoff in the cases 00, 01, 10, 11, on any input with at most s ≥ 1 active, at coherence ε.
 
-    Per term (derived in the module's docstring): φ_kl with |a|, |b| ≤ (s − x)ε; φ_kk as x_k errs by 2 x_k a + a². A gate
-    adds them with weights |β|, |γ|, |δ|. A case that needs more than s active features has bound 0. float64.
-
-    Raises InputError for s < 1 or ε outside 0 … 1.
+    Per term (derived in the module's docstring): φ_kl with |a|, |b| ≤ (s − x)ε; the error of φ_kk as x_k is 2 x_k a + a². A
+    gate adds them with weights |β|, |γ|, |δ|. A case that needs more than s active features has bound 0. float64.
     """
-    if s < 1 or not 0 <= epsilon <= 1:
-        raise InputError(f"a bound needs s ≥ 1 active features and a coherence from 0 to 1, got s = {s}, {epsilon:g}")
+    check_whole(1, s=s)
+    if not 0 <= epsilon <= 1:
+        raise InputError(f"epsilon = {epsilon:g}: a coherence is from 0 to 1")
     gate = Gate.parse(gate) if isinstance(gate, str) else gate
     _, beta, gamma, delta = gate.coefficients
     bounds = []
@@ -133,9 +126,8 @@ def _form(first: Float[Tensor, "r pairs"], second: Float[Tensor, "r pairs"]) -> 
 
 
 def root(d: int) -> int:
-    """Return r of a layer of d = r² neurons. Raises InputError for d < 1 or a d that is no square."""
-    if d < 1:
-        raise InputError(f"d = {d} neurons: the layer needs at least 1")
+    """Return r of a layer of d = r² neurons. Raises InputError for d < 1 or a d that is not a square."""
+    check_whole(1, d=d)
     r = math.isqrt(d)
     if r * r != d:
         raise InputError(f"d = {d} is no square: the quadratic layer has r² neurons, such as {r * r} or {(r + 1) ** 2}")

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import nn
 
-from toymodels.core.layers import LAYERS, FirstLayer, IdentityLayer, check_width
-from toymodels.errors import InputError
+from toymodels.core.layers import LAYERS, FirstLayer, IdentityLayer
+from toymodels.errors import InputError, check_positive, check_whole
 
 
 @LAYERS(
@@ -20,17 +20,15 @@ from toymodels.errors import InputError
     source="no hidden layer: readoffs are affine functions of the input",
 )
 def identity(m: int) -> IdentityLayer:
-    """Make no layer: pass the features on."""
+    """Make a layer whose activations are the features themselves."""
     return IdentityLayer(m)
 
 
 def _check_gaussian(d: int, scale: float | int, bias: float | int) -> None:
-    check_width(d)
+    check_whole(1, d=d)
     if not 1e-6 <= scale <= 1e6 or not math.isfinite(bias):
-        raise InputError(
-            f"a gaussian layer with scale = {scale:g}, bias = {bias:g}: the scale must be from 1e-6 to 1e6 and the bias a "
-            "finite number"
-        )
+        allowed = "the scale must be from 1e-6 to 1e6 and the bias a finite number"
+        raise InputError(f"a gaussian layer with scale = {scale:g}, bias = {bias:g}: {allowed}")
 
 
 def _gaussian_forms(m: int, d: int, activation: str, bias: float | int) -> frozenset[str]:
@@ -50,9 +48,8 @@ def gaussian(
     m: int, d: int, seed: int, activation: str = "relu", *, scale: float | int = 1.0, bias: float | int = 0.0
 ) -> FirstLayer:
     """Draw W_ij ~ N(0, scale²) iid; every bias equals `bias`. Raises InputError for d < 1 or a scale ≤ 0."""
-    check_width(d)
-    if not scale > 0:
-        raise InputError(f"the scale of the Gaussian weights is {scale:g}: it must be positive")
+    check_whole(1, d=d)
+    check_positive(scale=scale)
     weight = scale * torch.randn(d, m, generator=torch.Generator().manual_seed(seed))
     return FirstLayer(weight, torch.full((d,), float(bias)), activation, "gaussian", scale)
 
@@ -60,7 +57,7 @@ def gaussian(
 @LAYERS("kaiming", order=11, source="PyTorch's default for a linear layer")
 def kaiming(m: int, d: int, seed: int, activation: str = "relu") -> FirstLayer:
     """Draw weights and biases uniformly in ±1/√m (kaiming-uniform with a = √5)."""
-    check_width(d)
+    check_whole(1, d=d)
     generator = torch.Generator().manual_seed(seed)
     bound = 1 / math.sqrt(m)
     weight = torch.empty(d, m).uniform_(-bound, bound, generator=generator)

@@ -1,13 +1,14 @@
-"""Targeted AND: only the gates of a given graph of pairs, each on neurons of its own.
+"""Targeted AND: compute only the gates of a given graph of pairs, each on neurons of its own.
 
 Section 1.3 ("targeted superpositional AND") of Vaintrob, Mendel, Hänni (2024); Theorem 11 of arXiv:2408.05451. Each gate
 {k, l} draws n = `per_gate` of the d neurons at random; feature k has weight 1 on every neuron of a gate that contains it and
 0 elsewhere, every bias is −1, and the gate is read as a mean over neurons that see both its features.
 
-On a gate's own neuron x_k + x_l − 1 is right, and every other active feature a that stands there adds 1. A feature of g
-gates is on such a neuron with probability q = 1 − (1 − n/d)^g, so with t others active the mean errs by about t q, and by
-√(t q (1 − q)/n) around that: with q ≈ n g/d the spread √(t g/d) does not depend on n, the bias t n g/d grows with n. Hence
-about m d ε²/2 gates (mean degree g = 2 gates/m) at RMS error ε, the published Õ(d0 d) with d0 = m.
+On a gate's own neuron x_k + x_l − 1 is correct, and every other active feature with weight 1 on it adds 1. A feature of g
+gates has weight 1 on such a neuron with probability q = 1 − (1 − n/d)^g, so with t others active the error of the mean is
+about t q on average, with standard deviation √(t q (1 − q)/n): with q ≈ n g/d the spread √(t g/d) does not depend on n, the
+bias t n g/d grows with n. Hence about m d ε²/2 gates (mean degree g = 2 gates/m) at RMS error ε, the published Õ(d0 d) with
+d0 = m.
 """
 
 from __future__ import annotations
@@ -28,44 +29,21 @@ from toymodels.core.frames import random_frame
 from toymodels.core.layers import LAYERS, FirstLayer, embed_before
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
-from toymodels.core.tasks import PairTask, Task
+from toymodels.core.tasks import PairTask, Task, pair_task
 from toymodels.errors import InputError, check_whole
 from toymodels.layers.bernoulli import is_pair_and
 
 ORIGIN = "targeted"
-_ROWS = 1024  # gates drawn at a time; part of what a seed means
+_ROWS = 1024  # gates drawn at a time; another number would change the layer of a seed
 
 Pairs = Int[Tensor, "pairs 2"] | Sequence[Sequence[int]]
 """A graph: its edges, ordered pairs of features (k, l), k ≠ l."""
 
 
-def _own(layer: nn.Module, task: Task) -> LinearReadoff:
-    return targeted_readoff(layer, task)
-
-
-@LAYERS(
-    "targeted",
-    role="construction",
-    order=23,
-    source="Vaintrob, Mendel, Hänni 2024, section 1.3; arXiv:2408.05451, Theorem 11",
-    own_readoff=_own,
-    own_source="mean over the neurons that see both (Vaintrob et al. 2024, section 1.3)",
-    reads=is_pair_and,
-    fits=lambda task: isinstance(task, PairTask),
-)
-def targeted_layer(m: int, d: int, seed: int, task: PairTask, s: int) -> FirstLayer:
-    """Give each of the task's pairs neurons of its own."""
-    return targeted(m, d, seed, task.pairs, s=s)
-
-
 def targeted(
     m: int, d: int, seed: int, pairs: Pairs, per_gate: int | None = None, activation: str = "relu", s: int = 2
 ) -> FirstLayer:
-    """The layer for the AND of every listed pair; `per_gate` neurons a gate, by default `best_per_gate` for s active.
-
-    Raises InputError for an empty list, a pair of features that do not exist, d < 1, per_gate outside 1 … d, or one of these
-    that is not a whole number.
-    """
+    """Make the layer for the AND of every listed pair; `per_gate` ≤ d neurons a gate, default `best_per_gate` for s active."""
     table = PairTask(m, "and", pairs).pairs
     if per_gate is None:
         per_gate = best_per_gate(m, d, table, s)
@@ -77,10 +55,7 @@ def targeted(
 
 
 def gate_neurons(m: int, d: int, seed: int, pairs: Pairs, per_gate: int) -> Int[Tensor, "pairs per_gate"]:
-    """Each gate's own neurons, drawn without replacement: those that `targeted` uses with the same arguments.
-
-    Raises InputError as `targeted` does.
-    """
+    """Draw each gate's own neurons without replacement: those that `targeted` uses with the same arguments."""
     table = PairTask(m, "and", pairs).pairs
     _check_sizes(d, per_gate)
     generator = torch.Generator().manual_seed(seed)
@@ -95,31 +70,27 @@ def gate_neurons(m: int, d: int, seed: int, pairs: Pairs, per_gate: int) -> Int[
 def targeted_readoff(
     layer: nn.Module, task: Task, neurons: Int[Tensor, "pairs per_gate"] | None = None
 ) -> LinearReadoff:
-    """The mean over all neurons that see both features, or over the listed ones (`gate_neurons`: as published). Float64.
+    """Read the mean over all neurons that see both features, or over the listed ones (`gate_neurons`: as published). Float64.
 
-    All that see both is the default because it has the smaller worst error: neurons that see a pair through two other gates are
-    more of them to average over. Worst errors of single gates over all inputs with at most 2 active, mean over gates and 3
+    The default is all neurons that see both, because its worst error is smaller: neurons that see a pair because of two other
+    gates are averaged, too. Worst errors of single gates over all inputs with at most 2 active, mean over gates and 3
     seeds, all common neurons against the gate's own: 0.41 and 0.42 (m = 100, d = 200, 100 gates, 5 neurons each), 0.56 and
-    0.69 (400 gates), 0.49 and 0.74 (d = 400, 1,000 gates). In sparse graphs the RMS errors differ by 3 % at most, either way.
+    0.69 (400 gates), 0.49 and 0.74 (d = 400, 1,000 gates). In sparse graphs the RMS errors differ by at most 3 %.
 
-    Raises InputError for another layer than `targeted` makes, a task that is not AND on pairs of its features, or a
-    pair that no neuron sees.
+    Raises InputError unless `targeted` made the layer, with ReLU, and the task is AND on pairs that some neuron sees.
     """
     seen = _seen(layer).double()
     if not (isinstance(layer, FirstLayer) and layer.activation == "relu"):
         raise InputError("the targeted readoff holds for a ReLU layer only: use a fitted readoff here")
-    if not (isinstance(task, PairTask) and task.gate.name == "and"):
+    task = pair_task(task, "the targeted readoff", seen.shape[1])
+    if task.gate.name != "and":
         raise InputError(f"the targeted construction computes the AND of pairs of features; the task is {task.name}")
-    if task.m != seen.shape[1]:
-        raise InputError(f"the layer has {seen.shape[1]} features and the task {task.m}: they must be the same")
     pairs = task.pairs.to(seen.device)
     if neurons is None:
         weight = (seen[:, pairs[:, 0]] * seen[:, pairs[:, 1]]).T.contiguous()
     else:
         if len(neurons) != len(pairs):
-            raise InputError(
-                f"there are neurons for {len(neurons)} gates and {len(pairs)} pairs: one row for each pair"
-            )
+            raise InputError(f"there are neurons for {len(neurons)} gates and {len(pairs)} pairs: give one row a pair")
         weight = torch.zeros(len(pairs), len(seen), dtype=torch.float64, device=seen.device)
         weight.scatter_(1, neurons.to(seen.device), 1.0)
     number = weight.sum(1, keepdim=True)
@@ -128,44 +99,19 @@ def targeted_readoff(
     return LinearReadoff(weight / number, weight.new_zeros(len(pairs)))
 
 
-class Load(NamedTuple):
-    """Features per neuron."""
-
-    per_neuron: Int[Tensor, " neurons"]
-    mean: float
-    largest: int
-
-
-def load(layer: nn.Module) -> Load:
-    """How many features each neuron sees. Raises InputError for another layer than `targeted` makes."""
-    number = _seen(layer).sum(1).long()
-    return Load(number, float(number.double().mean()), int(number.max()))
-
-
-class Interference(NamedTuple):
-    """What one other active feature adds to the mean over a gate's own neurons, over draws of the layer."""
-
-    mean: float
-    mean_square: float
-
-
-def interference(d: int, per_gate: int, degree: int) -> Interference:
-    """Exact moments of the share of a gate's own n neurons that see another feature, of `degree` gates (derived here).
-
-    It is the error as published at 01 and 10 with one other feature active. Mean q = 1 − u^g with u = 1 − n/d; two given
-    neurons both see the feature with probability q2 = 1 − 2u^g + u2^g, u2 = (d − n)(d − n − 1)/(d(d − 1)) that a gate
-    avoids both; mean square q/n + (1 − 1/n) q2.
-
-    Raises InputError for d < 1, per_gate outside 1 … d or a negative degree.
-    """
-    _check_sizes(d, per_gate)
-    check_whole(degree=degree)
-    if degree < 0:
-        raise InputError(f"a feature is in {degree} gates: it must be at least 0")
-    n = per_gate
-    one = (1 - n / d) ** degree
-    two = ((d - n) * (d - n - 1) / (d * (d - 1))) ** degree if d > 1 else one
-    return Interference(1 - one, (1 - one) / n + (1 - 1 / n) * (1 - 2 * one + two))
+@LAYERS(
+    "targeted",
+    role="construction",
+    order=23,
+    source="Vaintrob, Mendel, Hänni 2024, section 1.3; arXiv:2408.05451, Theorem 11",
+    own_readoff=targeted_readoff,
+    own_source="mean over the neurons that see both (Vaintrob et al. 2024, section 1.3)",
+    reads=is_pair_and,
+    fits=lambda task: isinstance(task, PairTask),
+)
+def targeted_layer(m: int, d: int, seed: int, task: PairTask, s: int) -> FirstLayer:
+    """Give each of the task's pairs neurons of its own."""
+    return targeted(m, d, seed, task.pairs, s=s)
 
 
 class Prediction(NamedTuple):
@@ -173,37 +119,34 @@ class Prediction(NamedTuple):
 
     worst_error: float
     number: float
-    """Expected number of errors that large; above ln 2."""
+    """Expected number of errors of at least this size; above ln 2."""
 
 
 def predicted_worst_error(m: int, d: int, pairs: Pairs, per_gate: int, s: int = 2) -> Prediction:
-    """The estimate for at most s ≥ 2 of m features active, by which `best_per_gate` chooses (derived here).
+    """Estimate the worst error with at most s of m features active, 2 ≤ s ≤ m, for `best_per_gate` (derived here).
 
-    One feature of the gate and t = s − 1 others on: each other stands on a neuron with probability q = 1 − (1 − n/d)^g by its
-    gates g, so the n neurons add up to about Bin(n t, q), averaged over features. There are N = gates · C(m − 2, t) such
-    sums; taken as independent, the median of their largest is the least e with N · P(sum > n e) ≤ ln 2.
-
-    Raises InputError as `targeted` does, and for s < 2 or s > m.
+    With one feature of the gate and t = s − 1 others on, each other feature has weight 1 on a neuron with probability
+    q = 1 − (1 − n/d)^g, g its gates, so the n neurons add up to about Bin(n t, q), averaged over features. There are
+    N = gates · C(m − 2, t) such sums; taken as independent, the median of their largest is the least e with
+    N · P(sum > n e) ≤ ln 2.
     """
     table = PairTask(m, "and", pairs).pairs
     _check_sizes(d, per_gate)
-    check_whole(s=s)
-    if not 2 <= s <= m:
-        raise InputError(f"s = {s} active features: gates of two need from 2 to m = {m}")
+    check_whole(2, m, s=s)
     t, n = s - 1, per_gate
     degrees, features = np.unique(torch.bincount(table.reshape(-1), minlength=m).numpy(), return_counts=True)
     tails = binom.sf(np.arange(n * t + 1)[:, None] - 1, n * t, 1 - (1 - n / d) ** degrees) @ (features / m)
-    sums = min(len(table) * max(1, math.comb(m - 2, t)), 10**300)  # as a float
-    count = float(sums) * np.append(tails, 0.0)  # of sums of at least 0, 1, …, n t + 1
+    sums = min(len(table) * max(1, math.comb(m - 2, t)), 10**300)  # must fit in a float
+    count = float(sums) * np.append(tails, 0.0)  # expected number of sums of at least 0, 1, …, n t + 1
     largest = int(np.argmax(count <= math.log(2))) - 1
     return Prediction(largest / n, float(count[largest]))
 
 
 def best_per_gate(m: int, d: int, pairs: Pairs, s: int = 2) -> int:
-    """The number of neurons a gate, from 1 to d, of least `predicted_worst_error`; of equals that of fewest such errors.
+    """Return the number of neurons a gate, from 1 to d, of least `predicted_worst_error`; of equals, that of fewest errors.
 
-    The published log⁴(m) exceeds d at laboratory sizes (449 at m = 100). Few neurons average too little, many crowd each
-    other. Sizes a tenth apart are tried. Raises InputError as there.
+    The published log⁴(m) exceeds d at laboratory sizes (449 at m = 100). Few neurons average too little, and many are shared
+    by too many gates. Tries sizes in steps of a tenth.
     """
     _check_sizes(d, 1)
     sizes = {round(size) for size in np.geomspace(1, d, 1 + math.ceil(math.log(d) / math.log(1.1)))} | {1, d}
@@ -211,13 +154,11 @@ def best_per_gate(m: int, d: int, pairs: Pairs, s: int = 2) -> int:
 
 
 def random_graph(m: int, gates: int, seed: int) -> Int[Tensor, "gates 2"]:
-    """So many different pairs k < l of m features, uniformly at random. Raises InputError unless 1 ≤ gates ≤ m(m − 1)/2."""
-    check_whole(m=m, gates=gates)
-    if m < 2 or not 1 <= gates <= m * (m - 1) // 2:
-        raise InputError(
-            f"{gates} gates on m = {m} features: there are from 1 to m(m − 1)/2 = {m * (m - 1) // 2} pairs"
-        )
-    chosen = torch.randperm(m * (m - 1) // 2, generator=torch.Generator().manual_seed(seed))[:gates]
+    """Draw different pairs k < l of m features, uniformly at random; `gates` is from 1 to m(m − 1)/2."""
+    check_whole(2, m=m)
+    number = m * (m - 1) // 2
+    check_whole(1, number, gates=gates)
+    chosen = torch.randperm(number, generator=torch.Generator().manual_seed(seed))[:gates]
     return torch.triu_indices(m, m, 1).T[chosen]
 
 
@@ -233,6 +174,7 @@ class GateErrors(NamedTuple):
     rms_one_on: float
     """RMS error where one feature of the gate is on (cases 01 and 10)."""
     mean_load: float
+    """Mean number of features that a neuron sees."""
 
 
 def errors_over_gates(
@@ -245,28 +187,27 @@ def errors_over_gates(
     d0: int | None = None,
     own: bool = False,
 ) -> list[GateErrors]:
-    """Errors at fixed width d on random graphs of ever more gates, over the inputs given: how many gates are feasible.
+    """Measure errors at width d on random graphs of the given numbers of gates, over the given inputs.
 
     Layer and graph are drawn from the seed; `per_gate` None is `best_per_gate` at s active, for each number of gates. With d0
-    the features are random unit vectors of R^d0 (the same seed), and the layer stands behind them. `own`: read the gates'
-    own neurons, as published, in place of all that see both features.
-    Raises InputError as `targeted`, `random_graph` and `random_frame` do.
+    the features are random unit vectors of R^d0 (the same seed), which the layer reads. `own`: read only the gates' own
+    neurons, as published, instead of all that see both features.
     """
     frame = None if d0 is None else random_frame(inputs.m, d0, seed)
-    found = []
+    errors = []
     for number in gates:
         pairs = random_graph(inputs.m, number, seed)
         size = best_per_gate(inputs.m, d, pairs, s) if per_gate is None else per_gate
         layer, task = targeted(inputs.m, d, seed, pairs, size), PairTask(inputs.m, "and", pairs)
-        seen = layer if frame is None else embed_before(frame, layer)
+        network = layer if frame is None else embed_before(frame, layer)
         readoff = targeted_readoff(layer, task, gate_neurons(inputs.m, d, seed, pairs, size) if own else None)
-        measured = evaluate(Network(seen, readoff), task, inputs)
-        one, other = measured.cases["01"], measured.cases["10"]
-        share = max(one.share + other.share, 1e-300)
-        rms = math.sqrt((one.share * one.rms**2 + other.share * other.rms**2) / share)
-        mean = float(measured.output_worst.mean())
-        found.append(GateErrors(number, size, measured.worst_error, mean, rms, load(layer).mean))
-    return found
+        measured = evaluate(Network(network, readoff), task, inputs)
+        cases = [measured.cases["01"], measured.cases["10"]]
+        share = max(sum(case.share for case in cases), 1e-300)
+        rms = math.sqrt(sum(case.share * case.rms**2 for case in cases) / share)
+        mean, load = float(measured.output_worst.mean()), float(layer.weight.detach().double().sum(1).mean())
+        errors.append(GateErrors(number, size, measured.worst_error, mean, rms, load))
+    return errors
 
 
 def feasible_gates(
@@ -279,18 +220,17 @@ def feasible_gates(
     own: bool = False,
     ratio: float = 1.03,
 ) -> int:
-    """How many gates of a random graph have a worst error below a limit: all m(m − 1)/2 pairs, or the number to a factor `ratio`.
+    """Find how many gates of a random graph keep the worst error below a limit, up to a factor `ratio` above 1.
 
-    Below 1/2 every output can be told from the other value by a threshold. All pairs are tried first, then the logarithm is
-    bisected from 1 gate on: the error grows with the gates on the whole, not at every step (common neurons, crowded, are many),
-    so another crossing may exist. 0 if a single gate is too many.
-    Raises InputError for a limit or a ratio that is not above 0 or 1, or as `errors_over_gates` does.
+    Below 1/2 a threshold tells zeros and ones apart. All m(m − 1)/2 pairs are tried first, then the logarithm of the number of
+    gates is bisected. The error grows with the gates on the whole, but not at every step, so there may be other crossings.
+    Returns 0 if a single gate is too many.
     """
     if not (worst_error > 0 and ratio > 1):
         raise InputError(f"a limit of errors lies above 0 and a ratio above 1, got {worst_error:g} and {ratio:g}")
 
     def good(gates: int) -> bool:
-        # Errors are ratios of counts of neurons: one that equals the limit must not pass by rounding.
+        # Errors are ratios of whole numbers: one that equals the limit must not pass by rounding.
         return errors_over_gates(d, [gates], inputs, seed, None, s, d0, own)[0].worst_error < worst_error * (1 - 1e-9)
 
     low, high = 1, inputs.m * (inputs.m - 1) // 2
@@ -305,22 +245,15 @@ def feasible_gates(
 
 
 def _seen(layer: nn.Module) -> Float[Tensor, "neurons m"]:
-    """The 0/1 weights: which features each neuron sees."""
+    """Return the 0/1 weights: which features each neuron sees."""
     if not (isinstance(layer, FirstLayer) and layer.origin == ORIGIN):
-        raise InputError(
-            "this needs the layer of the targeted construction, as `targeted` makes it: use a fitted readoff"
-        )
+        raise InputError("this needs the layer of the targeted construction: use a fitted readoff here")
     weight = layer.weight.detach()
     if bool(((weight != 0) & (weight != 1)).any()):
-        raise InputError(
-            "the layer's weights are not 0 and 1: take the layer as `targeted` made it, before any embedding"
-        )
+        raise InputError("the layer's weights are not 0 and 1: take the layer as it was made, before any embedding")
     return weight
 
 
 def _check_sizes(d: int, per_gate: int) -> None:
-    check_whole(d=d, per_gate=per_gate)
-    if d < 1:
-        raise InputError(f"d = {d} neurons: the layer needs at least 1")
-    if not 1 <= per_gate <= d:
-        raise InputError(f"{per_gate} neurons a gate: it must lie between 1 and the width d = {d}")
+    check_whole(1, d=d)
+    check_whole(1, d, per_gate=per_gate)

@@ -1,4 +1,4 @@
-"""Ternary layers: Rademacher weights of which a share is left out, read by class (derived here)."""
+"""Ternary layers: Rademacher weights of which a share is set to 0, read by class (derived here)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Readoffs: how outputs are read from activations."""
+"""Readoffs: methods to read a task's outputs from activations."""

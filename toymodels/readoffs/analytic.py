@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from toymodels.core.layers import FirstLayer
 from toymodels.core.readoffs import READOFFS, Combination, LinearReadoff
-from toymodels.core.tasks import PairTask, Task
+from toymodels.core.tasks import PairTask, Task, pair_task
 from toymodels.errors import InputError
 from toymodels.theory.quadrants import readoff_coefficients
 
@@ -20,10 +20,8 @@ def _applies(combination: Combination) -> bool:
 
 def _note(s: int, inputs: str, combinations: list[Combination]) -> str:
     if not any(_applies(combination) for combination in combinations):
-        return (
-            "The analytic readoff is left out: it holds for a Gaussian ReLU layer without bias only, of features with an axis "
-            "each."
-        )
+        needs = "a Gaussian ReLU layer without bias, of features with one axis each"
+        return f"The analytic readoff is left out: it holds only for {needs}."
     biased = "on inputs with another number it is biased, by design"
     return "" if inputs == "exactly" else f"The analytic readoff is made for exactly {s} active features; {biased}."
 
@@ -43,18 +41,15 @@ def analytic(layer: nn.Module, task: Task, s: int) -> LinearReadoff:
     """Read neuron i with η/d, with η fixed by the signs of neuron i's weights on the pair (docs/theory.md, section 3).
 
     Over the draw of the layer it is exactly unbiased, in all four cases, on inputs with exactly s active features; on
-    inputs with fewer active features it is biased (an AND comes out c_s/c_s' times too large).
+    inputs with s' < s active features it is biased (an AND is read c_s/c_s' times too large).
 
     Raises InputError unless the layer is Gaussian with zero bias and ReLU, the task is a gate on pairs, and s ≥ 2.
     """
-    if not isinstance(task, PairTask):
-        raise InputError(f"the analytic readoff reads a gate on pairs of features; the task {task.name} is not one")
     if not (isinstance(layer, FirstLayer) and layer.origin == "gaussian" and layer.activation == "relu"):
         raise InputError("the analytic readoff holds for a frozen Gaussian ReLU layer only: use a fitted readoff here")
     if bool(layer.bias.any()):
-        raise InputError(
-            "the analytic readoff holds for zero bias only: draw the layer with bias 0 or use a fitted readoff"
-        )
+        raise InputError("the analytic readoff holds for zero bias only: draw the layer with bias 0 or fit a readoff")
+    task = pair_task(task, "the analytic readoff", layer.weight.shape[1])
     eta = readoff_coefficients(task.gate, s)
     positive: Tensor = (layer.weight > 0).T.double()
     pairs = task.pairs.to(positive.device)

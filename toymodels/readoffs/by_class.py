@@ -1,4 +1,4 @@
-"""Readoffs of layers with iid weights on finitely many values, where a neuron's own two weights say how it is read."""
+"""Readoffs of layers with iid weights on finitely many values: a neuron's readoff depends on its two weights alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from toymodels.core.features import Features, Inputs
 from toymodels.core.layers import FirstLayer
 from toymodels.core.losses import case_weights
 from toymodels.core.readoffs import READOFFS, LinearReadoff
-from toymodels.core.tasks import PairTask, Task
+from toymodels.core.tasks import PairTask, Task, pair_task
 from toymodels.errors import InputError
 from toymodels.theory.bernoulli import debias
 from toymodels.theory.classes import solve_readoff
@@ -35,16 +35,16 @@ def mean_readoff(layer: nn.Module, task: Task, s: int, p: float | int, kind: str
 
     Raises InputError unless the task is U-AND, the layer a ReLU layer of weights 0 and 1 with bias −1, s ≥ 2, 0 < p < 1.
     """
-    relu_layer = _relu_layer(layer, "the mean over common neurons")
-    pairs_of = _pairs(task)
-    if pairs_of.gate.name != "and":
-        raise InputError(f"the mean over common neurons computes the gate and, not {pairs_of.gate.name}")
-    weight = relu_layer.weight
-    if not bool(((weight == 0) | (weight == 1)).all()) or not bool((relu_layer.bias == -1).all()):
-        raise InputError("the mean over common neurons reads layers of weights 0 and 1 with bias −1 only")
+    name = "the mean over common neurons"
+    layer, task = _checked(layer, task, name)
+    if task.gate.name != "and":
+        raise InputError(f"{name} computes the gate and, not {task.gate.name}")
+    weight = layer.weight
+    if not bool(((weight == 0) | (weight == 1)).all()) or not bool((layer.bias == -1).all()):
+        raise InputError(f"{name} reads only layers of weights 0 and 1 with bias −1")
     correction = debias(s, p, kind)
     on = (weight > 0).T
-    pairs = pairs_of.pairs.to(weight.device)
+    pairs = task.pairs.to(weight.device)
     both = (on[pairs[:, 0]] & on[pairs[:, 1]]).double()
     both *= correction.gain / both.sum(1, keepdim=True).clamp(min=1)
     return LinearReadoff(both, both.new_full((len(pairs),), -correction.shift))
@@ -56,24 +56,22 @@ def class_readoff(
 ) -> LinearReadoff:
     """Read neuron i with η/d, η by the class of its weights on the pair: unbiased in all four cases at exactly s active.
 
-
-    η: `solve_readoff(finite_classes(weights, s, by), gate)`, with its σ the standard deviation of every error is σ/√d over
-    the draw of the layer. by = "value": a class for each pair of weight values; by = "sign": by the signs of the two.
+    η is `solve_readoff(finite_classes(weights, s, by), gate)`; over the draw of the layer the standard deviation of every error
+    is σ/√d with its σ. by = "value": a class for each pair of weight values; by = "sign": for each pair of their signs.
     On a Rademacher layer both are c·sign(w_k)·sign(w_l)/d for AND (docs/theory.md, section 3); a ternary layer has nine
     classes, and its zeros are read too, which leaves less error than the product of signs. Weights float64, (outputs, d).
 
     Raises InputError unless the task is a gate on pairs that these classes can compute, s ≥ 2, and the layer a ReLU layer
     with these values and this bias.
     """
-    relu_layer = _relu_layer(layer, "the readoff by class")
-    pairs_of = _pairs(task)
-    eta = _coefficients(weights, s, by, pairs_of.gate)
-    which = _which_value(relu_layer, weights)
-    table = torch.tensor(eta, dtype=torch.float64, device=which.device) / relu_layer.width
+    layer, task = _checked(layer, task, "the readoff by class")
+    eta = _coefficients(weights, s, by, task.gate)
+    which = _which_value(layer, weights)
+    table = torch.tensor(eta, dtype=torch.float64, device=which.device) / layer.width
     n = len(weights.values)
-    pairs = pairs_of.pairs.to(which.device)
-    weight = torch.empty(len(pairs), relu_layer.width, dtype=torch.float64, device=which.device)
-    rows = max(1, _BLOCK // relu_layer.width)
+    pairs = task.pairs.to(which.device)
+    weight = torch.empty(len(pairs), layer.width, dtype=torch.float64, device=which.device)
+    rows = max(1, _BLOCK // layer.width)
     for start in range(0, len(pairs), rows):
         part = pairs[start : start + rows]
         torch.take(table, which[part[:, 0]] * n + which[part[:, 1]], out=weight[start : start + rows])
@@ -87,7 +85,7 @@ def class_readoff(
     marker="*",
     applies=lambda c: isinstance(c.task, PairTask) and c.layer.role != "none" and not c.embedded,
     note=lambda embedded: (
-        "by_class is left out: behind an embedding a weight is not one on a feature." if embedded else ""
+        "by_class is left out: with an embedding a weight is not one on a feature." if embedded else ""
     ),
     source="Newgas 2025, arXiv:2507.09816; fitted here",
 )
@@ -95,31 +93,31 @@ def class_readoff(
 def fitted_class_readoff(layer: nn.Module, task: Task, features: Features, inputs: Inputs) -> LinearReadoff:
     """Fit one value for each sign class of a neuron's two weights, and an offset, for all pairs at once: A − B1 − B2 + C.
 
-    Readoff i of the pair (k, l) is α + β sign(w_ik) + γ sign(w_il) + δ sign(w_ik) sign(w_il); the five numbers, the offset
-    among them, minimise the squared error over all pairs and inputs in which every input case weighs the same. So few
-    numbers fit no pair's peculiarities: what a layer reads well this way, it owes to the four-class algorithm (Newgas,
+    Readoff i of the pair (k, l) is α + β sign(w_ik) + γ sign(w_il) + δ sign(w_ik) sign(w_il); the five numbers (with the
+    offset) minimise the squared error over all pairs and inputs, in which every input case has the same weight. Five numbers
+    cannot adapt to a single pair: a layer with small errors here computes by the four-class algorithm (Newgas,
     arXiv:2507.09816; the four-quadrant readoff of docs/theory.md, section 3). A weight of 0 counts as negative. Weights float64.
 
     Raises InputError unless the task is a gate on pairs and the layer a FirstLayer.
     """
     if not isinstance(layer, FirstLayer):
         raise InputError("the readoff by sign class reads a FirstLayer's weights: use a fitted readoff here")
-    pairs_of = _pairs(task)
+    task = pair_task(task, "the readoff by sign class", layer.weight.shape[1])
     sign = torch.where(layer.weight > 0, 1.0, -1.0).double().T.contiguous()
-    first, second = pairs_of.pairs.to(sign.device).T
-    weights = case_weights("case", pairs_of.truth, pairs_of.case_probabilities(features))
+    first, second = task.pairs.to(sign.device).T
+    weights = case_weights("case", task.truth, task.case_probabilities(features))
     layer = copy.deepcopy(layer).double()
     moments, mixed = torch.zeros(5, 5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
-    for rows in inputs.blocks(max(1, _BLOCK // pairs_of.n_outputs)):
+    for rows in inputs.blocks(max(1, _BLOCK // task.n_outputs)):
         x = inputs.dense(rows, torch.float64)
         a = layer(x)
         total, single = a.sum(1, keepdim=True), a @ sign.T
         parts = [total.expand(-1, len(first)), single[:, first], single[:, second], a @ (sign[first] * sign[second]).T]
         terms = torch.stack([*parts, torch.ones_like(parts[0])], -1).reshape(-1, 5)
-        share = (pairs_of.by_case(x, weights) * inputs.probabilities[rows, None]).reshape(-1, 1)
+        share = (task.by_case(x, weights) * inputs.probabilities[rows, None]).reshape(-1, 1)
         moments += (terms.T @ (terms * share)).cpu()
-        mixed += ((share * terms).T @ pairs_of.targets(x).reshape(-1)).cpu()
-    # Dead layers and gates without an interaction leave some of the five free: the least of them.
+        mixed += ((share * terms).T @ task.targets(x).reshape(-1)).cpu()
+    # Dead layers and gates without an interaction do not fix all five: gelsd gives the solution of least norm.
     alpha, beta, gamma, delta, offset = torch.linalg.lstsq(moments, mixed, driver="gelsd").solution.tolist()
     u, v = sign[first], sign[second]
     weight = alpha + beta * u + gamma * v + delta * u * v
@@ -128,23 +126,23 @@ def fitted_class_readoff(layer: nn.Module, task: Task, features: Features, input
 
 @functools.lru_cache(maxsize=64)
 def _coefficients(weights: WeightDistribution, s: int, by: str, gate: Gate) -> tuple[float, ...]:
-    """η of every ordered pair of the values, in the order of the distribution. Raises InputError as `class_readoff` says."""
+    """Return η of every ordered pair of the values, in the order of the distribution. Raises InputError as `class_readoff`."""
     classes = finite_classes(weights, s, by)
     eta = solve_readoff(classes, gate).eta.tolist()
     names = [float((value > 0) - (value < 0)) if by == "sign" else float(value) for value in weights.values]
-    place = {label: index for index, label in enumerate(classes.labels)}
-    return tuple(eta[place[a, b]] for a in names for b in names)
+    position = {label: index for index, label in enumerate(classes.labels)}
+    return tuple(eta[position[a, b]] for a in names for b in names)
 
 
 def _which_value(layer: FirstLayer, weights: WeightDistribution) -> Int[Tensor, "m neurons"]:
-    """Which of the values each weight is. Raises InputError for a weight or a bias that the distribution does not have."""
+    """Return the index of each weight's value. Raises InputError for weights or biases that the distribution does not have."""
     values: Float[Tensor, " values"] = _single(weights.values, layer.weight)
     which = torch.zeros(layer.weight.T.shape, dtype=torch.int64, device=layer.weight.device)
     known = torch.zeros_like(which, dtype=torch.bool)
     for index, value in enumerate(values):
-        here = layer.weight.T.eq(value)
-        known |= here
-        which[here] = index
+        equal = layer.weight.T.eq(value)
+        known |= equal
+        which[equal] = index
     if not bool(known.all()):
         raise InputError(f"the layer has weights other than {weights.values}: give the distribution it was drawn from")
     if not bool((layer.bias == _single((weights.bias,), layer.bias)).all()):
@@ -153,17 +151,11 @@ def _which_value(layer: FirstLayer, weights: WeightDistribution) -> Int[Tensor, 
 
 
 def _single(values: Sequence[float], like: Tensor) -> Float[Tensor, " values"]:
-    """Numbers as a layer holds them: rounded to single precision when it was drawn, whatever its precision now."""
+    """Round numbers to single precision, as a layer's weights were when it was drawn, in the precision that it has now."""
     return torch.tensor(values, dtype=torch.float32).to(like)
 
 
-def _relu_layer(layer: nn.Module, name: str) -> FirstLayer:
+def _checked(layer: nn.Module, task: Task, name: str) -> tuple[FirstLayer, PairTask]:
     if not (isinstance(layer, FirstLayer) and layer.activation == "relu"):
         raise InputError(f"{name} holds for a layer of iid weights with ReLU only: use a fitted readoff here")
-    return layer
-
-
-def _pairs(task: Task) -> PairTask:
-    if not isinstance(task, PairTask):
-        raise InputError(f"this readoff reads a gate on pairs of features; the task {task.name} is not one")
-    return task
+    return layer, pair_task(task, name, layer.weight.shape[1])

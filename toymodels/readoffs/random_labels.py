@@ -16,16 +16,16 @@ from toymodels.core.tasks import ALL, Task
 from toymodels.errors import InputError
 
 _DRAWS = 20
-# Keys are drawn again where two inputs get one sum: odds below 10^-2 a draw at a million inputs.
+"""Keys are drawn again if two inputs get the same sum: with a million inputs this happens in under 1 % of draws."""
 
 
 class RandomLabels(Task):
     """Labels as sparse as a task's, without structure: each output's targets in random order over inputs of equal size.
 
-    Among the inputs with k features on, as many have the label 1 as have the target 1; which ones is random. A readoff
-    that fits them as well as the gate owes its error to freedom, not to what the layer computes (Zhang et al. 2017,
-    "Understanding deep learning requires rethinking generalization"). With at most 2 features on, the only such label of an
-    AND is the AND of another pair, and the control says nothing; from 3 on it does.
+    Among the inputs with k features on, as many have the label 1 as have the target 1, at random. If a readoff fits these
+    labels as well as the gate, its small error is due to its free parameters, not to what the layer computes (Zhang et al.
+    2017, "Understanding deep learning requires rethinking generalization"). With at most 2 features on, every such label of an
+    AND is the AND of another pair, so that nothing can be concluded; from 3 on it can.
     """
 
     truth = (0, 1)
@@ -36,14 +36,12 @@ class RandomLabels(Task):
         Raises InputError for a task without truth values, inputs that are a sample, or inputs of which two are the same.
         """
         if task.truth is None:
-            raise InputError(
-                f"random labels are zeros and ones, and the targets of {task.name} are real numbers: leave them out"
-            )
+            raise InputError(f"random labels are zeros and ones, but {task.name} has real targets: leave them out")
         if not inputs.enumerated:
             raise InputError("random labels are given to all inputs: take fewer (active) features, so that they can be")
         generator = torch.Generator().manual_seed(seed)
         self.m, self.n_outputs, self.name = task.m, task.n_outputs, f"random labels as sparse as {task.name}"
-        # Inputs are found again by a sum of random whole numbers, one for each active feature, exact in float64.
+        # An input is identified by a sum of random whole numbers, one for each active feature, exact in float64.
         indices = inputs.indices.cpu()
         for _ in range(_DRAWS):
             self._keys = torch.randint(2**44, (task.m,), generator=generator).double()
@@ -54,7 +52,7 @@ class RandomLabels(Task):
             raise InputError("two of the inputs are the same: random labels are given to each input once")
         labels = torch.zeros(len(indices), task.n_outputs, dtype=torch.uint8)
         size = (indices < task.m).sum(1)
-        step = max(1, min(64, 2**25 // len(indices)))  # outputs: their order over inputs is long numbers
+        step = max(1, min(64, 2**25 // len(indices)))  # few outputs at a time, because their order takes int64 numbers
         for start in range(0, task.n_outputs, step):
             outputs = slice(start, min(start + step, task.n_outputs))
             for k in size.unique():
@@ -66,7 +64,7 @@ class RandomLabels(Task):
         self._labels = labels
 
     def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
-        """Return the label. Raises InputError for an input that was not among those labelled."""
+        """Return the labels. Raises InputError for an input that has none."""
         code = (x != 0).double().cpu() @ self._keys
         position = torch.searchsorted(self._codes, code).clamp(max=len(self._codes) - 1)
         if not bool((self._codes[position] == code).all()):

@@ -1,4 +1,4 @@
-"""Readoffs that nobody fits: a constant, a construction's own, and the one trained with its layer."""
+"""Readoffs that are not fitted here: a constant, a construction's own, and the one trained with its layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from toymodels.core.tasks import Task
     source="best constant for zeros and ones",
 )
 def constant(task: Task, width: int) -> LinearReadoff:
-    """Predict 1/2, whatever the input."""
+    """Predict 1/2 for every input."""
     return LinearReadoff.constant(task.n_outputs, width, 0.5)
 
 
@@ -30,7 +30,7 @@ def constant(task: Task, width: int) -> LinearReadoff:
     source="doing nothing",
 )
 def zero(task: Task, width: int) -> LinearReadoff:
-    """Predict 0, whatever the input."""
+    """Predict 0 for every input."""
     return LinearReadoff.constant(task.n_outputs, width, 0.0)
 
 
@@ -67,7 +67,7 @@ def _note(s: int, inputs: str, combinations: list[Combination], embedded: bool) 
     source="the construction's authors",
 )
 def own(own_readoff: nn.Module) -> nn.Module:
-    """Read as the construction's authors do: for features with axes of their own, whatever frame stands in front."""
+    """Read as the construction's authors do: for features with axes of their own, even if they are embedded."""
     return own_readoff
 
 
@@ -81,5 +81,5 @@ def own(own_readoff: nn.Module) -> nn.Module:
     source="Mendel et al. 2024, comments",
 )
 def trained(trained_readoff: Fitted) -> Fitted:
-    """Train the readoff by the loss: with its layer, or on it if the layer is frozen."""
+    """Train the readoff by the loss, together with its layer or on a frozen one."""
     return trained_readoff

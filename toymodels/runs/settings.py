@@ -51,12 +51,12 @@ class ProblemSettings:
 
     def __post_init__(self) -> None:
         from toymodels.core.frames import FRAMES, check_frame
-        from toymodels.core.layers import ACTIVATIONS, check_width
+        from toymodels.core.layers import ACTIVATIONS
         from toymodels.core.tasks import feature_pairs
 
         load_plugins(self.plugin)
         check_whole(m=self.m, d=self.d)
-        check_width(self.d)
+        check_whole(1, d=self.d)
         check_choice(ACTIVATIONS, activation=self.activation)
         if not math.isfinite(self.s):
             raise InputError(f"s = {self.s:g} active features: it must be a finite number")
