@@ -66,7 +66,7 @@ def needed_widths(rows: Sequence[Row], metric: str, epsilon: float) -> dict[Meth
     return widths
 
 
-def searched_far_enough(errors: Float[np.ndarray, "seeds sizes"], epsilon: float) -> Float[np.ndarray, "seeds sizes"]:
+def searched_far_enough(errors: Float[np.ndarray, "seeds sizes"], epsilon: float) -> Float[np.ndarray, "kept sizes"]:
     """Leave out the seeds whose search ended, at a larger error than ε, before the widest layer that others were measured at.
 
     They were searched for another error; whether they reach ε is not known. All seeds stay if it is so for all.
@@ -78,7 +78,7 @@ def searched_far_enough(errors: Float[np.ndarray, "seeds sizes"], epsilon: float
     return errors[kept] if kept.any() else errors
 
 
-def extend_constant(errors: Float[np.ndarray, "seeds sizes"]) -> Float[np.ndarray, "seeds sizes"]:
+def extend_constant(errors: Float[np.ndarray, "seeds sizes"]) -> Float[np.ndarray, "kept sizes"]:
     """Extend each seed's curve as a constant beyond its first and last size, so that the mean over seeds has no jumps.
 
     A search ends at another width for each seed. Its first error is its largest and its last its smallest, so the mean stays on
