@@ -78,7 +78,7 @@ def searched_far_enough(errors: Float[np.ndarray, "seeds sizes"], epsilon: float
     return errors[kept] if kept.any() else errors
 
 
-def extend_constant(errors: Float[np.ndarray, "seeds sizes"]) -> Float[np.ndarray, "kept sizes"]:
+def extend_constant(errors: Float[np.ndarray, "seeds sizes"]) -> Float[np.ndarray, "seeds sizes"]:
     """Extend each seed's curve as a constant beyond its first and last size, so that the mean over seeds has no jumps.
 
     A search ends at another width for each seed. Its first error is its largest and its last its smallest, so the mean stays on
