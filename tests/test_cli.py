@@ -325,6 +325,7 @@ def test_nothing_heavy_is_imported_before_it_is_wanted(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long  # tests/sweeps/test_wandb.py sends such a run to a server
 def test_an_offline_mirror_holds_configuration_and_history(tmp_path):
     environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     command = [sys.executable, "-m", "toymodels", "train", *SMALL, "--out", str(tmp_path / "run")]
