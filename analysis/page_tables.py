@@ -105,7 +105,9 @@ def saved(s: int) -> Table:
         for m in sorted({m for method, _, m in groups if method.layer == "trained"}):
             found = {k[0]: crossings(rows, "d", epsilon) for k, rows in groups.items() if k[2] == m}
             trained = next(values for method, values in found.items() if method.layer == "trained")
-            others = {k: v for k, v in found.items() if k.layer != "trained" and math.inf not in v.values()}
+            # A Bernoulli(1/2) layer is the draw of the Rademacher layer of its seed.
+            rivals = {k: v for k, v in found.items() if k.layer not in ("trained", "bernoulli")}
+            others = {k: v for k, v in rivals.items() if math.inf not in v.values()}
             if math.inf in trained.values() or not others:
                 continue
             best = min(others, key=lambda method: np.mean(list(others[method].values())))

@@ -49,7 +49,8 @@ def check_member(registry: Registry[Any], name: str) -> None:
     assert member.purpose.endswith((".", "…")), f"{name} has no docstring whose first line is a sentence"
     assert member.source or member.plugin or registry in (VALUES, INPUTS, TASKS), f"{name} does not say its source"
     for knob in member.knobs:
-        assert registry.named(f"{name}({knob}=1)")[1] == {knob: 1}, f"{name} does not take its knob {knob} by name"
+        taken = registry.named(f"{name}({knob}=1)")[1]
+        assert taken in ({knob: 1}, {knob: "1"}), f"{name} does not take its knob {knob} by name"
     _refuses(lambda: registry.named(f"{name}(no_such_knob=1)"), f"{name} takes a knob that it does not have")
     check = checks.get(id(registry))
     if check is not None:

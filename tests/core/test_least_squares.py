@@ -6,7 +6,7 @@ from toymodels.core.features import SparseFeatures
 from toymodels.core.layers import FirstLayer, IdentityLayer
 from toymodels.core.least_squares import balanced, least_squares
 from toymodels.core.losses import case_weights
-from toymodels.core.tasks import PairTask, Task
+from toymodels.core.tasks import PairTask, Task, make_task
 from toymodels.layers.random import gaussian
 
 DISTRIBUTIONS = [SparseFeatures.at_most(9, 3), SparseFeatures.independent(9, 0.25)]
@@ -65,6 +65,21 @@ def test_balanced_for_any_task(form, features):
     inputs = features.enumerate()
     expected = naive(layer, task, features, inputs, case_weights("case", task.truth, task.case_probabilities(features)))
     assert np.allclose(found(balanced(layer, task, features, inputs)), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("values", ["uniform", "symmetric", "constant(value=2)"])
+@pytest.mark.parametrize(
+    "task", [PairTask(9, "xor"), make_task("maximum", 9), make_task("abs", 9)], ids=lambda t: t.name
+)
+def test_samples_of_features_with_values(form, task, values):
+    features = SparseFeatures.at_most(9, 3, values)
+    layer, inputs = gaussian(9, 12, 0, bias=0.2), features.sampled(300, 0)
+    shares = task.case_probabilities(features)
+    for weights, fit in (
+        ((1.0,) * len(shares), lambda: least_squares(layer, task, inputs)),
+        (case_weights("case", task.truth, shares), lambda: balanced(layer, task, features, inputs)),
+    ):
+        assert np.allclose(found(fit()), naive(layer, task, features, inputs, weights), atol=1e-7)
 
 
 @pytest.mark.parametrize("fit", [least_squares, lambda a, t, i: balanced(a, t, DISTRIBUTIONS[0], i)])

@@ -63,6 +63,7 @@ def test_too_many_inputs_are_refused_with_the_count():
     with pytest.raises(InputError, match="make 10,586,800, more than 3,000,000"):
         check_minimax(SparseFeatures.exactly(400, 3))
     check_minimax(FEATURES)
+    check_minimax(SparseFeatures.exactly(400, 3, "uniform"))  # of real values, it holds for a stated sample
 
 
 def test_fewer_than_one_process_is_refused(form):

@@ -62,7 +62,10 @@ def test_networks_of_such_names_are_rebuilt(tmp_path, capsys):
         ({"layers": ("bernoulli(p=1.5)",)}, "p = 1.5: it must be above 0"),
         ({"frozen_layer": "gaussian(scale=-1)"}, "scale must be from 1e-6"),
         ({"knobs": {"q": 1}}, "no first layer has a knob 'q': the knobs are .*scale.*p"),
-        ({"knobs": {"p": 0.3}}, "layer_p is for bernoulli and ternary layers, and there is none here: leave it out"),
+        (
+            {"knobs": {"p": 0.3}},
+            "layer_p is for bernoulli, ternary.* and .* layers, and there is none here: leave it out",
+        ),
         ({"layers": ("bernoulli",), "knobs": {"p": float("nan")}}, "p = nan"),
         ({"knobs": {"bias": float("inf")}}, "bias = inf"),
         ({"knobs": {"bias": [1]}}, "of 'knobs' is not valid"),

@@ -13,7 +13,8 @@ from toymodels.runs.record import load_network
 from toymodels.runs.storage import read_json
 from toymodels.runs.table import read_table
 
-CONSTRUCTIONS = {name: member for name, member in LAYERS.items() if member.role == "construction"}
+PAIRS = PairTask(8, "and")
+CONSTRUCTIONS = {name: made for name, made in LAYERS.items() if made.role == "construction" and made.fits(PAIRS)}
 NULL_MODELS = [name for name, member in LAYERS.items() if member.role == "null"]
 READOFFS = ("own", "analytic", "balanced", "minimax", "random_labels")
 SMALL = {"m": 8, "d": 9, "steps": 20, "minimax_pairs": 6, "figures": False}

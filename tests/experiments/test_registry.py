@@ -49,7 +49,7 @@ def test_a_figure_that_fails_costs_a_sentence_and_no_result(how, drawing, tmp_pa
     said = capsys.readouterr()
     assert "record: " in said.out
     last = said.err.splitlines()[-1].rpartition("\r")[2]
-    assert "was not drawn (" in last
+    assert "no figure was drawn (" in last
     assert last.endswith("the results are complete")
     assert ("RuntimeError: no fonts)" if how == "raises" else "ModuleNotFoundError: ") in last
     assert len(read_table(tmp_path / "run")) == 3

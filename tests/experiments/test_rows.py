@@ -59,8 +59,8 @@ def test_the_sample_alone_would_have_claimed_too_little(folders):
 def test_the_ratio_of_genericity_is_that_of_certified_errors(folders):
     everything, sample = (read_json(folder / "results.json")["genericity"]["and"] for folder in folders)
     assert sample.keys() == everything.keys()
-    for name, value in everything.items():
-        assert sample[name] == pytest.approx(value, rel=1e-9), name
+    for name in everything.keys() - {"ratio_interval"}:
+        assert sample[name] == pytest.approx(everything[name], rel=1e-9), name
     rows = rows_of(folders[1])
     ratio = rows["gaussian", "minimax"]["worst_error"] / rows["trained", "minimax"]["worst_error"]
     assert sample["ratio"] == pytest.approx(ratio)

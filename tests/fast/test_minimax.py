@@ -20,6 +20,7 @@ from toymodels.core.minimax import certified, minimax
 from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import InputError
 from toymodels.fast import minimax as module
+from toymodels.fast.columns import columns_win
 from toymodels.fast.minimax import shared_certified
 from toymodels.layers.iid import rademacher
 from toymodels.layers.random import gaussian
@@ -45,12 +46,14 @@ def test_optima_are_those_of_the_plain_form(gate, layer, held, monkeypatch):
 
 
 @pytest.mark.parametrize("held", [True, False])
-@pytest.mark.parametrize("values", ["uniform", "symmetric"])
+@pytest.mark.parametrize("values", ["one", "uniform", "symmetric"])
 def test_optima_on_a_sample_of_features_with_values(held, values, monkeypatch):
     monkeypatch.setattr(module, "holds_all", lambda *_: held)
-    inputs = SparseFeatures.at_most(8, 3, values).sampled(150, 0)
-    for task in (PairTask(8, "xor", [(0, 1), (3, 2)]), Products(8).subset(torch.tensor([0, 4]))):
-        check_optima(gaussian(8, 6, 0), task, inputs)
+    layer, inputs = gaussian(100, 6, 0), SparseFeatures.at_most(100, 3, values).sampled(150, 0)
+    assert columns_win(layer, 3)  # activations of boolean features are sums of columns
+    first, second = inputs.indices[0, :2].tolist()
+    for task in (PairTask(100, "xor", [(first, second), (0, 1)]), Products(100).subset(torch.tensor([0, 4]))):
+        check_optima(layer, task, inputs)
 
 
 def check_optima(layer, task, inputs):

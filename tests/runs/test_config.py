@@ -89,7 +89,7 @@ def test_wrong_configurations_are_refused(change, words):
         ({"readoffs": ("own",), "layers": ("targeted",), "task": ("xor",)}, "has a readoff own of xor"),
         ({"readoffs": ("by_class",), "d0": 5}, "by_class: no embedding"),
         ({"d": 10**8, "readoffs": ("minimax",)}, "weights, more than 1e.10: take fewer"),
-        ({"layer_p": 0.3}, "layer_p is for bernoulli and ternary layers"),
+        ({"layer_p": 0.3}, "layer_p is for bernoulli, ternary.*layers, and there is none here: leave it out"),
         ({"frozen_layer": "rademacher", "activation": "gelu"}, "activation of its own"),
         ({"readoffs": ("random_labels",), "m": 400, "s": 3}, "leave"),
         ({"d0": 51}, "d0 = 51 dimensions for m = 50.*between 1 and m"),

@@ -20,7 +20,7 @@ from toymodels.cli import main
 from toymodels.errors import InputError
 from toymodels.experiments.compare import CompareConfig, run_compare
 from toymodels.experiments.genericity import summary
-from toymodels.runs.record import load_config
+from toymodels.runs.record import load_config, load_network
 from toymodels.runs.storage import read_json
 from toymodels.runs.table import describe, read_result, read_table
 
@@ -155,3 +155,30 @@ def test_a_damaged_one_is_one_sentence(old):
         with pytest.raises(InputError, match="is damaged"):
             read_result(old / "compare")
     assert load_config(old / "compare").format == 1
+
+
+def test_a_training_that_was_stopped_early_and_shares_within_tolerances(old):
+    path = old / "train" / "results.json"
+    content = read_json(path)
+    content["seeds"][1]["stopped_at"] = 3
+    content["seeds"][0]["evaluation"]["within"] = {"0.05": 0.1, "0.1": 0.2, "0.25": 0.3, "0.5": 0.4}
+    path.write_text(json.dumps(content))
+    rows = read_table(old / "train")
+    assert [row["stopped_at"] for row in rows] == [None, 3]
+    assert rows[0]["within_quarter"] == 0.3
+
+
+def test_networks_say_how_their_layers_came_about(old):
+    folder = old / "compare" / "and-seed-0"
+    for name in ("gaussian", "bernoulli", "trained"):
+        network, task, extra = load_network(folder / f"{name}-minimax.safetensors")
+        assert network.layer.origin == name
+        assert (task.name, task.m, task.n_outputs) == ("and", 6, 4)
+        assert len(extra["certificate_offsets"]) == 5
+    network, task, _ = load_network(old / "train" / "seed-0" / "network.safetensors")
+    assert (network.layer.layer.origin, network.layer.layer.scale, network.layer.frame.shape) == (
+        "trained",
+        0.5,
+        (4, 6),
+    )
+    assert task.name == "nor"

@@ -121,6 +121,13 @@ def test_a_configuration_brings_its_members_into_a_worker(lab, fresh):
     assert "sparse" in LAYERS
 
 
+def test_workers_load_the_plugins_that_are_still_there(lab, fresh):
+    registry.load_plugins([lab])
+    assert registry.loaded_plugins() == [lab.resolve()]
+    lab.unlink()
+    assert registry.loaded_plugins() == []
+
+
 def test_a_plugin_counts_by_its_code_and_not_by_its_path(lab, tmp_path, fresh):
     (tmp_path / "elsewhere").mkdir()
     same = tmp_path / "elsewhere" / "notes.py"

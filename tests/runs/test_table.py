@@ -104,7 +104,7 @@ def test_figures_in_words(runs, capsys):
 def test_the_same_run_in_two_places_counts_once(runs, tmp_path):
     run_train(TrainConfig(**SMALL, seeds=(0, 1), out=tmp_path / "one"))
     alone = read_table(tmp_path)
-    run_train(TrainConfig(**SMALL, seeds=(0, 1), out=tmp_path / "sweep" / "runs" / "two"))
+    run_train(TrainConfig(**SMALL, seeds=(0, 1), threads=1, out=tmp_path / "sweep" / "runs" / "two"))
     assert read_table(tmp_path) == alone
     run_train(TrainConfig(**SMALL, seeds=(1,), out=tmp_path / "three"))
     assert len(read_table(tmp_path)) == 3  # a run of its own, but no new seed

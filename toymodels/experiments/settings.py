@@ -55,7 +55,8 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
                 known = dict.fromkeys(knob for member in LAYERS.values() for knob in member.knobs)
                 raise InputError(f"no first layer has a knob {knob!r}: the knobs are {', '.join(known)}")
             if not any(knob in member.knobs for member, _ in layers):
-                names = " and ".join(member.name for member in having)
+                *others, last = (member.name for member in having)
+                names = " and ".join([", ".join(others), last] if others else [last])
                 raise InputError(f"layer_{knob} is for {names} layers, and there is none here: leave it out")
             if isinstance(value, float) and not math.isfinite(value):
                 raise InputError(f"layer_{knob} = {value:g}: it must be a finite number")
