@@ -228,7 +228,9 @@ def test_a_sample_of_outputs_is_unbiased(loss):
         assert torch.allclose(share, gradient, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("loss", [LpLoss(2.0), LpLoss(1.5, root=False), LpLoss(32.0), ApartLoss(8.0), HUBER], ids=loss_name)
+@pytest.mark.parametrize(
+    "loss", [LpLoss(2.0), LpLoss(1.5, root=False), LpLoss(32.0), ApartLoss(8.0), HUBER], ids=loss_name
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_losses_of_stacked_networks_are_those_of_a_loop(loss, dtype):
     """One call of vmap for three networks, as an ensemble is trained."""
