@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ import tyro
 from toymodels.arguments import parse, plugins_in
 from toymodels.errors import InputError
 from toymodels.experiments.registry import EXPERIMENTS
-from toymodels.registry import load_plugins
+from toymodels.registry import deferred, load_plugins
 
 DESCRIPTION = (
     "Computation in superposition: train, freeze, read off and measure toy networks on U-AND, U-XOR and other tasks."
@@ -149,15 +150,8 @@ class Command:
 
 
 def _of(module: str, name: str) -> Callable[[], Any]:
-    """Return a function that imports a name when it is called."""
-    import importlib
-
+    """Return a function that imports and returns a name when it is called."""
     return lambda: getattr(importlib.import_module(f"toymodels.{module}"), name)
-
-
-def _through(module: str, name: str) -> Callable[[Any], Any]:
-    """Return a function that imports a function when it is called, and calls it."""
-    return lambda config: _of(module, name)()(config)
 
 
 def _own(config: type[Any], function: Callable[[Any], str | tuple[str, int]], resumes: bool = False) -> Command:
@@ -186,11 +180,11 @@ def commands() -> dict[str, Command]:
         "show": _own(ShowConfig, _show),
         "bounds": Command(
             "Print each prediction and floor at one size with its source, and measurements beside them.",
-            _of("laws.sizes", "BoundsConfig"), _through("laws.tables", "run_bounds"),
+            _of("laws.sizes", "BoundsConfig"), deferred("laws.tables", "run_bounds"),
         ),
         "width": Command(
             "Print how wide the layer must be for an error ε, by each law and each lower bound.",
-            _of("laws.sizes", "WidthConfig"), _through("laws.tables", "run_width"),
+            _of("laws.sizes", "WidthConfig"), deferred("laws.tables", "run_width"),
         ),
         "run": _own(RunConfig, _run_one, True),
         "sweep": Command(
@@ -199,13 +193,13 @@ def commands() -> dict[str, Command]:
         ),
         "search": Command(
             "Find how wide each first layer must be for an error, or how many features fit in a width.",
-            _of("experiments.search", "SearchConfig"), _through("experiments.search", "measure"), True,
+            _of("experiments.search", "SearchConfig"), deferred("experiments.search", "measure"), True,
         ),
         "check": _own(CheckConfig, _check),
         "results": _own(ResultsConfig, _results),
         "draw": Command(
             "Draw a figure from a table of results or from the record of a run.",
-            _of("figures.draw", "DrawConfig"), _through("figures.draw", "run_draw"),
+            _of("figures.draw", "DrawConfig"), deferred("figures.draw", "run_draw"),
             prepare=_of("figures.draw", "with_knobs"),
         ),
         "report": _own(ReportConfig, _report),

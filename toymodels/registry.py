@@ -248,6 +248,11 @@ def _code_name(function: Callable[..., Any]) -> tuple[str, str]:
     return getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
 
 
+def deferred(module: str, name: str) -> Callable[..., Any]:
+    """Return a function that imports a function of this package when it is called, and calls it."""
+    return lambda *arguments: getattr(importlib.import_module(f"toymodels.{module}"), name)(*arguments)
+
+
 _plugins: dict[Path, str] = {}
 """Plugins loaded in this process: file → SHA-256 of its code."""
 

@@ -70,7 +70,7 @@ def test_wrong_configurations_are_refused(change, words):
         ({"frozen_layer": "nope"}, "unknown first layer"),
         ({"layers": ()}, "layers is empty"),
         ({"layers": ("gaussian", "nope")}, "unknown first layer 'nope'.*bernoulli"),
-        ({"layers": ("shuffled",)}, "shuffled is made from the trained layer: name trained"),
+        ({"layers": ("shuffled",)}, "shuffled is made from the trained layer: add trained"),
         ({"layers": ("quadratic",), "d": 50}, "d = 50 is no square.*49 or 64"),
         ({"layers": ("bernoulli",), "layer_p": 1.5}, "p = 1.5: it must be above 0 and at most 1"),
         ({"layers": ("bernoulli",), "layer_p": 0}, "p = 0: it must be above 0"),
