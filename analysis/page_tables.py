@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from toymodels.figures.fits import crossing
 from toymodels.figures.series import Method
@@ -95,6 +96,30 @@ def widths(epsilon: float, s: int) -> Table:
         [(n, c) for n, c in lines if any(x[0] not in "–>" for x in c)],
         "first layer, readoff",
     )
+
+
+def growth(epsilon: float, s: int) -> Table:
+    """Return the exponent by which widths of frozen layers grow from each number of features to its double."""
+    groups = {key: rows for key, rows in _searched().items() if key[1] == s and key[0].readoff == "minimax"}
+    values = {key: list(crossings(rows, "d", epsilon).values()) for key, rows in groups.items()}
+    sizes = sorted({m for _, _, m in groups})
+
+    def cell(method: Method, m: int) -> str:
+        first, second = values.get((method, s, m), []), values.get((method, s, 2 * m), [])
+        if not first or not second or math.inf in first + second:
+            return "–"
+        seeds = f"({len(first)}, {len(second)})"
+        exponent = math.log2(np.mean(second) / np.mean(first))
+        if min(len(first), len(second)) < 3:
+            return f"{exponent:.2f} {seeds}"
+        errors = [np.std(w, ddof=1) / np.mean(w) / math.sqrt(len(w)) / math.log(2) for w in (first, second)]
+        half = stats.t.ppf(0.975, min(len(first), len(second)) - 1) * math.hypot(*errors)
+        return f"{exponent:.2f} ± {half:.2f} {seeds}"
+
+    methods = dict.fromkeys(method for method, _, _ in groups)
+    lines = [(method.name, [cell(method, m) for m in sizes[:-1]]) for method in methods]
+    columns = [f"m = {m:,} to {2 * m:,}" for m in sizes[:-1]]
+    return grid(columns, [(name, cells) for name, cells in lines if set(cells) != {"–"}], "first layer, readoff")
 
 
 def saved(s: int) -> Table:
@@ -314,6 +339,7 @@ TABLES: dict[str, Callable[..., Table]] = {
     for function in (
         compare,
         widths,
+        growth,
         saved,
         losses,
         genericity,

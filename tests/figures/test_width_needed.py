@@ -1,10 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 
 from tests.figures import standin
 from toymodels.errors import InputError
-from toymodels.figures.width_needed import needed_widths, width_needed
+from toymodels.figures.width_needed import needed_widths, searched_far_enough, width_needed
 
 
 def test_the_width_is_where_the_law_says():
@@ -52,3 +53,11 @@ def test_tables_that_make_no_figure_are_refused():
         width_needed(standin.widths(d=(8, 16), m=(12,)))
     with pytest.raises(InputError, match="at least one error, above 0"):
         width_needed(standin.search(), epsilons=())
+
+
+def test_a_seed_that_was_searched_for_a_larger_error_says_nothing_of_a_smaller_one():
+    nan = np.nan
+    errors = np.array([[0.4, 0.2, 0.15, 0.09], [0.4, 0.2, nan, nan], [0.5, 0.3, 0.25, 0.2]])
+    assert np.array_equal(searched_far_enough(errors, 0.1), errors[[0, 2]], equal_nan=True)
+    assert np.array_equal(searched_far_enough(errors, 0.25), errors, equal_nan=True)
+    assert np.array_equal(searched_far_enough(errors[1:2], 0.1), errors[1:2], equal_nan=True)

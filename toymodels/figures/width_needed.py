@@ -61,9 +61,21 @@ def needed_widths(rows: Sequence[Row], metric: str, epsilon: float) -> dict[Meth
     for method, sizes in _by_method(rows).items():
         for size, members in sorted(sizes.items()):
             d, errors = errors_by_seed(members, "d", metric)
-            found = crossing(np.array(d, dtype=float), extend_constant(errors), epsilon)
-            widths.setdefault(method, {})[size] = found
+            known = extend_constant(searched_far_enough(errors, epsilon))
+            widths.setdefault(method, {})[size] = crossing(np.array(d, dtype=float), known, epsilon)
     return widths
+
+
+def searched_far_enough(errors: Float[np.ndarray, "seeds sizes"], epsilon: float) -> Float[np.ndarray, "kept sizes"]:
+    """Leave out the seeds whose search ended, at a larger error than ε, before the widest layer that others were measured at.
+
+    They were searched for another error; whether they reach ε is not known. All seeds stay if it is so for all.
+    """
+    last = [np.flatnonzero(~np.isnan(line))[-1:] for line in errors]
+    ended = np.array([len(end) > 0 and end[0] < errors.shape[1] - 1 for end in last])
+    above = np.array([len(end) > 0 and errors[seed, end[0]] > epsilon for seed, end in enumerate(last)])
+    kept = ~(ended & above)
+    return errors[kept] if kept.any() else errors
 
 
 def extend_constant(errors: Float[np.ndarray, "seeds sizes"]) -> Float[np.ndarray, "seeds sizes"]:
@@ -140,7 +152,7 @@ def width_needed(
     heading(
         drawing,
         f"{task_title(task)}: width at which the {error_label(metric)}, largest over {pairs} pairs, falls to ε; "
-        f"{covered_in_words(rows)}, means over {seeds_in_words(levels(rows, 'seed'))}. "
+        f"{covered_in_words(rows)}, means over the seeds measured at each size, of {seeds_in_words(levels(rows, 'seed'))}. "
         "Full: minimax readoffs; dashed: the construction's own. Arrows: not reached at the widest layer measured.",
     )
     header = ("ε", "s", "first layer, readoff", "m", "width needed [95 % over seeds]")
