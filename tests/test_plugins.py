@@ -106,4 +106,4 @@ def test_the_common_checks_find_what_is_wrong(tmp_path, capsys):
     assert main(["check", str(plugin)]) == 1
     printed = capsys.readouterr().out
     assert "unseeded is another layer when it is made again from the same seed" in printed
-    assert "rough has a gradient, or none that is a number" in printed
+    assert "rough has a gradient other than 0" in printed

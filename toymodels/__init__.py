@@ -2,8 +2,8 @@
 
     features → first layer → activations → readoff → errors
 
-Everything below combines with everything else; `evaluate` measures it all with one ruler. Names are imported when they are first
-used, so that importing the package costs nothing.
+Any two of these combine, and `evaluate` measures all networks in the same way. Names are imported at their first use, so that
+importing the package takes no time.
 """
 
 from __future__ import annotations

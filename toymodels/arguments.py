@@ -1,4 +1,4 @@
-"""Read the arguments of a command line into a configuration dataclass; wrong ones are one sentence."""
+"""Read the arguments of a command line into a configuration dataclass, and describe wrong ones in one sentence."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from toymodels.errors import InputError
 
 
 def plugins_in(words: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Take the plugins out of a command line, wherever they stand: they must be loaded before the rest is understood.
+    """Split a command line into its plugins and its other words: plugins must be loaded before the rest is read.
 
-    `--plugin` takes all words up to the next option, or `--plugin=FILE` one. Raises InputError for one without a file.
+    `--plugin` takes all .py files that follow, `--plugin=FILE` one. Raises InputError for a --plugin without a file.
     """
     files: list[Path] = []
     rest: list[str] = []
@@ -40,7 +40,7 @@ def plugins_in(words: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 
 def parse(config: type[Any], words: Sequence[str], prog: str, plugins: Sequence[Path] = ()) -> Any:
-    """Return the configuration that the words ask for. Raises InputError, in one sentence, for words that make none."""
+    """Return the configuration that the words describe. Raises InputError, in one sentence, for wrong words."""
     fields = {field.name for field in dataclasses.fields(config)}
     words = list(words)
     if plugins and "plugin" in fields:
@@ -59,9 +59,9 @@ def parse(config: type[Any], words: Sequence[str], prog: str, plugins: Sequence[
 
 
 def run_script(settings: type[Any], work: Callable[[Any], object]) -> None:
-    """Run a script: read its settings from the process's own arguments, call `work` with them, print what it returns.
+    """Run a script: read its settings from the process's arguments, call `work` with them, print what it returns.
 
-    A wrong input, or a file that cannot be read or written, is one sentence on the standard error and exit status 2.
+    For a wrong input, or a file that cannot be read or written, it prints one sentence on standard error and exits with status 2.
     """
     script = Path(sys.argv[0])
     try:
@@ -84,15 +84,15 @@ def _with_knobs(words: list[str], fields: set[str]) -> list[str]:
             knob, equals, _ = name.removeprefix("--layer-").partition("=")
             given = word.partition("=")[2] if equals else next(following, None)
             if given is None:
-                raise InputError(f"{word} has no value: give the knob's value behind it")
+                raise InputError(f"{word} has no value: give the knob's value after it")
             knobs += [knob.replace("-", "_"), given]
         else:
             rest.append(word)
     if not knobs:
         return rest
     if "--knobs" in rest:
-        place = rest.index("--knobs") + 1
-        return [*rest[:place], *knobs, *rest[place:]]
+        after = rest.index("--knobs") + 1
+        return [*rest[:after], *knobs, *rest[after:]]
     return [*rest, "--knobs", *knobs]
 
 

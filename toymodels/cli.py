@@ -1,7 +1,8 @@
-"""The command line: each command is a configuration dataclass, and what it does."""
+"""The command line: each command is a configuration dataclass and a function of it."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Idle OpenMP threads that spin would take the core from the process beside them; read when torch is loaded.
+# Idle OpenMP threads must not spin, which would slow other processes down. Torch reads this when it is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import tyro
@@ -18,7 +19,7 @@ import tyro
 from toymodels.arguments import parse, plugins_in
 from toymodels.errors import InputError
 from toymodels.experiments.registry import EXPERIMENTS
-from toymodels.registry import load_plugins
+from toymodels.registry import deferred, load_plugins
 
 DESCRIPTION = (
     "Computation in superposition: train, freeze, read off and measure toy networks on U-AND, U-XOR and other tasks."
@@ -32,7 +33,7 @@ class ShowConfig:
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
     evaluate: bool = False
-    """Rebuild every network of the run from the record alone, repeat its evaluation, and print both numbers."""
+    """Rebuild every network from the record alone, repeat its evaluation, and print the old and the new numbers."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,16 @@ class RunConfig:
     kind: tyro.conf.Positional[str]
     """compare or train, or a kind of your own."""
     file: tyro.conf.Positional[Path]
-    """JSON: the configuration's fields by name; what is left out has its default."""
+    """JSON: the configuration's fields by name; a missing field has its default."""
     out: Path | None = None
     """Folder of the record; default runs/ and a name made from the configuration."""
     plugin: tuple[Path, ...] = ()
-    """Python files of your own that bring the kind, in case the configuration does not name them."""
+    """Python files of your own that define the kind, if the configuration does not name them."""
 
 
 @dataclass(frozen=True)
 class CheckConfig:
-    """Put every member that a plugin registers through the checks that ours pass."""
+    """Check every member that a plugin registers, as this library's own members are checked."""
 
     file: tyro.conf.Positional[Path]
     """Python file of your own."""
@@ -59,12 +60,12 @@ class CheckConfig:
 
 @dataclass(frozen=True)
 class ResultsConfig:
-    """Print one tidy table of all finished runs below a folder: a row for each run, seed, task, first layer and readoff."""
+    """Print one tidy table of all finished runs below a folder."""
 
     folder: tyro.conf.Positional[Path]
     """Folder of a sweep, of a run, or of several."""
     out: Path | None = None
-    """Write it there (.csv or .jsonl) in place of printing the numbers."""
+    """Write the table to this file (.csv or .jsonl) instead of printing it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _check(config: CheckConfig) -> tuple[str, int]:
     from toymodels.parallel.processes import work_alone
     from toymodels.testing import check_plugin
 
-    work_alone()  # small trainings, without their bars
+    work_alone()  # small trainings, without progress bars
     verdicts = list(check_plugin(config.file))
     lines = [f"{noun} {name}: {wrong or 'passes every check'}" for noun, name, wrong in verdicts]
     return "\n".join(lines), int(any(wrong for *_, wrong in verdicts))
@@ -114,7 +115,7 @@ def _run_one(config: RunConfig) -> str:
     values = read_json(config.file, ())
     if not isinstance(values, dict):
         raise InputError(f"{config.file} holds no configuration: it must be a JSON object of its fields")
-    # An agent of W&B adds its own notes to the sweep's parameters.
+    # An agent of W&B adds keys of its own to the sweep's parameters.
     values = {key: value for key, value in values.items() if not key.startswith("_wandb")}
     named = values.get("plugin")
     load_plugins(named if isinstance(named, list) else ())
@@ -136,23 +137,26 @@ def _do(kind: str, config: Any) -> str:
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its configuration, made when it is asked for, and what it prints."""
+    """A command: its configuration, imported when it is needed, and its function."""
 
     text: str
     config: Callable[[], type[Any]]
     function: Callable[[Any], str | tuple[str, int]]
-    """Returns what is printed, and an exit status if it is not 0."""
+    """Returns the text to print, and an exit status if it is not 0."""
     resumes: bool = False
-    """Whether the same command goes on where a stopped one left off."""
+    """Whether the same command continues a stopped one."""
     prepare: Callable[[], Callable[[Sequence[str]], list[str]]] = lambda: list
-    """Returns what turns the words of the command line into those that the configuration knows."""
+    """Returns a function that turns the words of the command line into words that the configuration knows."""
 
 
 def _of(module: str, name: str) -> Callable[[], Any]:
-    """Return a function that imports a name when it is wanted."""
-    import importlib
-
+    """Return a function that imports and returns a name when it is called."""
     return lambda: getattr(importlib.import_module(f"toymodels.{module}"), name)
+
+
+def _own(config: type[Any], function: Callable[[Any], str | tuple[str, int]], resumes: bool = False) -> Command:
+    """Return a command whose configuration is defined in this module, and described by its docstring."""
+    return Command(config.__doc__ or "", lambda: config, function, resumes)
 
 
 def _sweep(config: Any) -> tuple[str, int]:
@@ -173,49 +177,33 @@ def commands() -> dict[str, Command]:
     experiments = {name: _experiment(name) for name in EXPERIMENTS}
     return {
         **experiments,
-        "show": Command("Print a run from its record.", lambda: ShowConfig, _show),
+        "show": _own(ShowConfig, _show),
         "bounds": Command(
             "Print each prediction and floor at one size with its source, and measurements beside them.",
-            _of("laws.sizes", "BoundsConfig"),
-            lambda config: _of("laws.tables", "run_bounds")()(config),
+            _of("laws.sizes", "BoundsConfig"), deferred("laws.tables", "run_bounds"),
         ),
         "width": Command(
             "Print how wide the layer must be for an error ε, by each law and each lower bound.",
-            _of("laws.sizes", "WidthConfig"),
-            lambda config: _of("laws.tables", "run_width")()(config),
+            _of("laws.sizes", "WidthConfig"), deferred("laws.tables", "run_width"),
         ),
-        "run": Command(
-            "Do one run from a file of its configuration, as agents of W&B sweeps call it.",
-            lambda: RunConfig,
-            _run_one,
-            True,
-        ),
+        "run": _own(RunConfig, _run_one, True),
         "sweep": Command(
-            "Do the runs of a W&B sweep file here, without a server: on all cores, or on a cluster.",
-            _of("sweeps.runner", "SweepConfig"),
-            _sweep,
-            True,
+            "Do the runs of a W&B sweep file without a server: on all cores of this machine, or on a cluster.",
+            _of("sweeps.runner", "SweepConfig"), _sweep, True,
         ),
         "search": Command(
             "Find how wide each first layer must be for an error, or how many features fit in a width.",
-            _of("experiments.search", "SearchConfig"),
-            lambda config: _of("experiments.search", "measure")()(config),
-            True,
+            _of("experiments.search", "SearchConfig"), deferred("experiments.search", "measure"), True,
         ),
-        "check": Command(
-            "Put every member that a plugin registers through the checks that ours pass.", lambda: CheckConfig, _check
-        ),
-        "results": Command(
-            "Print one tidy table of all finished runs below a folder.", lambda: ResultsConfig, _results
-        ),
+        "check": _own(CheckConfig, _check),
+        "results": _own(ResultsConfig, _results),
         "draw": Command(
             "Draw a figure from a table of results or from the record of a run.",
-            _of("figures.draw", "DrawConfig"),
-            lambda config: _of("figures.draw", "run_draw")()(config),
+            _of("figures.draw", "DrawConfig"), deferred("figures.draw", "run_draw"),
             prepare=_of("figures.draw", "with_knobs"),
         ),
-        "report": Command("Write all figures and tables of a sweep into one page.", lambda: ReportConfig, _report),
-    }
+        "report": _own(ReportConfig, _report),
+    }  # fmt: skip
 
 
 def _overview() -> str:
@@ -224,18 +212,18 @@ def _overview() -> str:
     lines = [f"  {name.ljust(width)}  {command.text}" for name, command in known.items()]
     return "\n".join([
         "usage: toymodels COMMAND [OPTIONS]", "", DESCRIPTION, "", *lines, "",
-        "toymodels COMMAND --help prints every option of a command. --plugin FILE.py before or after COMMAND brings in members",
-        "of your own (first layers, readoffs, tasks, losses, kinds of runs, …).",
+        "toymodels COMMAND --help prints every option of a command. --plugin FILE.py before or after COMMAND adds members of",
+        "your own (first layers, readoffs, tasks, losses, kinds of runs, …).",
     ])  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command: entry point of `toymodels` and `python -m toymodels`; return the exit status.
+    """Run a command, as `toymodels` and `python -m toymodels` do, and return the exit status.
 
-    0: done; 2: a wrong input, in one sentence; 1: a run that failed, or some of a sweep's; 130: stopped by Ctrl-C.
+    0: done; 2: a wrong input, described in one sentence; 1: failed runs; 130: stopped by Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    resumes = ""
+    resumes, again = "", "; the same command goes on from there"
     try:
         early, words = plugins_in(words)
         load_plugins(early)
@@ -247,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InputError(f"unknown command {words[0]!r}: choose one of {', '.join(known)} (see toymodels --help)")
         command = known[words[0]]
         config = parse(command.config(), command.prepare()(words[1:]), f"toymodels {words[0]}", early)
-        resumes = "; the same command goes on from there" if command.resumes else ""
+        resumes = again if command.resumes else ""
         printed = command.function(config)
         text, status = printed if isinstance(printed, tuple) else (printed, 0)
         print(text)
@@ -259,12 +247,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"toymodels: {str(stop) or 'stopped'}{resumes}", file=sys.stderr)
         return 130
     except BrokenProcessPool:
-        print(
-            "toymodels: a worker process was killed (out of memory?); the same command goes on from there",
-            file=sys.stderr,
-        )
+        print(f"toymodels: a worker process was killed (out of memory?){again}", file=sys.stderr)
         return 1
-    except (MemoryError, RuntimeError) as error:  # torch's own error of memory is a RuntimeError
+    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError if memory runs out
         if "memory" not in str(error) and not isinstance(error, MemoryError):
             raise
         print(f"toymodels: not enough memory for this size ({str(error).partition(chr(10))[0]})", file=sys.stderr)

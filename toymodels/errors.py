@@ -1,4 +1,4 @@
-"""The one exception of this library that is meant for the person at the keyboard, and the checks that raise it."""
+"""The exception for wrong inputs, whose message is written for users, and the checks that raise it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """A wrong input, said in one sentence: what it is, why it cannot be, what is allowed.
+    """A wrong input. The message is one sentence: what is wrong, why, and what is allowed.
 
     The command line prints the sentence and exits with status 2; in Python it is an ordinary `ValueError`.
     """

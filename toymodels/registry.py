@@ -1,14 +1,14 @@
-"""Registries: the members of each family (first layers, readoffs, tasks, losses, figures, …) by name.
+"""Register the members of each family (first layers, readoffs, tasks, losses, figures, …) by name.
 
-A member is one function or class in one file, registered by a decorator that also says what is the member's own: source,
-label, colour, where it applies. Nothing else names it. Its knobs are its keyword-only parameters; everything else that it
-needs, it asks for by the names of its other parameters:
+A member is one function or class in one file, registered by a decorator that also takes its properties: source, label, colour,
+when it applies. No other file names it. Its keyword-only parameters are its knobs; the names of its other parameters say which
+values the caller must hand over:
 
-    @first_layer("sparse_gaussian", source="this example")
+    @LAYERS("sparse_gaussian", source="this example")
     def sparse_gaussian(m: int, d: int, seed: int, *, density: float = 0.1) -> FirstLayer: ...
 
 In settings, `sparse_gaussian(density=0.3)` is that member with that knob. The same decorators work in a file of your own:
-name it as a plugin (`--plugin mylab.py`, or `plugin` in a sweep file), and its members stand beside ours.
+name it as a plugin (`--plugin mylab.py`, or `plugin` in a sweep file), and its members can be named like ours.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ M = TypeVar("M", bound="Member")
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One member of a family: a function, and what else is its own."""
+    """One member of a family: a function and its properties."""
 
     name: str
-    """By which settings, records and tables call it."""
+    """Its name in settings, records and tables."""
     function: Callable[..., Any]
-    """What it does; called through `call`, which hands over what it asks for."""
+    """The function itself; `call` hands over what its parameters name."""
     source: str = ""
     """Paper, theorem or post that it comes from, or "derived here"."""
     label: str = ""
-    """For legends; default: the name."""
+    """Its name in legends; default: `name`."""
     colour: str | None = None
-    """For figures, as matplotlib takes it; default: the next free one."""
+    """Its colour in figures, as matplotlib takes it; default: the next free one."""
     marker: str | None = None
-    """For figures; default: the next free one."""
+    """Its marker in figures; default: the next free one."""
     order: int = 50
-    """Place in tables and figures: small numbers first, equal ones as they were registered."""
+    """Its position in tables and figures: small numbers first, equal ones in the order of registration."""
 
     @property
     def plugin(self) -> Path | None:
@@ -69,12 +69,12 @@ class Member:
         """The function's parameters by name."""
         try:
             return inspect.signature(self.function).parameters
-        except ValueError:  # one that is built in, such as torch.abs, does not say
+        except ValueError:  # a built-in function, such as torch.abs, has no signature
             return {}
 
     @property
     def knobs(self) -> dict[str, Any]:
-        """Names and default values of the knobs: the keyword-only parameters that are not offered by the caller."""
+        """Names and default values of the knobs: the keyword-only parameters."""
         return {
             name: parameter.default
             for name, parameter in self.parameters.items()
@@ -82,10 +82,10 @@ class Member:
         }
 
     def call(self, offered: Mapping[str, Any], knobs: Mapping[str, Any] | None = None) -> Any:
-        """The function's result, for what it asks of `offered`; a value there that is a `Lazy` is made only if asked for.
+        """Call the function with those of the `offered` values that its parameters name; make a `Lazy` value only then.
 
-        A whole number for a knob whose default is a float arrives as a float.
-        Raises InputError where it asks for something that is not offered.
+        A whole number for a knob whose default is a float is handed over as a float.
+        Raises InputError if a parameter names something that is not offered.
         """
         arguments: dict[str, Any] = {
             name: float(value) if type(value) is int and isinstance(self.knobs.get(name), float) else value
@@ -98,31 +98,29 @@ class Member:
                 value = offered[name]
                 arguments[name] = value.make() if isinstance(value, Lazy) else value
             elif parameter.default is parameter.empty:
-                raise InputError(
-                    f"{self.name} asks for {name!r}, which is not offered here: its parameters can be named "
-                    f"{', '.join(offered)} (knobs stand behind a *)"
-                )
+                allowed = f"its parameters can be named {', '.join(offered)} (knobs stand behind a *)"
+                raise InputError(f"{self.name} asks for {name!r}, which is not offered here: {allowed}")
         return self.function(**arguments)
 
 
 class Lazy:
-    """A value that is made when it is first asked for."""
+    """A value that is made when it is first used."""
 
     def __init__(self, make: Callable[[], Any]):
         self.make = functools.cache(make)
 
 
 class Registry(Generic[M]):
-    """The members of one family. Its own modules are imported when it is first looked into."""
+    """The members of one family. This library's own members are imported at the first look at the registry."""
 
     def __init__(self, noun: str, kind: type[M], *homes: str):
-        """`homes`: modules, or folders of modules, whose import registers this library's own members."""
+        """Name the modules, or folders of modules, whose import registers this library's own members."""
         self.noun, self.kind, self._homes = noun, kind, homes
         self._members: dict[str, M] = {}
         self._loaded = False
 
     def __call__(self, name: str, **about: Any) -> Callable[[F], F]:
-        """Decorator: register a function under a name. Raises InputError for a name that is taken by another function."""
+        """Register the decorated function under a name. Raises InputError for a name that is taken by another function."""
 
         def register(function: F) -> F:
             self.add(self.kind(name=name, function=function, **about))
@@ -131,27 +129,27 @@ class Registry(Generic[M]):
         return register
 
     def add(self, member: M) -> None:
-        """Register a member. Raises InputError for a name that is taken, or that settings could not hold."""
+        """Register a member. Raises InputError for a name that is taken, or that settings cannot hold."""
         if not name_is_plain(member.name):
             raise InputError(
                 f"{self.noun} {member.name!r}: a name is made of letters, digits, _ and -, and begins with a letter"
             )
         known = self._members.get(member.name)
-        if known is not None and not _same_place(known.function, member.function):
+        if known is not None and _code_name(known.function) != _code_name(member.function):
             raise InputError(f"there are two members {member.name!r} of the {self.noun}s: give yours another name")
         self._members[member.name] = member
 
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True  # first, because homes look into registries, too
+        self._loaded = True  # before the imports, because these look at registries, too
         for home in self._homes:
             module = importlib.import_module(home)
-            for found in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{home}."):
-                importlib.import_module(found.name)
+            for inner in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{home}."):
+                importlib.import_module(inner.name)
 
     def __getitem__(self, name: str) -> M:
-        """The member of a name without knobs. Raises InputError, which lists the names, for an unknown one."""
+        """Return the member of a name without knobs. Raises InputError, which lists the names, for an unknown one."""
         self._load()
         if name not in self._members:
             raise InputError(f"unknown {self.noun} {name!r}: choose one of {', '.join(self)}")
@@ -162,7 +160,7 @@ class Registry(Generic[M]):
         return name in self._members
 
     def __iter__(self) -> Iterator[str]:
-        """Names, in the order of tables."""
+        """Yield the names in the order of tables."""
         self._load()
         return iter(sorted(self._members, key=lambda name: self._members[name].order))
 
@@ -171,27 +169,26 @@ class Registry(Generic[M]):
         return len(self._members)
 
     def values(self) -> list[M]:
-        """Members, in the order of tables."""
+        """Return the members in the order of tables."""
         return [self[name] for name in self]
 
     def items(self) -> list[tuple[str, M]]:
-        """(name, member), in the order of tables."""
+        """Return each (name, member) in the order of tables."""
         return [(name, self[name]) for name in self]
 
     def named(self, call: str, defaults: Mapping[str, Any] | None = None) -> tuple[M, dict[str, Any]]:
-        """(member, knobs) of a name with or without knobs: "bernoulli", "bernoulli(p=0.3)", "bernoulli(0.3)".
+        """Return (member, knobs) of a name with or without knobs: "bernoulli", "bernoulli(p=0.3)", "bernoulli(0.3)".
 
-        `defaults` are values for the knobs that this member has and the call does not set.
-        Raises InputError for an unknown member or knob, and for a word where a knob takes numbers.
+        `defaults` are values for knobs of this member that the call does not set.
+        Raises InputError for an unknown member or knob, and for a word if a knob takes numbers.
         """
         name, given = parse_call(call)
         member = self[name]
         known = member.knobs
         knobs: dict[str, Any] = {}
         for key, value in given.items():
-            place = int(key) if key.isdigit() else None
-            if place is not None and place < len(known):
-                key = list(known)[place]
+            if key.isdigit() and int(key) < len(known):
+                key = list(known)[int(key)]
             if key not in known:
                 has = f"its knobs are {', '.join(known)}" if known else "it has none"
                 raise InputError(f"{self.noun} {call!r}: {name} has no knob {key!r}, {has}")
@@ -204,7 +201,7 @@ class Registry(Generic[M]):
         return member, {**{key: value for key, value in (defaults or {}).items() if key in known}, **knobs}
 
     def canonical(self, call: str) -> str:
-        """The same call in one way of writing it: known knobs by name, in the member's order; defaults left out."""
+        """Return the standard form of a call: knobs by name and in the member's order, without those at their defaults."""
         member, knobs = self.named(call)
         set_ = [f"{key}={knobs[key]}" for key, default in member.knobs.items() if knobs.get(key, default) != default]
         return f"{member.name}({','.join(set_)})" if set_ else member.name
@@ -216,9 +213,9 @@ def name_is_plain(name: str) -> bool:
 
 
 def parse_call(text: str) -> tuple[str, dict[str, Knob]]:
-    """("bernoulli", {"p": 0.3}) of "bernoulli(p=0.3)"; a knob without a name has its place, "0", "1", …, for one.
+    """Split "bernoulli(p=0.3)" into ("bernoulli", {"p": 0.3}); the keys of knobs without a name are "0", "1", ….
 
-    Values are numbers, or else words. Raises InputError for a text that is no such call.
+    Values are numbers, or else words. Raises InputError for a text that is not such a call.
     """
     name, bracket, rest = text.strip().partition("(")
     if not bracket:
@@ -226,9 +223,9 @@ def parse_call(text: str) -> tuple[str, dict[str, Knob]]:
     if not rest.endswith(")") or not name_is_plain(name):
         raise InputError(f"{text!r} is no name with knobs: write it as name(knob=value, …), such as bernoulli(p=0.3)")
     knobs: dict[str, Knob] = {}
-    for place, part in enumerate(filter(None, (part.strip() for part in rest[:-1].split(",")))):
+    for position, part in enumerate(filter(None, (part.strip() for part in rest[:-1].split(",")))):
         key, equals, value = part.rpartition("=")
-        key = key.strip() if equals else str(place)
+        key = key.strip() if equals else str(position)
         if key in knobs:
             raise InputError(f"{text!r} sets {key} twice: set it once")
         knobs[key] = _value(value.strip())
@@ -245,29 +242,30 @@ def _value(text: str) -> Knob:
     return value if isinstance(value, int | float | str) and not isinstance(value, bool) else text
 
 
-def _same_place(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    """Whether two functions are one piece of code, registered again (a notebook cell, a plugin loaded twice)."""
+def _code_name(function: Callable[..., Any]) -> tuple[str, str]:
+    """Return what is the same if a function is registered again (a notebook cell, a plugin loaded twice)."""
+    function = inspect.unwrap(function)
+    return getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
 
-    def place(function: Callable[..., Any]) -> tuple[str, str]:
-        function = inspect.unwrap(function)
-        return getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
 
-    return place(one) == place(other)
+def deferred(module: str, name: str) -> Callable[..., Any]:
+    """Return a function that imports a function of this package when it is called, and calls it."""
+    return lambda *arguments: getattr(importlib.import_module(f"toymodels.{module}"), name)(*arguments)
 
 
 _plugins: dict[Path, str] = {}
-"""Plugins of this process: file → SHA-256 of its code."""
+"""Plugins loaded in this process: file → SHA-256 of its code."""
 
 
 def load_plugins(files: Sequence[Path | str]) -> None:
-    """Run each file once in this process, so that what it registers is there; worker processes load them again.
+    """Run each file once in this process, so that its members are registered; worker processes run them again.
 
-    A file whose code has changed since is run again. Raises InputError for a file that is missing or fails.
+    A file whose code has changed is run again. Raises InputError for a file that is missing or fails.
     """
     for file in files:
         path = Path(file).resolve()
         digest = plugin_digest(path)
-        if digest in _plugins.values():  # this file, or a record's copy of it
+        if digest in _plugins.values():  # this file, or a copy of it in a record
             continue
         name = f"toymodels_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
         spec = importlib.util.spec_from_file_location(name, path)
@@ -287,7 +285,7 @@ def load_plugins(files: Sequence[Path | str]) -> None:
 
 
 def plugin_digest(path: Path | str) -> str:
-    """SHA-256 of a plugin's code. Raises InputError for a file that is missing or no Python file."""
+    """Return the SHA-256 of a plugin's code. Raises InputError for a file that is missing or is not a Python file."""
     path = Path(path)
     if path.suffix != ".py":
         raise InputError(f"the plugin {path} is no Python file: name one that ends in .py")
@@ -297,5 +295,5 @@ def plugin_digest(path: Path | str) -> str:
 
 
 def loaded_plugins() -> list[Path]:
-    """The plugins of this process, for its workers: those whose file is still there."""
+    """Return the plugins of this process whose files still exist, for its workers."""
     return [path for path in _plugins if path.is_file()]

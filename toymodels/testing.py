@@ -1,9 +1,9 @@
-"""Checks that every member of a registry passes, ours and yours: shapes, types, determinism, storage, gradients, plain = fast.
+"""Check the members of a registry, ours and yours: shapes, types, determinism, storage, gradients, plain = fast.
 
     toymodels check mylab.py            # all members of a plugin
-    check_member(LAYERS, "gaussian")    # one, from a test of your own
+    check_member(LAYERS, "gaussian")    # one member, in a test of your own
 
-Each check raises AssertionError, which says what is wrong with the member.
+Each check raises AssertionError with what is wrong with the member.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ M, D, S = 6, 9, 2
 
 
 def check_member(registry: Registry[Any], name: str) -> None:
-    """Put one member through the checks of its registry. Raises AssertionError where it fails one."""
+    """Check one member of a registry. Raises AssertionError if it fails."""
     checks = {id(LAYERS): check_layer, id(READOFFS): check_readoff, id(TASKS): check_task, id(LOSSES): check_loss,
               id(VALUES): check_values, id(INPUTS): check_inputs, id(LAWS): check_law}  # fmt: skip
     member = registry[name]
@@ -63,16 +63,15 @@ def checkable() -> list[Registry[Any]]:
 
 
 def check_plugin(file: Path) -> Iterator[tuple[str, str, str]]:
-    """Check every member that a plugin registers; yield (noun, name, what is wrong, or nothing).
+    """Check every member that a plugin registers; yield (noun, name, what is wrong or "").
 
-    Raises InputError for a file that cannot be loaded, or that registers nothing that can be checked.
+    Raises InputError for a file that cannot be loaded, or that registers no member that can be checked.
     """
     load_plugins([file])
     members = [(r, name) for r in checkable() for name, member in r.items() if member.plugin == Path(file).resolve()]
     if not members:
-        raise InputError(
-            f"{file} registers no member that can be checked ({', '.join(r.noun + 's' for r in checkable())})"
-        )
+        nouns = ", ".join(r.noun + "s" for r in checkable())
+        raise InputError(f"{file} registers no member that can be checked ({nouns})")
     for registry, name in members:
         try:
             check_member(registry, name)
@@ -109,7 +108,7 @@ class _Problem:
 
 
 def _task_for(member: LayerMember) -> str:
-    """Return a task that the layer fits: the AND of pairs, or the first one there is."""
+    """Return a task that the layer can be made for: the AND of pairs, or else the first one."""
     names = ["and", *(name for name in TASKS if name != "and")]
     return next(name for name in names if member.fits(make_task(name, M)))
 
@@ -123,17 +122,17 @@ def check_layer(name: str) -> None:
         return _Problem(name, task_name).maker(Path(folder), seed).layer(name)
 
     with TemporaryDirectory() as first, TemporaryDirectory() as second, TemporaryDirectory() as third:
-        layer, again, other = make(0, first), make(0, second), make(1, third)
-    inputs = SparseFeatures.at_most(M, M).enumerate()  # all there are: some layers need several features to fire
+        layer, same_seed, new_seed = make(0, first), make(0, second), make(1, third)
+    inputs = SparseFeatures.at_most(M, M).enumerate()  # all inputs: neurons of some layers need several active features
     x, task = inputs.dense(), make_task(task_name, M)
     with torch.no_grad():
         a = layer(x)
         assert a.shape == (len(x), layer_width(layer, M)), f"{name} returns shape {tuple(a.shape)} for {len(x)} inputs"
         assert a.dtype == torch.float32, f"{name} returns {a.dtype} for inputs of float32"
         assert bool(a.isfinite().all()), f"{name} returns activations that are not finite"
-        assert torch.equal(a, again(x)), f"{name} is another layer when it is made again from the same seed"
+        assert torch.equal(a, same_seed(x)), f"{name} is another layer when it is made again from the same seed"
         drawn = "seed" in member.parameters or member.role in ("trained", "null")
-        assert not drawn or not torch.equal(a, other(x)), f"{name} is the same layer for two seeds"
+        assert not drawn or not torch.equal(a, new_seed(x)), f"{name} is the same layer for two seeds"
         wide = copy.deepcopy(layer).double()(x.double())
         assert wide.dtype == torch.float64, f"{name} in float64 returns {wide.dtype}"
         assert torch.allclose(wide.float(), a, rtol=1e-4, atol=1e-4), f"{name} differs between float32 and float64"
@@ -143,13 +142,12 @@ def check_layer(name: str) -> None:
     fast = evaluate(Network(layer, readoff), task, inputs)
     with plain():
         slow = evaluate(Network(layer, readoff), task, inputs)
-    assert math.isclose(fast.worst_error, slow.worst_error, rel_tol=1e-9), (
-        f"{name} is measured differently by fast forms"
-    )
+    same = math.isclose(fast.worst_error, slow.worst_error, rel_tol=1e-9)
+    assert same, f"{name} is measured differently by fast forms"
     smooth = copy.deepcopy(layer).double().requires_grad_(True)
     parameters = [p for p in smooth.parameters() if p.numel()]
     if parameters:
-        # Away from the inputs' grid, where a ReLU may have its kink.
+        # Points between the inputs, at which a ReLU may not be differentiable.
         point = x[1:4].double() + torch.rand(3, M, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) / 3
         names = [key for key, p in smooth.named_parameters() if p.numel()]
 
@@ -160,7 +158,7 @@ def check_layer(name: str) -> None:
 
 
 def _check_storage(name: str, network: Network, task: Task, x: Tensor) -> None:
-    """Check that a record gives network and task back."""
+    """Check that a network and a task can be read back from a record."""
     with TemporaryDirectory() as folder, torch.no_grad():
         path = Path(folder) / "network.safetensors"
         save_network(path, network, task)
@@ -171,7 +169,7 @@ def _check_storage(name: str, network: Network, task: Task, x: Tensor) -> None:
 
 
 def check_readoff(name: str) -> None:
-    """Check a readoff: it applies somewhere; shape, slices, determinism, storage, facts that JSON holds, plain = fast."""
+    """Check a readoff: it applies to a layer and task; shape, slices, determinism, storage, JSON facts, plain = fast."""
     problem = _where_it_applies(name)
     with TemporaryDirectory() as folder:
         maker = problem.maker(Path(folder))
@@ -191,10 +189,10 @@ def check_readoff(name: str) -> None:
     json.dumps(dict(fitted[0].facts), allow_nan=False)
     if READOFFS[name].kept:
         _check_storage(name, Network(layer, fitted[0].readoff), task, SparseFeatures.at_most(M, S).enumerate().dense())
-    # Optima need not be unique; what is optimised must agree.
+    # Optima need not be unique, but the error that is minimised must agree.
     errors = [f.output_worst for f in (fitted[0], slow)]
     if errors[0] is not None and errors[1] is not None:
-        assert torch.allclose(errors[0], errors[1], atol=1e-6), f"{name} errs differently by fast forms"
+        assert torch.allclose(errors[0], errors[1], atol=1e-6), f"{name} has other errors with fast forms"
     else:
         assert torch.allclose(outputs, slowly.to(outputs), atol=1e-6), f"{name} differs between plain and fast forms"
 
@@ -221,9 +219,8 @@ def check_task(name: str) -> None:
     for inputs in (boolean, real):
         x = inputs.dense(dtype=torch.float64)
         targets, cases = task.targets(x), task.cases(x)
-        assert targets.shape == cases.shape == (len(x), task.n_outputs), (
-            f"{name} has targets of shape {tuple(targets.shape)}"
-        )
+        shape = (len(x), task.n_outputs)
+        assert targets.shape == cases.shape == shape, f"{name} has targets of shape {tuple(targets.shape)}"
         assert targets.dtype == torch.float64, f"{name} has targets of {targets.dtype} for inputs of float64"
         assert bool(targets.isfinite().all()), f"{name} has targets that are not finite"
         assert torch.allclose(targets, again.targets(x)), f"{name} is another task when it is made again from its seed"
@@ -237,20 +234,16 @@ def check_task(name: str) -> None:
         subset = task.subset(chosen)
         assert torch.allclose(subset.targets(x), targets[:, chosen]), f"{name} has other targets in a subset"
     for group, members in task.groups.items():
-        assert set(members) <= set(range(len(task.case_labels))), f"{name}'s group {group} has cases that there are not"
+        assert set(members) <= set(range(len(task.case_labels))), f"{name}'s group {group} has cases that do not exist"
     shares = task.case_probabilities(SparseFeatures.at_most(M, S))
     counted = torch.zeros(len(task.case_labels), dtype=torch.float64)
     cases = task.cases(boolean.dense())
-    counted.index_add_(
-        0, cases.reshape(-1), (boolean.probabilities[:, None] / task.n_outputs).expand(cases.shape).reshape(-1)
-    )
+    share = (boolean.probabilities[:, None] / task.n_outputs).expand(cases.shape)
+    counted.index_add_(0, cases.reshape(-1), share.reshape(-1))
     assert torch.allclose(torch.tensor(shares).double(), counted, atol=1e-9), f"{name} has wrong probabilities of cases"
-    layer = nn.Linear(M, D)
-    layer.origin = "gaussian"  # type: ignore[assignment]
     for stored in (task, task.subset(torch.arange(2))):
-        network = Network(
-            LAYERS["gaussian"].call({"m": M, "d": D, "seed": 0}), LinearReadoff.constant(stored.n_outputs, D)
-        )
+        gaussian = LAYERS["gaussian"].call({"m": M, "d": D, "seed": 0})
+        network = Network(gaussian, LinearReadoff.constant(stored.n_outputs, D))
         _check_storage(name, network, stored, boolean.dense())
 
 
@@ -264,17 +257,15 @@ def check_loss(name: str) -> None:
         loss = make_loss(name, p, root=True)
         value = loss(errors[0], targets, weights)
         assert value.shape == (), f"{name} has shape {tuple(value.shape)}: it must be one number"
-        assert math.isfinite(float(value)), f"{name} is no finite number"
-        assert loss(errors[0].float(), targets.float(), weights.float()).dtype == torch.float32, (
-            f"{name} changes the data type"
-        )
+        assert math.isfinite(float(value)), f"{name} is not a finite number"
+        single = loss(errors[0].float(), targets.float(), weights.float())
+        assert single.dtype == torch.float32, f"{name} changes the data type"
         variable = errors[0].clone().requires_grad_()
-        assert torch.autograd.gradcheck(lambda e, loss=loss: loss(e, targets, weights), (variable,)), (
-            f"{name}: wrong gradient"
-        )
+        right = torch.autograd.gradcheck(lambda e, loss=loss: loss(e, targets, weights), (variable,))
+        assert right, f"{name} has a wrong gradient"
         zero = torch.zeros(5, 4, dtype=torch.float64, requires_grad=True)
         (slope,) = torch.autograd.grad(loss(zero, targets, weights), zero)
-        assert bool((slope == 0).all()), f"{name} has a gradient, or none that is a number, where all errors are 0"
+        assert bool((slope == 0).all()), f"{name} has a gradient other than 0 where all errors are 0"
         units = loss.units(errors[0], targets)
         sums = [loss.sums(errors[0][rows], targets[rows], weights[rows], units) for rows in (slice(0, 2), slice(2, 5))]
         joined = loss.value(torch.stack(sums).sum(0), units, 4)
@@ -302,11 +293,10 @@ def check_inputs(name: str) -> None:
     x = first.dense()
     assert (first.m, *x.shape) == (M, 400, M), f"{name} draws inputs of shape {tuple(x.shape)}"
     assert torch.equal(x, second.dense()), f"{name} draws other inputs from the same seed"
-    assert math.isclose(float(first.probabilities.sum()), 1, rel_tol=1e-9), (
-        f"{name} has probabilities that do not sum to 1"
-    )
+    total = float(first.probabilities.sum())
+    assert math.isclose(total, 1, rel_tol=1e-9), f"{name} has probabilities that do not sum to 1"
     indices = first.indices
-    assert 0 <= int(indices.min()) <= int(indices.max()) <= M, f"{name} has active features that there are not"
+    assert 0 <= int(indices.min()) <= int(indices.max()) <= M, f"{name} has active features that do not exist"
     if features.n_inputs < math.inf:
         every = features.enumerate()
         assert len(every) == features.n_inputs, f"{name} lists {len(every)} inputs and says {features.n_inputs}"

@@ -200,7 +200,7 @@ def test_values_of_ones_own_are_drawn_by_name(monkeypatch):
     assert sorted(x.unique().tolist()) == [-1.0, 0.0, 1.0]
     assert bool((x.abs().sum(1) == 3).all())
     for wrong in ("misfit", "infinite"):
-        with pytest.raises(InputError, match="as many finite numbers as it is asked for"):
+        with pytest.raises(InputError, match="finite numbers of that shape"):
             SparseFeatures.exactly(9, 3, wrong)
 
 

@@ -39,7 +39,7 @@ def test_optimised_frames_lie_between_welch_and_random(m, d0):
 @pytest.mark.parametrize("d0", [0, 21, -1])
 @pytest.mark.parametrize("name", FRAMES)
 def test_dimensions_out_of_range_are_refused(name, d0):
-    with pytest.raises(InputError, match="between 1 and m"):
+    with pytest.raises(InputError, match=f"d0 = {d0}: it must be at (least 1|most 20)"):
         FRAMES[name](20, d0, 0)
 
 

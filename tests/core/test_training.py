@@ -330,7 +330,7 @@ def test_a_loss_without_an_exponent_takes_none(monkeypatch):
     assert settings.exponents == (1.0,)
     assert isinstance(settings.make_loss(0), ElementwiseLoss)
     for change in ({"p": (3.0,)}, {"root": False}):
-        with pytest.raises(InputError, match="say nothing"):
+        with pytest.raises(InputError, match="have no effect"):
             TrainingSettings(loss="absolute", **change)
 
 

@@ -121,7 +121,7 @@ def test_notes_say_what_stands_behind_the_rows():
     found = notes(config)
     said = " ".join(found)
     for words in (
-        "analytic readoff is left out: it holds for a Gaussian ReLU layer without bias only, of features with an axis each",
+        "analytic readoff is left out: it holds only for a Gaussian ReLU layer without bias, of features with one axis each",
         "made for exactly 2 active features; on inputs with another number it is biased",
         "and for features with an axis each",
         "Without a readoff of their own for xor: bernoulli, targeted.",

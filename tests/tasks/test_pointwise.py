@@ -57,9 +57,9 @@ def test_the_matrix_of_a_record_comes_back_whatever_the_seed():
     ("make", "words"),
     [
         (lambda: make_task("relu(mixing=some)", 6), "unknown mixing"),
-        (lambda: make_task("relu(mixing=symmetric, sigma=0)", 6), "must be positive"),
-        (lambda: make_task("relu(mixing=embedding, sigma=2)", 6), "at most 1"),
-        (lambda: PointwiseTask(6, torch.abs, "abs", torch.full((6, 6), math.nan)), "finite entries"),
+        (lambda: make_task("relu(mixing=symmetric, sigma=0)", 6), "must be a positive number"),
+        (lambda: make_task("relu(mixing=embedding, sigma=2)", 6), "1 at most"),
+        (lambda: PointwiseTask(6, torch.abs, "abs", torch.full((6, 6), math.nan)), "and finite"),
         (lambda: make_task("relu", 6, [(0, 1)]), "leave pairs out"),
     ],
 )

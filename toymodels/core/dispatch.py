@@ -1,7 +1,7 @@
 """Choose between the plain form of a function and a faster one.
 
-The plain form of a noun stands in the core and is right everywhere. A faster form stands in the fast wing, has the same
-signature, and says itself where it applies and is faster. This is the one place where one of them is chosen, and
+The plain form is in the core and holds for all arguments. A faster form is in the fast wing, has the same signature, and comes
+with a function that says for which arguments it holds and is faster. Only this module chooses between them, and
 
     with toymodels.plain(): …        or the environment variable TOYMODELS_PLAIN=1
 
@@ -33,7 +33,7 @@ class FastForm:
 
     function: Callable[..., Any]
     applies: Callable[..., bool]
-    """Whether it is right and faster for these arguments; called with all of them, as the function is."""
+    """Whether it holds and is faster for these arguments; called with the function's arguments."""
 
 
 _forms: dict[str, list[FastForm]] = {}
@@ -41,7 +41,7 @@ _loaded = False
 
 
 def dispatched(plain: F) -> F:
-    """Decorator: let the fast wing take over calls of this function where it has a faster form."""
+    """Let a decorated function call a faster form instead, if the fast wing has one for the arguments."""
 
     @functools.wraps(plain)
     def call(*arguments: Any, **named: Any) -> Any:
@@ -56,7 +56,7 @@ def dispatched(plain: F) -> F:
 
 
 def fast_form(plain: Callable[..., Any], applies: Callable[..., bool]) -> Callable[[F], F]:
-    """Decorator: register a faster form of a dispatched function; `applies` is called with the same arguments."""
+    """Register the decorated function as a faster form of `plain`; `applies` is called with the same arguments."""
 
     def register(function: F) -> F:
         forms = _forms.setdefault(_name(plain), [])
@@ -83,7 +83,7 @@ def _forms_of(name: str) -> list[FastForm]:
 
 @contextmanager
 def plain() -> Iterator[None]:
-    """Use plain forms only, here and in worker processes that are started meanwhile."""
+    """Use plain forms only inside the context, also in worker processes that are started in it."""
     before = os.environ.get(SWITCH)
     os.environ[SWITCH] = "1"
     try:

@@ -1,7 +1,8 @@
-"""Measure the errors of any network on any task, over all inputs or a stated sample of them: the one ruler.
+"""Measure the errors of any network on any task, over all inputs or a given sample of them.
 
-Errors are added up block by block (`ErrorSums`), so memory does not grow with inputs × outputs. This is the plain form: a few
-sums for each case of the task. The fast wing fills the same sums in fewer passes.
+Everything in this library is measured by `evaluate`. Errors are added up block by block (`ErrorSums`), so memory does not grow
+with inputs × outputs. This is the plain form: a few sums for each case of the task. The fast wing computes the same sums in
+fewer passes.
 """
 
 from __future__ import annotations
@@ -25,24 +26,25 @@ from toymodels.errors import InputError
 
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
 TOLERANCES = (0.05, 0.1, 0.25, 0.5)
+"""In rising order, each a whole number of hundredths."""
 HISTOGRAM_EDGES = np.linspace(-1.0, 2.0, 301)
-"""Outputs (or errors) are binned linearly for histograms; what lies outside is counted in the first or last bin."""
+"""Outputs (or errors) are binned linearly for histograms; those outside are counted in the first or last bin."""
 
 SLACK = 2.0**-18
 """A tolerance is met by |error| ≤ tolerance·(1 + SLACK), 1e-6 above 1/4: a certified worst error of 1/4 is within 1/4."""
 
-# Errors are counted by the leading 16 bits of 100·error as a float32: its sign, exponent and 7 bits of mantissa. Within
-# an octave these bins have 1/128 of its lower end, so a bin's middle is within 0.4 % of all it holds; and up to 512
-# every whole number begins a bin, so the same counts add up to bins of the outputs of width 1/100. 64 octaves are kept,
-# up from |error| = 2^-40: a power of two in the scale makes that the smallest normal float32, and bin 128.
+# Errors are counted by the leading 16 bits of 100·error as a float32: its sign, exponent and 7 bits of mantissa. In an
+# octave these bins have a width of 1/128 of its lower end, so the middle of a bin is within 0.4 % of all errors in it; and
+# up to 512 every whole number begins a bin, so the same counts add up to bins of the outputs of width 1/100. There are 64
+# octaves from |error| = 2^-40 up: a power of two in the scale makes that the smallest normal float32, and bin 128.
 PER_OCTAVE, OCTAVES, SMALLEST = 128, 64, -40
 BINS = PER_OCTAVE * OCTAVES
 SHIFT = 2.0 ** (SMALLEST + 6 + 126)
 HUNDREDTHS = (np.arange(BINS + 1, dtype=np.int32) << 16).view(np.float32).astype(np.float64) * SHIFT
 """100·|error| where each bin begins, ascending from 0, and where the last one ends, shape (bins + 1,).
 
-Errors are scaled down by SLACK before they are binned, so that one which meets a tolerance of so many hundredths lies below that
-edge. (An output on an edge of a histogram falls to the side of its target.)"""
+Errors are scaled down by SLACK before they are binned, so that an error that meets a tolerance lies below the edge at the
+tolerance. (An output on an edge of a histogram falls on the side of its target.)"""
 
 _ENTRIES = 2**20
 """Errors that the plain form holds at once."""
@@ -55,7 +57,7 @@ class Group:
     share: float
     """Probability that an (input, output) falls in this group."""
     mean: float
-    """Mean error; 0 where the readoff is unbiased."""
+    """Mean error; 0 if the readoff is unbiased."""
     rms: float
     """Root mean square error."""
     worst: float
@@ -68,10 +70,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Errors of one network on one task. "Error" is output minus target throughout."""
+    """Errors of one network on one task. An error is always output minus target."""
 
     worst_error: float
-    """ε: the largest |error| over all outputs and all inputs covered."""
+    """ε: the largest |error| over all outputs and the given inputs."""
     rms: float
     """Root mean square error over all outputs and inputs, by probability."""
     groups: dict[str, Group]
@@ -81,13 +83,13 @@ class Evaluation:
     within: dict[str, float]
     """Share of all outputs with |error| within each tolerance."""
     inputs: str
-    """How inputs were covered."""
+    """Which inputs these are: all, or a sample."""
     n_inputs: int
     n_outputs: int
     output_worst: Float[Tensor, " outputs"] = field(repr=False)
     """Largest |error| of each output."""
     histogram: dict[str, Float[np.ndarray, " bins"]] = field(repr=False)
-    """Mass over HISTOGRAM_EDGES, for each group: of the outputs where the task has truth values, else of the errors."""
+    """Shares over HISTOGRAM_EDGES for each group: of the outputs if the task has truth values, else of the errors."""
 
     @property
     def zeros(self) -> Group:
@@ -108,16 +110,15 @@ class Evaluation:
 
 
 class ErrorSums:
-    """Sums over errors by case, in float64, from which an evaluation is made."""
+    """Sums over errors by case, in float64, from which an evaluation is computed."""
 
-    def __init__(self, n_cases: int, tolerances: Sequence[float], n_outputs: int):
-        self.tolerances = sorted(tolerances)
+    def __init__(self, n_cases: int, n_outputs: int):
         self.mass, self.first, self.second, self.worst = np.zeros((4, n_cases))
-        """Of each case: its probability, first and second moment of the error, and the largest |error|."""
-        self.within = np.zeros((n_cases, len(self.tolerances)))
+        """For each case: its probability, first and second moment of the error, and the largest |error|."""
+        self.within = np.zeros((n_cases, len(TOLERANCES)))
         """Probability of |error| ≤ tolerance·(1 + SLACK)."""
         self.bins = np.zeros((n_cases, 2, BINS))
-        """Probability of each bin of errors, first those from 0 up, then those below 0."""
+        """Probability of each bin of errors: first those ≥ 0, then those below 0."""
         self.output_worst = np.zeros(n_outputs)
         """Largest |error| of each output."""
 
@@ -141,10 +142,10 @@ class ErrorSums:
                 w = weight[on]
                 self.mass[number] += w.sum()
                 self.first[number] += w @ e[on]
-                with np.errstate(over="ignore"):  # then it is infinite, and so is the root mean square
+                with np.errstate(over="ignore"):  # the root mean square is then infinite
                     self.second[number] += w @ e[on] ** 2
                 self.worst[number] = max(self.worst[number], size[on].max())
-                self.within[number] += [w[size[on] <= t * (1 + SLACK)].sum() for t in self.tolerances]
+                self.within[number] += [w[size[on] <= t * (1 + SLACK)].sum() for t in TOLERANCES]
                 np.add.at(self.bins[number], (np.signbit(e[on]).astype(int), bins[on]), w)
 
     def merge(self, others: ErrorSums) -> None:
@@ -175,7 +176,7 @@ class ErrorSums:
         if mass == 0:
             return Group(0.0, 0.0, 0.0, 0.0, {str(q): 0.0 for q in QUANTILES}, self._within(cases))
         shares = self.bins[cases].sum((0, 1)).cumsum() / mass
-        # The middle of the first bin by which the share q is reached; the last bin has all that lies above it, too.
+        # The middle of the first bin at which the share q is reached; the last bin also holds everything above it.
         position = np.minimum(np.searchsorted(shares, np.array(QUANTILES) - 1e-12), len(shares) - 1)
         values = np.where(position > 0, (HUNDREDTHS[position] + HUNDREDTHS[position + 1]) / 200, 0.0)
         worst = float(self.worst[cases].max())
@@ -192,9 +193,7 @@ class ErrorSums:
     def _within(self, cases: list[int]) -> dict[str, float]:
         mass = float(self.mass[cases].sum())
         shares = self.within[cases].sum(0).tolist()
-        return {
-            f"{t:g}": min(share / mass, 1.0) if mass else 1.0 for t, share in zip(self.tolerances, shares, strict=True)
-        }
+        return {f"{t:g}": min(share / mass, 1.0) if mass else 1.0 for t, share in zip(TOLERANCES, shares, strict=True)}
 
     def _histograms(
         self, groups: Mapping[str, list[int]], truth: Sequence[int] | None
@@ -210,8 +209,8 @@ class ErrorSums:
 def _bars(bins: Float[np.ndarray, "2 bins"], target: int) -> Float[np.ndarray, " bars"]:
     """Return the mass of outputs over HISTOGRAM_EDGES from that of the errors.
 
-    A bin above 0 begins at target + its lower end, one below 0 at target − its upper end. (The first below 0 is rounding's: it
-    counts as 0.)
+    A bin above 0 begins at target + its lower end, one below 0 at target − its upper end. (The first bin below 0 holds rounding
+    errors and counts as 0.)
     """
     above = HUNDREDTHS[:-1]
     below = np.append(0.0, -HUNDREDTHS[2:])
@@ -226,31 +225,26 @@ def evaluate(
     task: Task,
     inputs: Inputs,
     dtype: torch.dtype = torch.float64,
-    tolerances: Sequence[float] = TOLERANCES,
 ) -> Evaluation:
     """Measure a network's errors on every given input and every output of the task.
 
-    Computed in `dtype` (float64: certificates are held to 1e-6, below float32's rounding of large readoffs), on the
+    Computed in `dtype` (float64: certificates are checked to 1e-6, less than float32's rounding of large readoffs), on the
     inputs' device. On a CPU, the first layers, linear readoffs and pair tasks of this package are measured on
-    `torch.get_num_threads()` threads, whose number changes no figure; modules and tasks of your own are called from the
-    caller's thread alone.
+    `torch.get_num_threads()` threads, whose number does not change the result; modules and tasks of your own are called from
+    the caller's thread alone.
 
-    Raises InputError if network, task and inputs do not fit together, a tolerance is negative or an output is not finite.
+    Raises InputError if network, task and inputs do not fit together, or an output is not finite.
     """
     if inputs.m != task.m:
         raise InputError(f"the inputs have {inputs.m} features and the task {task.m}: they must be the same")
-    if min(tolerances, default=0) < 0:
-        raise InputError(f"the tolerance {min(tolerances):g} is negative: a size of errors is at least 0")
     network = copy.deepcopy(network).to(device=inputs.indices.device, dtype=dtype).eval()
-    return error_sums(network, task, inputs, dtype, tolerances).result(task, inputs)
+    return error_sums(network, task, inputs, dtype).result(task, inputs)
 
 
 @dispatched
-def error_sums(
-    network: Network, task: Task, inputs: Inputs, dtype: torch.dtype, tolerances: Sequence[float]
-) -> ErrorSums:
+def error_sums(network: Network, task: Task, inputs: Inputs, dtype: torch.dtype) -> ErrorSums:
     """Add up the errors of a network, block by block."""
-    sums = ErrorSums(len(task.case_labels), tolerances, task.n_outputs)
+    sums = ErrorSums(len(task.case_labels), task.n_outputs)
     for rows in inputs.blocks(max(1, _ENTRIES // task.n_outputs)):
         x = inputs.dense(rows, dtype)
         outputs, targets = network(x), task.targets(x)
@@ -262,10 +256,8 @@ def error_sums(
 def check_outputs(shape: tuple[int, ...], wanted: tuple[int, ...], task: str) -> None:
     """Raise InputError if a readoff returned another shape than (inputs, outputs)."""
     if shape != wanted:
-        raise InputError(
-            f"the readoff returned shape {shape} for {wanted[0]} inputs and {wanted[1]} outputs of the task {task}: it reads "
-            "another number of outputs"
-        )
+        asked = f"{wanted[0]} inputs and {wanted[1]} outputs of the task {task}"
+        raise InputError(f"the readoff returned shape {shape} for {asked}: it reads another number of outputs")
 
 
 def check_finite(finite: bool) -> None:

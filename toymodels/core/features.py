@@ -1,10 +1,10 @@
-"""Sparse features: which are active, and with what value.
+"""Sparse features: draw and list inputs in which few features are active.
 
 Every distribution of active features here is exchangeable: first a number of active features K is drawn from `counts`, then
 a uniform subset of that size. "Exactly s", "at most s" and "independent with probability p" differ in the distribution of K
-alone. Boolean features have the value 1 when active; others have a value from a distribution of their own.
+alone. Boolean features have the value 1 when active; others have a value from a distribution of values.
 
-An input is held as its active indices, padded with m, and their values; the vector x of length m is made from them on demand.
+An input is stored as its active indices, padded with m, and their values; the vector x of length m is made when needed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from toymodels.registry import Member, Registry
 from toymodels.theory import counts as count_distributions
 
 ENUMERATION_LIMIT = 3_000_000
-"""Inputs; more than this are refused by `enumerate` unless a higher limit is asked for."""
+"""The number of inputs above which `enumerate` refuses to list them, unless a higher limit is given."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Inputs:
     enumerated: bool
     """Whether these are all the inputs of positive probability."""
     description: str
-    """How inputs were covered, for tables: "all 1,276" or "20,000 sampled (seed 0)"."""
+    """Which inputs these are, for tables: "all 1,276" or "20,000 sampled (seed 0)"."""
     values: Float[Tensor, "inputs width"] | None = None
-    """Value of each active feature; None where each is 1 (boolean features). What stands at the padding is ignored."""
+    """Value of each active feature; None if each is 1 (boolean features). Values at the padding are ignored."""
     kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
-    """What a faster path has made of these inputs and wants to find again at its next call."""
+    """Tables that fast forms have made of these inputs and keep for their next call."""
 
     def __len__(self) -> int:
         return self.indices.shape[0]
@@ -69,7 +69,7 @@ def dense(
     dtype: torch.dtype = torch.float32,
     values: Float[Tensor, "rows width"] | None = None,
 ) -> Float[Tensor, "rows m"]:
-    """Make vectors from active indices padded with m (the padding falls into a column that is cut off)."""
+    """Make vectors from active indices padded with m (the padding goes to a column that is cut off)."""
     x = torch.zeros(indices.shape[0], m + 1, dtype=dtype, device=indices.device)
     if values is None:
         return x.scatter_(1, indices.long(), 1)[:, :m].contiguous()
@@ -81,19 +81,19 @@ class ValueDistribution(Member):
     """A distribution of the value of an active feature: `function(shape, generator)` draws independent values."""
 
     description: str = ""
-    """For tables: "values uniform on [0, 1]"."""
+    """Its description in tables: "uniform on [0, 1]"."""
     constant: bool = False
     """Whether each draw is the same number, so that inputs can be enumerated."""
 
 
 _SMALL = 2**13
-"""Inputs × features up to which one sort of all features costs less than the steps of Floyd's algorithm (measured)."""
+"""Inputs × features up to which sorting all features costs less than the steps of Floyd's algorithm (measured)."""
 
 VALUES = Registry("distribution of values", ValueDistribution)
 """Distributions of the value of an active feature, by name. A member draws from (shape, generator) on the generator's device."""
 
 ONE = "one"
-"""The value of boolean features."""
+"""The distribution of the values of boolean features."""
 
 
 @VALUES(ONE, description="", constant=True, order=0)
@@ -123,21 +123,21 @@ def _symmetric(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 class Features(ABC):
-    """A source of inputs. A subclass of your own sets the fields below and draws a sample; the rest follows."""
+    """A source of inputs. A subclass of your own must set the fields below and define `sample`."""
 
     m: int
     """Number of features, at least 2."""
     name: str
-    """For tables, such as "at most 2 of 50"."""
+    """Its name in tables, such as "at most 2 of 50"."""
     n_inputs: float | int = math.inf
-    """How many inputs have positive probability; infinite where values are real numbers."""
+    """How many inputs have positive probability; infinite if values are real numbers."""
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator) -> Inputs:
         """Draw n independent inputs, 1/n each, on the generator's device."""
 
     def sampled(self, n: int, seed: int, device: torch.device | str = "cpu") -> Inputs:
-        """Draw a stated sample: n inputs from this seed (the same ones whatever the device), 1/n each."""
+        """Draw n inputs from this seed, the same ones on every device, 1/n each."""
         check_whole(least=1, n=n)
         inputs = self.sample(n, torch.Generator().manual_seed(seed))
         return dataclasses.replace(
@@ -165,7 +165,7 @@ class Features(ABC):
         raise InputError(f"the features {self.name} have no list of all inputs: use a sample of inputs")
 
     def case_probabilities(self) -> tuple[float, float, float, float] | None:
-        """Return P(x_k, x_l) in the cases 00, 01, 10, 11 where it is known and the same for every pair; else None."""
+        """Return P(x_k, x_l) in the cases 00, 01, 10, 11 if it is known and the same for every pair; else None."""
         return None
 
 
@@ -181,7 +181,7 @@ class SparseFeatures(Features):
     """Distribution of the value of an active feature: a member of `VALUES`, with knobs if it has some."""
 
     def __post_init__(self) -> None:
-        _check_features(self.m)
+        check_whole(2, m=self.m)
         if not 1 <= len(self.counts) <= self.m + 1 or min(self.counts) < 0 or abs(sum(self.counts) - 1) > 1e-9:
             raise InputError(
                 "counts must be probabilities of 0, 1, …, at most m active features that add up to 1; "
@@ -228,7 +228,7 @@ class SparseFeatures(Features):
 
     @property
     def n_inputs(self) -> float | int:  # type: ignore[override]
-        """How many inputs have positive probability: exact up to 10^30, else at least that; infinite for real values."""
+        """The number of inputs of positive probability: exact up to 10^30, else a lower bound; infinite for real values."""
         if not VALUES.named(self.values)[0].constant:
             return math.inf
         total = 0
@@ -250,17 +250,17 @@ class SparseFeatures(Features):
     def sample(self, n: int, generator: torch.Generator) -> Inputs:
         """Draw n independent inputs, 1/n each, on the generator's device.
 
-        Active sets by Floyd's algorithm: cost n·s², no sort over m. Where s² is large against m, ranks of uniforms cost less.
+        Active sets by Floyd's algorithm: cost n·s², no sort over m. If s² is large compared with m, ranks of uniforms cost less.
         """
         device = generator.device
         counts = torch.tensor(self.counts, dtype=torch.float64, device=device)
         uniform = torch.rand(n, dtype=torch.float64, device=device, generator=generator)
-        # The last entry of a cumulative sum may fall short of 1 by rounding: no draw may land beyond it.
+        # The last entry of a cumulative sum may be below 1 because of rounding: a draw above it counts as the last one.
         sizes = torch.searchsorted(counts.cumsum(0), uniform, right=True).clamp_(max=self.max_active)
-        # Where most sets have the largest size, no need for Python to wait for the largest one drawn.
+        # If most sets have the largest size, Python need not wait for the device to find the largest one drawn.
         usual = self.counts[self.max_active] > 0.5 or not n
         widest = self.max_active if usual else int(sizes.max())
-        # Many short steps of Floyd's, or one sort of all features: what is small is sorted, and so is what is nearly all active.
+        # Floyd's algorithm takes many short steps, a sort of all features one: sort small samples, and many active features.
         sort = widest * widest > 8 * self.m or (widest > 4 and n * self.m <= _SMALL)
         choose = _by_rank if sort else _floyd
         indices = choose(self.m, sizes, widest, generator)
@@ -290,19 +290,17 @@ class SparseFeatures(Features):
         member, knobs = VALUES.named(self.values)
         values: Tensor = member.call({"shape": shape, "generator": generator}, knobs)
         if values.shape != shape or not bool(values.isfinite().all()):
-            raise InputError(
-                f"the distribution of values {member.name} drew shape {tuple(values.shape)} for {tuple(shape)}, or a value that "
-                "is not finite: it must return as many finite numbers as it is asked for"
-            )
+            drawn = f"the distribution of values {member.name} drew shape {tuple(values.shape)} for {tuple(shape)}"
+            raise InputError(f"{drawn}, or a value that is not finite: it must return finite numbers of that shape")
         return values
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputsMember(Member):
-    """A source of inputs by name: `function` makes the `Features` of (m, s, values), or of what else it asks for."""
+    """A source of inputs by name: `function` makes the `Features`; its parameters are among m, s and values."""
 
     counted: bool = False
-    """Whether s is a whole number of active features, rather than the expected one."""
+    """Whether s is a number of active features, and so whole; otherwise it is their expected number."""
 
 
 INPUTS = Registry("kind of inputs", InputsMember)
@@ -311,7 +309,7 @@ INPUTS = Registry("kind of inputs", InputsMember)
 
 @INPUTS("at_most", counted=True, order=0)
 def _at_most(m: int, s: int, values: str) -> SparseFeatures:
-    """Make at most s of m features active, every admissible set equally likely."""
+    """Make at most s of m features active, every set of them equally likely."""
     return SparseFeatures.at_most(m, s, values)
 
 
@@ -341,20 +339,14 @@ def make_features(inputs: str, m: int, s: int | float, values: str = ONE) -> Fea
     return features
 
 
-def _check_features(m: int) -> None:
-    check_whole(m=m)
-    if m < 2:
-        raise InputError(f"m = {m} features: pairs need at least 2")
-
-
 def _check_count(m: int, s: int) -> None:
-    _check_features(m)
+    check_whole(2, m=m)
     if s != int(s) or not 1 <= s <= m:
         raise InputError(f"s = {s:g} active features: it must be a whole number from 1 to m = {m}")
 
 
 def count_in_words(n: int) -> str:
-    """Write a count as a person reads it, however large."""
+    """Write a count for people to read: "1,276" or "about 10^20"."""
     return f"{n:,}" if n < 10**15 else f"about 10^{math.log10(n):.0f}"
 
 
@@ -363,10 +355,10 @@ def _subsets(m: int, k: int) -> np.ndarray:
     subsets = np.zeros((1, 0), dtype=np.int64)
     last = np.array([-1])
     for _ in range(k):
-        room = m - 1 - last
-        parent = np.repeat(np.arange(len(subsets)), room)
-        first = np.cumsum(room) - room
-        last = np.arange(room.sum()) - first[parent] + last[parent] + 1
+        later = m - 1 - last
+        parent = np.repeat(np.arange(len(subsets)), later)
+        first = np.cumsum(later) - later
+        last = np.arange(later.sum()) - first[parent] + last[parent] + 1
         subsets = np.column_stack([subsets[parent], last])
     return subsets
 
@@ -374,7 +366,7 @@ def _subsets(m: int, k: int) -> np.ndarray:
 def _floyd(m: int, sizes: Int[Tensor, " n"], widest: int, generator: torch.Generator) -> Int[Tensor, "n width"]:
     """Draw uniform subsets by Floyd's algorithm (Bentley & Floyd 1987), all rows at once, row i of size sizes[i].
 
-    Step i of a row of size k draws t uniformly from 0 … j with j = m − k + i, and takes t, or j if t was taken before.
+    Step i in a row of size k draws t uniformly from 0 … j with j = m − k + i, and takes t, or j if t was taken before.
     """
     n = len(sizes)
     chosen = torch.full((n, widest), m, dtype=torch.int64, device=sizes.device)

@@ -1,8 +1,7 @@
 """Frames: features embedded in superposition, as m directions in fewer than m dimensions.
 
-Column k is the unit vector of feature k (an "f-vector" of the 2024 post); the layer behind it sees F x. The coherence,
-the largest |cosine| of two directions, says how far features stay apart; no frame has less than Welch's bound
-(`theory.floors.welch_bound`).
+Column k is the unit vector of feature k (an "f-vector" of the 2024 post); the layer reads F x. The coherence is the largest
+|cosine| of two directions; no frame has less than Welch's bound (`theory.floors.welch_bound`).
 """
 
 from __future__ import annotations
@@ -14,29 +13,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from toymodels.errors import InputError, check_whole
+from toymodels.errors import check_whole
 
 
 def check_frame(m: int, d0: int) -> None:
-    """Raises InputError unless m features go into 1 to m dimensions, both whole numbers."""
-    check_whole(m=m, d0=d0)
-    if not 1 <= d0 <= m:
-        raise InputError(
-            f"d0 = {d0} dimensions for m = {m} features: it must lie between 1 and m (leave it out for an axis each)"
-        )
+    """Raise InputError unless 1 ≤ d0 ≤ m."""
+    check_whole(m=m)
+    check_whole(1, m, d0=d0)
 
 
 def random_frame(m: int, d0: int, seed: int) -> Float[Tensor, "d0 m"]:
-    """m independent uniform unit vectors in R^d0. Raises InputError unless 1 <= d0 <= m."""
+    """Draw m independent uniform unit vectors in R^d0. Raises InputError unless 1 ≤ d0 ≤ m."""
     check_frame(m, d0)
     return _unit(torch.randn(d0, m, generator=torch.Generator().manual_seed(seed)))
 
 
 def optimised_frame(m: int, d0: int, seed: int) -> Float[Tensor, "d0 m"]:
-    """m unit vectors in R^d0 of low coherence, from random ones. Raises InputError unless 1 <= d0 <= m.
+    """Make m unit vectors in R^d0 of low coherence, starting from random ones. Raises InputError unless 1 ≤ d0 ≤ m.
 
-    The maximum of the squared cosines by ever sharper soft maxima (log-sum-exp), each minimised by L-BFGS. A local
-    minimum: `coherence` says how far from Welch's bound it ended.
+    The largest squared cosine is approximated by ever sharper soft maxima (log-sum-exp), each minimised by L-BFGS. This is a
+    local minimum: compare `coherence` with Welch's bound.
     """
     return _optimised(m, d0, seed).clone()
 
@@ -62,7 +58,7 @@ def _optimised(m: int, d0: int, seed: int) -> Float[Tensor, "d0 m"]:
 
 
 def coherence(frame: Float[Tensor, "d0 m"]) -> float:
-    """The largest |cosine| of two different features' directions; 0 for a single feature."""
+    """Return the largest |cosine| of two different features' directions; 0 for a single feature."""
     cosines = (_unit(frame).T @ _unit(frame)).abs()
     return float(cosines.fill_diagonal_(0).max())
 

@@ -1,7 +1,7 @@
 """Least-squares readoffs: exact minimisers of the (weighted) mean squared error over given inputs, in float64.
 
 This is the plain form: one least-squares problem for all outputs, or one for each. Activations are first scaled to mean square
-1, and a solution of least norm is taken where they depend on each other linearly (dead neurons, d above the number of inputs).
+1; if they are linearly dependent (dead neurons, d above the number of inputs), the solution is the one of least norm.
 """
 
 from __future__ import annotations
@@ -24,19 +24,14 @@ RANK = 1e-6
 
 
 def frozen(combination: Combination) -> bool:
-    """Whether the layer is a hidden one that stays as it was drawn or made."""
+    """Whether the layer is a hidden layer that is not trained."""
     return combination.layer.role not in ("none", "trained")
 
 
 @READOFFS(
-    "least_squares",
-    order=20,
-    colour="#009E73",
-    marker="^",
-    applies=frozen,
-    default=True,
+    "least_squares", order=20, colour="#009E73", marker="^", applies=frozen, default=True,
     source="docs/theory.md, section 5",
-)
+)  # fmt: skip
 @torch.no_grad()
 def least_squares(layer: nn.Module, task: Task, inputs: Inputs) -> LinearReadoff:
     """Minimise the mean squared error: R = C G⁻¹ with G = E[ã ãᵀ], C = E[f ãᵀ], ã the activations and a constant 1.
@@ -81,7 +76,7 @@ def solve_all(layer: nn.Module, task: Task, inputs: Inputs) -> Float[Tensor, "ou
 def solve_weighted(
     layer: nn.Module, task: Task, inputs: Inputs, weights: Sequence[float]
 ) -> Float[Tensor, "outputs extended"]:
-    """Solve one least-squares problem for each output, its inputs weighed by their case."""
+    """Solve one least-squares problem for each output, with inputs weighted by their case."""
     x, a = extended(layer, inputs)
     targets, shares = task.targets(x), task.by_case(x, weights) * inputs.probabilities[:, None]
     return torch.cat([_solve(a, targets[:, i, None], shares[:, i, None]) for i in range(task.n_outputs)])

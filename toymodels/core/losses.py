@@ -1,11 +1,11 @@
-"""Losses of sparse targets, as functions that autograd differentiates.
+"""Compute losses of sparse targets, as functions that autograd differentiates.
 
 The loss of outputs o against targets f, over inputs x with probabilities P(x) and outputs i, is
 
     ( mean_i Σ_x P(x) w_c |o_i(x) − f_i(x)|^p )^(1/p)
 
 where w_c depends only on the case c of (x, i) (for a pair of features: 00, 01, 10, 11). Without `root` the power 1/p is left
-out. Errors are divided by the largest one before they are raised to p, so that no p over- or underflows.
+out. Errors are divided by the largest one before they are raised to p, so that no power overflows or vanishes.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from toymodels.errors import InputError
 from toymodels.registry import Member, Registry
 
 BLOCK = 2**25
-"""Inputs × outputs that are held at once; more are gone through in blocks of inputs."""
+"""Inputs × outputs that are held at once; more are processed in blocks of inputs."""
 
 
 class Loss(ABC):
-    """A loss that is a function of sums over inputs and outputs, so that inputs can be gone through in blocks."""
+    """A loss that is a function of sums over inputs and outputs, so that inputs can be processed in blocks."""
 
     @abstractmethod
     def sums(
@@ -50,7 +50,7 @@ class Loss(ABC):
     def units(
         self, errors: Float[Tensor, "batch outputs"], targets: Float[Tensor, "batch outputs"]
     ) -> Float[Tensor, " groups"]:
-        """Return the largest |error| in each group that is averaged apart: here one group, of all errors."""
+        """Return the largest |error| in each group that is averaged separately: here in the single group of all errors."""
         return errors.detach().abs().amax().reshape(1)
 
     def __call__(
@@ -66,7 +66,7 @@ class Loss(ABC):
 
 @dataclass(frozen=True)
 class LpLoss(Loss):
-    """The weighted L_p loss, the one of this module's first lines."""
+    """The weighted L_p loss, defined at the top of this module."""
 
     p: float | int
     """Exponent, any real number from 1 to 1,000."""
@@ -90,7 +90,7 @@ class LpLoss(Loss):
 
 @dataclass(frozen=True)
 class ApartLoss(Loss):
-    """Zeros and ones averaged apart: L_p over the targets that are 0, plus λ times L_p over those that are not."""
+    """Zeros and ones averaged separately: L_p over the targets that are 0, plus λ times L_p over the others."""
 
     p: float | int
     root: bool = True
@@ -101,7 +101,7 @@ class ApartLoss(Loss):
         check_exponent(self.p)
 
     def units(self, errors: Tensor, targets: Tensor) -> Tensor:
-        """Return the largest |error| of zeros and of ones: in one unit, high powers of the smaller would vanish."""
+        """Return the largest |error| of zeros and of ones: with a common unit, high powers of the smaller would vanish."""
         size = errors.detach().abs()
         return torch.stack([torch.where(group, size, 0).amax() for group in (targets == 0, targets != 0)])
 
@@ -113,9 +113,9 @@ class ApartLoss(Loss):
 
     def value(self, sums: Tensor, units: Tensor, n_outputs: int) -> Tensor:
         """Return the two means of the powers, each with its root, added up."""
-        one = LpLoss(self.p, self.root)
+        lp = LpLoss(self.p, self.root)
         zeros, ones = (
-            one.value((power / torch.where(mass > 0, mass, 1)).reshape(1), unit.reshape(1), 1)
+            lp.value((power / torch.where(mass > 0, mass, 1)).reshape(1), unit.reshape(1), 1)
             for (power, mass), unit in zip(sums.reshape(2, 2), units, strict=True)
         )
         return zeros + self.ones * ones
@@ -144,12 +144,12 @@ class ElementwiseLoss(Loss):
 class LossMember(Member):
     """A loss by name: `function` maps a tensor of errors to a tensor of the same shape, and its weighted mean is the loss.
 
-    A function with parameters p, root or ones instead of errors returns a `Loss`, and follows the settings of these names.
+    A function with the parameter p (and root, ones) instead of errors returns a `Loss`, and gets the settings of these names.
     """
 
     @property
     def follows_p(self) -> bool:
-        """Whether the settings p and root mean something for it."""
+        """Whether the settings p and root have an effect on it."""
         return "p" in self.parameters
 
 
@@ -165,7 +165,7 @@ def _lp(p: float, root: bool) -> LpLoss:
 
 @LOSSES("lp_apart", order=1, source="Mendel et al. 2024, comments")
 def _lp_apart(p: float, root: bool, ones: float) -> ApartLoss:
-    """Average w |error|^p over zeros and over ones apart, and add the two."""
+    """Average w |error|^p over zeros and over ones separately, and add the two."""
     return ApartLoss(p, root, ones)
 
 
@@ -183,12 +183,12 @@ def case_weights(
 ) -> tuple[float, ...]:
     """Return the weight of each case, scaled so that the mean weight Σ_c P(c) w_c is 1.
 
-    * "case": every input case weighs the same in total, cases that cannot occur nothing;
-    * "value": ones and zeros weigh the same in total, each half;
-    * a number λ: the ones weigh λ times as much as the zeros.
+    * "case": every input case has the same total weight, and cases that cannot occur have none;
+    * "value": ones and zeros have the same total weight;
+    * a number λ: a one weighs λ times as much as a zero.
 
-    `truth` is the target of each case, None where the case does not say it: then only "case" and 1 are allowed.
-    Raises InputError for another word, a number that is not positive, or targets that are no zeros and ones.
+    `truth` is the target of each case, or None if targets do not depend on it alone: then only "case" and 1 are allowed.
+    Raises InputError for another word, or a number that is not positive.
     """
     if truth is None and weight not in ("case", 1):
         raise InputError(
@@ -220,7 +220,7 @@ def check_exponent(p: float | int) -> None:
 
 @dataclass(frozen=True)
 class LossValue:
-    """A loss and the largest |error| behind it: numbers, or tensors that nobody has waited for yet."""
+    """A loss and the largest |error|: numbers, or tensors on a device that may still compute them."""
 
     value: Float[Tensor, ""] | float
     largest: Float[Tensor, ""] | float
@@ -236,12 +236,12 @@ def loss_and_gradients(
     sample: Int[Tensor, " chosen"] | None = None,
     precise: bool = False,
 ) -> LossValue:
-    """Add the loss's gradients to the network's parameters, and return the loss over the inputs given.
+    """Add the loss's gradients to the network's parameters, and return the loss over the given inputs.
 
-    `weights` are those of the cases. With a `sample` of outputs the loss is an unbiased estimate of that of all outputs: those in
-    the last case (for pairs: both features on), which are rare, are all counted, the others of the sample stand for those of
-    all; gradients in the readoff are then sparse. `precise` asks for the loss to the last digit of the parameters' precision
-    (a line search compares losses that hardly differ).
+    `weights` are those of the cases. With a `sample` of outputs the loss is an unbiased estimate of that over all outputs:
+    outputs in the last case (for pairs: both features on), which are rare, are all counted; in the other cases the sampled
+    outputs stand for all. Gradients of the readoff are then sparse. `precise` asks for the loss to the last digit of the
+    parameters' precision, because a line search compares losses that hardly differ.
     """
     dtype = next(network.readoff.parameters()).dtype
     blocks = list(inputs.blocks(max(1, BLOCK // task.n_outputs)))
@@ -262,7 +262,7 @@ def loss_and_gradients(
         units = loss.units(errors, targets)
         value = loss.value(loss.sums(errors, targets, shares, units), units, task.n_outputs)
         value.backward()
-    else:  # the loss is a function of sums over inputs: they must be known before any block can be differentiated
+    else:  # the loss is a function of sums over all inputs, so these must be known before a block can be differentiated
         with torch.no_grad():
             units = torch.stack([loss.units(*parts(rows)[:2]) for rows in blocks]).amax(0)
             sums = torch.stack([loss.sums(*parts(rows), units) for rows in blocks]).sum(0)

@@ -1,4 +1,4 @@
-"""A network is a first layer and a readoff; nothing else is ever measured."""
+"""A network is a first layer and a readoff; every measurement is one of a network."""
 
 from __future__ import annotations
 

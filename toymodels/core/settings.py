@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from toymodels.core.tasks import Task
 
 FULL_BATCH_LIMIT = 2**25
-"""Inputs × outputs up to which "auto" takes full-batch L-BFGS on enumerated inputs; beyond it, Adam on samples."""
+"""Inputs × outputs up to which "auto" means full-batch L-BFGS on enumerated inputs; above it, Adam on samples."""
 
 OPTIMISERS = ("auto", "lbfgs", "adam", "adamw")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -25,12 +25,12 @@ class TrainingSettings:
     """How a network is trained."""
 
     optimiser: str = "auto"
-    """lbfgs (full batch, on all inputs), adam or adamw (mini-batches of sampled inputs); auto: lbfgs where inputs ×
-    outputs are at most 2^25, else adam."""
+    """lbfgs (full batch, on all inputs), adam or adamw (mini-batches of sampled inputs); auto: lbfgs if inputs × outputs are at
+    most 2^25, else adam."""
     steps: int | None = None
     """Optimiser steps in all, shared evenly among the values of p. Default 1,500 (lbfgs) or 3,000 (adam, adamw)."""
     loss: str = "lp"
-    """lp (weighted L_p), lp_apart (zeros and ones averaged apart, the ones times `weight` if that is a number), or your own."""
+    """lp (weighted L_p), lp_apart (zeros and ones averaged separately, ones times `weight` if it is a number), or your own."""
     p: tuple[int | float, ...] = (2.0, 4.0, 8.0, 16.0, 32.0)
     """Exponents of the loss, each ≥ 1, one after the other; one number for a fixed p."""
     weight: int | float | Literal["case", "value"] = "case"
@@ -41,7 +41,7 @@ class TrainingSettings:
     batch: int | Literal["all"] = 256
     """Inputs per step (adam, adamw), or 'all': every step on all inputs and their probabilities, without sampling noise."""
     pairs_per_step: int | None = None
-    """Outputs sampled each step to stand for all others, beside all in the last case (for pairs: both on). Default: all."""
+    """Outputs sampled each step, in addition to all in the last case (for pairs: both on). Default: all outputs."""
     lr: int | float = 1e-3
     """Learning rate (adam, adamw)."""
     lr_schedule: str = "constant"
@@ -63,7 +63,7 @@ class TrainingSettings:
         member, _ = LOSSES.named(self.loss)
         object.__setattr__(self, "loss", LOSSES.canonical(self.loss))
         if not member.follows_p and (self.p, self.root) != (TrainingSettings.p, True):
-            raise InputError(f"p and root say nothing to the loss {self.loss}: leave them out")
+            raise InputError(f"p and root have no effect on the loss {self.loss}: leave them out")
         if not isinstance(self.weight, str):
             object.__setattr__(self, "weight", float(self.weight))
         case_weights(self.weight, (0, 1), (0.5, 0.5))
@@ -74,22 +74,20 @@ class TrainingSettings:
             if not isinstance(value, str) and value is not None:
                 check_whole(least=1, **{name: value})
         if self.pairs_per_step is not None and (self.optimiser != "adam" or self.loss != "lp" or self.weight_decay):
-            raise InputError(
-                "pairs_per_step is for optimiser adam without weight decay, and the loss lp: name --optimiser adam, or "
-                "leave it out"
-            )
+            needs = "optimiser adam without weight decay, and the loss lp"
+            raise InputError(f"pairs_per_step is for {needs}: name --optimiser adam, or leave it out")
         check_positive(most=1000, lr=self.lr)
         check_not_negative(weight_decay=self.weight_decay)
 
     @property
     def exponents(self) -> tuple[float, ...]:
-        """The exponents of the loss, one after the other; a single 1 for a loss that has none."""
+        """The exponents of the loss, one after the other; a single 1 for a loss without exponent."""
         from toymodels.core.losses import LOSSES
 
         return tuple(map(float, self.p)) if LOSSES.named(self.loss)[0].follows_p else (1.0,)
 
     def make_loss(self, stage: int) -> Loss:
-        """Make the loss of a stage of the course of p."""
+        """Make the loss of a stage: the one with the exponent p[stage]."""
         from toymodels.core.losses import make_loss
 
         ones = self.weight if isinstance(self.weight, float | int) else 1.0
@@ -103,6 +101,6 @@ class TrainingSettings:
         return "lbfgs" if every <= FULL_BATCH_LIMIT and every < math.inf else "adam"
 
     def check_inputs(self, features: Features, task: Task) -> None:
-        """Raise InputError where every step needs all inputs (lbfgs, batch 'all') and they are too many, or no list."""
+        """Raise InputError if every step needs all inputs (lbfgs, batch 'all') and they cannot be listed."""
         if self.batch == "all" or self.resolve(features, task) == "lbfgs":
             features.check_enumerable()

@@ -128,13 +128,32 @@ class Subset(Task):
         return {**self.whole.stored(), "chosen": self.chosen}
 
 
-class PairTask(Task):
-    """One two-input gate on many pairs of features: U-AND, U-XOR, …
+class PairwiseTask(Task):
+    """One function on many pairs of features.
 
     Cases are 2·[x_k active] + [x_l active], that is 00, 01, 10, 11. Features with real values count as active or not.
     """
 
     case_names = CASE_NAMES
+    pairs: Int[Tensor, "pairs 2"]
+    """The features of each output."""
+
+    def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
+        """Return 2·[x_k active] + [x_l active]."""
+        active, pairs = (x != 0).long(), self.pairs[outputs].to(x.device)
+        return 2 * active.index_select(1, pairs[:, 0]) + active.index_select(1, pairs[:, 1])
+
+    def case_probabilities(self, features: Features) -> tuple[float, ...]:
+        """Return the exact probabilities if the features are exchangeable, so that they are the same for every pair."""
+        return features.case_probabilities() or super().case_probabilities(features)
+
+    def stored(self) -> dict[str, Tensor]:
+        """Return the pairs."""
+        return {"pairs": self.pairs}
+
+
+class PairTask(PairwiseTask):
+    """One two-input gate on many pairs of features: U-AND, U-XOR, …"""
 
     def __init__(self, m: int, gate: Gate | str, pairs: Int[Tensor, "pairs 2"] | Sequence[Sequence[int]] | None = None):
         """Take all pairs k < l of m features, or a chosen list of ordered pairs (k, l) with k ≠ l.
@@ -154,10 +173,6 @@ class PairTask(Task):
         """Return the same gate on some of the pairs, given by their positions."""
         return PairTask(self.m, self.gate, self.pairs[chosen])
 
-    def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
-        """Return 2·[x_k active] + [x_l active]."""
-        return pair_cases(x, self.pairs[outputs])
-
     def by_case(
         self, x: Float[Tensor, "batch m"], values: Sequence[float] | Sequence[int], outputs: slice = ALL
     ) -> Float[Tensor, "batch outputs"]:
@@ -171,21 +186,6 @@ class PairTask(Task):
         if beta:
             result.add_(first, alpha=beta)
         return result.add_(alpha) if alpha else result
-
-    def case_probabilities(self, features: Features) -> tuple[float, ...]:
-        """Return the exact probabilities if the features are exchangeable, so that they are the same for every pair."""
-        return features.case_probabilities() or super().case_probabilities(features)
-
-    def stored(self) -> dict[str, Tensor]:
-        """Return the pairs."""
-        return {"pairs": self.pairs}
-
-
-def pair_cases(x: Float[Tensor, "batch m"], pairs: Int[Tensor, "pairs 2"]) -> Int[Tensor, "batch pairs"]:
-    """Return 2·[x_k active] + [x_l active] of each input and pair."""
-    active = (x != 0).long()
-    pairs = pairs.to(x.device)
-    return 2 * active.index_select(1, pairs[:, 0]) + active.index_select(1, pairs[:, 1])
 
 
 def feature_pairs(m: int, pairs: Int[Tensor, "pairs 2"] | Sequence[Sequence[int]] | None) -> Int[Tensor, "pairs 2"]:

@@ -1,6 +1,6 @@
-"""Training: one loop for every optimiser, for a trained or a frozen first layer, on sampled or enumerated inputs.
+"""Train networks: one loop for every optimiser, a trained or frozen first layer, sampled or enumerated inputs.
 
-A frozen layer is one whose parameters do not require gradients; nothing else differs.
+A frozen layer is one whose parameters do not require gradients; there is no other difference.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ class Progress:
     loss: Float[Tensor, ""] | float
     """The loss at this step, on the batch (adam) or on all inputs (lbfgs)."""
     worst_error: Float[Tensor, ""] | float
-    """Largest |error| on the batch (adam; on its first 16 inputs where p is 2) or on all inputs (lbfgs)."""
+    """Largest |error| on the batch (adam; on its first 16 inputs if p is 2) or on all inputs (lbfgs)."""
     seconds: float
     """Training time so far, over all sessions of a resumed run."""
 
 
 @dispatched
 def step_threads(network: Network, task: Task, inputs: int, loss: Loss, precise: bool) -> AbstractContextManager[None]:
-    """Return a context in which a step on so many inputs has the threads that suit it: torch's own."""
+    """Return a context that sets the threads for a step on this number of inputs: here torch's own number."""
     return nullcontext()
 
 
 class Trainer:
-    """Trains one network; its whole state can be saved between steps and restored to go on to the same result."""
+    """Trains one network; its whole state can be saved between steps, and restored to continue to the same result."""
 
     def __init__(
         self,
@@ -64,8 +64,8 @@ class Trainer:
     ):
         """Prepare a training; `seed` draws the batches (adam) and samples of outputs, on the device.
 
-        Raises InputError if all inputs are asked for and are too many to enumerate, or a sample of outputs for another readoff
-        than a linear one.
+        Raises InputError if all inputs are needed and are too many to enumerate, or if outputs are sampled and the readoff is
+        not linear.
         """
         self.network, self.task, self.features, self.settings = network.to(device), task, features, settings
         self.optimiser_name = settings.resolve(features, task)
@@ -94,12 +94,12 @@ class Trainer:
     def advance(self) -> Progress:
         """Take one Adam step, or up to LBFGS_CHUNK iterations of L-BFGS.
 
-        L-BFGS raises ArithmeticError if the loss is not finite; with Adam whoever reads the loss looks at it.
+        L-BFGS raises ArithmeticError if the loss is not finite; with Adam the caller must check the loss when it reads it.
         """
         started = time.perf_counter()
         stage = self._stage_of(self.step)
         if stage != self._stage and self.optimiser_name == "lbfgs":
-            self._optimisers = self._new_optimisers()  # the curvature of another p is no guide
+            self._optimisers = self._new_optimisers()  # the curvature estimated for another p does not help
         self._stage = stage
         loss = self._losses[stage]
         precise = self.optimiser_name == "lbfgs"
@@ -110,7 +110,7 @@ class Trainer:
         return Progress(self.step, self._exponents[stage], reached.value, reached.largest, self.seconds)
 
     def state(self) -> dict[str, Any]:
-        """Return everything that the coming steps depend on."""
+        """Return everything that the next steps depend on."""
         return {
             "step": self.step,
             "stage": self._stage,
@@ -121,7 +121,7 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Continue from a saved state."""
         self.step, self._stage, self.seconds = state["step"], state["stage"], state["seconds"]
         self.network.load_state_dict(state["network"])
         for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
@@ -138,23 +138,16 @@ class Trainer:
         trainable = [p for p in self.network.parameters() if p.requires_grad]
         settings = self.settings
         if self.optimiser_name == "lbfgs":
-            return [
-                torch.optim.LBFGS(
-                    trainable,
-                    max_eval=10**9,
-                    tolerance_grad=0,
-                    tolerance_change=0,
-                    history_size=10,
-                    line_search_fn="strong_wolfe",
-                )
-            ]
+            lbfgs = torch.optim.LBFGS(
+                trainable, max_eval=10**9, tolerance_grad=0, tolerance_change=0, history_size=10,
+                line_search_fn="strong_wolfe",
+            )  # fmt: skip
+            return [lbfgs]
         if self._sampling:
-            # A readoff that was not looked at stays as it is, and so do its moments; the first layer moves every step.
+            # The readoff of an output that was not sampled keeps its weights and moments; the first layer changes every step.
             layer = [p for p in self.network.layer.parameters() if p.requires_grad]
-            readoff: list[torch.optim.Optimizer] = [
-                torch.optim.SparseAdam(list(self.network.readoff.parameters()), lr=settings.lr)
-            ]
-            return readoff + ([torch.optim.Adam(layer, lr=settings.lr, fused=True)] if layer else [])
+            readoff = torch.optim.SparseAdam(list(self.network.readoff.parameters()), lr=settings.lr)
+            return [readoff, *([torch.optim.Adam(layer, lr=settings.lr, fused=True)] if layer else [])]
         kind = torch.optim.Adam if self.optimiser_name == "adam" else torch.optim.AdamW
         return [kind(trainable, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)]
 
@@ -169,7 +162,7 @@ class Trainer:
             optimiser.zero_grad()
             reached = self._gradients(loss, self._inputs, precise=True)
             value = float(reached.value)
-            self.check_finite(value, self.step)  # a line search never ends on a loss that is no number
+            self.check_finite(value, self.step)  # a line search does not end if the loss is NaN
             return value
 
         optimiser.step(closure)
@@ -201,7 +194,7 @@ class Trainer:
 
     @staticmethod
     def check_finite(loss: float, step: int) -> None:
-        """Raise ArithmeticError for a loss that is no finite number."""
+        """Raise ArithmeticError for a loss that is not a finite number."""
         if not math.isfinite(loss):
             raise ArithmeticError(
                 f"the loss is no longer finite at step {step}: lower the learning rate (adam, adamw), or take a smaller "

@@ -1,4 +1,4 @@
-"""Make first layers and train networks, as the settings of a run say."""
+"""Make first layers and train networks from the settings of a run."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from toymodels.runs.loop import train
 from toymodels.runs.record import Metrics, load_network, save_network
 
 STOP = "stop"
-"""A file of this name in a run's folder ends its training before its last step: somebody has seen enough."""
+"""A file of this name in a run's folder ends its training early."""
 _LOOK_SECONDS = 1.0
-"""How often the metrics are written where others can see them, and STOP is looked for."""
+"""How often the metrics are written to disk, and STOP is looked for."""
 
 
 def first_layer(
@@ -37,10 +37,10 @@ def first_layer(
     purpose: str = "frozen layer",
     trained: Callable[[], nn.Module] | None = None,
 ) -> nn.Module:
-    """Make a first layer, frozen, behind the features' frame if they are embedded.
+    """Make a frozen first layer, after the features' frame if they are embedded.
 
-    Frozen ones are drawn from a stream of their own, so none is the start of a trained one (purpose "trained layer"). `trained`
-    makes the trained layer, for null models.
+    Frozen layers and the initial values of trained ones (purpose "trained layer") come from different streams of random numbers.
+    `trained` makes the trained layer, for null models.
     """
     member, knobs = LAYERS.named(name, config.knobs)
     offered = config.offered(member, task, derive_seed(seed, purpose))
@@ -53,7 +53,7 @@ def first_layer(
             layer = Embedded(frame, layer)
         elif isinstance(layer, FirstLayer):
             layer = embed_before(frame, layer)
-        else:  # made for features with axes of their own: it sees Fᵀ F x
+        else:  # it is made for features with axes of their own: its input is Fᵀ F x
             layer = Embedded(frame.T @ frame, layer)
     return layer.requires_grad_(False).to(config.device)
 
@@ -70,9 +70,9 @@ def train_network(
 ) -> tuple[Network, float]:
     """Return (network, training seconds): trained now, continued from the folder's checkpoint, or read from its record.
 
-    `layer` is where the first layer starts; if its parameters do not require gradients it stays as it is, and only
-    the readoff learns. Writes metrics.jsonl, checkpoint.pt (gone when finished) and network.safetensors into the folder.
-    Ends early where a file named STOP appears beside the folder.
+    `layer` is the initial first layer; if its parameters do not require gradients it stays as it is, and only the readoff
+    learns. Writes metrics.jsonl, checkpoint.pt (deleted at the end) and network.safetensors into the folder. Ends early if a
+    file named STOP appears in the parent folder.
     """
     done = folder / "network.safetensors"
     if done.exists():
@@ -95,7 +95,7 @@ def train_network(
             if time.monotonic() - looked > _LOOK_SECONDS:
                 metrics.flush()
                 if (folder.parent / STOP).exists():
-                    trainer.steps = trainer.step  # the network is measured as it is now
+                    trainer.steps = trainer.step  # ends the training at this step
                 looked = time.monotonic()
 
         def restore(kept: dict[str, Any]) -> None:

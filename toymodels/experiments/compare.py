@@ -1,16 +1,17 @@
-"""The genericity experiment: trained, frozen random and no first layer, each through every readoff, in one table."""
+"""The genericity experiment: trained, frozen random and no first layer, each with every readoff, in one table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from toymodels.errors import InputError, check_different, check_whole
 from toymodels.experiments.registry import EXPERIMENTS, Result
 from toymodels.experiments.registry import run as run_experiment
 from toymodels.experiments.settings import NetworkSettings
+from toymodels.registry import deferred
 
 if TYPE_CHECKING:
     from toymodels.core.readoffs import Combination
@@ -23,28 +24,28 @@ class CompareConfig(NetworkSettings):
 
     For each task and seed: predict a constant; the affine readoff of the inputs; a frozen random layer with analytic,
     least-squares, L_p-trained and minimax readoffs; a trained layer with its own readoff and with the minimax readoff.
-    `layers` sets published constructions and null models beside them.
+    `layers` adds published constructions and null models.
     """
 
     task: tuple[str, ...] = ("and", "xor")
-    """Tasks, each with a table and a figure of its own: gates on every pair, and_of(k=3) and other gates of k inputs, relu,
-    product, …, or your own."""
+    """Tasks, each with its own table and figure: gates on every pair, and_of(k=3) and other gates of k inputs, relu, product, …,
+    or your own."""
     readoffs: tuple[str, ...] | None = None
-    """Which to compare: constant (1/2, for no layer), analytic (Gaussian layers), least_squares, balanced (by input case), own
-    (a construction's), by_class (five numbers for all pairs), trained (by the loss), minimax (the best there is, certified),
-    random_labels (minimax of labels without structure), or your own. A layer gets those that say something there.
-    Default: all of these but by_class and random_labels."""
+    """Readoffs to compare: constant (1/2, for no layer), analytic (Gaussian layers), least_squares, balanced (by input case), own
+    (a construction's), by_class (five numbers for all pairs), trained (by the loss), minimax (the best possible, certified),
+    random_labels (minimax of labels without structure), or your own. A layer gets those that apply to it.
+    Default: all of these except by_class and random_labels."""
     minimax_pairs: int = 2000
-    """Minimax readoffs are found for all outputs, or a random sample of this many if there are more (a linear program each)."""
+    """Minimax readoffs are solved for all outputs, or for a random sample of this many if there are more."""
     frozen_layer: str = "gaussian"
-    """The random first layer that stays frozen, over which the genericity ratio is taken: gaussian, kaiming, one of
-    your own, or a construction."""
+    """The frozen random first layer, whose errors the genericity ratio divides by those of the trained layer: gaussian, kaiming,
+    one of your own, or a construction."""
     layers: tuple[str, ...] | None = None
-    """First layers, a row each for every readoff: identity, trained, gaussian, kaiming, constructions, null models made from
+    """First layers, each with a row for every readoff: identity, trained, gaussian, kaiming, constructions, null models made from
     the trained one (gaussian_like spectrum_matched shuffled shuffled_within), your own, or all. Default: identity,
     frozen_layer and trained."""
     figures: bool = True
-    """Draw the figures: histograms of the outputs, a file for each task."""
+    """Draw the figures: histograms of the outputs, one file for each task."""
     json: Path | None = None
     """Also write every number of the table to this file."""
 
@@ -55,13 +56,13 @@ class CompareConfig(NetworkSettings):
         from toymodels.registry import load_plugins
         from toymodels.runs.storage import check_writable
 
-        load_plugins(self.plugin)  # before any name is looked up
+        load_plugins(self.plugin)  # before the names below are looked up
         names = [task_name(task) for task in self.task]
         check_different("task", names, task=self.task)
         object.__setattr__(self, "task", tuple(names))
         frozen, _ = LAYERS.named(self.frozen_layer)
         if frozen.role in ("none", "trained", "null"):
-            raise InputError(f"frozen_layer {self.frozen_layer} does not stay as it was drawn: name a random layer")
+            raise InputError(f"frozen_layer {self.frozen_layer} is not drawn and then kept: name a random layer")
         object.__setattr__(self, "frozen_layer", LAYERS.canonical(self.frozen_layer))
         if self.layers is not None:
             names = [name if name == "all" else LAYERS.canonical(name) for name in self.layers]
@@ -81,17 +82,15 @@ class CompareConfig(NetworkSettings):
         return self.task
 
     def first_layers(self) -> tuple[str, ...]:
-        """Return the names of all first layers that the run draws, the start of the trained one among them."""
+        """Return the names of all first layers that the run draws, including the initial layer of the trained one."""
         from toymodels.core.layers import LAYERS
 
         roles = {name: LAYERS.named(name)[0].role for name in self.rows()}
-        names = [
-            self.layer if role == "trained" else name for name, role in roles.items() if role not in ("none", "null")
-        ]
-        return tuple(dict.fromkeys(names))
+        drawn = {name: role for name, role in roles.items() if role not in ("none", "null")}
+        return tuple(dict.fromkeys(self.layer if role == "trained" else name for name, role in drawn.items()))
 
     def rows(self) -> tuple[str, ...]:
-        """Return the first layers in the table's order: none, those that stay as drawn, the trained one, null models of it.
+        """Return the first layers in the table's order: no layer, frozen ones, the trained one, null models of it.
 
         "all" leaves out the constructions that cannot be made for these sizes; `left_out` says why.
         """
@@ -106,9 +105,9 @@ class CompareConfig(NetworkSettings):
         return tuple(sorted(names, key=lambda name: LAYERS.named(name)[0].order))
 
     def left_out(self) -> dict[str, str]:
-        """Return the constructions that "all" would have, but that cannot be made for this problem, and why.
+        """Return the constructions of "all" that cannot be made for this problem, each with the reason.
 
-        One that cannot be made for any of the tasks has no reason worth a sentence: it is empty.
+        The reason is "" if the construction is not for any of the tasks.
         """
         from toymodels.core.layers import LAYERS
 
@@ -127,7 +126,7 @@ class CompareConfig(NetworkSettings):
         return reasons
 
     def readoffs_of(self, layer: str, task: Task) -> tuple[str, ...]:
-        """Return the readoffs that this first layer gets in the table of this task, in the table's order."""
+        """Return the readoffs of this first layer in the table of this task, in the table's order."""
         from toymodels.core.layers import LAYERS
         from toymodels.core.readoffs import READOFFS
 
@@ -137,11 +136,11 @@ class CompareConfig(NetworkSettings):
         wanted = self.readoffs
         if wanted is None:
             wanted = tuple(name for name, member in READOFFS.items() if member.default)
-        members = sorted(((READOFFS.named(name)[0], name) for name in wanted), key=lambda found: found[0].order)
+        members = sorted(((READOFFS.named(name)[0], name) for name in wanted), key=lambda pair: pair[0].order)
         return tuple(name for member, name in members if member.applies(combination))
 
     def combination(self, layer: str, task: Task) -> Combination:
-        """Return a first layer and a task, as readoffs are asked whether they apply to them."""
+        """Return a first layer and a task in the form that a readoff's `applies` takes."""
         from toymodels.core.layers import LAYERS
         from toymodels.core.readoffs import Combination
 
@@ -160,10 +159,8 @@ class CompareConfig(NetworkSettings):
         if self.layers is not None:
             lacking = [name for name, member in members.items() if member.uses_trained]
             if lacking and not trained:
-                raise InputError(
-                    f"the null model {lacking[0]} is made from the trained layer: name trained in layers, too"
-                )
-            # What is set, but has no row, would change nothing but the run's identity.
+                raise InputError(f"the null model {lacking[0]} is made from the trained layer: add trained to layers")
+            # A layer that is set but has no row would change nothing but the run's identity.
             if self.frozen_layer != "gaussian" and self.frozen_layer not in names:
                 raise InputError(f"frozen_layer {self.frozen_layer} is not among layers: name it there, too")
             if self.layer != "gaussian" and not trained:
@@ -175,11 +172,11 @@ class CompareConfig(NetworkSettings):
         if any(READOFFS.named(readoff)[0].needs == "every input" for readoff in rows):
             check_minimax(self.features())
         if not rows:
-            wanted = " or ".join(self.readoffs or ("(default)",))
+            readoffs, of = " or ".join(self.readoffs or ("(default)",)), " or ".join(task.name for task in tasks)
             raise InputError(
-                f"no first layer of this comparison ({', '.join(names)}) has a readoff {wanted} of "
-                f"{' or '.join(task.name for task in tasks)}: name another readoff or first layer (analytic: a gaussian ReLU "
-                "layer without bias or embedding; own: a construction; by_class: no embedding; constant: identity)"
+                f"no first layer of this comparison ({', '.join(names)}) has a readoff {readoffs} of {of}: name another "
+                "readoff or first layer (analytic: a gaussian ReLU layer without bias or embedding; own: a construction; "
+                "by_class: no embedding; constant: identity)"
             )
 
 
@@ -188,33 +185,11 @@ def _check(config: CompareConfig) -> None:
         config.check_inputs(config.features(), task)
 
 
-def _text(content: dict[str, Any]) -> str:
-    from toymodels.runs.text import comparison
-
-    return comparison(content)
-
-
-def _summary(content: dict[str, Any]) -> dict[str, Any]:
-    from toymodels.experiments.genericity import summary
-
-    return summary(content)
-
-
-def _summary_names(config: CompareConfig) -> Sequence[str]:
-    from toymodels.experiments.genericity import summary_names
-
-    return summary_names(config)
-
-
 @EXPERIMENTS(
-    "compare",
-    config=CompareConfig,
-    order=0,
-    check=_check,
-    text=_text,
-    summary=_summary,
-    summary_names=_summary_names,
-)
+    "compare", order=0, config=CompareConfig, check=_check, text=deferred("runs.text", "comparison"),
+    summary=deferred("experiments.genericity", "summary"),
+    summary_names=deferred("experiments.genericity", "summary_names"),
+)  # fmt: skip
 def compare(config: CompareConfig, folder: Path, report: Callable[..., None]) -> Result:
     """Compare first layers and readoffs: the genericity experiment."""
     from toymodels.experiments.comparison import compare_one, notes
@@ -231,5 +206,5 @@ def compare(config: CompareConfig, folder: Path, report: Callable[..., None]) ->
 
 
 def run_compare(config: CompareConfig) -> Path:
-    """Do the comparison, or go on with it; return the folder of its record (see `experiments.registry.run`)."""
+    """Do or continue the comparison; return the folder of its record (see `experiments.registry.run`)."""
     return run_experiment("compare", config)

@@ -1,4 +1,4 @@
-"""What a comparison does for one task and seed, and what its reader should know."""
+"""Make the rows of a comparison for one task and seed, and the notes below its tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def compare_one(config: CompareConfig, task_name: str, seed: int, folder: Path, 
 
 
 def notes(config: CompareConfig) -> list[str]:
-    """Write what a reader of the table should know of this configuration."""
+    """Write notes for readers of the table of this configuration."""
     tasks = config.tasks()
     frozen = [name for name in config.rows() if LAYERS.named(name)[0].role not in ("none", "trained")]
     fitting = [(name, task) for name in frozen for task in tasks if LAYERS.named(name)[0].fits(task)]
@@ -38,31 +38,26 @@ def notes(config: CompareConfig) -> list[str]:
         "embedded": config.d0 is not None,
     }
     lines: list[str] = []
+    chosen = None if config.readoffs is None else {READOFFS.named(readoff)[0].name for readoff in config.readoffs}
     for name, member in READOFFS.items():
-        wanted = (
-            member.default if config.readoffs is None else name in {READOFFS.named(r)[0].name for r in config.readoffs}
-        )
-        if wanted and member.note is not None and frozen:
+        if (member.default if chosen is None else name in chosen) and member.note is not None and frozen:
             lines += Member(name=name, function=member.note).call(offered).split("\n\n")
     lines += _built(config, frozen)
     roles = {LAYERS.named(name)[0].role for name in config.rows()}
-    if (
-        "minimax" in (config.readoffs or ("minimax",))
-        and "trained" in roles
-        and config.frozen_layer not in config.rows()
-    ):
+    minimax = "minimax" in (config.readoffs or ("minimax",))
+    if minimax and "trained" in roles and config.frozen_layer not in config.rows():
         lines.append(f"No ratio of genericity: the frozen layer, {config.frozen_layer}, is not among layers.")
     lines += [f"The construction {name} is left out: {why}." for name, why in config.left_out().items() if why]
     if config.features().n_inputs == float("inf"):
         lines.append(
             f"Inputs have real values: errors and minimax readoffs are those of samples of {config.eval_inputs:,} inputs. A "
-            "minimax readoff is the best one on its sample; no readoff errs by less than its lower bound over all inputs."
+            "minimax readoff is the best one on its sample; no readoff has a worst error below its lower bound over all inputs."
         )
     return [line for line in lines if line]
 
 
 def _built(config: CompareConfig, names: list[str]) -> list[str]:
-    """Say what constructions have chosen for themselves, and which of them are one and the same layer here."""
+    """List the knobs that constructions have chosen themselves, and constructions that are the same layer."""
     lines: list[str] = []
     seen: dict[str, nn.Module] = {}
     for task in config.tasks():
@@ -71,9 +66,9 @@ def _built(config: CompareConfig, names: list[str]) -> list[str]:
             if member.role != "construction" or not member.fits(task):
                 continue
             layer = first_layer(config, name, task, 0)
-            twin = next((other for other, known in seen.items() if other != name and _equal(known, layer)), None)
-            if twin is not None:
-                lines.append(f"For {task.name}, {name} is the same layer as {twin}.")
+            equal = next((known for known, drawn in seen.items() if known != name and _equal(drawn, layer)), None)
+            if equal is not None:
+                lines.append(f"For {task.name}, {name} is the same layer as {equal}.")
             else:
                 seen[name] = layer
             chosen = member.aside(member.chosen, config.offered(member, task, 0), knobs) or {}
@@ -84,10 +79,8 @@ def _built(config: CompareConfig, names: list[str]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _equal(one: nn.Module, other: nn.Module) -> bool:
+def _equal(*layers: nn.Module) -> bool:
     """Whether two layers have the same activation and the same weights."""
-    states = one.state_dict(), other.state_dict()
-    same = (
-        getattr(one, "activation", None) == getattr(other, "activation", None) and states[0].keys() == states[1].keys()
-    )
-    return same and all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    first, second = (layer.state_dict() for layer in layers)
+    same = len({getattr(layer, "activation", None) for layer in layers}) == 1 and first.keys() == second.keys()
+    return same and all(torch.equal(first[key], second[key]) for key in first)

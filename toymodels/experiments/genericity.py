@@ -1,4 +1,4 @@
-"""Answer the question of genericity: the ratio of frozen to trained errors."""
+"""Compute the ratios of frozen to trained errors, which answer the question of genericity."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from toymodels.theory.statistics import mean_interval
 def genericity(rows: Sequence[Row], frozen_layer: str) -> dict[str, Any]:
     """Compare, for each task, worst errors of the frozen layer with those of the trained one, both by minimax readoffs.
 
-    Per seed the ratio of the two worst errors over all sampled pairs, and the ratios pair by pair (the same pairs).
+    Per seed: the ratio of the two worst errors over all sampled pairs, and the ratios pair by pair.
     """
     answer = {}
     for task in dict.fromkeys(row["task"] for row in rows):
@@ -66,20 +66,14 @@ def summary_names(config: CompareConfig) -> list[str]:
 
 def metric_names(task: Task) -> list[str]:
     """Return the metrics of a task's rows."""
-    return [
-        "worst_error",
-        "mean_worst_error",
-        "rms",
-        *(f"rms_{name}" for name in task.groups),
-        "within_quarter",
-        "seconds",
-    ]
+    groups = [f"rms_{name}" for name in task.groups]
+    return ["worst_error", "mean_worst_error", "rms", *groups, "within_quarter", "seconds"]
 
 
 def _ratios(frozen: Sequence[np.ndarray], trained: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Return ratios of worst errors, each seed's and each pair's; None where the trained layer reads a target exactly."""
+    """Return ratios of worst errors, per seed and per pair; None if the trained layer reads an output exactly."""
     names = ("ratio", "ratio_interval", "ratio_by_seed", "pair_ratio_mean", "pair_ratio_min", "pair_ratio_max")
-    # What a certificate proves is proved to 1e-6: below, a ratio would compare rounding errors.
+    # Certificates are exact to 1e-6: ratios of smaller errors would compare rounding errors.
     if min(t.min() for t in trained) <= 1e-6:
         return dict.fromkeys((*names, "pair_ratio_quartiles"))
     ratios = [float(f.max() / t.max()) for f, t in zip(frozen, trained, strict=True)]

@@ -1,7 +1,7 @@
-"""Experiments: a configuration goes in, a record on disk with tidy rows comes out.
+"""Run experiments: from a configuration to a record on disk with tidy rows.
 
-An experiment is a frozen dataclass of settings and a function that makes rows of it. What surrounds it is the same for all: the
-folder, the lock, the mirror in W&B, results.json, and what is printed.
+An experiment is a frozen dataclass of settings and a function that makes rows from them. Everything else is the same for all
+experiments: the folder, the lock, the mirror in W&B, results.json, and the printed text.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Result:
-    """What an experiment has measured."""
+    """The measurements of an experiment."""
 
     rows: Sequence[Row]
-    """Tidy rows: what a row speaks of (task, first_layer, readoff, seed, …), and its numbers."""
+    """Tidy rows: what each row measures (task, first_layer, readoff, seed, …), and its numbers."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """More that belongs into results.json, such as notes, as JSON holds it."""
+    """Further content of results.json, such as notes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment(Member):
     """A kind of run: `function(config, folder, report)` makes its `Result`, or just rows, and may keep files in the folder.
 
-    `report` takes the progress of a lone network's training. Where a stopped run is begun again, the function finds in the
-    folder what it kept there.
+    `report` takes the progress of the training of a run's only network. If a stopped run is continued, the function finds its
+    files in the folder.
     """
 
     config: type[Any]
@@ -40,17 +40,17 @@ class Experiment(Member):
     check: Callable[[Any], None] = lambda config: None
     """Raises InputError, before anything is written, for settings that are wrong on this machine or together."""
     text: Callable[[Mapping[str, Any]], str] | None = None
-    """Results in words, from the content of results.json; default: a table of means over seeds."""
+    """Writes the results as text, from the content of results.json; default: a table of means over seeds."""
     summary: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
-    """The numbers by which sweeps compare runs, from the content of results.json; default: means over all rows."""
+    """Returns the numbers by which sweeps compare runs, from the content of results.json; default: means over all rows."""
     summary_names: Callable[[Any], Sequence[str]] | None = None
-    """Their names, from the configuration alone, nested ones with dots; None: known only after a run."""
+    """Returns their names, from the configuration alone, nested ones with dots; None: known only after a run."""
     one_history: bool = False
-    """Whether a run of one seed is the training of one network, whose progress early termination can follow."""
+    """Whether a run of one seed trains one network, whose progress early termination can follow."""
 
 
 EXPERIMENTS = Registry("kind of run", Experiment, "toymodels.experiments.compare", "toymodels.experiments.train")
-"""Kinds of runs by name, as in the record, on the command line and in a sweep file's command."""
+"""Kinds of runs by their names in records, on the command line and in a sweep file's command."""
 
 
 def summary_of(experiment: Experiment, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def summary_of(experiment: Experiment, content: Mapping[str, Any]) -> dict[str, 
 
 
 def run(kind: str, config: Any) -> Path:
-    """Do a run, or go on with it; return the folder of its record.
+    """Do or continue a run; return the folder of its record.
 
     Raises InputError for wrong settings or a folder that holds another run, before anything is written; Interrupted on Ctrl-C.
     """
@@ -84,7 +84,7 @@ def run(kind: str, config: Any) -> Path:
     experiment.check(config)
     check_mirror(config.wandb)
     folder = open_record(kind, config, config.out)
-    if load_config(folder).format != FORMAT:  # finished by an earlier version: it is read, not made again
+    if load_config(folder).format != FORMAT:  # finished by an earlier version: it is read, not repeated
         if getattr(config, "json", None) is not None:
             write_json(config.json, read_result(folder))
         return folder
@@ -106,17 +106,14 @@ def run(kind: str, config: Any) -> Path:
 
 
 def _draw(config: Any, folder: Path) -> list[Path]:
-    """Draw the figures of a finished run, if its settings say so; a figure that fails costs one sentence, not the run."""
+    """Draw the figures of a finished run, if its settings ask for them; if one fails, say so in one sentence."""
     if not getattr(config, "figures", False):
         return []
     try:
         from toymodels.figures.draw import draw_run
 
         return draw_run(folder)
-    except Exception as error:  # results are on disk already, whatever happens to a picture
-        reason = str(error).partition("\n")[0]
-        print(
-            f"toymodels: no figure was drawn ({type(error).__name__}: {reason}); the results are complete",
-            file=sys.stderr,
-        )
+    except Exception as error:  # the results are already on disk
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        print(f"toymodels: no figure was drawn ({reason}); the results are complete", file=sys.stderr)
         return []

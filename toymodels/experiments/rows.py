@@ -1,4 +1,4 @@
-"""Make the rows of a comparison: one first layer with one readoff, fitted, measured and kept in the record."""
+"""Make the rows of a comparison: one first layer with one readoff, fitted, measured and stored in the record."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ from toymodels.runs.settings import evaluation_inputs
 from toymodels.runs.storage import read_json, write_json
 
 _SECONDS = 4.5e-10
-"""Of one core for a minimax readoff, over inputs × neurons² (measured: 6 ms at 1,276 × 100², 0.9 s at 32,897 × 256²)."""
+"""Seconds of one core for a minimax readoff, divided by inputs × neurons² (measured: 6 ms at 1,276 × 100², 0.9 s at 32,897 ×
+256²)."""
 _WORTH = 10.0
-"""Seconds of work from which further processes are started: each takes a few until it can help."""
+"""Seconds of work from which more processes are started: a process takes a few seconds to start."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class RowMaker:
     config: NetworkSettings
     task: Task
     sample: Task
-    """The outputs for which readoffs are found that are fitted to a sample of them."""
+    """The task on a sample of outputs, for readoffs that are solved for a sample only."""
     seed: int
     folder: Path
     position: int
-    """Line of the progress bar."""
+    """The terminal line of the progress bar."""
     _made: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False, compare=False)
     """First layers and trained networks that rows share."""
 
@@ -92,12 +93,13 @@ class RowMaker:
         )
 
     def trained(self, name: str) -> tuple[Network, float]:
-        """Return (network, seconds) after training by the loss: the readoff, and the first layer if it is one that learns."""
+        """Return (network, seconds) after training the readoff by the loss, and the first layer too if it is the trained one."""
 
         def make() -> tuple[Network, float]:
             if LAYERS.named(name)[0].role == "trained":
-                layer = first_layer(self.config, self.config.layer, self.task, self.seed, "trained layer")
-                layer = self._learning(name, layer)
+                member, knobs = LAYERS.named(name)
+                start = first_layer(self.config, self.config.layer, self.task, self.seed, "trained layer")
+                layer: nn.Module = member.call({"start": start}, knobs)
             else:
                 layer = self.layer(name)
             label = f"{self.task.name} seed {self.seed} {name}"
@@ -105,12 +107,6 @@ class RowMaker:
             return train_network(self.config, self.task, layer, self.seed, folder, label, self.position)
 
         return self._once("trained", name, make)
-
-    def _learning(self, name: str, start: nn.Module) -> nn.Module:
-        """Return the start as a layer that learns."""
-        member, knobs = LAYERS.named(name)
-        layer: nn.Module = member.call({"start": start}, knobs)
-        return layer
 
     def _once(self, kind: str, name: str, make: Callable[[], Any]) -> Any:
         if (kind, name) not in self._made:
@@ -131,7 +127,7 @@ class RowMaker:
         member, knobs = LAYERS.named(name, self.config.knobs)
         seed = derive_seed(self.seed, "frozen layer")
         offered = {**self.config.offered(member, self.task, seed), "m": self.config.m}
-        if self.config.d0 is not None:  # read as for features with axes of their own: it does not know of the frame
+        if self.config.d0 is not None:  # the readoff is made for the layer without the embedding
             layer = member.call(offered, knobs).to(self.config.device)
         readoff: nn.Module = member.aside(member.own_readoff, {**offered, "layer": layer}, knobs)
         return readoff
@@ -162,14 +158,14 @@ class RowMaker:
         return evaluation_inputs(config.features(), task, config.eval_inputs, self.seed, config.device, purpose)
 
     def _every_input(self) -> Inputs:
-        """Return all inputs; of features with real values, which have no list, the sample that readoffs are fitted to."""
+        """Return all inputs; if values are real numbers and there is no list, the sample to which readoffs are fitted."""
         features = self.config.features()
         if features.n_inputs == float("inf"):
             return self._inputs(self.task, "fit")
         return features.enumerate(device=self.config.device)
 
     def _processes(self, layer: nn.Module, task: Task, inputs: Inputs) -> int:
-        """Return as many processes as this job has torch threads, where the work is worth starting them."""
+        """Return the number of processes for minimax readoffs: one per torch thread of this job, or 1 for little work."""
         width = layer_width(layer, self.config.m)
         worth = not holds_all(inputs, width) or _SECONDS * task.n_outputs * len(inputs) * width**2 > _WORTH
         return torch.get_num_threads() if worth else 1
@@ -179,7 +175,7 @@ class RowMaker:
         return tqdm(outputs, desc=f"{self.task.name} seed {self.seed} {label}", unit="output", **line)
 
     def _measured(self, network: Network, task: Task, fitted: Fitted) -> dict[str, Any]:
-        """Measure a network; where inputs are a sample and the method has seen all of them, its worst errors count."""
+        """Measure a network; if inputs are a sample and the readoff's method used all inputs, report its worst errors."""
         inputs = self._every_input() if fitted.task is not None else self._inputs(task)
         evaluation: Evaluation = evaluate(network, task, inputs)
         record = evaluation.to_dict()

@@ -1,8 +1,8 @@
-"""Search for the width that a first layer and readoff need for an error, or for the number of features that a width carries.
+"""Search for the width that a first layer and readoff need for an error, or for the number of features that fit in a width.
 
-One number rises (or falls) by √2 from comparison to comparison until every error that is looked for is passed. Each comparison is
-an ordinary run of `compare`, kept in a folder of runs, so a stopped search goes on, `toymodels results` makes the table, and
-figures read crossings off it.
+One number rises (or falls) by √2 from comparison to comparison until every given error is passed. Each comparison is an ordinary
+run of `compare` in a folder of runs: a stopped search can continue, `toymodels results` makes the table, and figures show where
+errors are passed.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ MOST_INPUTS = 3_000_000
 class SearchConfig:
     """Find how wide each first layer and readoff must be for an error, over the number of features; or how many features fit.
 
-    The same command again goes on where a stopped one left off. `toymodels draw width_needed FOLDER` (over d) and `toymodels draw
-    superposed FOLDER` (over m) draw what was found.
+    The same command again continues a stopped one. `toymodels draw width_needed FOLDER` (over d) and `toymodels draw superposed
+    FOLDER` (over m) draw the results.
     """
 
     out: Path = Path("runs/search")
@@ -39,37 +39,37 @@ class SearchConfig:
     methods: tuple[str, ...] = ("trained/minimax", "gaussian/minimax", "rademacher/minimax", "bernoulli(p=0.5)/minimax")
     """First layers with a readoff, LAYER/READOFF, knobs of the layer in brackets."""
     reach: tuple[float, ...] = (0.25, 0.2, 0.1)
-    """Errors to pass; none: measure every number up to the largest."""
+    """Errors to pass; if there are none, every number up to the largest is measured."""
     metric: str = "worst_error"
-    """The error that counts: a column of the table."""
+    """The error that is compared with these: a column of the table."""
     m: tuple[int, ...] = (16, 32, 64)
-    """Numbers of features, where d is searched."""
+    """Numbers of features, if d is searched."""
     d: tuple[int, ...] = (16, 32, 64, 128)
-    """Widths, where m is searched."""
+    """Widths, if m is searched."""
     s: tuple[int, ...] = (2,)
     """Numbers of active features."""
     inputs: str = "at_most"
-    """Which inputs are admissible: at_most or exactly s active."""
+    """Which inputs occur: at_most or exactly s active."""
     task: str = "and"
     """Gate on pairs."""
     seeds: tuple[int, ...] = (0, 1)
     """Seeds, each with pairs and layers of its own."""
     pairs: int = 12
-    """Pairs, drawn at random, whose largest error counts; a trained layer learns all pairs."""
+    """Number of pairs, drawn at random, whose largest error is measured; a trained layer learns all pairs."""
     steps: int = 1500
     """L-BFGS steps of a trained layer."""
     embedded: bool = False
-    """Where m is searched: embed more than d features in d0 = d dimensions (up to d they have an axis each)."""
+    """If m is searched: embed more than d features in d0 = d dimensions (up to d features have an axis each)."""
     frame: str = "random"
     """Directions of embedded features: random or optimised."""
     smallest: int | None = None
-    """Where the search begins; default 8 neurons, or d/16 features."""
+    """The smallest number of the search; default 8 neurons, or d/16 features."""
     largest: int | None = None
-    """Where it ends, its error not reached; default 1,024 neurons, or 40·√d features."""
+    """The largest number of the search; default 1,024 neurons, or 40·√d features."""
     most_inputs: int = MOST_INPUTS
-    """Inputs beyond which a problem is left out: a sample's worst error is no measure beside that of all inputs."""
+    """Problems with more inputs are left out: the worst error of a sample cannot be compared with that of all inputs."""
     eval_inputs: int = 20_000
-    """Inputs sampled where they are too many to cover all."""
+    """Inputs sampled if there are too many to use all."""
     plugin: tuple[Path, ...] = ()
     """Python files of your own that register first layers and readoffs."""
 
@@ -86,9 +86,7 @@ class SearchConfig:
         check_whole(least=1, pairs=self.pairs, steps=self.steps, most_inputs=self.most_inputs)
         task_name(self.task)
         if not is_metric(self.metric) or self.metric in ("within_quarter", "seconds"):
-            raise InputError(
-                f"metric {self.metric!r}: name an error, such as worst_error, mean_worst_error or rms_ones"
-            )
+            raise InputError(f"metric {self.metric!r}: name an error, such as worst_error or rms_ones")
         if not all(0 < error < math.inf for error in self.reach):
             raise InputError(f"reach = {self.reach}: the errors to pass must be positive numbers")
         for method in self.methods:
@@ -111,17 +109,17 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class Search:
-    """One chain of runs: a method, a size and a seed."""
+    """The search of one method, size and seed."""
 
     config: SearchConfig
     method: str
     size: int
-    """m where d is searched, d where m is."""
+    """m if d is searched, d if m is searched."""
     s: int
     seed: int
 
     def grid(self) -> list[int]:
-        """Return the numbers that are tried: even, rising by √2; a width that the layer cannot have gives way to the nearest."""
+        """Return the numbers to try: even, rising by √2; a width that the layer cannot have is replaced by the nearest one."""
         from toymodels.core.features import make_features
 
         config = self.config
@@ -159,7 +157,7 @@ class Search:
         return next((width for width in nearby if can_be(width)), d)
 
     def start(self) -> int:
-        """Return about where the largest error to pass was measured to lie: where the search begins."""
+        """Return the number at which the search begins: about where the largest error was passed in earlier measurements."""
         if self.config.over == "m":
             return self.size
         if not self.method.endswith("/minimax"):
@@ -181,36 +179,23 @@ class Search:
         member, knobs = LAYERS.named(call)
         learns = member.role == "trained" or readoff == "trained"
         task = make_task(config.task, m)
-        # The pairs that a comparison with minimax_pairs would draw: the same for all methods of a seed.
+        # The pairs that a comparison with minimax_pairs draws: the same for all methods of a seed.
         sample: Any = task.sample(config.pairs, derive_seed(self.seed, "pairs"))
-        # By the same optimiser at every size: beyond FULL_BATCH_LIMIT "auto" would be another one.
+        # The same optimiser at every size: above FULL_BATCH_LIMIT "auto" would choose another one.
         every = make_features(config.inputs, m, self.s).n_inputs * task.n_outputs
         embedded = config.embedded and m > d
         return CompareConfig(
-            m=m,
-            d=d,
-            s=self.s,
-            inputs=config.inputs,
-            task=(config.task,),
-            seeds=(self.seed,),
-            figures=False,
-            threads=1,
+            m=m, d=d, s=self.s, inputs=config.inputs, task=(config.task,), seeds=(self.seed,), figures=False, threads=1,
+            layers=(member.name,), knobs=knobs, readoffs=(readoff,), minimax_pairs=config.pairs,
             optimiser="lbfgs" if learns and every > FULL_BATCH_LIMIT else "auto",
             pairs=None if learns else tuple((int(k), int(l)) for k, l in sample.pairs.tolist()),
-            minimax_pairs=config.pairs,
-            steps=config.steps if learns else 3000,
-            layers=(member.name,),
-            readoffs=(readoff,),
-            knobs=knobs,
-            d0=d if embedded else None,
-            frame=config.frame if embedded else None,
-            eval_inputs=config.eval_inputs,
-            plugin=config.plugin,
-        )
+            steps=config.steps if learns else 3000, eval_inputs=config.eval_inputs, plugin=config.plugin,
+            d0=d if embedded else None, frame=config.frame if embedded else None,
+        )  # fmt: skip
 
 
 def run_search(search: Search, position: int = 0) -> None:
-    """Do all runs of a search; those that are finished are read, not repeated."""
+    """Do all runs of a search; finished ones are read, not repeated."""
     from toymodels.experiments.compare import run_compare
     from toymodels.parallel import processes
     from toymodels.runs.record import run_name
@@ -232,26 +217,25 @@ def run_search(search: Search, position: int = 0) -> None:
             error(number)
     elif config.over == "d":
         bracket(error, grid, config.reach, search.start())
-    else:  # errors rise with m: along −m they fall
-        bracket(
-            lambda number: error(-number), [-m for m in reversed(grid)], config.reach, -min(search.start(), grid[-1])
-        )
+    else:  # errors rise with m, and so fall along −m
+        falling = [-m for m in reversed(grid)]
+        bracket(lambda number: error(-number), falling, config.reach, -min(search.start(), grid[-1]))
 
 
 def bracket(error: Callable[[int], float], grid: Sequence[int], levels: Sequence[float], start: int) -> None:
-    """Measure every number of the grid from the last above the largest level to the first at or below the smallest.
+    """Measure every number of the grid from the last with an error above all levels to the first at or below all of them.
 
-    The error is taken to fall along the grid; the search begins at the first number from `start` on.
+    Assumes that the error falls along the grid; the search begins at the first number from `start` on.
     """
-    place = next((i for i, number in enumerate(grid) if number >= start), len(grid) - 1)
-    while place and error(grid[place]) <= max(levels):
-        place -= 1
-    while place < len(grid) and error(grid[place]) > min(levels):
-        place += 1
+    i = next((i for i, number in enumerate(grid) if number >= start), len(grid) - 1)
+    while i and error(grid[i]) <= max(levels):
+        i -= 1
+    while i < len(grid) and error(grid[i]) > min(levels):
+        i += 1
 
 
 def measure(config: SearchConfig) -> str:
-    """Do all searches, or go on with them, on all cores; return where the runs are, in words."""
+    """Do or continue all searches on all cores; return a sentence with the folder of the runs."""
     from toymodels.parallel import processes
 
     processes.run_jobs(run_search, [(search,) for search in config.searches()])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from toymodels.core.tasks import Task
 
 _MOST_WEIGHTS = 10**10
-"""Of a readoff: 40 GB, before its gradient and the optimiser's memory of it."""
+"""The most weights of a readoff: 40 GB, without its gradient and the optimiser's moments."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
     """A problem, how networks are trained on it, and how the run is done."""
 
     layer: str = "gaussian"
-    """Where a first layer starts: gaussian (N(0,1), bias 0), kaiming (uniform in ±1/√m), a construction, or your own. Knobs
-    stand behind the name: "gaussian(scale=0.5, bias=-1)", "bernoulli(p=0.3)"."""
+    """Initial first layer: gaussian (N(0,1), bias 0), kaiming (uniform in ±1/√m), a construction, or your own. Knobs follow the
+    name in brackets: "gaussian(scale=0.5, bias=-1)", "bernoulli(p=0.3)"."""
     knobs: dict[str, int | float | str] = field(default_factory=dict)
     """Knobs of all first layers that have them, as in: p 0.3 (in sweeps, records and tables: layer_p)."""
 
@@ -39,10 +39,8 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
         pairwise = any(TASKS.named(Gate.alias(name))[0].pairwise for name in self.task_names())
         outputs = len(self.pairs) if self.pairs is not None else math.comb(self.m, 2) if pairwise else 0
         if outputs * self.d > _MOST_WEIGHTS:
-            raise InputError(
-                f"a readoff of {outputs:,} pairs from {self.d:,} neurons has {outputs * self.d:.1e} weights, more than "
-                f"{_MOST_WEIGHTS:.0e}: take fewer features or neurons, or name pairs"
-            )
+            size = f"a readoff of {outputs:,} pairs from {self.d:,} neurons has {outputs * self.d:.1e} weights"
+            raise InputError(f"{size}, more than {_MOST_WEIGHTS:.0e}: take fewer features or neurons, or name pairs")
         layers = [LAYERS.named(name, self.knobs) for name in self.first_layers()]
         for name, (member, knobs) in zip(self.first_layers(), layers, strict=True):
             self._check_layer(name, member)
@@ -50,26 +48,23 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
                 if member.fits(task):
                     member.aside(member.check, self.offered(member, task, 0), knobs)
         for knob, value in self.knobs.items():
-            having = [member for member in LAYERS.values() if knob in member.knobs]
+            having = [member.name for member in LAYERS.values() if knob in member.knobs]
             if not having:
                 known = dict.fromkeys(knob for member in LAYERS.values() for knob in member.knobs)
                 raise InputError(f"no first layer has a knob {knob!r}: the knobs are {', '.join(known)}")
             if not any(knob in member.knobs for member, _ in layers):
-                *others, last = (member.name for member in having)
-                names = " and ".join([", ".join(others), last] if others else [last])
+                names = " and ".join(filter(None, (", ".join(having[:-1]), having[-1])))
                 raise InputError(f"layer_{knob} is for {names} layers, and there is none here: leave it out")
             if isinstance(value, float) and not math.isfinite(value):
                 raise InputError(f"layer_{knob} = {value:g}: it must be a finite number")
-        # A knob at its default does nothing, and must give the same record as one that is left out.
-        said = {k: v for k, v in self.knobs.items() if any(m.knobs.get(k, v) != v for m, _ in layers)}
-        object.__setattr__(self, "knobs", said)
+        # A knob at its default has no effect, and must give the same record as one that is left out.
+        changed = {k: v for k, v in self.knobs.items() if any(m.knobs.get(k, v) != v for m, _ in layers)}
+        object.__setattr__(self, "knobs", changed)
         object.__setattr__(self, "layer", LAYERS.canonical(self.layer))
 
     def _check_layer(self, name: str, member: LayerMember) -> None:
         if member.role in ("null", "trained"):
-            raise InputError(
-                f"{name} is made from the trained layer: name it in layers of compare, beside trained, not as a start"
-            )
+            raise InputError(f"{name} is made from the trained layer: name it, with trained, in layers of compare")
         own = member.own_activation and member.role not in ("none", "trained", "null")
         if own and self.activation != "relu":
             raise InputError(f"the first layer {name} has an activation of its own: leave activation at relu")
@@ -87,14 +82,7 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
         return [self.make_task(name, seed) for name in self.task_names()]
 
     def offered(self, member: LayerMember, task: Task, seed: int) -> dict[str, Any]:
-        """Return what a first layer may ask for; a construction is made for features with axes of their own."""
-        seen = self.m if self.d0 is None or member.role == "construction" else self.d0
-        return {
-            "m": seen,
-            "d": self.d,
-            "s": self.active,
-            "seed": seed,
-            "activation": self.activation,
-            "task": task,
-            "features": self.features(),
-        }
+        """Return the values that a first layer may ask for; a construction is made for features with axes of their own."""
+        m = self.m if self.d0 is None or member.role == "construction" else self.d0
+        return {"m": m, "d": self.d, "s": self.active, "seed": seed, "activation": self.activation, "task": task,
+                "features": self.features()}  # fmt: skip

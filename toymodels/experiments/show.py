@@ -1,4 +1,4 @@
-"""Show a run in words, from its record alone."""
+"""Describe a run from its record alone."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from toymodels.runs import text
 from toymodels.runs.identity import from_dict
 from toymodels.runs.record import load_config, load_network, read_metrics
 from toymodels.runs.settings import evaluation_inputs
-from toymodels.runs.storage import read_json
+from toymodels.runs.storage import damaged, read_json
 from toymodels.runs.table import read_result
 
 
 def describe(folder: Path, again: bool = False) -> str:
-    """Write the run's tables, or how far it got; with `again`, every network rebuilt and evaluated anew beside its record.
+    """Write the run's tables, or how far it got; with `again`, rebuild and evaluate every network and compare the errors.
 
-    Raises InputError for a folder that is no run, a damaged record or one of another version.
+    Raises InputError for a folder without a run, and for a record that is damaged or of another version.
     """
     saved = load_config(folder)
     load_plugins(saved.config["plugin"])
     if saved.kind not in EXPERIMENTS:
-        raise InputError(
-            f"{folder} holds a run of unknown kind {saved.kind!r}: this version knows {', '.join(EXPERIMENTS)}"
-        )
+        known = f"this version knows {', '.join(EXPERIMENTS)}"
+        raise InputError(f"{folder} holds a run of unknown kind {saved.kind!r}: {known}")
     experiment = EXPERIMENTS[saved.kind]
     config = from_dict(experiment.config, saved.config)
     title = f"{saved.kind}: {_problem(config)}"
@@ -39,7 +38,7 @@ def describe(folder: Path, again: bool = False) -> str:
     try:
         tables = (experiment.text or text.by_seed)(content)
     except (KeyError, TypeError, IndexError, AttributeError):
-        raise InputError(f"{folder / 'results.json'} is damaged: delete the run's folder and repeat the run") from None
+        raise damaged(folder / "results.json", "its rows do not make a table") from None
     return f"{title}\n\n{tables}" + ("\n\n" + _again(folder, config) if again else "")
 
 
@@ -82,11 +81,11 @@ def _again(folder: Path, config: Any) -> str:
     for path in sorted(folder.rglob("*.safetensors")):
         record = path.parent / "result.json" if path.name == "network.safetensors" else path.with_suffix(".json")
         if not record.exists():
-            continue  # a network on its way to a row of its own
+            continue  # the run was stopped before it measured this network
         recorded = read_json(record, ("seed", "evaluation"))
         network, task, _ = load_network(path)
         features = config.features()
-        if "worst_error_inputs" in recorded["evaluation"]:  # of a minimax readoff, whose method has seen every input
+        if "worst_error_inputs" in recorded["evaluation"]:  # a minimax readoff, whose method used every input
             inputs = features.enumerate(device=device)
         else:
             inputs = evaluation_inputs(features, task, config.eval_inputs, recorded["seed"], device)

@@ -1,4 +1,4 @@
-"""Measure a list of cases into a file of JSON lines, a line for each; a stopped study goes on where it was."""
+"""Measure a list of cases and write each as a line of a JSON lines file; a stopped study can be continued."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Row = dict[str, Any]
 def study(path: Path, keys: Iterable[Mapping[str, Any]], measure: Callable[[Row], Mapping[str, Any]]) -> list[Row]:
     """Return one row for each key, in the order of the keys: read from the file, or measured now and added to it at once.
 
-    A key is a dict of the settings that identify a case, as JSON holds them; `measure(key)` returns the numbers measured, and
-    the row is both together. Rows of other keys stay in the file. Raises InputError for a damaged file.
+    A key is a dict of the settings that identify a case; `measure(key)` returns the measured numbers, and a row has both. Rows of
+    other keys stay in the file. Raises InputError for a damaged file.
     """
     wanted = [dict(key) for key in keys]
     rows = load(path) if path.exists() else []
@@ -34,17 +34,18 @@ def study(path: Path, keys: Iterable[Mapping[str, Any]], measure: Callable[[Row]
 
 
 def stored(path: Path, keys: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Return the row of each key, in the order of the keys, and measure nothing.
+    """Return the row of each key, in the order of the keys, without measuring.
 
     Raises InputError for a file that is missing, damaged or lacks a row.
     """
-    rows, wanted = load(path), [dict(key) for key in keys]
-    found = [_find(rows, key) for key in wanted]
-    for key, row in zip(wanted, found, strict=True):
+    rows, result = load(path), []
+    for key in keys:
+        row = _find(rows, key)
         if row is None:
             missing = ", ".join(f"{name} = {value}" for name, value in key.items())
             raise InputError(f"{path} lacks {missing}: measure it first")
-    return [row for row in found if row is not None]
+        result.append(row)
+    return result
 
 
 def load(path: Path) -> list[Row]:
@@ -53,7 +54,7 @@ def load(path: Path) -> list[Row]:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
     except FileNotFoundError:
         raise InputError(f"{path} is missing: measure first") from None
-    except ValueError as error:  # no JSON, or no text at all
+    except ValueError as error:  # not JSON, or not text
         raise InputError(f"{path} is damaged ({error}): delete it and measure again") from None
     if not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{path} is damaged (a line is no JSON object): delete it and measure again")

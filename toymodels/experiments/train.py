@@ -16,20 +16,20 @@ from toymodels.experiments.settings import NetworkSettings
 class TrainConfig(NetworkSettings):
     """Train a network on one task, for each seed, and measure its errors.
 
-    The same command again goes on where a stopped or killed run left off, or shows a finished one.
+    The same command again continues a stopped or killed run, or shows a finished one.
     """
 
     task: str = "and"
     """Gate on every pair: and, xor, or, nand, … by name, or a truth table for the cases 00, 01, 10, 11 (0001 is AND); and_of(k=3)
     and other gates of k inputs; relu, product, …; or your own."""
     train_first: bool = True
-    """Train the first layer; else it stays frozen as drawn and only the readoff learns."""
+    """Train the first layer; otherwise it stays frozen and only the readoff learns."""
 
     def __post_init__(self) -> None:
         from toymodels.core.tasks import task_name
         from toymodels.registry import load_plugins
 
-        load_plugins(self.plugin)  # before any name is looked up
+        load_plugins(self.plugin)  # before the names below are looked up
         object.__setattr__(self, "task", task_name(self.task))
         super().__post_init__()
 
@@ -55,14 +55,14 @@ def train_seed(
     from toymodels.runs.settings import evaluation_inputs
     from toymodels.runs.storage import read_json, write_json
 
-    home = folder / f"seed-{seed}"
-    if (home / "result.json").exists():
-        row: Row = read_json(home / "result.json", ("seed", "evaluation", "seconds"))
+    folder = folder / f"seed-{seed}"
+    if (folder / "result.json").exists():
+        row: Row = read_json(folder / "result.json", ("seed", "evaluation", "seconds"))
         return row
     task = config.make_task(config.task, seed)
     purpose = "trained layer" if config.train_first else "frozen layer"
     layer = first_layer(config, config.layer, task, seed, purpose).requires_grad_(config.train_first)
-    network, seconds = train_network(config, task, layer, seed, home, f"{task.name} seed {seed}", position, report)
+    network, seconds = train_network(config, task, layer, seed, folder, f"{task.name} seed {seed}", position, report)
     inputs = evaluation_inputs(config.features(), task, config.eval_inputs, seed, config.device)
     evaluation = evaluate(network, task, inputs).to_dict()
     row = {
@@ -76,10 +76,10 @@ def train_seed(
         "seconds": seconds,
         "evaluation": evaluation,
     }
-    _, _, extra = load_network(home / "network.safetensors")
+    _, _, extra = load_network(folder / "network.safetensors")
     if "stopped_at" in extra:
         row["stopped_at"] = int(extra["stopped_at"])
-    write_json(home / "result.json", row)
+    write_json(folder / "result.json", row)
     return row
 
 
@@ -88,7 +88,7 @@ def _check(config: TrainConfig) -> None:
 
 
 def _summary(content: dict[str, Any]) -> dict[str, Any]:
-    """Return means over seeds, and the numbers of each seed under its own name."""
+    """Return means over seeds, and the numbers of each seed as "seed-SEED"."""
     from toymodels.runs.metrics import metric_columns
 
     names = [name for name in metric_columns(content["rows"]) if name != "seconds"]
@@ -105,14 +105,9 @@ def _summary_names(config: TrainConfig) -> Sequence[str]:
 
 
 @EXPERIMENTS(
-    "train",
-    config=TrainConfig,
-    order=1,
-    check=_check,
-    summary=_summary,
-    summary_names=_summary_names,
+    "train", order=1, config=TrainConfig, check=_check, summary=_summary, summary_names=_summary_names,
     one_history=True,
-)
+)  # fmt: skip
 def train(config: TrainConfig, folder: Path, report: Callable[..., None]) -> Result:
     """Train a network on one task, for each seed, and measure its errors."""
     from toymodels.parallel.processes import run_jobs
@@ -125,5 +120,5 @@ def train(config: TrainConfig, folder: Path, report: Callable[..., None]) -> Res
 
 
 def run_train(config: TrainConfig) -> Path:
-    """Do the run, or go on with it; return the folder of its record (see `experiments.registry.run`)."""
+    """Do or continue the run; return the folder of its record (see `experiments.registry.run`)."""
     return run_experiment("train", config)

@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from toymodels.core.evaluation import BINS, HUNDREDTHS, SHIFT, SLACK, ErrorSums, check_finite
+from toymodels.core.evaluation import BINS, HUNDREDTHS, SHIFT, SLACK, TOLERANCES, ErrorSums, check_finite
 
 _SIGN = 2**15
 _SCALE = 100 / SHIFT
+_EDGES = np.searchsorted(HUNDREDTHS, np.round(100 * np.array(TOLERANCES), 9)).tolist()
+"""The bin that begins at each tolerance."""
 
 
 class Scratch:
@@ -38,15 +40,6 @@ class Scratch:
 class BlockSums(ErrorSums):
     """Sums over errors by case, to which blocks of one case are added."""
 
-    def __init__(self, n_cases: int, tolerances: Sequence[float], n_outputs: int):
-        super().__init__(n_cases, tolerances, n_outputs)
-        # The bin that begins at each tolerance; None if no bin does, and errors must be compared one by one.
-        edges = [int(np.searchsorted(HUNDREDTHS, round(100 * t, 9))) for t in self.tolerances]
-        self._edges = [
-            e if HUNDREDTHS[min(e, BINS)] == round(100 * t, 9) else None
-            for e, t in zip(edges, self.tolerances, strict=True)
-        ]
-
     def add_case(
         self, case: int, error: Float[Tensor, "*shape"], weight: Tensor | float, n_masked: int, scratch: Scratch
     ) -> Float[Tensor, "*rows"]:
@@ -67,10 +60,7 @@ class BlockSums(ErrorSums):
             self.first[case] += float((weight * wide).sum())
             self.second[case] += float((weight * wide * wide).sum())
             counts = self._add_bins(case, torch.bincount(bins, weight.reshape(-1), _SIGN + BINS), 1.0)
-            within = [
-                mass - _beyond(counts, e) if e is not None else float(weight[size <= t * (1 + SLACK)].sum())
-                for t, e in zip(self.tolerances, self._edges, strict=True)
-            ]
+            within = [mass - float(counts[:, edge:].sum()) for edge in _EDGES]
         else:
             count = error.numel() - n_masked
             mass = weight * count
@@ -79,11 +69,7 @@ class BlockSums(ErrorSums):
             norms = torch.linalg.vector_norm(error, dim=-1)
             self.second[case] += weight * float(norms.double().square_().sum())
             counts = self._add_bins(case, torch.bincount(bins, minlength=_SIGN + BINS), weight)
-            within = [
-                weight
-                * (count - (_beyond(counts, e) if e is not None else _above(size, t * (1 + SLACK), worst, scratch)))
-                for t, e in zip(self.tolerances, self._edges, strict=True)
-            ]
+            within = [weight * (count - float(counts[:, edge:].sum())) for edge in _EDGES]
             self.bins[case, 0, 0] -= weight * n_masked
         self.mass[case] += mass
         self.within[case] += within
@@ -94,11 +80,6 @@ class BlockSums(ErrorSums):
         both = np.stack([masses[:BINS], masses[_SIGN : _SIGN + BINS]])
         self.bins[case] += both * weight
         return both
-
-
-def _beyond(counts: np.ndarray, edge: int) -> float:
-    """Return the sum of the bins from an edge on."""
-    return float(counts[:, edge:].sum())
 
 
 def _bins(error: Tensor, worst: float, scratch: Scratch) -> Tensor:
@@ -114,15 +95,3 @@ def _bins(error: Tensor, worst: float, scratch: Scratch) -> Tensor:
         scaled.clamp_(-limit, limit)
     bits = scaled.view(torch.int32)
     return torch.bitwise_right_shift(bits, 16, out=bits).bitwise_and_(0xFFFF).reshape(-1)
-
-
-def _above(size: Tensor, limit: float, worst: float, scratch: Scratch) -> int:
-    """Count the sizes that exceed a limit."""
-    if worst <= limit:
-        return 0
-    if size.device.type != "cpu" or size.dtype not in (torch.float32, torch.float64):
-        return int((size > limit).sum())
-    # NumPy compares 4 times as fast as torch here, in the array's own precision as torch does.
-    above = scratch.take("above", size.shape, torch.bool, size.device).numpy()
-    np.greater(size.numpy(), limit, out=above)
-    return int(np.count_nonzero(above))

@@ -97,7 +97,7 @@ def connection_probability(p: float | int | str, m: int, d: int, s: int, kind: s
 
 def _check_probability(p: float | int) -> None:
     if not 0 < p <= 1:
-        raise InputError(f"p = {p:g}: the probability of a weight must be above 0 and at most 1")
+        raise InputError(f"the probability of a weight is p = {p:g}: it must be above 0 and at most 1")
 
 
 def check_some(p: float, m: int, d: int) -> None:

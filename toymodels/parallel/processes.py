@@ -23,7 +23,7 @@ _alone = False
 
 
 def work_alone() -> None:
-    """Let this process do its jobs by itself from now on, in one thread and without progress bars: it is one of many."""
+    """Do all further jobs of this process in one thread, in this process and without progress bars: it is one of many."""
     global _alone
     _alone = True
     torch.set_num_threads(1)
@@ -44,15 +44,14 @@ def cores() -> int:
 def run_jobs(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], threads: int | None = None) -> list[T]:
     """Return [function(*job) for job in jobs], run in processes of `threads` threads each (default: 1; all cores for a lone job).
 
-    `function` must be importable, and takes a keyword `position`: the line its progress bar may use. The first job
-    that raises ends the rest, and its exception is raised here. Workers load the plugins of this process. If this process is
-    killed, so are they.
+    `function` must be importable, and takes a keyword `position`: the line that its progress bar may use. If a job raises, the
+    others are cancelled and its exception is raised. Workers load the plugins of this process, and end with it.
     """
     workers = min(len(jobs), max(1, cores() // (threads or 1)))
     if workers <= 1:
         torch.set_num_threads(threads or cores())
         return [function(*job, position=0) for job in jobs]
-    # Read by a worker's numerical libraries when they are loaded; spinning or surplus threads would take its neighbour's core.
+    # A worker's numerical libraries read these when they are loaded: more threads, or spinning ones, would slow the others.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", str(threads or 1))
@@ -69,7 +68,7 @@ def run_jobs(function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], thread
 
 
 _line = 0
-"""The line of the terminal that is this worker's own."""
+"""The line of the terminal for this worker's progress bar."""
 
 
 def _run(function: Callable[..., T], job: tuple[Any, ...]) -> T:
@@ -77,7 +76,7 @@ def _run(function: Callable[..., T], job: tuple[Any, ...]) -> T:
 
 
 def start_worker(lock: Any, started: Any, threads: int, parent: int, plugins: Sequence[Path]) -> None:
-    """Prepare a worker process: a line of the terminal, its threads, the plugins, and an eye on its parent."""
+    """Prepare a worker process: set its line of the terminal and its threads, load plugins, and watch its parent."""
     global _line
     tqdm.set_lock(lock)
     with started.get_lock():
@@ -89,7 +88,7 @@ def start_worker(lock: Any, started: Any, threads: int, parent: int, plugins: Se
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process when its parent has ended: an orphan has nobody to work for; its checkpoint holds what it did."""
+    """End this process when its parent has ended; a checkpoint keeps what it has done."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -17,19 +17,19 @@ _available: ContextVar[int | None] = ContextVar("available", default=None)
 
 
 def n_threads() -> int:
-    """Return how many threads may share work: torch's own number, outside and inside `torch_single_threaded`."""
+    """Return how many threads may share work: the number that torch has outside `torch_single_threaded`."""
     return _available.get() or torch.get_num_threads()
 
 
 @contextmanager
 def torch_single_threaded() -> Iterator[None]:
-    """Set torch to one thread inside, and leave all of them to `parallel_for`.
+    """Set torch to one thread inside the context, so that `parallel_for` can use all of them.
 
-    To be put around all of a step, not around `parallel_for` alone: the threads that torch itself has called up keep a
-    core busy for milliseconds while they wait for more, and whoever shares that core runs at half the speed.
+    Put it around a whole step, not around `parallel_for` alone: torch's own threads keep their cores busy for milliseconds
+    while they wait for more work, which halves the speed of other threads on these cores.
     """
     threads = n_threads()
-    if threads == 1:  # setting it costs more than a small step
+    if threads == 1:  # setting the number of threads costs more than a small step
         yield
         return
     token = _available.set(threads)
@@ -47,16 +47,16 @@ def _pool(workers: int) -> ThreadPoolExecutor:
 
 
 def parallel_for(function: Callable[[int], T], parts: int) -> list[T]:
-    """Return [function(0), …, function(parts − 1)], run side by side; torch lets go of Python's lock while it computes.
+    """Return [function(0), …, function(parts − 1)], computed in parallel: torch releases Python's lock while it computes.
 
-    Call it with at most `n_threads()` parts.
+    `parts` is at most `n_threads()`.
     """
     if parts == 1:
         return [function(0)]
     gradients = torch.is_grad_enabled()
 
     def run(part: int) -> T:
-        with torch.set_grad_enabled(gradients):  # a thread starts with gradients on, whatever its maker does
+        with torch.set_grad_enabled(gradients):  # a new thread starts with gradients on
             return function(part)
 
     pool = _pool(n_threads() - 1)
@@ -65,4 +65,4 @@ def parallel_for(function: Callable[[int], T], parts: int) -> list[T]:
         try:
             return [function(0), *(future.result() for future in futures)]
         finally:
-            wait(futures)  # nothing may write into shared buffers after the caller has gone on
+            wait(futures)  # no thread may write into shared buffers after this function has returned

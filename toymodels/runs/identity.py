@@ -1,4 +1,4 @@
-"""Configurations as plain data: what makes a run this run, and how a record, a sweep or a file becomes a configuration again."""
+"""Turn configurations into plain data and back, and tell which settings make two runs the same."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from toymodels.registry import plugin_digest
 C = TypeVar("C")
 
 NOT_IN_IDENTITY = frozenset({"out", "wandb", "threads", "json", "figures", "checkpoint_seconds", "plugin"})
-"""Settings that do not say what a run computes (threads change its digits only); a plugin counts by its code, not its path."""
+"""Settings that do not change what a run computes (threads change only the last digits); a plugin counts by its code."""
 
 KNOB = "layer_"
-"""Knobs of first layers stand in records, sweeps and tables under their name with this prefix."""
+"""Prefix of the names of first layers' knobs in records, sweeps and tables."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return a configuration as JSON holds it."""
+    """Return a configuration as a dictionary that JSON can hold."""
     values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     knobs = values.pop("knobs", {})
     return {**values, **{KNOB + name: value for name, value in knobs.items()}}
 
 
 def identity(config: Any) -> dict[str, Any]:
-    """Return what makes a run this run and no other: the settings that are set, and the digests of its plugins' code."""
+    """Return the data that identify a run: the settings that are set, and the digests of its plugins' code."""
     kept = {key: value for key, value in to_dict(config).items() if key not in NOT_IN_IDENTITY and value is not None}
     code = plugin_code(config)
     return {**kept, "plugin_code": sorted(set(code))} if code else kept
@@ -46,7 +46,7 @@ def short_hash(config: Any) -> str:
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration with settings of earlier versions under the names that they have now."""
+    """Return a configuration in which settings of earlier versions have their present names."""
     values = dict(values)
     average = values.pop("average", "together")
     if average == "apart":

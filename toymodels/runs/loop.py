@@ -1,4 +1,4 @@
-"""Run a trainer to its end: checkpoints, Ctrl-C, and a look at the loss every few steps."""
+"""Run a trainer to its end: write checkpoints, react to Ctrl-C, and check the loss every few steps."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from toymodels.errors import InputError
 from toymodels.runs.storage import load_checkpoint, save_checkpoint
 
 READ_EVERY = 10
-"""Steps between two looks at the loss: Python waits for the device only then."""
+"""Steps between two checks of the loss, for which Python waits for the device."""
 
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag to be looked at between steps; the second one stops at once.
+    """Turn the first Ctrl-C into a flag that is checked between steps; the second one stops at once.
 
-    Only the main thread can take signals; elsewhere the flag is never set.
+    Only the main thread receives signals; in other threads the flag is never set.
     """
     stopped = False
 
@@ -38,7 +38,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    # A cluster that takes its machine back sends the second. A worker that ignores the first leaves it to its parent.
+    # A cluster that takes its machine back sends SIGTERM. A worker that ignores SIGINT leaves it to its parent.
     both = (signal.SIGINT, signal.SIGTERM)
     signals = [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
     previous = [signal.signal(number, handler) for number in signals]
@@ -50,7 +50,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training stopped by Ctrl-C between two steps; the checkpoint, if any, holds all that was done."""
+    """Ctrl-C stopped the training between two steps; a checkpoint, if there is one, keeps everything done so far."""
 
 
 def train(
@@ -63,10 +63,10 @@ def train(
 ) -> None:
     """Run a trainer to its end, from its checkpoint if there is one.
 
-    A checkpoint is written every so many seconds (less often where writing takes over a tenth of them) and on Ctrl-C; a run
-    that goes on from it ends at the same weights as one that was never interrupted. `report` gets every step's line of
-    metrics, as numbers, a few steps at a time. `before_checkpoint` returns what the caller wants kept beside the state (the
-    length of its metrics file, say), `on_restore` gets it back.
+    A checkpoint is written every so many seconds (less often if writing takes over a tenth of the time) and on Ctrl-C; a run
+    that continues from it ends at the same weights as one that was never interrupted. `report` gets every step's line of
+    metrics, as numbers, a few steps at a time. `before_checkpoint` returns data of the caller to be stored with the state (the
+    length of its metrics file, say), and `on_restore` gets them back.
     Raises Interrupted on Ctrl-C, InputError for a checkpoint that cannot be read, ArithmeticError for a loss that is
     not finite.
     """
@@ -99,7 +99,7 @@ def train(
     with stop_on_interrupt() as interrupted:
         while not trainer.finished:
             waiting.append(trainer.advance())
-            # Numbers cost nothing to read; tensors may still be on their way.
+            # Numbers can be read at once; for tensors, Python may have to wait for the device.
             if len(waiting) >= READ_EVERY or trainer.finished or isinstance(waiting[-1].loss, float):
                 read()
             if interrupted():
@@ -109,13 +109,13 @@ def train(
                 started = time.monotonic()
                 save()
                 written = time.monotonic()
-                # Large networks take seconds to write: no more than a tenth of the time goes into checkpoints.
+                # Large networks take seconds to write: at most a tenth of the time is spent on checkpoints.
                 pause = max(every_seconds, 10 * (written - started))
     read()
 
 
 def as_numbers(lines: Sequence[Progress]) -> list[Progress]:
-    """Replace the tensors in lines of metrics by numbers, all at once."""
+    """Replace the tensors in lines of metrics by numbers, in one transfer from the device."""
     if not lines:
         return []
     both = [[torch.as_tensor(line.loss), torch.as_tensor(line.worst_error)] for line in lines]

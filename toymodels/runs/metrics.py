@@ -1,4 +1,4 @@
-"""The numbers of a row: which there are, how they are made from an evaluation, and how a table calls them."""
+"""The metrics of a row: their names, how they are computed from an evaluation, and how tables label them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from toymodels.errors import check_choice
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of a row. Error: output − target."""
+    """One number of a row. An error is output − target."""
 
     name: str
-    """Its column."""
+    """The name of its column."""
     title: str
-    """Over its column in a printed table."""
+    """The heading of its column in a printed table."""
     label: str
-    """In a sentence and on an axis: "RMS error where the target is 1"."""
+    """Its name in a sentence and on an axis: "RMS error where the target is 1"."""
     is_error: bool = True
     """Whether it is the size of an error, 0 or more, and so can be drawn on a logarithmic axis."""
 
@@ -38,20 +38,20 @@ METRICS = (
 outputs within 1/4; seconds to make the readoff. A task of your own may add groups of other names (rms_NAME)."""
 
 ABOUT = ("run", "seed", "covered", "n_pairs", "all_pairs", "proved", "lower_bound", "threads", "stopped_at")
-"""Columns that say nothing of what was varied, and are no errors either."""
+"""Columns that are neither settings nor errors."""
 
 ERRORS = {metric.name: metric.label for metric in METRICS if metric.is_error}
-"""Columns of errors, and their words."""
+"""Columns of errors, and their labels."""
 
 KEYS = ("task", "seed", "first_layer", "readoff")
-"""Columns that say what a row measures."""
+"""Columns that say which network a row measures."""
 
 NOT_SETTINGS = ("kind", "train_first", *KEYS, *ABOUT)
-"""Columns that are neither metrics nor settings of the run (`train_first` is told by `first_layer`)."""
+"""Columns that are neither metrics nor settings of the run (`first_layer` says the same as `train_first`)."""
 
 
 def is_metric(column: str) -> bool:
-    """Whether a column holds a number of METRICS, or the RMS error of a group; not the interval of one."""
+    """Whether a column holds one of METRICS or the RMS error of a group; an interval of one does not count."""
     group = column.startswith("rms_") and not column.endswith("_interval")
     return group or column in {metric.name for metric in METRICS}
 
@@ -63,7 +63,7 @@ def title(column: str) -> str:
 
 
 def error_label(column: str) -> str:
-    """Return the words of an error, for a sentence or an axis. Raises InputError for a column that is no error."""
+    """Return the label of an error, for a sentence or an axis. Raises InputError for a column that is not an error."""
     if column not in ERRORS and not (column.startswith("rms_") and is_metric(column)):
         check_choice(ERRORS, metric=column)
     return ERRORS.get(column, column.replace("rms_", "RMS error at ").replace("_", " "))
@@ -77,7 +77,7 @@ def metric_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metrics of an evaluation (as `Evaluation.to_dict` writes it), and how its inputs were covered."""
+    """Return the metrics of an evaluation (as `Evaluation.to_dict` writes it), and which inputs and outputs it covers."""
     worst = evaluation["output_worst"]
     return {
         "worst_error": evaluation["worst_error"],

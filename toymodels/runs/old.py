@@ -1,4 +1,4 @@
-"""Read the results of runs that an earlier version has finished (format 1), as tidy rows."""
+"""Read results of an earlier version (format 1) as tidy rows."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from toymodels.runs.record import Saved
 from toymodels.theory.gates import Gate
 
 SILENT = {"loss": "lp", "values": "one"}
-"""Settings that these versions did not have yet, and the values by which they worked."""
+"""Settings that this version did not have, with the values that describe what it did."""
 _METRICS = ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros", "within_quarter", "seconds")
 
 
 def rows_of_old_run(saved: Saved, content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of a comparison or a training. Raises KeyError or its like for content that is none."""
+    """Return the rows of a comparison or a training. Raises KeyError or a similar error for other content."""
     return list(_of_comparison(content) if saved.kind == "compare" else _of_training(saved.config, content))
 
 

@@ -2,10 +2,10 @@
 
 config.json        format, kind and configuration, and the digests of the plugins' code
 plugins/           a copy of each plugin
-environment.json   versions, commit, machine's cores
-results.json       written last: its presence says that the run is finished
+environment.json   versions, commit, number of cores
+results.json       written last: a run that has it is finished
 …/metrics.jsonl    one line per reported step
-…/*.safetensors    networks: weights, and in the header what they are
+…/*.safetensors    networks: weights, and a description in the header
 """
 
 from __future__ import annotations
@@ -36,20 +36,19 @@ from toymodels.core.training import Progress
 from toymodels.errors import InputError
 from toymodels.registry import parse_call, plugin_digest
 from toymodels.runs.identity import from_dict, identity, plugin_code, short_hash, to_dict, upgraded
-from toymodels.runs.storage import check_writable, read_json, write_atomically, write_json
+from toymodels.runs.storage import check_writable, damaged, read_json, write_atomically, write_json
 
 FORMAT = 2
-"""Version of the record's layout; one that is not known is refused, not guessed at."""
+"""Version of the record's layout; a record of an unknown version is refused."""
 OLD_FORMAT = 1
-"""The version before: finished runs and their networks are still read."""
-
+"""The version before, whose finished runs and networks are still read."""
 
 LOCK = ".lock"
-"""File by which a process that works in a folder keeps others out."""
+"""Lock file of the process that works in a folder."""
 
 
 def open_record(kind: str, config: Any, folder: Path | None) -> Path:
-    """Make the folder of a run, or go on in it if it holds the same run.
+    """Make the folder of a run, or open it again if it holds the same run.
 
     Raises InputError, before anything is written, if the folder holds something else.
     """
@@ -73,7 +72,7 @@ def open_record(kind: str, config: Any, folder: Path | None) -> Path:
         check_writable(folder / "config.json")
         content = {"format": FORMAT, "kind": kind, "config": to_dict(config), "plugin_code": plugin_code(config)}
         write_json(folder / "config.json", content)
-    # A process that was killed in between left these out.
+    # These may be missing if a process was killed before it wrote them.
     for plugin, digest in zip(config.plugin, plugin_code(config), strict=True):
         if not _copy(folder, plugin, digest).exists():
             write_atomically(_copy(folder, plugin, digest), functools.partial(shutil.copyfile, plugin))
@@ -83,7 +82,7 @@ def open_record(kind: str, config: Any, folder: Path | None) -> Path:
 
 
 def _copy(folder: Path, plugin: Path, digest: str) -> Path:
-    """Return where the copy of a plugin stands in a record: two of one name are told apart by their code."""
+    """Return the path of a plugin's copy in a record; plugins of the same name have different digests of their code."""
     return folder / "plugins" / f"{plugin.stem}-{digest[:8]}.py"
 
 
@@ -99,17 +98,17 @@ class Saved:
     format: int
     kind: str
     config: dict[str, Any]
-    """Settings by name, those of earlier versions under their names of today; plugins where they can be read."""
+    """Settings by name, also those of earlier versions by their present names; plugins by paths that can be read."""
     plugin_code: list[str]
 
 
 def _difference(saved: Saved, kind: str, config: Any) -> str:
-    """Say in which setting a record differs from a run; nothing where it is the same run."""
+    """Describe how a record differs from a run; "" if it is the same run."""
     if saved.kind != kind:
         return f"a {saved.kind}, not a {kind}"
     if set(saved.plugin_code) != set(plugin_code(config)):
         return "the code of a plugin has changed, or another plugin is named"
-    # As a configuration of today: settings that there were not then have their defaults.
+    # As a present configuration: settings that did not exist then have their defaults.
     old, new = identity(from_dict(type(config), {**saved.config, "plugin": config.plugin})), identity(config)
     return next(
         (f"{k} is {old.get(k)} there and {new.get(k)} here" for k in {**new, **old} if new.get(k) != old.get(k)), ""
@@ -127,10 +126,10 @@ def load_config(folder: Path) -> Saved:
     content = read_json(folder / "config.json", ("kind", "config"))
     code = content.get("plugin_code", [])
     if not isinstance(content["config"], dict) or len(content["config"].get("plugin", ())) != len(code):
-        raise InputError(f"{folder / 'config.json'} is damaged: delete the run's folder and repeat the run")
+        raise damaged(folder / "config.json", "config or plugin_code is wrong")
     config = upgraded(content["config"])
     if version == OLD_FORMAT:
-        # These were always written, and say nothing where they have their default.
+        # The old version always wrote these; today they are left out at their defaults.
         config = {k: v for k, v in config.items() if (k, v) not in (("layer_scale", 1.0), ("layer_bias", 0.0))}
     config["plugin"] = [
         str(_readable(folder, Path(path), digest)) for path, digest in zip(config.get("plugin", ()), code, strict=True)
@@ -139,12 +138,12 @@ def load_config(folder: Path) -> Saved:
 
 
 def _readable(folder: Path, plugin: Path, digest: str) -> Path:
-    """Return the plugin itself if it is as it was, else the record's copy."""
+    """Return the plugin itself if it has not changed, else the record's copy."""
     return plugin if plugin.is_file() and plugin_digest(plugin) == digest else _copy(folder, plugin, digest)
 
 
 def environment() -> dict[str, Any]:
-    """Return what a run runs on."""
+    """Return versions and machine, for the record."""
     names = ("torch", "numpy", "scipy", "highspy", "toymodels")
     return {
         "python": platform.python_version(),
@@ -157,26 +156,26 @@ def environment() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """Return the commit of this package's own checkout, marked where files differ from it; None without git or a checkout."""
+    """Return the commit of this package's own checkout, marked if files are modified; None without git or a checkout."""
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # installed inside somebody else's checkout: not ours
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # fails if the package is installed in another checkout
         return git("rev-parse", "HEAD") + ("-modified" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
 class Busy(InputError):  # noqa: N818
-    """Another process is at work in the folder."""
+    """Another process is working in the folder."""
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a run's folder. Raises Busy if one is at work in it; a killed one is not."""
+    """Keep other processes out of a run's folder. Raises Busy if one works in it; a lock of a killed one does not count."""
     try:
         with FileLock(folder / LOCK, timeout=0):
             yield
@@ -188,7 +187,7 @@ class Metrics:
     """metrics.jsonl: one line per report; its length is kept in the checkpoint, so that a resumed run repeats no line."""
 
     def __init__(self, path: Path):
-        """Start empty; `restore` goes on where a checkpoint left off instead."""
+        """Start an empty file; `restore` returns to the state of a checkpoint."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         self._path = path
@@ -212,12 +211,12 @@ class Metrics:
         return {"metrics_bytes": self._length}
 
     def restore(self, kept: dict[str, Any]) -> None:
-        """Forget what was written after the checkpoint."""
+        """Discard the lines that were written after the checkpoint."""
         self._length = min(kept["metrics_bytes"], self._path.stat().st_size)
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """Read the lines of a metrics file; a last line cut off by a kill is left out."""
+    """Read the lines of a metrics file, without a last line that is incomplete after a kill."""
     if path.exists():
         for text in path.read_text(errors="replace").splitlines():
             try:
@@ -230,7 +229,7 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def save_network(path: Path, network: Network, task: Task, extra: Mapping[str, Tensor] | None = None) -> None:
-    """Write the weights of a network, with all that `load_network` needs to rebuild it and its task."""
+    """Write the weights of a network, with everything that `load_network` needs to rebuild it and its task."""
     layer, readoff = unwrap(network.layer), network.readoff
     about = {"format": str(FORMAT), "task": task.name, "m": str(task.m), "layer": type(layer).__name__}
     about |= {name: str(getattr(layer, name, "")) for name in ("activation", "origin", "scale")}
@@ -245,20 +244,18 @@ def save_network(path: Path, network: Network, task: Task, extra: Mapping[str, T
 def load_network(path: Path | str) -> tuple[Network, Task, dict[str, Tensor]]:
     """Read (network, task, extra tensors) from a file written by `save_network`.
 
-    A task, and a layer of your own, are made again by their names in `TASKS` and `LAYERS`.
+    Tasks, and layers of your own, are made again by their names in `TASKS` and `LAYERS`.
     Raises InputError for a file that is missing, truncated, of another version, or whose layer or task is unknown.
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"{path} is missing: the run did not get that far, repeat its command to go on")
+        raise InputError(f"{path} is missing: the run did not get that far, repeat its command to continue")
     try:
         with safe_open(str(path), "pt") as file:
             about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path} is truncated or damaged ({error}): delete the run's folder and repeat the run"
-        ) from None
+        raise damaged(path, str(error), "truncated or damaged") from None
     if about.get("format") == str(OLD_FORMAT):
         about |= {"task": about.get("gate", ""), "origin": about.get("law", "")}
         tensors["task.pairs"] = tensors.pop("pairs")
@@ -271,14 +268,14 @@ def load_network(path: Path | str) -> tuple[Network, Task, dict[str, Tensor]]:
     readoff = LinearReadoff(tensors.pop("readoff.weight"), tensors.pop("readoff.bias"))
     weights = _taken(tensors, "layer.")
     frame = weights.pop("frame", None)
-    if frame is not None:  # the rest is the layer behind it
+    if frame is not None:  # the other weights are those of the embedded layer
         weights = _taken(weights, "layer.")
     layer = _layer(about, weights, task.m if frame is None else len(frame), readoff.weight.shape[1], path)
     return Network(layer if frame is None else Embedded(frame, layer), readoff), task, extra
 
 
 def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Take the tensors with a prefix out, under the rest of their names."""
+    """Remove the tensors whose names have this prefix, and return them by their names without it."""
     return {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
 
 
@@ -290,10 +287,8 @@ def _layer(about: Mapping[str, str], weights: dict[str, Tensor], m: int, d: int,
         return IdentityLayer(m)
     name = parse_call(origin)[0]
     if name not in LAYERS:
-        raise InputError(
-            f"{path} holds a layer {about['layer']} of the name {origin!r}, which is no first layer known here: name the plugin "
-            "that registers it"
-        )
+        unknown = f"a layer {about['layer']} of the name {origin!r}, which is no first layer known here"
+        raise InputError(f"{path} holds {unknown}: name the plugin that registers it")
     layer = make_layer(origin, m, d, 0, about["activation"] or "relu")
     layer.load_state_dict(weights)
     return layer

@@ -1,4 +1,4 @@
-"""Settings that runs share: the problem, and how a run is done. Light, because the command line reads them first."""
+"""Settings that runs share: the problem, and how a run is done. Imports little, because every command reads them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from toymodels.core.tasks import Task
 
 EXHAUSTIVE_LIMIT = 500_000_000
-"""Inputs × outputs up to which an evaluation covers every input."""
+"""Inputs × outputs up to which an evaluation uses every input."""
 
 
 @dataclass(frozen=True)
 class ProblemSettings:
     """The problem: features, task size and width."""
 
-    # A dictionary read back as a configuration may not hold an unknown key.
+    # A dictionary with an unknown key is not a configuration.
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     m: int = 50
@@ -34,14 +34,14 @@ class ProblemSettings:
     s: int | float = 2
     """Active features: their number (exactly, at_most) or expected number p·m, 0 < s < m (independent)."""
     inputs: str = "at_most"
-    """Which inputs are admissible: at_most or exactly s of m active, independent with probability s/m each, or your own."""
+    """Which inputs occur: at_most or exactly s of m active, independent with probability s/m each, or your own."""
     values: str = "one"
     """Value of an active feature: one (boolean features), constant(value=…), uniform on [0, 1], symmetric (uniform on [−1, 1]),
     or your own distribution."""
     pairs: tuple[tuple[int, int], ...] | None = None
     """Pairs (k, l) of features to compute, counted from 0; default all m(m−1)/2. On the command line: 0 1 0 2 …"""
     d0: int | None = None
-    """Dimensions, 1 to m, that the features are embedded in as unit vectors; default: an axis for each feature."""
+    """Dimensions, 1 to m, in which the features are embedded as unit vectors; default: an axis for each feature."""
     frame: str | None = None
     """Directions of embedded features: random (the default) or optimised (low coherence); needs d0."""
     activation: str = "relu"
@@ -55,7 +55,7 @@ class ProblemSettings:
         from toymodels.core.tasks import feature_pairs
 
         load_plugins(self.plugin)
-        check_whole(m=self.m, d=self.d)
+        check_whole(m=self.m)
         check_whole(1, d=self.d)
         check_choice(ACTIVATIONS, activation=self.activation)
         if not math.isfinite(self.s):
@@ -64,17 +64,15 @@ class ProblemSettings:
         if self.d0 is not None:
             check_frame(self.m, self.d0)
         if self.frame is not None and (self.d0 is None or self.frame not in FRAMES):
-            raise InputError(
-                f"frame {self.frame!r}: it takes d0, the dimensions that features are embedded in, and is one of "
-                f"{', '.join(FRAMES)}"
-            )
+            allowed = f"it needs d0, the dimensions in which features are embedded, and is one of {', '.join(FRAMES)}"
+            raise InputError(f"frame {self.frame!r}: {allowed}")
         if self.s == int(self.s):
             object.__setattr__(self, "s", int(self.s))  # 2 and 2.0 are the same number and must give the same record
         if self.pairs is not None:
             feature_pairs(self.m, self.pairs)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Bring the plugins' members along into another process."""
+        """Load the plugins, too, when the settings are sent to another process."""
         self.__dict__.update(state)
         load_plugins(self.plugin)
 
@@ -94,7 +92,7 @@ class ProblemSettings:
         return FRAMES[self.frame or "random"](self.m, self.d0, derive_seed(seed, "frame"))
 
     def make_task(self, name: str, seed: int = 0) -> Task:
-        """Make the task of this name, on the chosen pairs; `seed` draws what is random in it."""
+        """Make the task of this name, on the chosen pairs; `seed` draws its random parts."""
         from toymodels.core.seeds import derive_seed
         from toymodels.core.tasks import make_task
 
@@ -102,7 +100,7 @@ class ProblemSettings:
 
     @property
     def active(self) -> int:
-        """The number of active features that closed forms and constructions are made for: s, rounded, at least 2."""
+        """The number of active features for which closed forms and constructions are made: s, rounded, at least 2."""
         return max(2, round(self.s))
 
 
@@ -111,20 +109,20 @@ class RunSettings:
     """How a run is done. Seeds, device, eval_inputs and threads change its results."""
 
     seeds: tuple[int, ...] = (0,)
-    """Seeds, each a run of its own with its own result."""
+    """Seeds; each gives a result of its own."""
     eval_inputs: int = 20_000
-    """Inputs sampled for evaluation and fitted readoffs where they are too many to cover all (over 5·10^8 outputs)."""
+    """Inputs sampled for evaluation and fitted readoffs if there are too many to use all (over 5·10^8 outputs)."""
     device: str = "cpu"
     """Where to compute: cpu, cuda, cuda:1, …"""
     out: Path | None = None
-    """Folder of the record; default runs/ and a name made from the configuration. The same command again goes on there."""
+    """Folder of the record; default runs/ and a name made from the configuration. The same command again continues there."""
     wandb: str | None = None
     """Weights & Biases: disabled, offline or online. Default: WANDB_MODE if set, online under a sweep agent, else disabled."""
     checkpoint_seconds: int | float = 20.0
     """Seconds between two checkpoints of a training; a killed run repeats at most this much."""
     threads: int | None = None
-    """Threads per process; default all cores for one job at a time, 1 where jobs run side by side. Their number changes the
-    order of sums, and so the path of a training: errors of trained networks differ in the second or third digit."""
+    """Threads per process; default all cores for one job at a time, 1 if jobs run in parallel. Their number changes the order of
+    sums, and so the course of a training: errors of trained networks differ in the second or third digit."""
 
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
@@ -140,7 +138,7 @@ def check_seeds(seeds: tuple[int, ...]) -> None:
     """Raise InputError unless there is at least one seed, and they are different whole numbers from 0 up."""
     if not seeds:
         raise InputError("seeds is empty: give at least one")
-    check_whole(**{f"seeds[{place}]": seed for place, seed in enumerate(seeds)})
+    check_whole(**{f"seeds[{position}]": seed for position, seed in enumerate(seeds)})
     if min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise InputError(f"seeds {seeds}: they must be different whole numbers from 0 up")
 
@@ -155,17 +153,16 @@ def check_device(device: str) -> None:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(
-            f"the device {device!r} is not there ({reason}): use cpu, or see torch.cuda.is_available()"
-        ) from None
+        advice = "use cpu, or see torch.cuda.is_available()"
+        raise InputError(f"the device {device!r} is not there ({reason}): {advice}") from None
 
 
 def evaluation_inputs(
     features: Features, task: Task, eval_inputs: int, seed: int, device: str, purpose: str = "evaluation"
 ) -> Inputs:
-    """Return all inputs where inputs × outputs are within EXHAUSTIVE_LIMIT, otherwise a stated sample.
+    """Return all inputs if inputs × outputs are within EXHAUSTIVE_LIMIT, otherwise a sample drawn for this purpose.
 
-    Readoffs are fitted on the sample of the purpose "fit", and never measured on the inputs that they were fitted to.
+    Readoffs are fitted on the sample of the purpose "fit", so that they are not measured on the inputs they were fitted to.
     """
     from toymodels.core.features import ENUMERATION_LIMIT
     from toymodels.core.seeds import derive_seed

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: everything is written beside its place and then moved there."""
+"""Atomic writes: write a temporary file, then rename it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from toymodels.errors import InputError
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` on a temporary neighbour of `path`, then move it into place; a reader never sees half a file."""
+    """Call `write` on a temporary file beside `path`, then rename it, so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -27,7 +27,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raises InputError, before any work, for a file that could not be written at its end."""
+    """Raise InputError, before any work, for a file that could not be written after it."""
     folder = path.parent
     while not folder.exists():
         folder = folder.parent
@@ -36,13 +36,13 @@ def check_writable(path: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Strict JSON (no NaN), indented, written atomically."""
+    """Write strict JSON (no NaN), indented, atomically."""
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
 def read_json(path: Path, keys: Sequence[str] = ()) -> Any:
-    """A JSON file, which must be an object with these keys. Raises InputError if it is missing, not whole or not that."""
+    """Read a JSON file, which must be an object with these keys. Raises InputError if it is missing, damaged or lacks them."""
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError:
@@ -50,23 +50,26 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> Any:
             f"{path} is missing: this is not the folder of a run, or the run did not get that far"
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is truncated or damaged ({error}): delete the run's folder and repeat the run"
-        ) from None
+        raise damaged(path, str(error), "truncated or damaged") from None
     if keys and not (isinstance(content, dict) and content.keys() >= set(keys)):
-        raise InputError(f"{path} is damaged (it lacks {', '.join(keys)}): delete the run's folder and repeat the run")
+        raise damaged(path, f"it lacks {', '.join(keys)}")
     return content
 
 
+def damaged(path: Path, reason: str, state: str = "damaged") -> InputError:
+    """Return the InputError for a file of a record that cannot be used."""
+    return InputError(f"{path} is {state} ({reason}): delete the run's folder and repeat the run")
+
+
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Tensors, numbers and plain containers only: it is read back without unpickling code."""
+    """Write a checkpoint of tensors, numbers and plain containers only, which can be read without unpickling code."""
     write_atomically(path, lambda temporary: torch.save(state, temporary))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Raises InputError for a checkpoint that cannot be read."""
+    """Read a checkpoint. Raises InputError for one that cannot be read."""
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
         raise InputError(
             f"the checkpoint {path} cannot be read ({type(error).__name__}): delete it to start over"

@@ -1,9 +1,9 @@
-"""Results of any number of runs as one tidy table: the rows that each run wrote, one after the other.
+"""Read the results of any number of runs as one tidy table: the rows that each run wrote, one after the other.
 
-Columns: kind, run, every setting by its own name (but `task`, the row's own, and the lists of seeds, tasks, readoffs and first
-layers, which have become rows; knobs of first layers as layer_KNOB), seed, first_layer, readoff, the metrics, covered (how inputs
-were covered), n_pairs (outputs measured), all_pairs (outputs of the task), proved and lower_bound (of minimax rows), threads,
-stopped_at (the step at which early termination ended the run). A column that a row does not have is None.
+Columns: kind, run, every setting by its name (knobs of first layers as layer_KNOB; lists of seeds, tasks, readoffs and first
+layers have become rows), task, seed, first_layer, readoff, the metrics, covered (which inputs), n_pairs (outputs measured),
+all_pairs (outputs of the task), proved and lower_bound (of minimax rows), threads, stopped_at (the step at which early
+termination ended the run). A column that a row does not have is None.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from toymodels.runs.identity import NOT_IN_IDENTITY
 from toymodels.runs.metrics import ABOUT, is_metric, metric_columns, title
 from toymodels.runs.old import SILENT, rows_of_old_run
 from toymodels.runs.record import OLD_FORMAT, load_config
-from toymodels.runs.storage import check_writable, read_json, write_atomically
+from toymodels.runs.storage import check_writable, damaged, read_json, write_atomically
 from toymodels.runs.text import number, render
 from toymodels.theory.statistics import mean_interval
 
@@ -28,18 +28,18 @@ Row = dict[str, Any]
 
 _BECOME_ROWS = frozenset({"seeds", "task", "readoffs", "layers"})
 _NEEDED = frozenset({"kind", "run", "seed", "worst_error"})
-"""Columns that every table has."""
+"""Columns that every table must have."""
 
 
 def tidy(kind: str, run: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Put a run's settings into each of its rows."""
+    """Add a run's settings to each of its rows."""
     common = {key: value for key, value in settings.items() if key not in NOT_IN_IDENTITY | _BECOME_ROWS}
     about = dict.fromkeys(name for name in ABOUT if name != "run")
     return [{"kind": kind, "run": run, **common, **about, **row} for row in rows]
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """Read the results of a finished run, with tidy rows whatever version wrote them.
+    """Read the results of a finished run, as tidy rows also if an earlier version wrote them.
 
     Raises InputError for a run that is not finished, and for a damaged record.
     """
@@ -53,28 +53,20 @@ def read_result(folder: Path) -> dict[str, Any]:
         extra = {key: content.get(key, empty) for key, empty in (("genericity", {}), ("notes", []))}
         settings = {key: value for key, value in saved.config.items() if key not in NOT_IN_IDENTITY}
         name = f"{saved.kind} {json.dumps(settings, sort_keys=True)}"
-        content = {
-            "format": OLD_FORMAT,
-            "name": name,
-            "rows": tidy(saved.kind, folder.name, {**SILENT, **saved.config}, rows),
-            **extra,
-        }
-    tidy_rows = content.get("rows") if isinstance(content, dict) else None
-    if (
-        not isinstance(tidy_rows, list)
-        or not tidy_rows
-        or "name" not in content
-        or not all(isinstance(row, dict) and row.keys() >= _NEEDED for row in tidy_rows)
-    ):
-        raise InputError(f"{folder / 'results.json'} is damaged: delete the run's folder and repeat the run")
+        tidy_rows = tidy(saved.kind, folder.name, {**SILENT, **saved.config}, rows)
+        content = {"format": OLD_FORMAT, "name": name, "rows": tidy_rows, **extra}
+    table = content.get("rows") if isinstance(content, dict) and "name" in content else None
+    whole = isinstance(table, list) and all(isinstance(row, dict) and row.keys() >= _NEEDED for row in table)
+    if not table or not whole:
+        raise damaged(folder / "results.json", "its rows are not those of a run")
     return content
 
 
 def read_table(folder: Path | str) -> list[Row]:
     """Read the rows of all finished runs below a folder, or of a table written by `write` (.csv or .jsonl).
 
-    All rows have the same keys. A run that stands there twice (alone and in a sweep, say) counts once.
-    Raises InputError for a folder without a finished run, for a damaged record, and for a file that is no such table.
+    All rows have the same keys. A run with two records (alone and in a sweep, say) counts once.
+    Raises InputError for a folder without a finished run, for a damaged record, and for a file that is not such a table.
     """
     folder = Path(folder)
     if folder.is_file():
@@ -101,7 +93,7 @@ def read_frame(folder: Path | str) -> Any:
 
 
 def write(folder: Path, path: Path) -> str:
-    """Write the table as CSV or JSON lines, by the file's ending; return what was written, in words."""
+    """Write the table as CSV or JSON lines, by the file's ending; return a sentence about it."""
     if path.suffix not in (".csv", ".jsonl"):
         raise InputError(f"{path}: the table is written as .csv or as .jsonl, name a file with one of these endings")
     check_writable(path)
@@ -119,7 +111,7 @@ def write(folder: Path, path: Path) -> str:
 
 
 def _cell(value: Any) -> str:
-    """Write plain text where it is read back as what it is, otherwise JSON: lists, truth values, a gate named "true"."""
+    """Write a text as it is if it is read back as this text, anything else as JSON: lists, truth values, a gate "true"."""
     return value if isinstance(value, str) and _parsed(value) == value else json.dumps(value)
 
 
@@ -149,13 +141,13 @@ def _from_file(path: Path) -> list[Row]:
 
 
 def describe(folder: Path) -> str:
-    """Write the table in words: means over seeds with 95 % t intervals, and the columns of the settings that differ."""
+    """Write the table as text: means over seeds with 95 % t intervals, and the columns of the settings that differ."""
     rows = read_table(folder)
     names = [key for key in rows[0] if not is_metric(key) and key not in ABOUT]
     varying = [name for name in names if len({json.dumps(row[name]) for row in rows}) > 1]
     groups: dict[str, dict[int, Row]] = {}
     for row in rows:
-        # The same seed in two runs, alone and among others, is the same network.
+        # A seed may be in two runs, alone and with others: it is the same network.
         groups.setdefault(json.dumps([row[name] for name in varying]), {})[row["seed"]] = row
     metrics = [name for name in metric_columns(rows) if name not in ("seconds", "rms")]
     header = (*varying, "seeds", *map(title, metrics))
@@ -168,10 +160,8 @@ def describe(folder: Path) -> str:
         cells = [_shown(next(iter(members))[name]) for name in varying]
         lines.append((*cells, str(len(members)), *numbers))
     coverage = ", ".join(sorted({str(row["covered"]) for row in rows}))
-    note = (
-        f"worst error: largest |output − target| over all outputs and inputs covered ({coverage}); "
-        "± 95 % t intervals over seeds"
-    )
+    worst = f"worst error: largest |output − target| over all outputs and inputs covered ({coverage})"
+    note = f"{worst}; ± 95 % t intervals over seeds"
     stopped = len({(row["kind"], row["run"]) for row in rows if row["stopped_at"] is not None})
     if stopped:
         note += f"\n{stopped:,} runs were stopped early"

@@ -1,4 +1,4 @@
-"""Tables in plain text."""
+"""Write results as tables in plain text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 
 def render(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Line columns up under their header; `right` names the columns that are flush right."""
+    """Align columns under their header; `right` lists the columns that are aligned to the right."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
@@ -26,14 +26,14 @@ def render(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
 
 
 def number(value: float | None, interval: float | None = None, form: str = ".4f") -> str:
-    """Write a mean, with the half-width of its interval where there is one."""
+    """Write a mean, with the half-width of its interval if there is one."""
     if value is None:
         return "-"
     return f"{value:{form}}" + (f" ±{interval:{form}}" if interval is not None else "")
 
 
 def aggregate(rows: Sequence[Row]) -> list[Row]:
-    """Join the rows that differ in their seed alone: means, with the half-width of their 95 % t interval (`NAME_interval`).
+    """Join the rows that differ only in their seed: means, with the half-width of their 95 % t interval (`NAME_interval`).
 
     `proved` says whether the certificates of every seed hold.
     """
@@ -55,9 +55,9 @@ def aggregate(rows: Sequence[Row]) -> list[Row]:
 
 
 def measured(rows: Sequence[Row], about: Sequence[str]) -> str:
-    """Write aggregated rows as a table: what they speak of, their metrics, and what they cover."""
+    """Write aggregated rows as a table: the columns `about` what they measure, their metrics, inputs and outputs."""
     metrics = metric_columns(rows)
-    # A root mean square over everything says little beside those of the groups, unless there are none.
+    # The root mean square over everything is left out if there are those of groups, which say more.
     if any(name.startswith("rms_") for name in metrics):
         metrics = [name for name in metrics if name != "rms"]
     cells = []
@@ -91,7 +91,7 @@ PROVED = (
 
 
 def comparison(content: Mapping[str, Any]) -> str:
-    """Write the tables of a comparison, a task each, and the sentence on genericity below each."""
+    """Write the tables of a comparison, one per task, each followed by the sentence on genericity."""
     blocks = []
     rows = content["rows"]
     for task in dict.fromkeys(row["task"] for row in rows):
@@ -117,7 +117,7 @@ def by_seed(content: Mapping[str, Any]) -> str:
 
 
 def sentence(task: str, answer: Mapping[str, Any]) -> str:
-    """Write the genericity answer in words."""
+    """Write the answer on genericity as a sentence."""
     several = len(answer["seeds"]) > 1
     seeds = seeds_in_words(answer["seeds"])
     worst = f"{answer['frozen_worst']:.3g} against {answer['trained_worst']:.3g}" + (
@@ -138,5 +138,5 @@ def sentence(task: str, answer: Mapping[str, Any]) -> str:
 
 
 def seeds_in_words(seeds: Sequence[int]) -> str:
-    """Write which seeds there are."""
+    """List the seeds in words."""
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"

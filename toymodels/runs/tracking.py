@@ -1,4 +1,4 @@
-"""Mirror a run in Weights & Biases. The record on disk is the truth; without a mirror nothing changes."""
+"""Mirror a run in Weights & Biases. The record on disk does not depend on it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from toymodels.runs.settings import RunSettings
 
 
 def wandb_mode(chosen: str | None) -> str:
-    """Return the mode: what was chosen, else WANDB_MODE, else online under a sweep agent, else disabled."""
+    """Return the mode: the chosen one, else WANDB_MODE, else online under a sweep agent, else disabled."""
     return chosen or os.environ.get("WANDB_MODE") or ("online" if "WANDB_SWEEP_ID" in os.environ else "disabled")
 
 
@@ -29,7 +29,7 @@ def check_mirror(chosen: str | None) -> None:
 
 
 class Mirror:
-    """Sends configuration, curves, final table and figures to W&B; does nothing where the switch says disabled."""
+    """Sends configuration, curves, final table and figures to W&B; does nothing if the mode is disabled."""
 
     def __init__(self, config: RunSettings, kind: str, folder: Path):
         self._config, self._kind, self._folder = config, kind, folder
@@ -39,12 +39,12 @@ class Mirror:
     def __enter__(self) -> Mirror:
         mode = wandb_mode(self._config.wandb)
         if mode != "disabled":
-            import wandb  # heavy, and wanted only here
+            import wandb  # slow to import
 
-            # An agent's run belongs to the project of its sweep; W&B keeps the sweep's id in an offline run, too.
+            # An agent's run belongs to the project of its sweep, whose id W&B keeps also in an offline run.
             project = None if "WANDB_SWEEP_ID" in os.environ else os.environ.get("WANDB_PROJECT", "toymodels")
             sweep = self._folder.resolve().parent.parent
-            # One of many workers has no line of the terminal of its own.
+            # One of many workers must not write to the terminal.
             quiet: dict[str, Any] = {} if bars() else {"silent": True, "console": "off"}
             try:
                 self._run = wandb.init(
@@ -63,21 +63,21 @@ class Mirror:
         return self
 
     def progress(self, progress: Progress) -> None:
-        """Send one line of metrics of a lone network, as it happens."""
+        """Send one line of metrics of a run's only network while it trains."""
         if self._run is not None:
             self._followed = True
             line = {"p": progress.p, "loss": progress.loss, "worst_error": progress.worst_error}
             self._run.log(line, step=progress.step)
 
     def history(self, name: str, lines: Iterable[dict[str, Any]]) -> None:
-        """Send the metrics of one network among several, after it is trained; each has a step of its own."""
+        """Send the metrics of one of several networks after its training; each has a step axis of its own."""
         if self._run is not None:
             self._run.define_metric(f"{name}/*", step_metric=f"{name}/step")
             for line in lines:
                 self._run.log({f"{name}/{key}": value for key, value in line.items()})
 
     def histories(self, folder: Path) -> None:
-        """Send the metrics of all networks of a run, unless the only one was followed as it happened."""
+        """Send the metrics of all networks of a run, unless those of the only one were sent while it trained."""
         paths = sorted(folder.rglob("metrics.jsonl"))
         for path in paths if len(paths) > 1 or not self._followed else ():
             self.history(str(path.parent.relative_to(folder)), read_metrics(path))
@@ -92,7 +92,7 @@ class Mirror:
             self._run.log({"results": wandb.Table(columns=columns, data=data)})
 
     def summary(self, figures: dict[str, Any]) -> None:
-        """Send the final numbers, by which sweeps and tables of runs compare runs."""
+        """Send the final numbers, by which W&B's sweeps and tables compare runs."""
         if self._run is not None:
             self._run.summary.update(figures)
 

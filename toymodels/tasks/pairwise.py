@@ -1,4 +1,4 @@
-"""Arithmetic of pairs of real-valued features: products, minima, maxima and distances."""
+"""Tasks on pairs of real-valued features: products, minima, maxima and distances."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from toymodels.core.features import Features
-from toymodels.core.tasks import ALL, TASKS, Task, feature_pairs, pair_cases
-from toymodels.theory.gates import CASE_NAMES
+from toymodels.core.tasks import ALL, TASKS, PairwiseTask, feature_pairs
 
 
-class PairFunctionTask(Task):
-    """Output i is g(x_k, x_l) of a pair of features. Cases are 00, 01, 10, 11 by activity."""
-
-    case_names = CASE_NAMES
+class PairFunctionTask(PairwiseTask):
+    """Output i is g(x_k, x_l) of a pair of features."""
 
     def __init__(
         self,
@@ -33,29 +29,17 @@ class PairFunctionTask(Task):
 
     @property
     def groups(self) -> Mapping[str, tuple[int, ...]]:
-        """Inactive: the cases in which the target is always 0."""
+        """The cases in which the target is always 0 (inactive), and the others."""
         return {"inactive": tuple(case for case in range(4) if case not in self.active), "active": self.active}
-
-    def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
-        """Return 2·[x_k active] + [x_l active]."""
-        return pair_cases(x, self.pairs[outputs])
 
     def targets(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Float[Tensor, "batch outputs"]:
         """Return g(x_k, x_l)."""
         pairs = self.pairs[outputs].to(x.device)
         return self.function(x.index_select(1, pairs[:, 0]), x.index_select(1, pairs[:, 1]))
 
-    def case_probabilities(self, features: Features) -> tuple[float, ...]:
-        """Return them exactly where the features are exchangeable."""
-        return features.case_probabilities() or super().case_probabilities(features)
-
     def subset(self, chosen: Int[Tensor, " chosen"]) -> PairFunctionTask:
         """Return the same function of some of the pairs."""
         return PairFunctionTask(self.m, self.function, self.name, self.pairs[chosen], self.active)
-
-    def stored(self) -> dict[str, Tensor]:
-        """Return the pairs."""
-        return {"pairs": self.pairs}
 
 
 Pairs = Tensor | Sequence[Sequence[int]] | None

@@ -1,7 +1,7 @@
-"""Pointwise functions of real-valued features, each with an optional mixing matrix: y = f(x) + M x.
+"""Tasks that are pointwise functions of real-valued features, with an optional mixing matrix: y = f(x) + M x.
 
-The settings of two papers: y = ReLU(x) + M x of n features in fewer neurons (Bhagat et al., arXiv:2606.14673), and y = ReLU(x)
-without M (da Silva & Heimersheim, arXiv:2607.04800).
+Two papers use them: y = ReLU(x) + M x of n features in fewer neurons (Bhagat et al., arXiv:2606.14673), and y = ReLU(x) without
+M (da Silva & Heimersheim, arXiv:2607.04800).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from toymodels.core.tasks import ALL, TASKS, Task
-from toymodels.errors import InputError, check_whole
+from toymodels.errors import InputError, check_choice, check_positive, check_whole
 
 
 class PointwiseTask(Task):
@@ -23,20 +23,15 @@ class PointwiseTask(Task):
     def __init__(
         self, m: int, function: Callable[[Tensor], Tensor], name: str, mixing: Float[Tensor, "m m"] | None = None
     ):
-        """Take a function of each feature and a mixing matrix M, none for 0.
-
-        Raises InputError for m < 1, or a matrix that is not m × m with finite entries.
-        """
+        """Take a function of each feature, and a mixing matrix M (m × m, finite) or None for no mixing."""
         check_whole(least=1, m=m)
         if mixing is not None and (mixing.shape != (m, m) or not bool(mixing.isfinite().all())):
-            raise InputError(
-                f"a mixing matrix of shape {tuple(mixing.shape)}: it must be {m} × {m}, with finite entries"
-            )
+            raise InputError(f"a mixing matrix of shape {tuple(mixing.shape)}: it must be {m} × {m} and finite")
         self.m = self.n_outputs = m
         self.name, self.function, self.mixing = name, function, mixing
 
     def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
-        """Return 1 where the output's own feature is active."""
+        """Return 1 where the output's feature is active, else 0."""
         return (x[:, outputs] != 0).long()
 
     def targets(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Float[Tensor, "batch outputs"]:
@@ -60,12 +55,10 @@ def mixing_matrix(kind: str, m: int, sigma: float | int, seed: int) -> Float[Ten
     rows of W_E in 1/σ² dimensions, so that entries off the diagonal have standard deviation σ; the diagonal is 0.
     Raises InputError for another kind, or a σ that is not positive, finite and (embedding) at most 1.
     """
-    if kind not in MIXING:
-        raise InputError(f"unknown mixing {kind!r}: choose one of {', '.join(MIXING)}")
+    check_choice(MIXING, mixing=kind)
     if kind == "none":
         return None
-    if not (0 < sigma < math.inf and (sigma <= 1 or kind != "embedding")):
-        raise InputError(f"sigma = {sigma:g} of a mixing matrix: it must be positive (and at most 1 for an embedding)")
+    check_positive(most=1 if kind == "embedding" else math.inf, sigma=sigma)
     generator = torch.Generator().manual_seed(seed)
     if kind == "embedding":
         rows = torch.randn(m, round(1 / sigma**2), generator=generator)

@@ -1,4 +1,4 @@
-"""Gates of k inputs: symmetric boolean functions of sets of features, among them the AND of k features."""
+"""Gates of k inputs: symmetric boolean functions of sets of features, such as the AND of k features."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from toymodels.core.tasks import ALL, TASKS, Task
 from toymodels.errors import InputError, check_whole
 
 OUTPUT_LIMIT = 200_000
-"""Outputs; more sets than this are refused (a readoff holds outputs × neurons numbers)."""
+"""The most sets that a task may have (a readoff holds outputs × neurons numbers)."""
 
 
 class SymmetricTask(Task):
     """One boolean function of the number of active features, on many sets of k features.
 
-    The case of a set is the number of its features that are active, 0 … k. Sets of fewer than k features may stand
-    beside those of k: what such a set lacks counts as active, so its case is k less the number of its features that are
-    off, and case k means "all on" for every set.
+    The case of a set is the number of its features that are active, 0 … k. There may be sets of fewer than k features, too: the
+    missing features count as active, so the case is k minus the number of the set's features that are off, and case k means
+    "all on" for every set.
     """
 
     k: int
     """Size of the largest set: the gates' fan-in."""
     sets: Int[Tensor, "outputs k"]
-    """Features of each set, filled up with m."""
+    """Features of each set, padded with m."""
 
     def __init__(
         self,
@@ -41,15 +41,10 @@ class SymmetricTask(Task):
     ):
         """Take all C(m, k) sets of k = len(truth) − 1 of m features, in lexicographic order, or a chosen list of sets.
 
-        `truth[j]` is the value, 0 or 1, with j features of the set active; `name` goes into tables.
-
-        Raises InputError for m < 2, a truth table of fewer than 2 values or of others than 0 and 1, k > m, more than
-        OUTPUT_LIMIT sets, an empty list or set, a feature out of range or not a whole number, a feature twice in a set, a
-        set of more than k features, or a list without any set of k.
+        `truth[j]` is the value, 0 or 1, with j features of the set active; `name` is shown in tables. At least one listed set
+        must have k features, and there may be at most OUTPUT_LIMIT sets.
         """
-        check_whole(m=m)
-        if m < 2:
-            raise InputError(f"m = {m} features: a task needs at least 2")
+        check_whole(2, m=m)
         if len(truth) < 2 or any(value not in (0, 1) for value in truth):
             raise InputError(
                 "the truth table of a symmetric gate has the k + 1 values, 0 or 1, for 0, 1, …, k active features, k ≥ 1; "
@@ -65,11 +60,11 @@ class SymmetricTask(Task):
 
     @property
     def is_conjunction(self) -> bool:
-        """Whether the function is the AND: 1 only where every feature of the set is active."""
+        """Whether the function is the AND: 1 only if every feature of the set is active."""
         return self.truth == (0,) * self.k + (1,)
 
     def subset(self, chosen: Int[Tensor, " chosen"]) -> SymmetricTask:
-        """Return the same function on some of the sets, given by their positions; among them must be one of k features."""
+        """Return the same function on some of the sets, given by their positions; at least one must have k features."""
         assert self.truth is not None
         return SymmetricTask(self.m, self.truth, self.sets[chosen], self.name)
 
@@ -99,9 +94,7 @@ def conjunction(
         if not rows:
             raise InputError("a conjunction needs its fan-in k, or a list of at least one set of features")
         k = max(map(len, rows))
-    check_whole(k=k)
-    if k < 1:
-        raise InputError(f"k = {k}: a conjunction is the AND of at least 1 feature")
+    check_whole(1, k=k)
     return SymmetricTask(m, (0,) * k + (1,), sets, f"and_of(k={k})")
 
 
@@ -134,9 +127,8 @@ def symmetric(m: int, sets: Tensor | None, *, truth: str = "0001") -> SymmetricT
     """Compute any boolean function of how many of every k features are active: k + 1 digits, for 0, 1, …, k active."""
     digits = str(truth)
     if not digits or set(digits) - {"0", "1"}:
-        raise InputError(
-            f"truth = {truth!r}: give k + 1 digits 0 or 1, for 0, 1, …, k active features, such as 0001 for AND"
-        )
+        wanted = "k + 1 digits 0 or 1, for 0, 1, …, k active features, such as 0001 for AND"
+        raise InputError(f"truth = {truth!r}: give {wanted}")
     return SymmetricTask(m, [int(digit) for digit in digits], sets, f"symmetric(truth={digits})")
 
 
@@ -146,7 +138,7 @@ def _gate_of(m: int, k: int, sets: Tensor | None, name: str, value: Callable[[in
 
 
 def members(task: SymmetricTask) -> list[list[int]]:
-    """List the features of each set, without the filling."""
+    """List the features of each set, without the padding."""
     return [[feature for feature in row if feature < task.m] for row in task.sets.tolist()]
 
 
@@ -164,7 +156,7 @@ def _listed_sets(m: int, k: int, sets: Int[Tensor, "outputs k"] | Sequence[Seque
     if not rows:
         raise InputError("the list of sets is empty: name at least one, or leave it out for all of k features")
     _check_number(len(rows))
-    if isinstance(sets, Tensor):  # as `subset` passes them on, filled up with m
+    if isinstance(sets, Tensor):  # from `subset`, padded with m
         rows = [[feature for feature in row if feature != m] for row in rows]
     for row in rows:
         if any(not 0 <= feature < m for feature in row):
@@ -177,18 +169,16 @@ def _listed_sets(m: int, k: int, sets: Int[Tensor, "outputs k"] | Sequence[Seque
 
 
 def _rows(sets: Int[Tensor, "outputs k"] | Sequence[Sequence[int]]) -> list[list[int]]:
-    """Return the sets as lists; an index must be an int, or a tensor of them would cut it down to one in silence."""
+    """Return the sets as lists. An index must be an int: a tensor would silently truncate another number."""
     try:
         rows = sets.tolist() if isinstance(sets, Tensor) else sets
         return [[operator.index(feature) for feature in row] for row in rows]
     except TypeError:
-        raise InputError(
-            "sets is a list of sets of features, each a list of whole numbers, as in [[0, 1, 2], [3, 4]]"
-        ) from None
+        wanted = "a list of sets of features, each a list of whole numbers, as in [[0, 1, 2], [3, 4]]"
+        raise InputError(f"sets is {wanted}") from None
 
 
 def _check_number(number: int) -> None:
     if number > OUTPUT_LIMIT:
-        raise InputError(
-            f"{number:,} sets are more than the limit of {OUTPUT_LIMIT:,} outputs: take fewer features or list some of the sets"
-        )
+        limit = f"the limit of {OUTPUT_LIMIT:,} outputs"
+        raise InputError(f"{number:,} sets are more than {limit}: take fewer features or list some of the sets")
