@@ -50,7 +50,18 @@ def differences(kind, part, folder):
     return largest
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in ("compare", "train") for name in REFERENCE[kind]])
+MINUTES = ("constructions, at most 2", "embedded, random frame", "every readoff, independent")
+"""Their minimax readoffs take as long as all the others together."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        pytest.param(kind, name, marks=[pytest.mark.long] if name in MINUTES else [])
+        for kind in ("compare", "train")
+        for name in REFERENCE[kind]
+    ],
+)
 def test_rows_are_as_before(kind, name, tmp_path, monkeypatch):
     # Small problems take the plain step now, whose rounding is another; the fast one is the arithmetic of then.
     monkeypatch.setattr(gradients, "_LEAST", 0)
