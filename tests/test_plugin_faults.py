@@ -124,6 +124,7 @@ def test_a_layer_with_neurons_that_see_nothing_passes_the_checks(tmp_path, plugi
         "from toymodels import LAYERS, FirstLayer\n"
         "@LAYERS('mostly_zero')\n"
         "def mostly_zero(m, d, seed, activation):\n"
+        '    """Draw Gaussian weights of which one in ten is not 0."""\n'
         "    generator = torch.Generator().manual_seed(seed)\n"
         "    weight = torch.randn(d, m, generator=generator) * (torch.rand(d, m, generator=generator) < 0.1)\n"
         "    assert bool((weight == 0).all(1).any())\n"
