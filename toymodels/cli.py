@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -69,6 +70,14 @@ class ResultsConfig:
 
 
 @dataclass(frozen=True)
+class CiteConfig:
+    """Print how to cite this package, with its version and commit, or those that a run was done with."""
+
+    run: tyro.conf.Positional[Path | None] = None
+    """Folder of a run."""
+
+
+@dataclass(frozen=True)
 class ReportConfig:
     """Write all figures and tables of a sweep into one page that opens anywhere."""
 
@@ -98,6 +107,12 @@ def _results(config: ResultsConfig) -> str:
     from toymodels.runs import table
 
     return table.write(config.folder, config.out) if config.out else table.describe(config.folder)
+
+
+def _cite(config: CiteConfig) -> str:
+    from toymodels.runs.citation import citation
+
+    return citation(config.run)
 
 
 def _report(config: ReportConfig) -> str:
@@ -197,12 +212,17 @@ def commands() -> dict[str, Command]:
         ),
         "check": _own(CheckConfig, _check),
         "results": _own(ResultsConfig, _results),
+        "runs": Command(
+            "List the runs and sweeps below a folder, or compare two runs.",
+            _of("experiments.listing", "RunsConfig"), deferred("experiments.listing", "run_listing"),
+        ),
         "draw": Command(
             "Draw a figure from a table of results or from the record of a run.",
             _of("figures.draw", "DrawConfig"), deferred("figures.draw", "run_draw"),
             prepare=_of("figures.draw", "with_knobs"),
         ),
         "report": _own(ReportConfig, _report),
+        "cite": _own(CiteConfig, _cite),
     }  # fmt: skip
 
 
@@ -213,7 +233,7 @@ def _overview() -> str:
     return "\n".join([
         "usage: toymodels COMMAND [OPTIONS]", "", DESCRIPTION, "", *lines, "",
         "toymodels COMMAND --help prints every option of a command. --plugin FILE.py before or after COMMAND adds members of",
-        "your own (first layers, readoffs, tasks, losses, kinds of runs, …).",
+        "your own (first layers, readoffs, tasks, losses, kinds of runs, …). toymodels --version prints the version.",
     ])  # fmt: skip
 
 
@@ -230,6 +250,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not words or words[0] in ("-h", "--help"):
             print(_overview(), file=sys.stdout if words else sys.stderr)
             return 0 if words else 2
+        if words[0] in ("-V", "--version"):
+            print(f"toymodels {importlib.metadata.version('toymodels')}")
+            return 0
         known = commands()
         if words[0] not in known:
             raise InputError(f"unknown command {words[0]!r}: choose one of {', '.join(known)} (see toymodels --help)")
