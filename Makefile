@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup compare scaling page-tables test test-long lint clean
+.PHONY: help setup compare scaling page-tables test test-long wheel lint clean
 .DEFAULT_GOAL := compare
 
 help:  ## this list
@@ -30,6 +30,14 @@ test: setup  ## the whole test suite, but for the checks that take minutes
 
 test-long: setup  ## the checks that take minutes
 	$(BIN)/python -m pytest -m long -n auto --maxprocesses 4
+
+wheel: setup  ## a wheel in build/wheel, tried in an environment with only what it requires
+	rm -rf build/lib build/wheel build/wheelenv
+	$(BIN)/python -m pip wheel --disable-pip-version-check -q --no-deps -w build/wheel .
+	$(PYTHON) -m venv build/wheelenv
+	build/wheelenv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt build/wheel/*.whl
+	cd build/wheelenv && bin/toymodels --version && bin/toymodels compare --m 12 --d 24 --steps 20 --task and --out run
+	cd build/wheelenv && bin/toymodels report run
 
 lint: setup  ## style and types
 	$(BIN)/ruff check .
