@@ -2,6 +2,7 @@
 
 A block of Python runs as it stands. `<!-- plugin: NAME.py -->` in front of it: it is a file of that name, put through the
 common checks, and named by commands. `<!-- after: COMMAND -->`: the command runs first. `<!-- with: OLD → NEW -->`: so changed.
+`<!-- needs: PACKAGE -->`: not without this package.
 """
 
 import ast
@@ -109,6 +110,8 @@ def test_a_plugin_passes_the_common_checks(name, fresh, capsys):
 
 @pytest.mark.parametrize(("page", "marks", "code"), ALONE, ids=[page for page, *_ in ALONE])
 def test_a_block_of_python_runs(page, marks, code, fresh, capsys):
+    for package in re.findall(r"<!-- needs: (.*) -->", marks):
+        pytest.importorskip(package)
     for command in re.findall(r"<!-- after: toymodels (.*) -->", marks):
         assert main(shlex.split(command)) == 0
     for old, new in re.findall(r"<!-- with: (.*) → (.*) -->", marks):
