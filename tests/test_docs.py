@@ -29,6 +29,7 @@ from toymodels.registry import load_plugins
 from toymodels.testing import checkable
 from toymodels.theory.gates import Gate
 from toymodels.theory.quadrants import error_std
+from toymodels.theory.rank import worst_error_floor
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -219,6 +220,24 @@ def test_the_table_of_readme_has_rows_of_the_default_comparison():
     assert header == known_header
     assert len(rows) == 5
     assert [row for row in rows if row not in known] == []
+
+
+def test_numbers_of_the_first_comparison(tmp_path):
+    """Those that no training changes; start.md has them from the command that it shows."""
+    config = understood(shlex.split("compare --m 12 --d 24 --task and --readoffs least_squares minimax --no-figures"))[
+        1
+    ]
+    commands()["compare"].function(dataclasses.replace(config, layers=("identity", "gaussian"), out=tmp_path / "run"))
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+    measured = {(row["first_layer"], row["readoff"]): f"{row['worst_error']:.4f}" for row in rows}
+    stated = re.findall(r"^\| (\w+) \| (\w+) \| (0\.\d{4}) \|", TEXT["docs/start.md"], re.MULTILINE)
+    assert len(stated) == 4
+    assert [
+        (layer, readoff, error) for layer, readoff, error in stated if measured.get((layer, readoff), error) != error
+    ] == []
+    assert f"below {worst_error_floor(Gate.parse('and'), 12, 2, 24):.3f} here" in TEXT["docs/start.md"].replace(
+        "\n", " "
+    )
 
 
 def test_findings_of_readme_are_those_of_the_tables():

@@ -91,7 +91,7 @@ def typeset(text: str) -> str:
     parts = re.split(r"(```.*?```|`[^`]*`)", text, flags=re.DOTALL)
     for position in range(0, len(parts), 2):
         part = re.sub(
-            r"\b([^\W\d_])_(\{[^}]*\}|\w+)",
+            r"\b([^\W\d_])_(\{[^}]*\}|[A-Za-z0-9']+)",
             lambda match: f"{match[1]}<sub>{match[2].strip('{}')}</sub>",
             parts[position],
         )
@@ -162,16 +162,13 @@ def values(kind: str) -> str:
     """Return in words what an option takes, from its type."""
     words = re.sub(r"\w+(\.\w+)*\.Positional\[(.*)\]$", r"\2", kind)
     words = re.sub(r"Literal\[([^\]]*)\]", lambda match: match[1].replace("'", "").replace(", ", " or "), words)
-    words = re.sub(r"tuple\[tuple\[int, int\], \.\.\.\]", "pairs of int", words)
-    words = re.sub(r"tuple\[(.*), \.\.\.\]", r"one or more \1", words)
+    words = re.sub(r"tuple\[tuple\[int, int\], \.\.\.\]", "k l …", words)
+    words = re.sub(r"tuple\[(.*), \.\.\.\]", r"\1 …", words)
     words = re.sub(r"dict\[str, (.*)\]", r"names, each with \1", words)
     return (
         ""
         if words == "bool"
-        else words.replace(" | None", "")
-        .replace(" | ", " or ")
-        .replace("Path", "file or folder")
-        .replace("str", "text")
+        else words.replace(" | None", "").replace(" | ", " or ").replace("Path", "path").replace("str", "text")
     )
 
 
@@ -193,12 +190,11 @@ def members() -> str:
         "site is built. `name(knob=value)` sets a knob; the table shows each knob at its default.",
     ]
     for registry in (*checkable(), EXPERIMENTS, FIGURES):
-        rows = [
-            f"| `{called(member)}` | {cell(purpose(member))} | {cell(member.source)} |" for member in registry.values()
-        ]
-        parts.append(
-            f"## {plural(registry)}\n\n" + "\n".join(["| name | what it does | source |", "|---|---|---|", *rows])
-        )
+        rows = ["| name | what it does | source |", "|---|---|---|"]
+        for member in registry.values():
+            source = cell(member.source).replace("docs/theory.md", "[theory](../theory.md)")
+            rows.append(f"| `{called(member)}` | {cell(purpose(member))} | {source} |")
+        parts += [f"## {plural(registry)}", "\n".join(rows)]
     return "\n\n".join(parts)
 
 
