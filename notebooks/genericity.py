@@ -18,7 +18,7 @@
 # cell. The torch that is there stays. Where toymodels is installed already, skip that cell.
 
 # %%
-# !pip install -q toymodels-*.whl
+# %pip install -q toymodels-*.whl
 
 # %%
 import matplotlib.pyplot as plt
@@ -96,8 +96,17 @@ for axis, name in zip(axes, ("frozen", "trained"), strict=True):
     with torch.no_grad():
         outputs, targets = networks[name, "minimax"](x), task.targets(x)
     for target, colour in ((0, "tab:blue"), (1, "tab:orange")):
-        axis.hist(outputs[targets == target], bins=60, density=True, alpha=0.6, color=colour, label=f"target {target}")
+        axis.hist(
+            outputs[targets == target],
+            bins=60,
+            density=True,
+            log=True,
+            alpha=0.6,
+            color=colour,
+            label=f"target {target}",
+        )
     axis.set(title=f"{name} layer", xlabel="output")
+axes[0].set_ylabel("probability density")
 axes[0].legend()
 plt.show()
 

@@ -18,7 +18,7 @@
 # cell. The torch that is there stays. Where toymodels is installed already, skip that cell.
 
 # %%
-# !pip install -q toymodels-*.whl
+# %pip install -q toymodels-*.whl
 
 # %%
 import matplotlib.pyplot as plt
@@ -84,13 +84,16 @@ for method in methods:
     axis.plot(widths, means, "o-", label=method)
 axis.plot(widths, [worst_error_floor(task.gate, m, s, d) for d in widths], color="0.6", label="lower bound")
 axis.axhline(0.25, color="black", linestyle="--", linewidth=1)
-axis.set(
-    xscale="log", xlabel="width d", ylabel="worst error", title=f"U-AND, m = {m}, at most {s} active, minimax readoffs"
-)
+axis.set(xscale="log", xlabel="width d", ylabel="worst error", title=f"U-AND, m = {m}, at most {s} active, minimax")
+axis.set_xticks(widths, widths)
+axis.minorticks_off()
 axis.legend()
 plt.show()
 
 # %% [markdown]
+# At these sizes the idea saves nothing: the Gaussian layer is as good, or better. With minimax readoffs and all inputs that is an
+# answer, and not bad luck with a training.
+#
 # ## From here to a paper
 #
 # Put the function into a file `levels.py`. Then `toymodels check levels.py` checks it, `--plugin levels.py` brings it into every

@@ -19,7 +19,7 @@
 # cell. The torch that is there stays. Where toymodels is installed already, skip that cell.
 
 # %%
-# !pip install -q toymodels-*.whl
+# %pip install -q toymodels-*.whl
 
 # %%
 import tempfile
@@ -86,6 +86,8 @@ for name in (("gaussian", "balanced"), ("gaussian", "minimax"), ("trained", "min
     axis.plot([d for d, _ in points], [sum(e) / len(e) for _, e in points], "o-", label=" / ".join(name))
 axis.axhline(0.25, color="black", linestyle="--", linewidth=1)
 axis.set(xscale="log", xlabel="width d", ylabel="worst error")
+axis.set_xticks(widths, widths)
+axis.minorticks_off()
 axis.legend()
 plt.show()
 

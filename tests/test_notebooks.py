@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from toymodels.core.layers import LAYERS
+from toymodels.parallel import processes
+from toymodels.sweeps import executors
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
 TOY = {
@@ -21,7 +23,7 @@ def cells(path):
     """The cells of a notebook in the percent format: (head, source), with magics as the .ipynb has them."""
     found = re.findall(r"^# %%([^\n]*)\n(.*?)(?=^# %%|\Z)", path.read_text(), re.MULTILINE | re.DOTALL)
     for head, body in found:
-        text = re.sub(r"^# ?", "", body, flags=re.MULTILINE) if "[markdown]" in head else re.sub("^# !", "!", body)
+        text = re.sub(r"^# ?", "", body, flags=re.MULTILINE) if "[markdown]" in head else re.sub("^# %pip", "%pip", body)
         yield head.strip(), text.strip("\n")
 
 
@@ -34,13 +36,15 @@ def test_a_notebook_runs_at_toy_size(path, tmp_path, monkeypatch, capsys):
     import matplotlib
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(processes, "cores", lambda: 1)
+    monkeypatch.setattr(executors, "cores", lambda: 1)
     monkeypatch.setattr(LAYERS, "_members", {name: LAYERS[name] for name in LAYERS})
     matplotlib.use("agg")
     names, sized = {"__name__": path.stem}, False
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive")
         for head, source in cells(path):
-            if "[markdown]" not in head and not source.startswith("!"):
+            if "[markdown]" not in head and not source.startswith("%pip"):
                 exec(compile(source, path.name, "exec"), names)
             if "parameters" in head:
                 assert set(TOY[path.stem]) <= set(names)

@@ -10,7 +10,6 @@ import inspect
 import os
 import posixpath
 import re
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(text: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Turn links to files outside docs/ into links to their pages, ```math into MathML, and a plugin's name into a title."""
-    if page.file.src_uri == "theory.md":
+    if not page.file.src_uri.startswith("source/"):
         text = typeset(text)
     text = re.sub(r"^```math\n(.*?)```$", lambda match: formula(match[1]), text, flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"<!-- plugin: (\S+) -->\n```python", r'```python title="\1"', text)
@@ -87,7 +86,7 @@ def formula(latex: str) -> str:
 
 
 def typeset(text: str) -> str:
-    """Turn a_i and a^{2k} into subscripts and superscripts, outside of code and formulas."""
+    """Turn a_i and a^{2k} into subscripts and superscripts, outside of code."""
     parts = re.split(r"(```.*?```|`[^`]*`)", text, flags=re.DOTALL)
     for position in range(0, len(parts), 2):
         part = re.sub(
@@ -95,7 +94,7 @@ def typeset(text: str) -> str:
             lambda match: f"{match[1]}<sub>{match[2].strip('{}')}</sub>",
             parts[position],
         )
-        parts[position] = re.sub(r"\^(\{[^}]*\}|\w)", lambda match: f"<sup>{match[1].strip('{}')}</sup>", part)
+        parts[position] = re.sub(r"\^(\{[^}]*\}|[-−]?\w+)", lambda match: f"<sup>{match[1].strip('{}')}</sup>", part)
     return "".join(parts)
 
 
@@ -241,6 +240,8 @@ def notebook(path: Path) -> str:
         if "[markdown]" in head:
             parts.append(re.sub(r"^# ?", "", body, flags=re.MULTILINE).strip())
         elif body.strip():
-            parts.append(f"```python\n{textwrap.dedent(body).strip()}\n```")
+            parts.append(
+                f"```python\n{body.strip().removeprefix('# ') if body.startswith('# %pip') else body.strip()}\n```"
+            )
     files = f"The notebook: `notebooks/{path.stem}.ipynb`, or `{path.name}` beside it as plain Python."
     return "\n\n".join([*parts, files]) + os.linesep
