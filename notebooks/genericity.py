@@ -96,15 +96,8 @@ for axis, name in zip(axes, ("frozen", "trained"), strict=True):
     with torch.no_grad():
         outputs, targets = networks[name, "minimax"](x), task.targets(x)
     for target, colour in ((0, "tab:blue"), (1, "tab:orange")):
-        axis.hist(
-            outputs[targets == target],
-            bins=60,
-            density=True,
-            log=True,
-            alpha=0.6,
-            color=colour,
-            label=f"target {target}",
-        )
+        chosen = outputs[targets == target]
+        axis.hist(chosen, bins=60, density=True, log=True, alpha=0.6, color=colour, label=f"target {target}")
     axis.set(title=f"{name} layer", xlabel="output")
 axes[0].set_ylabel("probability density")
 axes[0].legend()
