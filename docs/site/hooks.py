@@ -136,7 +136,7 @@ def options() -> str:
     for name, command in commands().items():
         rows = [option(field, command.config(), package) for field in dataclasses.fields(command.config())]
         table = "\n".join(["| option | value | default | |", "|---|---|---|---|", *rows])
-        parts.append(f"## {name}\n\n{command.text}\n\n{table}")
+        parts.append(f'## {name}\n\n{command.text}\n\n<div class="options" markdown>\n\n{table}\n\n</div>')
     return "\n\n".join(parts)
 
 
