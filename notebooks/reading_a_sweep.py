@@ -31,7 +31,7 @@ from toymodels.runs.table import read_table
 from toymodels.sweeps.runner import SweepConfig, run_sweep
 
 # %% tags=["parameters"]
-widths, seeds, steps = [8, 16, 32, 64], [0, 1, 2], 300
+m, widths, seeds, steps = 12, [8, 16, 32, 64], [0, 1, 2], 300
 folder = Path(tempfile.mkdtemp()) / "sweep"
 
 # %% [markdown]
@@ -46,7 +46,7 @@ method: grid
 command: ["${{env}}", "toymodels", "run", "compare", "${{args_json_file}}"]
 parameters:
   d: {{values: {widths}}}
-  m: {{value: 12}}
+  m: {{value: {m}}}
   task: {{value: [and]}}
   steps: {{value: {steps}}}
   seeds: {{value: {seeds}}}

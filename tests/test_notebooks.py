@@ -15,7 +15,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
 TOY = {
     "genericity": {"m": 5, "d": 6, "steps": 5},
     "new_layer": {"m": 5, "widths": (4, 6), "seeds": (0,), "methods": ("levels(bias=-1)",)},
-    "reading_a_sweep": {"widths": [4, 8], "seeds": [0], "steps": 2},
+    "reading_a_sweep": {"m": 5, "widths": [4, 6], "seeds": [0], "steps": 2},
 }
 
 
@@ -23,7 +23,9 @@ def cells(path):
     """The cells of a notebook in the percent format: (head, source), with magics as the .ipynb has them."""
     found = re.findall(r"^# %%([^\n]*)\n(.*?)(?=^# %%|\Z)", path.read_text(), re.MULTILINE | re.DOTALL)
     for head, body in found:
-        text = re.sub(r"^# ?", "", body, flags=re.MULTILINE) if "[markdown]" in head else re.sub("^# %pip", "%pip", body)
+        text = (
+            re.sub(r"^# ?", "", body, flags=re.MULTILINE) if "[markdown]" in head else re.sub("^# %pip", "%pip", body)
+        )
         yield head.strip(), text.strip("\n")
 
 
