@@ -175,7 +175,8 @@ def test_a_browser_runs_it_without_an_error(text, tmp_path):
     assert shown.count('<button type="button"') > 10
     assert 'placeholder="filter: ' in shown
     act = """<script>
-    const table = document.querySelectorAll("table")[1], input = document.querySelectorAll("input")[1];
+    const section = [...document.querySelectorAll("section")].find((part) => part.textContent.trim().startsWith("Results"));
+    const [table, input] = [section.querySelector("table"), section.querySelector("input")];
     const head = [...table.tHead.rows[0].cells].find((cell) => cell.textContent === "worst error").firstChild;
     head.click(); head.click();
     input.value = "d=8 minimax"; input.dispatchEvent(new Event("input"));
