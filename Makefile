@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup compare scaling page-tables docs notebooks test test-long lint clean
+.PHONY: help setup compare scaling page-tables docs notebooks test test-long test-plain lint clean
 .DEFAULT_GOAL := compare
 
 help:  ## this list
@@ -40,6 +40,9 @@ test: setup  ## the whole test suite, but for the checks that take minutes
 
 test-long: setup  ## the checks that take minutes
 	$(BIN)/python -m pytest -m long -n auto --maxprocesses 4
+
+test-plain: setup  ## the whole test suite on the plain core alone: the fast wing is off
+	TOYMODELS_PLAIN=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 lint: setup  ## style and types
 	$(BIN)/ruff check .
