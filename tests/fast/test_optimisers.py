@@ -42,9 +42,9 @@ def ends(settings):
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_steps_are_those_of_torch(name, monkeypatch):
-    monkeypatch.setattr(optimisers, "sys", type("none loaded", (), {"modules": {}}))  # so that the forms are taken here
-    found = ends(SETTINGS[name])
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(optimisers, "sys", type("none loaded", (), {"modules": {}}))  # so that the forms are taken here
+        found = ends(SETTINGS[name])
     import torch._dynamo
 
     expected = ends(SETTINGS[name])
