@@ -78,10 +78,14 @@ class ReportConfig:
     """The HTML file; default report.html in the folder."""
 
 
-def _show(config: ShowConfig) -> str:
-    from toymodels.experiments.show import describe
+def _show(config: ShowConfig) -> tuple[str, int]:
+    from toymodels.experiments.show import describe, evaluate_again
 
-    return describe(config.run, config.evaluate)
+    tables = describe(config.run)
+    if not config.evaluate or not (config.run / "results.json").exists():
+        return tables, 0
+    again, agree = evaluate_again(config.run)
+    return f"{tables}\n\n{again}", 0 if agree else 1
 
 
 def _check(config: CheckConfig) -> tuple[str, int]:
@@ -132,7 +136,11 @@ def _do(kind: str, config: Any) -> str:
     from toymodels.experiments.show import describe
 
     folder = registry.run(kind, config)
-    return f"{describe(folder)}\n\nrecord: {folder}"
+    try:
+        tables = describe(folder)
+    except InputError as error:  # the run is done: a table that cannot be printed is no failure of it
+        tables = str(error)
+    return f"{tables}\n\nrecord: {folder}"
 
 
 @dataclass(frozen=True)
