@@ -43,12 +43,13 @@ def test_rows_hold_the_numbers_of_each_network(runs):
         about = {name: one[name] for name in ("task", "first_layer", "readoff", "seed")}
         (found,) = [row for row in table if row.items() >= {"run": run, **about}.items()]
         measured = one["evaluation"]
+        zeros = measured["groups"]["zeros"]
         assert {metric.name: found.get(metric.name) for metric in METRICS} == {
             "worst_error": measured["worst_error"],
             "mean_worst_error": pytest.approx(sum(measured["output_worst"]) / measured["n_outputs"]),
             "rms": measured["rms"],
             "rms_ones": measured["groups"]["ones"]["rms"],
-            "rms_zeros": measured["groups"]["zeros"]["rms"],
+            "rms_zeros": zeros["rms"] if run != "train" else None,  # the gate "true" has no zeros
             "rms_active": None,
             "rms_inactive": None,
             "within_quarter": measured["within"]["0.25"],
@@ -138,8 +139,6 @@ def one(tmp_path_factory):
 def test_a_damaged_record_is_one_sentence(name, content, words, command, one, tmp_path, capsys):
     shutil.copytree(one, tmp_path / "run")
     (tmp_path / "run" / name).write_text(content)
-    if command == "show" and 'format": 1' in content:
-        words = "unknown"  # the kind of run, or the setting: it is looked at before the results
     capsys.readouterr()
     assert main([command, str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err

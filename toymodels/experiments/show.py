@@ -19,7 +19,7 @@ from toymodels.runs.identity import KNOB, from_dict
 from toymodels.runs.record import Busy, load_config, load_network, locked, read_metrics
 from toymodels.runs.settings import evaluation_inputs
 from toymodels.runs.solved import ENDING, count
-from toymodels.runs.storage import read_json
+from toymodels.runs.storage import damaged, read_json
 from toymodels.runs.table import read_result
 
 _ROUNDING = 1e-6
@@ -112,8 +112,8 @@ def evaluate_again(folder: Path) -> tuple[str, bool]:
         wrong += verdict != "identical" and not verdict.endswith("(rounding)")
         lines.append((str(network.relative_to(folder)), old, new, verdict))
     table = text.render(("network", "recorded worst error", "measured again", ""), lines, right=(1, 2))
-    agree = f"all {len(lines):,} networks have the recorded errors"
-    last = f"{wrong:,} of {len(lines):,} networks differ or cannot be measured" if wrong else agree
+    agree = f"networks with the recorded errors: all {len(lines):,}"
+    last = f"networks that differ or are missing: {wrong:,} of {len(lines):,}" if wrong else agree
     return f"{table}\n\n{last}", not wrong
 
 
@@ -154,9 +154,10 @@ def _compared(path: Path, record: Path, config: Any, device: str) -> tuple[str, 
             inputs = evaluation_inputs(features, task, config.eval_inputs, seed, device)
         measured = evaluate(network, task, inputs).worst_error
         new = f"{measured:.9f}"
+    except InputError:
+        raise
     except Exception as error:  # whatever a damaged file leads to
-        reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        return old, new, f"cannot be measured: {reason}"
+        raise damaged(record, f"{type(error).__name__}: {error}", advice="repeat the run in another folder") from None
     if worst == measured:
         return old, new, "identical"
     rounding = " (rounding)" if abs(worst - measured) <= _ROUNDING * max(1.0, worst) else ""

@@ -63,7 +63,7 @@ def wrong_value(row: Mapping[str, Any]) -> str:
 
     Metrics are finite numbers from 0 up.
     """
-    whole = ("seed", "n_pairs", "all_pairs", "threads", "stopped_at")
+    whole = ("m", "d", "seed", "n_pairs", "all_pairs", "threads", "stopped_at")
     texts = ("kind", "run", "task", "first_layer", "readoff", "covered")
     for column, value in row.items():
         number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
