@@ -15,8 +15,8 @@ from toymodels.errors import InputError
 from toymodels.experiments.registry import EXPERIMENTS
 from toymodels.registry import load_plugins
 from toymodels.runs import text
-from toymodels.runs.identity import KNOB, from_dict
-from toymodels.runs.record import Busy, load_config, load_network, locked, read_metrics
+from toymodels.runs.identity import KNOB
+from toymodels.runs.record import Busy, load_config, load_network, locked, read_metrics, saved_settings
 from toymodels.runs.settings import evaluation_inputs
 from toymodels.runs.solved import ENDING, count
 from toymodels.runs.storage import damaged, read_json
@@ -104,7 +104,11 @@ def evaluate_again(folder: Path) -> tuple[str, bool]:
     """
     saved = load_config(folder)
     load_plugins(saved.config["plugin"])
-    config = from_dict(EXPERIMENTS[saved.kind].config, saved.config)
+    if saved.kind not in EXPERIMENTS:
+        raise InputError(
+            f"{folder} holds a run of the kind {saved.kind!r}: this version knows {', '.join(EXPERIMENTS)}"
+        )
+    config = saved_settings(folder, saved, EXPERIMENTS[saved.kind].config)
     device = config.device if torch.device(config.device).type == "cpu" or torch.cuda.is_available() else "cpu"
     lines, wrong = [], 0
     for network, record in _expected(folder, saved.kind, read_result(folder)["rows"]):

@@ -24,6 +24,7 @@ from toymodels.core.dispatch import fast_form
 from toymodels.core.features import Inputs, dense
 from toymodels.core.minimax import Chebyshev, certified
 from toymodels.core.tasks import Task
+from toymodels.errors import WriteError
 from toymodels.fast.columns import apply_sparse
 from toymodels.fast.exchange import exchange
 from toymodels.fast.interior_point import ChebyshevSolver
@@ -126,7 +127,12 @@ def _solved_apart(
     # One memory-mapped file for all workers: no copy for each of them, and no limit like that of /dev/shm in a container.
     with tempfile.TemporaryDirectory(prefix="minimax-") as folder:
         path = Path(folder) / "activations.npy"
-        np.save(path, activations)
+        try:
+            np.save(path, activations)
+        except OSError as error:
+            raise WriteError(
+                error.errno or 0, f"{path} cannot be written ({error}): make room, or set TMPDIR to another folder"
+            ) from error
         no_plugins: list[Path] = []
         start = (path, context.RLock(), context.Value("i", 0), 1, os.getpid(), no_plugins)
         with ProcessPoolExecutor(workers, context, _start_worker, start) as pool:

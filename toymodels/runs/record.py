@@ -77,9 +77,9 @@ def open_record(kind: str, config: Any, folder: Path | None) -> Path:
         raise InputError(f"{folder} is a file: name a folder for the record")
     if "config.json" in names:
         saved = load_config(folder)
-        difference = _difference(saved, kind, config)
-        if difference:
-            raise InputError(f"the folder {folder} holds another run ({difference}): name another folder or delete it")
+        other = _difference(folder, saved, kind, config)
+        if other:
+            raise InputError(f"the folder {folder} holds another run ({other}): name another folder or delete it")
         if saved.format != FORMAT and not (folder / "results.json").exists():
             raise InputError(
                 f"the unfinished run in {folder} was begun by an earlier version, whose checkpoints this one does not read: "
@@ -148,14 +148,22 @@ class Saved:
     plugin_code: list[str]
 
 
-def _difference(saved: Saved, kind: str, config: Any) -> str:
+def saved_settings(folder: Path, saved: Saved, kind: type[Any], **changes: Any) -> Any:
+    """Make the configuration of a record. Raises InputError, with the file's name, for a value that it cannot have."""
+    try:
+        return from_dict(kind, {**saved.config, **changes})
+    except InputError as error:
+        raise InputError(f"{folder / 'config.json'}: {error}") from None
+
+
+def _difference(folder: Path, saved: Saved, kind: str, config: Any) -> str:
     """Describe how a record differs from a run; "" if it is the same run."""
     if saved.kind != kind:
         return f"a {saved.kind}, not a {kind}"
     if set(saved.plugin_code) != set(plugin_code(config)):
         return "the code of a plugin has changed, or another plugin is named"
     # As a present configuration: settings that did not exist then have their defaults.
-    return difference(identity(from_dict(type(config), {**saved.config, "plugin": config.plugin})), identity(config))
+    return difference(identity(saved_settings(folder, saved, type(config), plugin=config.plugin)), identity(config))
 
 
 def load_config(folder: Path) -> Saved:
@@ -287,15 +295,18 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 def read_row(path: Path, run: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
     """Read a row that `write_row` has written. Raises InputError if it is damaged, or another run's or network's."""
     row: dict[str, Any] = read_json(path, ("seed", "evaluation", "worst_error", *about))
-    other = difference(row.pop("of", run), run) or difference({name: row[name] for name in about}, about)
+    said, again = row.pop("of", run), "delete it, and the same command measures it again"
+    if not isinstance(said, dict):
+        raise damaged(path, "it names no run", advice=again)
+    other = difference(said, run) or difference({name: row[name] for name in about}, about)
     if other:
-        raise InputError(f"{path} is of another run ({other}): delete it, and the same command measures it again")
+        raise InputError(f"{path} is of another run ({other}): {again}")
     try:
         wrong = wrong_value({**row, **metrics_of(row["evaluation"]), "evaluation": None})
     except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
         wrong = f"its evaluation lacks {error}"
     if wrong:
-        raise damaged(path, wrong, advice="delete it, and the same command measures it again")
+        raise damaged(path, wrong, advice=again)
     return row
 
 
@@ -384,8 +395,11 @@ def load_own_network(
     """Read (network, extra tensors) of this run from a file. Raises InputError if it holds a network of another run or task."""
     network, found, extra = load_network(path)
     with safe_open(str(path), "pt") as file:
-        said = json.loads((file.metadata() or {}).get("run", "null"))  # files of earlier versions do not say
-    other = difference(said, run) if isinstance(said, dict) else ""
+        said = (file.metadata() or {}).get("run")  # files of earlier versions do not say
+    try:
+        other = "" if said is None else difference(json.loads(said), run)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        other = "it names no run"
     d = layer_width(network.layer, found.m)
     other = other or difference(
         {"task": found.name, "m": found.m, "d": d, "outputs": found.n_outputs},
