@@ -130,9 +130,8 @@ def _solved_apart(
         try:
             np.save(path, activations)
         except OSError as error:
-            raise WriteError(
-                error.errno or 0, f"{path} cannot be written ({error}): make room, or set TMPDIR to another folder"
-            ) from error
+            advice = "make room, or set TMPDIR to another folder"
+            raise WriteError(error.errno or 0, f"{path} cannot be written ({error}): {advice}") from error
         no_plugins: list[Path] = []
         start = (path, context.RLock(), context.Value("i", 0), 1, os.getpid(), no_plugins)
         with ProcessPoolExecutor(workers, context, _start_worker, start) as pool:

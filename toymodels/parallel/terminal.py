@@ -6,7 +6,7 @@ import codecs
 import os
 import sys
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any
 
 from toymodels.errors import WriteError
 
@@ -32,7 +32,7 @@ codecs.register_error("toymodels.readable", _readable)
 class _Lasting:
     """A stream whose failures cost nothing: progress that nobody can read must not end a computation."""
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: Any):
         self._stream = stream
 
     def write(self, text: str) -> int:

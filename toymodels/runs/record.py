@@ -302,7 +302,7 @@ def read_row(path: Path, run: Mapping[str, Any], about: Mapping[str, Any]) -> di
     if other:
         raise InputError(f"{path} is of another run ({other}): {again}")
     try:
-        wrong = wrong_value({**row, **metrics_of(row["evaluation"]), "evaluation": None})
+        wrong = wrong_value({**row, "evaluation": None}) or wrong_value(metrics_of(row["evaluation"]))
     except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
         wrong = f"its evaluation lacks {error}"
     if wrong:

@@ -191,6 +191,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         with open(path, "rb"):
             pass
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        if not isinstance(state, dict):
+            raise TypeError
     except OSError as error:
         raise cannot_read(path, error) from None
     except Exception as error:
