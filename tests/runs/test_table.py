@@ -294,7 +294,7 @@ def test_measuring_again_ends_with_a_verdict_and_a_status(change, one, tmp_path,
     row = network.with_name("result.json")
     capsys.readouterr()
     assert main(["show", str(tmp_path / "run"), "--evaluate"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "networks with the recorded errors: all 1"
+    assert capsys.readouterr().out.splitlines()[-1] == "networks: 1, all with the recorded errors"
     if change == "worst":
         content = read_json(row)
         content["evaluation"]["worst_error"] += 1e-3
@@ -303,7 +303,7 @@ def test_measuring_again_ends_with_a_verdict_and_a_status(change, one, tmp_path,
         (network if change == "deleted" else row).unlink()
     assert main(["show", str(tmp_path / "run"), "--evaluate"]) == 1
     said = capsys.readouterr().out
-    assert said.splitlines()[-1] == "networks that differ or are missing: 1 of 1"
+    assert said.splitlines()[-1] == f"networks: 1, 1 {'with another error' if change == 'worst' else 'missing'}"
     assert ("differs by 1.0e-03" if change == "worst" else "missing") in said
 
 

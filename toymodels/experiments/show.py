@@ -110,15 +110,16 @@ def evaluate_again(folder: Path) -> tuple[str, bool]:
         )
     config = saved_settings(folder, saved, EXPERIMENTS[saved.kind].config)
     device = config.device if torch.device(config.device).type == "cpu" or torch.cuda.is_available() else "cpu"
-    lines, wrong = [], 0
-    for network, record in _expected(folder, saved.kind, read_result(folder)["rows"]):
-        old, new, verdict = _compared(network, record, config, device)
-        wrong += verdict != "identical" and not verdict.endswith("(rounding)")
-        lines.append((str(network.relative_to(folder)), old, new, verdict))
+    lines = [
+        (str(network.relative_to(folder)), *_compared(network, record, config, device))
+        for network, record in _expected(folder, saved.kind, read_result(folder)["rows"])
+    ]
     table = text.render(("network", "recorded worst error", "measured again", ""), lines, right=(1, 2))
-    agree = f"networks with the recorded errors: all {len(lines):,}"
-    last = f"networks that differ or are missing: {wrong:,} of {len(lines):,}" if wrong else agree
-    return f"{table}\n\n{last}", not wrong
+    missing = sum(verdict.endswith("missing") for *_, verdict in lines)
+    differ = sum(verdict.startswith("differs") and not verdict.endswith("(rounding)") for *_, verdict in lines)
+    counts = {"with another error": differ, "missing": missing}
+    wrong = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    return f"{table}\n\nnetworks: {len(lines):,}, {wrong or 'all with the recorded errors'}", not wrong
 
 
 def _expected(folder: Path, kind: str, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Path, Path]]:
