@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toymodels.errors import InputError, WriteError, notice
-from toymodels.registry import Member, Registry
+from toymodels.registry import Member, Registry, plugin_failures
 
 Row = dict[str, Any]
 
@@ -93,7 +93,8 @@ def run(kind: str, config: Any) -> Path:
     with locked(folder), Mirror(config, kind, folder) as mirror:
         if not (folder / "results.json").exists():
             begin_session(folder)
-        result = experiment.function(config, folder, mirror.progress)
+        with plugin_failures():
+            result = experiment.function(config, folder, mirror.progress)
         if not isinstance(result, Result):
             result = Result(list(result))
         rows = tidy(kind, folder.name, to_dict(config), result.rows)
