@@ -13,6 +13,7 @@ from typing import Any
 import tyro
 
 from toymodels.errors import InputError
+from toymodels.parallel.terminal import show_any_text, write_out
 
 
 def plugins_in(words: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -66,8 +67,9 @@ def run_script(settings: type[Any], work: Callable[[Any], object]) -> None:
     For a wrong input, or a file that cannot be read or written, it prints one sentence on standard error and exits with status 2.
     """
     script = Path(sys.argv[0])
+    show_any_text()
     try:
-        print(work(parse(settings, sys.argv[1:], script.name)))
+        write_out(str(work(parse(settings, sys.argv[1:], script.name))))
     except (InputError, OSError) as error:
         print(f"{script.stem}: {error}", file=sys.stderr)
         sys.exit(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -17,8 +18,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import tyro
 
 from toymodels.arguments import parse, plugins_in
-from toymodels.errors import InputError
+from toymodels.errors import InputError, WriteError
 from toymodels.experiments.registry import EXPERIMENTS
+from toymodels.parallel.terminal import show_any_text, write_out
 from toymodels.registry import deferred, load_plugins
 
 DESCRIPTION = (
@@ -78,10 +80,14 @@ class ReportConfig:
     """The HTML file; default report.html in the folder."""
 
 
-def _show(config: ShowConfig) -> str:
-    from toymodels.experiments.show import describe
+def _show(config: ShowConfig) -> tuple[str, int]:
+    from toymodels.experiments.show import describe, evaluate_again
 
-    return describe(config.run, config.evaluate)
+    tables = describe(config.run)
+    if not config.evaluate or not (config.run / "results.json").exists():
+        return tables, 0
+    again, agree = evaluate_again(config.run)
+    return f"{tables}\n\n{again}", 0 if agree else 1
 
 
 def _check(config: CheckConfig) -> tuple[str, int]:
@@ -132,7 +138,11 @@ def _do(kind: str, config: Any) -> str:
     from toymodels.experiments.show import describe
 
     folder = registry.run(kind, config)
-    return f"{describe(folder)}\n\nrecord: {folder}"
+    try:
+        tables = describe(folder)
+    except InputError as error:  # the run is done: a table that cannot be printed is no failure of it
+        tables = str(error)
+    return f"{tables}\n\nrecord: {folder}"
 
 
 @dataclass(frozen=True)
@@ -220,16 +230,22 @@ def _overview() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, as `toymodels` and `python -m toymodels` do, and return the exit status.
 
-    0: done; 2: a wrong input, described in one sentence; 1: failed runs; 130: stopped by Ctrl-C.
+    0: done; 2: a wrong input, described in one sentence; 1: failed runs, a full disk, networks that differ; 130: stopped by
+    Ctrl-C; 141: nobody reads its output any more.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     resumes, again = "", "; the same command goes on from there"
+    stderr = sys.stderr
+    show_any_text()
     try:
         early, words = plugins_in(words)
         load_plugins(early)
-        if not words or words[0] in ("-h", "--help"):
-            print(_overview(), file=sys.stdout if words else sys.stderr)
-            return 0 if words else 2
+        if words and words[0] in ("-h", "--help"):
+            write_out(_overview())
+            return 0
+        if not words:
+            print(_overview(), file=sys.stderr)
+            return 2
         known = commands()
         if words[0] not in known:
             raise InputError(f"unknown command {words[0]!r}: choose one of {', '.join(known)} (see toymodels --help)")
@@ -238,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         resumes = again if command.resumes else ""
         printed = command.function(config)
         text, status = printed if isinstance(printed, tuple) else (printed, 0)
-        print(text)
+        write_out(text)
         return status
     except InputError as error:
         print(f"toymodels: {error}", file=sys.stderr)
@@ -254,9 +270,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"toymodels: not enough memory for this size ({str(error).partition(chr(10))[0]})", file=sys.stderr)
         return 1
-    except (ArithmeticError, OSError) as error:
+    except BrokenPipeError:  # as in `toymodels results … | head`
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        about = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error.strerror or error
+        print(f"toymodels: {error if isinstance(error, WriteError) else about}", file=sys.stderr)
+        return 1
+    except ArithmeticError as error:
         print(f"toymodels: {error}", file=sys.stderr)
         return 1
+    finally:
+        sys.stderr = stderr
 
 
 if __name__ == "__main__":

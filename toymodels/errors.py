@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 
@@ -13,6 +15,19 @@ class InputError(ValueError):
 
     The command line prints the sentence and exits with status 2; in Python it is an ordinary `ValueError`.
     """
+
+
+class WriteError(OSError):
+    """A file that cannot be written; its text is one sentence. An ordinary OSError else, with the number of its cause."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+def notice(sentence: str) -> None:
+    """Say on standard error what a reader should know, though the work goes on: one sentence."""
+    with suppress(OSError, ValueError):  # nobody reads it any more, or its disk is full
+        print(f"toymodels: {sentence}", file=sys.stderr)
 
 
 def check_whole(least: int | None = None, most: int | None = None, **numbers: Any) -> None:

@@ -137,7 +137,12 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state."""
+        """Continue from a saved state. Raises ValueError or a similar error for one that is not of such a training."""
+        right = (
+            isinstance(state["step"], int) and isinstance(state["stage"], int) and isinstance(state["seconds"], float)
+        )
+        if not right or not 0 <= state["step"] <= self.steps or not -1 <= state["stage"] < len(self._losses):
+            raise ValueError("no state of such a training")
         self.step, self._stage, self.seconds = state["step"], state["stage"], state["seconds"]
         self.network.load_state_dict(state["network"])
         with optimiser_context():

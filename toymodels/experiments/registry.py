@@ -6,12 +6,13 @@ experiments: the folder, the lock, the mirror in W&B, results.json, and the prin
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from toymodels.errors import InputError, WriteError, notice
 from toymodels.registry import Member, Registry, plugin_failures
 
 Row = dict[str, Any]
@@ -73,9 +74,9 @@ def run(kind: str, config: Any) -> Path:
     Raises InputError for wrong settings or a folder that holds another run, before anything is written; Interrupted on Ctrl-C.
     """
     from toymodels.runs.identity import to_dict
-    from toymodels.runs.record import FORMAT, load_config, locked, open_record, run_name
+    from toymodels.runs.record import FORMAT, begin_session, load_config, locked, open_record, run_name
     from toymodels.runs.settings import check_device
-    from toymodels.runs.storage import write_json
+    from toymodels.runs.storage import write_json, write_results
     from toymodels.runs.table import read_result, tidy
     from toymodels.runs.tracking import Mirror, check_mirror
 
@@ -84,37 +85,44 @@ def run(kind: str, config: Any) -> Path:
     experiment.check(config)
     check_mirror(config.wandb)
     folder = open_record(kind, config, config.out)
+    copy = getattr(config, "json", None)
     if load_config(folder).format != FORMAT:  # finished by an earlier version: it is read, not repeated
-        if getattr(config, "json", None) is not None:
-            write_json(config.json, read_result(folder))
+        if copy is not None:
+            write_json(copy, read_result(folder))
         return folder
     with locked(folder), Mirror(config, kind, folder) as mirror:
+        if not (folder / "results.json").exists():
+            begin_session(folder)
         with plugin_failures():
             result = experiment.function(config, folder, mirror.progress)
         if not isinstance(result, Result):
             result = Result(list(result))
         rows = tidy(kind, folder.name, to_dict(config), result.rows)
         content = {"format": FORMAT, "name": run_name(kind, config), "rows": rows, **result.extra}
-        write_json(folder / "results.json", content)
-        if getattr(config, "json", None) is not None:
-            write_json(config.json, content)
-        mirror.histories(folder)
-        mirror.table(result.rows)
-        mirror.summary(summary_of(experiment, content))
-        for path in _draw(config, folder):
-            mirror.figure(path)
+        write_results(folder / "results.json", content)
+        # What follows may fail, but not cost the results.
+        with afterwards("the results were not sent to W&B"):
+            mirror.histories(folder)
+            mirror.table(result.rows)
+            mirror.summary(summary_of(experiment, content))
+        if getattr(config, "figures", False):
+            with afterwards("no figure was drawn"):
+                from toymodels.figures.draw import draw_run
+
+                for path in draw_run(folder):
+                    with afterwards(f"{path.name} was not sent to W&B"):
+                        mirror.figure(path)
+        if copy is not None:
+            write_results(copy, content)
     return folder
 
 
-def _draw(config: Any, folder: Path) -> list[Path]:
-    """Draw the figures of a finished run, if its settings ask for them; if one fails, say so in one sentence."""
-    if not getattr(config, "figures", False):
-        return []
+@contextmanager
+def afterwards(what: str) -> Iterator[None]:
+    """Say in one sentence what has failed after the results were written, and go on."""
     try:
-        from toymodels.figures.draw import draw_run
-
-        return draw_run(folder)
-    except Exception as error:  # the results are already on disk
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        print(f"toymodels: no figure was drawn ({reason}); the results are complete", file=sys.stderr)
-        return []
+        yield
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        known = isinstance(error, (InputError, WriteError))
+        notice(f"{what} ({reason if known else f'{type(error).__name__}: {reason}'}); the results are complete")

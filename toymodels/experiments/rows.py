@@ -26,10 +26,11 @@ from toymodels.experiments.settings import NetworkSettings
 from toymodels.fast.minimax import holds_all
 from toymodels.parallel.processes import bars
 from toymodels.registry import Lazy
+from toymodels.runs.identity import network_identity
 from toymodels.runs.metrics import metrics_of
-from toymodels.runs.record import load_network, save_network
+from toymodels.runs.record import load_network, read_row, save_network, write_row
 from toymodels.runs.settings import evaluation_inputs
-from toymodels.runs.storage import read_json, write_json
+from toymodels.runs.solved import ENDING, SolvedOutputs
 
 _SECONDS = 4.5e-10
 """Seconds of one core for a minimax readoff, divided by inputs × neurons² (measured: 6 ms at 1,276 × 100², 0.9 s at 32,897 ×
@@ -56,18 +57,21 @@ class RowMaker:
     def row(self, name: str, readoff: str) -> Row:
         """Return the row of a first layer and a readoff: fitted and measured now, or read from the record."""
         path = self.folder / f"{name}-{readoff}.json"
+        unfinished, run = SolvedOutputs(path.with_suffix(ENDING)), network_identity(self.config, self.seed)
         if path.exists():
-            row: Row = read_json(path, ("task", "first_layer", "readoff", "seed", "evaluation", "worst_error"))
-            return row
+            unfinished.delete()
+            about = {"task": self.task.name, "first_layer": name, "readoff": readoff, "seed": self.seed}
+            return read_row(path, run, about)
         member, knobs = READOFFS.named(readoff)
         layer = self.layer(name)
         task = self.sample if member.sampled else self.task
         started = time.perf_counter()
-        fitted = as_fitted(member.call(self._offered(name, layer, task, member.name), knobs))
-        facts = {"seconds": time.perf_counter() - started, **fitted.facts}
+        offered = {**self._offered(name, layer, task, member.name), "kept": unfinished}
+        fitted = as_fitted(member.call(offered, knobs))
+        facts = {"seconds": unfinished.seconds + time.perf_counter() - started, **fitted.facts}
         network = Network(layer, fitted.readoff.to(self.config.device))
         if member.kept:
-            save_network(path.with_suffix(".safetensors"), network, task, fitted.tensors)
+            save_network(path.with_suffix(".safetensors"), network, task, fitted.tensors, run)
         task = fitted.task or task
         evaluation = self._measured(network, task, fitted)
         row = {
@@ -81,7 +85,8 @@ class RowMaker:
             **facts,
             "evaluation": evaluation,
         }
-        write_json(path, row)
+        write_row(path, run, row)
+        unfinished.delete()
         return row
 
     def layer(self, name: str) -> nn.Module:
@@ -172,6 +177,8 @@ class RowMaker:
 
     def _progress(self, label: str, outputs: Iterable[int]) -> Iterable[int]:
         line: dict[str, Any] = {"position": self.position, "leave": False, "disable": not bars()}
+        if isinstance(outputs, range):  # the first ones may be known from before
+            line |= {"initial": outputs.start, "total": outputs.stop}
         return tqdm(outputs, desc=f"{self.task.name} seed {self.seed} {label}", unit="output", **line)
 
     def _measured(self, network: Network, task: Task, fitted: Fitted) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def load(path: Path) -> list[Row]:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
     except FileNotFoundError:
         raise InputError(f"{path} is missing: measure first") from None
-    except ValueError as error:  # not JSON, or not text
+    except (ValueError, RecursionError) as error:  # not JSON, or not text
         raise InputError(f"{path} is damaged ({error}): delete it and measure again") from None
     if not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{path} is damaged (a line is no JSON object): delete it and measure again")

@@ -50,15 +50,14 @@ def train_seed(
 
     from toymodels.core.evaluation import evaluate
     from toymodels.experiments.build import first_layer, train_network
+    from toymodels.runs.identity import network_identity
     from toymodels.runs.metrics import metrics_of
-    from toymodels.runs.record import load_network
+    from toymodels.runs.record import load_network, read_row, write_row
     from toymodels.runs.settings import evaluation_inputs
-    from toymodels.runs.storage import read_json, write_json
 
-    folder = folder / f"seed-{seed}"
+    folder, run = folder / f"seed-{seed}", network_identity(config, seed)
     if (folder / "result.json").exists():
-        row: Row = read_json(folder / "result.json", ("seed", "evaluation", "seconds"))
-        return row
+        return read_row(folder / "result.json", run, {"task": config.task, "seed": seed, "readoff": "trained"})
     task = config.make_task(config.task, seed)
     purpose = "trained layer" if config.train_first else "frozen layer"
     layer = first_layer(config, config.layer, task, seed, purpose).requires_grad_(config.train_first)
@@ -79,7 +78,7 @@ def train_seed(
     _, _, extra = load_network(folder / "network.safetensors")
     if "stopped_at" in extra:
         row["stopped_at"] = int(extra["stopped_at"])
-    write_json(folder / "result.json", row)
+    write_row(folder / "result.json", run, row)
     return row
 
 

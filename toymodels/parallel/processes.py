@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 
+from toymodels.parallel.terminal import show_any_text
 from toymodels.registry import load_plugins, loaded_plugins, plugin_failures
 
 T = TypeVar("T")
@@ -83,6 +84,7 @@ def start_worker(lock: Any, started: Any, threads: int, parent: int, plugins: Se
     with started.get_lock():
         _line = started.value
         started.value += 1
+    show_any_text()
     torch.set_num_threads(threads)
     load_plugins(plugins)
     end_with_parent(parent)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from toymodels.core.features import Inputs, dense
-from toymodels.core.minimax import fitted_minimax, minimax
+from toymodels.core.minimax import Keeper, fitted_minimax, minimax
 from toymodels.core.readoffs import READOFFS, Fitted
 from toymodels.core.seeds import derive_seed
 from toymodels.core.tasks import ALL, Task
@@ -101,7 +101,8 @@ def random_labels(
     seed: int,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     processes: int = 1,
+    kept: Keeper | None = None,
 ) -> Fitted:
     """Find the minimax readoff of labels as sparse as the targets, without structure; errors are against these labels."""
     labels = RandomLabels(task, every_input, derive_seed(seed, "labels"))
-    return fitted_minimax(minimax(layer, labels, every_input, progress, processes), every_input, labels)
+    return fitted_minimax(minimax(layer, labels, every_input, progress, processes, kept), every_input, labels)

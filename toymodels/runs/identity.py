@@ -35,6 +35,17 @@ def identity(config: Any) -> dict[str, Any]:
     return {**kept, "plugin_code": sorted(set(code))} if code else kept
 
 
+def network_identity(config: Any, seed: int) -> dict[str, Any]:
+    """Return the data that identify the run of a network: the settings, and its own seed in place of all seeds."""
+    return {**{key: value for key, value in identity(config).items() if key != "seeds"}, "seed": seed}
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Describe in words the first thing in which two runs differ; "" if nothing does."""
+    names = [name for name in {**new, **old} if new.get(name) != old.get(name)]
+    return f"{names[0]} is {old.get(names[0])} there and {new.get(names[0])} here" if names else ""
+
+
 def plugin_code(config: Any) -> list[str]:
     """Return the SHA-256 digests of the code of a configuration's plugins."""
     return [plugin_digest(path) for path in getattr(config, "plugin", ())]

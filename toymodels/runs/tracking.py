@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from toymodels.core.training import Progress
-from toymodels.errors import InputError
+from toymodels.errors import InputError, notice
 from toymodels.parallel.processes import bars
 from toymodels.runs.identity import identity
 from toymodels.runs.record import read_metrics
@@ -67,7 +67,11 @@ class Mirror:
         if self._run is not None:
             self._followed = True
             line = {"p": progress.p, "loss": progress.loss, "worst_error": progress.worst_error}
-            self._run.log(line, step=progress.step)
+            try:
+                self._run.log(line, step=progress.step)
+            except Exception as error:  # the training must not end for it
+                self._run = None
+                notice(f"W&B gets no more of this run ({type(error).__name__}: {error}); the run goes on")
 
     def history(self, name: str, lines: Iterable[dict[str, Any]]) -> None:
         """Send the metrics of one of several networks after its training; each has a step axis of its own."""
@@ -107,4 +111,9 @@ class Mirror:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._run is not None:
-            self._run.finish(exit_code=0 if error is None else 1)
+            try:
+                self._run.finish(exit_code=0 if error is None else 1)
+            except Exception as failure:  # the record is complete
+                notice(
+                    f"W&B did not end this run ({type(failure).__name__}: {failure}); the record does not depend on it"
+                )

@@ -17,7 +17,7 @@ import yaml
 from filelock import FileLock
 
 from toymodels.errors import InputError
-from toymodels.runs.storage import check_writable, read_json, write_json
+from toymodels.runs.storage import check_writable, read_json, write_json, writing
 from toymodels.sweeps.plan import Plan
 from toymodels.sweeps.search import Finished, Search, search
 from toymodels.sweeps.work import LOCKS
@@ -158,7 +158,7 @@ class Suggestions:
                 raise ValueError("runs are missing")
             self._read, self._suggested = whole, [dict(entry["config"]) for entry in entries]
             return self._suggested
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InputError(
                 f"{self._path} is damaged ({error}): delete it, and the same command continues (bayes searches anew)"
             ) from None
@@ -169,7 +169,7 @@ class Suggestions:
 
     def _append(self, number: int, suggested: dict[str, Any]) -> None:
         whole = len(self._whole())
-        with open(self._path, "ab") as file:
+        with writing(self._path), open(self._path, "ab") as file:
             file.truncate(whole)
             file.write((json.dumps({"number": number, "config": suggested}) + "\n").encode())
             file.flush()

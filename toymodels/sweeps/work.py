@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import signal
 import threading
@@ -21,7 +20,7 @@ from toymodels.parallel import processes
 from toymodels.registry import load_plugins
 from toymodels.runs.identity import from_dict
 from toymodels.runs.record import Busy
-from toymodels.runs.storage import write_json
+from toymodels.runs.storage import FULL, write_json
 
 LOCKS = "locks"
 """Subfolder of a sweep's folder, with a lock for each run."""
@@ -69,7 +68,7 @@ def do_run(kind: str, values: dict[str, Any], folder: str, failure: str) -> Outc
 
 
 def _disk_is_full(error: Exception, folder: Path) -> bool:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in FULL:
         return True
     return _free(folder) < _FULL_BYTES
 
