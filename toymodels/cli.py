@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +21,8 @@ import tyro
 from toymodels.arguments import parse, plugins_in
 from toymodels.errors import InputError
 from toymodels.experiments.registry import EXPERIMENTS
+from toymodels.parallel import stopping
+from toymodels.parallel.progress import tell_if_slow
 from toymodels.registry import deferred, load_plugins
 
 DESCRIPTION = (
@@ -220,7 +224,8 @@ def _overview() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, as `toymodels` and `python -m toymodels` do, and return the exit status.
 
-    0: done; 2: a wrong input, described in one sentence; 1: failed runs; 130: stopped by Ctrl-C.
+    0: done; 2: a wrong input, described in one sentence; 1: failed runs; 128 + the number of the signal that stopped it (130:
+    Ctrl-C, 143: SIGTERM, 129: SIGHUP); 141: nobody reads its output any more.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     resumes, again = "", "; the same command goes on from there"
@@ -234,29 +239,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] not in known:
             raise InputError(f"unknown command {words[0]!r}: choose one of {', '.join(known)} (see toymodels --help)")
         command = known[words[0]]
-        config = parse(command.config(), command.prepare()(words[1:]), f"toymodels {words[0]}", early)
-        resumes = again if command.resumes else ""
-        printed = command.function(config)
+        with tell_if_slow(f"toymodels {words[0]}: at work"):
+            config = parse(command.config(), command.prepare()(words[1:]), f"toymodels {words[0]}", early)
+            resumes = again if command.resumes else ""
+            stopping.stop_gently(resumes)
+            printed = command.function(config)
         text, status = printed if isinstance(printed, tuple) else (printed, 0)
-        print(text)
+        print(text, flush=True)
         return status
-    except InputError as error:
-        print(f"toymodels: {error}", file=sys.stderr)
-        return 2
+    except BrokenPipeError:  # as in `toymodels results … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own end, which flushes what was not read
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt as stop:
-        print(f"toymodels: {str(stop) or 'stopped'}{resumes}", file=sys.stderr)
-        return 130
-    except BrokenProcessPool:
-        print(f"toymodels: a worker process was killed (out of memory?){again}", file=sys.stderr)
-        return 1
-    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError if memory runs out
-        if "memory" not in str(error) and not isinstance(error, MemoryError):
+        return _stopped(str(stop), resumes)
+    except Exception as error:
+        if stopping.received():  # an import that is interrupted, or a pool whose workers end, raises errors of its own
+            return _stopped("", resumes)
+        said = _sentence(error, again)
+        if said is None:
             raise
-        print(f"toymodels: not enough memory for this size ({str(error).partition(chr(10))[0]})", file=sys.stderr)
-        return 1
-    except (ArithmeticError, OSError) as error:
-        print(f"toymodels: {error}", file=sys.stderr)
-        return 1
+        print(f"toymodels: {said[0]}", file=sys.stderr)
+        return said[1]
+
+
+def _stopped(how_far: str, resumes: str) -> int:
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(f"toymodels: {how_far or 'stopped'}{resumes}", file=sys.stderr, flush=True)
+    return 128 + (stopping.received() or signal.SIGINT)
+
+
+def _sentence(error: Exception, again: str) -> tuple[str, int] | None:
+    """Return the sentence for an error, and the exit status; None for an error of ours that nobody expected."""
+    if isinstance(error, InputError):
+        return str(error), 2
+    if isinstance(error, BrokenProcessPool):
+        return f"a worker process was killed (out of memory?){again}", 1
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+        # torch raises RuntimeError if memory runs out
+        return f"not enough memory for this size ({str(error).partition(chr(10))[0]})", 1
+    return (str(error), 1) if isinstance(error, (ArithmeticError, OSError)) else None
 
 
 if __name__ == "__main__":

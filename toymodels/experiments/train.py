@@ -50,6 +50,7 @@ def train_seed(
 
     from toymodels.core.evaluation import evaluate
     from toymodels.experiments.build import first_layer, train_network
+    from toymodels.parallel.progress import plan, tell_if_slow
     from toymodels.runs.metrics import metrics_of
     from toymodels.runs.record import load_network
     from toymodels.runs.settings import evaluation_inputs
@@ -60,11 +61,13 @@ def train_seed(
         row: Row = read_json(folder / "result.json", ("seed", "evaluation", "seconds"))
         return row
     task = config.make_task(config.task, seed)
+    plan(step=1)
     purpose = "trained layer" if config.train_first else "frozen layer"
     layer = first_layer(config, config.layer, task, seed, purpose).requires_grad_(config.train_first)
     network, seconds = train_network(config, task, layer, seed, folder, f"{task.name} seed {seed}", position, report)
-    inputs = evaluation_inputs(config.features(), task, config.eval_inputs, seed, config.device)
-    evaluation = evaluate(network, task, inputs).to_dict()
+    with tell_if_slow(f"{task.name} seed {seed}: measuring errors"):
+        inputs = evaluation_inputs(config.features(), task, config.eval_inputs, seed, config.device)
+        evaluation = evaluate(network, task, inputs).to_dict()
     row = {
         "task": task.name,
         "first_layer": "trained" if config.train_first else config.layer,

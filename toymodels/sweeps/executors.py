@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -17,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from toymodels.errors import InputError
 from toymodels.parallel.processes import cores
+from toymodels.parallel.stopping import ctrl_c_blocked
 from toymodels.sweeps.work import Outcome, start_worker
 
 _ANSWER_SECONDS = 10
@@ -73,12 +73,8 @@ class Local:
     def submit(self, function: Callable[..., Outcome], *arguments: str | dict[str, Any]) -> Future[Outcome]:
         """Submit a run to a free process."""
         pool, others = self._free_pool(), set(multiprocessing.active_children())
-        # A worker starts with Ctrl-C blocked, so that it reaches the parent alone even while the worker is loading.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with ctrl_c_blocked():
             self._pools[pool] = pool.submit(function, *arguments)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._processes |= set(multiprocessing.active_children()) - others
         return self._pools[pool]
 
