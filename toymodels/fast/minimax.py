@@ -111,6 +111,7 @@ def _solved_apart(
     activations: np.ndarray, chunks: Iterator[np.ndarray], workers: int
 ) -> Generator[Chebyshev, None, None]:
     """Solve in worker processes, in order."""
+    worker_processes.start_resource_tracker()
     context = multiprocessing.get_context("spawn")
     # One memory-mapped file for all workers: no copy for each of them, and no limit like that of /dev/shm in a container.
     with tempfile.TemporaryDirectory(prefix="minimax-") as folder:

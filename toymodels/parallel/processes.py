@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.resource_tracker
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -66,6 +67,7 @@ def run_jobs(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", str(threads or 1))
+    start_resource_tracker()
     context = multiprocessing.get_context("spawn")
     tqdm.set_lock(context.RLock())
     start = (tqdm.get_lock(), context.Value("i", 0), threads or 1, os.getpid(), loaded_plugins())
@@ -84,7 +86,6 @@ def worker_pool(
     workers: int, initializer: Callable[..., None], arguments: tuple[Any, ...]
 ) -> Iterator[ProcessPoolExecutor]:
     """Open a pool of spawned processes; if the block raises, SIGTERM stops them, and they are waited for."""
-    multiprocessing.resource_tracker.ensure_running()  # otherwise the first worker starts it, and Ctrl-C then ends it
     others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer, arguments) as pool:
         try:
@@ -95,6 +96,20 @@ def worker_pool(
                     process.terminate()
                 pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def start_resource_tracker() -> None:
+    """Start the process that removes the locks of killed processes, before anything else of `multiprocessing` starts it.
+
+    Ctrl-C and SIGHUP do not end this one, and it does not warn of what it removes after our last words.
+    """
+    quiet = "ignore:resource_tracker:UserWarning"
+    sys.warnoptions.append(quiet)
+    try:
+        with stopping.ctrl_c_blocked():
+            multiprocessing.resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(quiet)
 
 
 _line = 0

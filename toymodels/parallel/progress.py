@@ -216,7 +216,7 @@ class Bar:
             with suppress(OSError):
                 self._terminal.close()
             _spoken()
-        elif self._shown:
+        elif self._shown and kind is not GeneratorExit:  # whoever stopped taking items from `over` says why
             self._line(f", {'done in' if kind is None else 'ended after'} {_clock(self.seconds())}")
 
     def _line(self, rest: str) -> None:

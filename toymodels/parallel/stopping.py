@@ -98,11 +98,11 @@ def stop_by_parent() -> Iterator[None]:
 
 @contextmanager
 def ctrl_c_blocked() -> Iterator[None]:
-    """Start processes with Ctrl-C blocked, so that it reaches this process alone even while they load."""
+    """Start processes with Ctrl-C and SIGHUP blocked, so that they reach this process alone even while the others load."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

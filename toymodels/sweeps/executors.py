@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from toymodels.errors import InputError
-from toymodels.parallel.processes import cores
+from toymodels.parallel.processes import cores, start_resource_tracker
 from toymodels.parallel.stopping import ctrl_c_blocked
 from toymodels.sweeps.work import Outcome, start_worker
 
@@ -64,7 +63,7 @@ class Local:
             os.environ[f"{library}_NUM_THREADS"] = "1"
         self._pools: dict[ProcessPoolExecutor, Future[Outcome]] = {}  # pools of one process, and the latest run of each
         self._processes: set[BaseProcess] = set()
-        resource_tracker.ensure_running()  # otherwise the first worker starts it, and Ctrl-C then ends it
+        start_resource_tracker()
 
     def slots(self) -> int:
         """Return one run per worker: queueing more would withhold runs from other runners."""
