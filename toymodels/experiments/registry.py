@@ -88,7 +88,8 @@ def run(kind: str, config: Any) -> Path:
         if getattr(config, "json", None) is not None:
             write_json(config.json, read_result(folder))
         return folder
-    with locked(folder), Mirror(config, kind, folder) as mirror:
+    follows = experiment.one_history and len(config.seeds) == 1
+    with locked(folder), Mirror(config, kind, folder, follows) as mirror:
         result = experiment.function(config, folder, mirror.progress)
         if not isinstance(result, Result):
             result = Result(list(result))
