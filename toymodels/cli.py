@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Idle OpenMP threads must not spin, which would slow other processes down. Torch reads this when it is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import tyro
 
 from toymodels.arguments import parse, plugins_in
@@ -233,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         early, words = plugins_in(words)
         load_plugins(early)
         if not words or words[0] in ("-h", "--help"):
-            print(_overview(), file=sys.stdout if words else sys.stderr)
+            print(_overview(), file=sys.stdout if words else sys.stderr, flush=True)
             return 0 if words else 2
         known = commands()
         if words[0] not in known:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 
+import toymodels
 from toymodels.parallel import progress, stopping
 from toymodels.parallel.progress import Bar
 from toymodels.registry import load_plugins, loaded_plugins
@@ -61,7 +62,7 @@ def run_jobs(
     workers = min(len(jobs), max(1, cores() // (threads or 1)))
     bar = Bar(label, len(jobs), "job")
     if workers <= 1:
-        torch.set_num_threads(threads or cores())
+        torch.set_num_threads(threads or (1 if toymodels.IDLE_THREADS_SPIN else cores()))
         return [_run(function, job, len(jobs) - number) for number, job in enumerate(bar.over(jobs), 1)]
     # A worker's numerical libraries read these when they are loaded: more threads, or spinning ones, would slow the others.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
