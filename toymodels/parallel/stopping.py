@@ -87,12 +87,14 @@ def leave_to_parent() -> None:
 
 @contextmanager
 def stop_by_parent() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt in a worker's job; it ends a worker that has no job."""
+    """Let SIGTERM raise KeyboardInterrupt in a worker's job, and end the worker after that; without a job it ends at once."""
     previous = signal.signal(signal.SIGTERM, _on_signal)
     stop_gently("")
     try:
         yield
     finally:
+        if _received:  # a pool that has lost another worker would never tell this one to end
+            os._exit(128 + _received)
         signal.signal(signal.SIGTERM, previous)
 
 
