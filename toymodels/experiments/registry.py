@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toymodels.registry import Member, Registry
+from toymodels.registry import Member, Registry, plugin_failures
 
 Row = dict[str, Any]
 
@@ -90,7 +90,8 @@ def run(kind: str, config: Any) -> Path:
         return folder
     follows = experiment.one_history and len(config.seeds) == 1
     with locked(folder), Mirror(config, kind, folder, follows) as mirror:
-        result = experiment.function(config, folder, mirror.progress)
+        with plugin_failures():
+            result = experiment.function(config, folder, mirror.progress)
         if not isinstance(result, Result):
             result = Result(list(result))
         rows = tidy(kind, folder.name, to_dict(config), result.rows)

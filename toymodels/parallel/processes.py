@@ -20,7 +20,7 @@ from tqdm import tqdm
 import toymodels
 from toymodels.parallel import progress, stopping
 from toymodels.parallel.progress import Bar
-from toymodels.registry import load_plugins, loaded_plugins
+from toymodels.registry import load_plugins, loaded_plugins, plugin_failures
 
 T = TypeVar("T")
 
@@ -119,7 +119,8 @@ _line = 0
 
 def _run(function: Callable[..., T], job: tuple[Any, ...], rounds: float | int) -> T:
     progress.jobs_follow(rounds)
-    return function(*job, position=_line)
+    with plugin_failures():  # here, because the parent gets the exception without its traceback
+        return function(*job, position=_line)
 
 
 def _run_in_worker(function: Callable[..., Any], job: tuple[Any, ...], rounds: float | int) -> Any:
