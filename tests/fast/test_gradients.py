@@ -24,6 +24,8 @@ from toymodels.fast.small import small_gradients
 from toymodels.layers.random import gaussian
 from toymodels.runs.loop import train
 
+pytestmark = pytest.mark.usefixtures("wing")  # these tests are about the faster forms
+
 GATES = ["".join(digits) for digits in itertools.product("01", repeat=4)]
 PAIRS = [(0, 3), (3, 0), (2, 5), (0, 3), (4, 1)]
 EPS = 2.0**-24

@@ -14,6 +14,8 @@ from toymodels.core.training import Trainer
 from toymodels.fast import optimisers
 from toymodels.layers.random import gaussian
 
+pytestmark = pytest.mark.usefixtures("wing")
+
 SETTINGS = {
     "adam": {"optimiser": "adam", "lr_schedule": "cosine"},
     "adamw": {"optimiser": "adamw", "weight_decay": 0.1},
