@@ -9,7 +9,15 @@ importing the package takes no time.
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
+
+IDLE_THREADS_SPIN = "torch" in sys.modules and "OMP_WAIT_POLICY" not in os.environ
+"""Whether idle threads of OpenMP keep their cores busy, which slows this process and others down, on a machine that others use
+up to 40 times. Torch reads the policy when it is loaded: afterwards it is too late to set it."""
+if not IDLE_THREADS_SPIN:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "core.dispatch": ("plain",),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Idle OpenMP threads must not spin, which would slow other processes down. Torch reads this when it is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import tyro
 
 from toymodels.arguments import parse, plugins_in
 from toymodels.errors import InputError, WriteError
 from toymodels.experiments.registry import EXPERIMENTS
+from toymodels.parallel import stopping
+from toymodels.parallel.progress import tell_if_slow
 from toymodels.parallel.terminal import show_any_text, write_out
 from toymodels.registry import deferred, load_plugins
 
@@ -230,8 +229,8 @@ def _overview() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, as `toymodels` and `python -m toymodels` do, and return the exit status.
 
-    0: done; 2: a wrong input, described in one sentence; 1: failed runs, a full disk, networks that differ; 130: stopped by
-    Ctrl-C; 141: nobody reads its output any more.
+    0: done; 2: a wrong input, described in one sentence; 1: failed runs, a full disk, networks that differ; 128 + the number of
+    the signal that stopped it (130: Ctrl-C, 143: SIGTERM, 129: SIGHUP); 141: nobody reads its output any more.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     resumes, again = "", "; the same command goes on from there"
@@ -250,37 +249,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] not in known:
             raise InputError(f"unknown command {words[0]!r}: choose one of {', '.join(known)} (see toymodels --help)")
         command = known[words[0]]
-        config = parse(command.config(), command.prepare()(words[1:]), f"toymodels {words[0]}", early)
-        resumes = again if command.resumes else ""
-        printed = command.function(config)
+        with tell_if_slow(f"toymodels {words[0]}: at work"):
+            config = parse(command.config(), command.prepare()(words[1:]), f"toymodels {words[0]}", early)
+            resumes = again if command.resumes else ""
+            stopping.stop_gently(resumes)
+            printed = command.function(config)
         text, status = printed if isinstance(printed, tuple) else (printed, 0)
         write_out(text)
         return status
-    except InputError as error:
-        print(f"toymodels: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stop:
-        print(f"toymodels: {str(stop) or 'stopped'}{resumes}", file=sys.stderr)
-        return 130
-    except BrokenProcessPool:
-        print(f"toymodels: a worker process was killed (out of memory?){again}", file=sys.stderr)
-        return 1
-    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError if memory runs out
-        if "memory" not in str(error) and not isinstance(error, MemoryError):
-            raise
-        print(f"toymodels: not enough memory for this size ({str(error).partition(chr(10))[0]})", file=sys.stderr)
-        return 1
     except BrokenPipeError:  # as in `toymodels results … | head`
         return 128 + signal.SIGPIPE
-    except OSError as error:
-        about = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error.strerror or error
-        print(f"toymodels: {error if isinstance(error, WriteError) else about}", file=sys.stderr)
-        return 1
-    except ArithmeticError as error:
-        print(f"toymodels: {error}", file=sys.stderr)
-        return 1
+    except KeyboardInterrupt as stop:
+        return _stopped(str(stop), resumes)
+    except Exception as error:
+        if stopping.received():  # an import that is interrupted, or a pool whose workers end, raises errors of its own
+            return _stopped("", resumes)
+        said = _sentence(error, again)
+        if said is None:
+            raise
+        print(f"toymodels: {said[0]}", file=sys.stderr)
+        return said[1]
     finally:
         sys.stderr = stderr
+
+
+def _stopped(how_far: str, resumes: str) -> int:
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(f"toymodels: {how_far or 'stopped'}{resumes}", file=sys.stderr, flush=True)
+    return 128 + (stopping.received() or signal.SIGINT)
+
+
+def _sentence(error: Exception, again: str) -> tuple[str, int] | None:
+    """Return the sentence for an error, and the exit status; None for an error of ours that nobody expected."""
+    if isinstance(error, InputError):
+        return str(error), 2
+    if isinstance(error, BrokenProcessPool):
+        return f"a worker process was killed (out of memory?){again}", 1
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+        # torch raises RuntimeError if memory runs out
+        return f"not enough memory for this size ({str(error).partition(chr(10))[0]})", 1
+    if isinstance(error, OSError) and not isinstance(error, WriteError):
+        reason = str(error.strerror or error)
+        return (f"{error.filename}: {reason}" if error.filename and error.strerror else reason), 1
+    return (str(error), 1) if isinstance(error, ArithmeticError | OSError) else None
 
 
 if __name__ == "__main__":

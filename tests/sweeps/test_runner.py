@@ -165,6 +165,7 @@ def test_a_worker_that_is_killed_costs_its_own_run_alone(tmp_path, follow, monke
         "d4": 2,
         "d5": 2,
     }
+    assert "run 1: its process was killed (out of memory?); it is done again" in said
     assert "its process was killed 2 times" in said
     assert [row["d"] for row in read_table(tmp_path / "sweep")] == [3, 4]
     assert "Traceback" not in said

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from toymodels.core.layers import (
     LAYERS,
@@ -27,7 +26,7 @@ from toymodels.core.seeds import derive_seed
 from toymodels.core.tasks import Task
 from toymodels.core.training import Progress, Trainer
 from toymodels.experiments.settings import NetworkSettings
-from toymodels.parallel.processes import bars
+from toymodels.parallel.progress import Bar
 from toymodels.registry import Lazy
 from toymodels.runs.identity import network_identity
 from toymodels.runs.loop import train
@@ -108,14 +107,12 @@ def train_network(
     trainer = Trainer(network, task, config.features(), config, derive_seed(seed, "batches"), config.device)
     metrics = Metrics(folder / "metrics.jsonl")
     planned, looked = trainer.steps, time.monotonic()
-    line: dict[str, Any] = {"position": position, "leave": False, "disable": not bars()}
-    with tqdm(total=trainer.steps, desc=label, unit="step", **line) as bar:
+    with Bar(label, trainer.steps, "step", position) as bar:
 
         def show(progress: Progress) -> None:
             metrics.add(progress)
-            shown = {"p": progress.p, "loss": progress.loss, "worst error": progress.worst_error}
-            bar.set_postfix({key: f"{value:.4g}" for key, value in shown.items()}, refresh=False)
-            bar.update(progress.step - bar.n)
+            shown = {"p": progress.p, "loss": progress.loss, "worst_error": progress.worst_error}
+            bar.to(progress.step, **{key: f"{value:.4g}" for key, value in shown.items()})
             report(progress)
             nonlocal looked
             if time.monotonic() - looked > _LOOK_SECONDS:
@@ -126,7 +123,7 @@ def train_network(
 
         def restore(kept: dict[str, Any]) -> None:
             metrics.restore(kept)
-            bar.update(trainer.step)
+            bar.skip(trainer.step)
 
         train(trainer, folder / "checkpoint.pt", config.checkpoint_seconds, show, metrics.flush, restore, run)
     metrics.flush()

@@ -22,7 +22,9 @@ def compare_one(config: CompareConfig, task_name: str, seed: int, folder: Path, 
     task = config.make_task(task_name, seed)
     sample = task.sample(config.minimax_pairs, derive_seed(seed, "pairs"))
     maker = RowMaker(config, task, sample, seed, folder / f"{task.name}-seed-{seed}", position)
-    return [maker.row(name, readoff) for name in config.rows() for readoff in config.readoffs_of(name, task)]
+    rows = [(name, readoff) for name in config.rows() for readoff in config.readoffs_of(name, task)]
+    maker.plan(rows)
+    return [maker.row(name, readoff) for name, readoff in rows]
 
 
 def notes(config: CompareConfig) -> list[str]:

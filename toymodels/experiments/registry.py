@@ -90,7 +90,8 @@ def run(kind: str, config: Any) -> Path:
         if copy is not None:
             write_json(copy, read_result(folder))
         return folder
-    with locked(folder), Mirror(config, kind, folder) as mirror:
+    follows = experiment.one_history and len(config.seeds) == 1
+    with locked(folder), Mirror(config, kind, folder, follows) as mirror:
         if not (folder / "results.json").exists():
             begin_session(folder)
         with plugin_failures():

@@ -238,5 +238,5 @@ def measure(config: SearchConfig) -> str:
     """Do or continue all searches on all cores; return a sentence with the folder of the runs."""
     from toymodels.parallel import processes
 
-    processes.run_jobs(run_search, [(search,) for search in config.searches()])
+    processes.run_jobs(run_search, [(search,) for search in config.searches()], label="searches")
     return f"runs: {config.out}"

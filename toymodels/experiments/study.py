@@ -8,10 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from toymodels.errors import InputError
-from toymodels.parallel.processes import bars
+from toymodels.parallel.progress import Bar
 from toymodels.runs.storage import write_atomically
 
 Row = dict[str, Any]
@@ -26,7 +24,7 @@ def study(path: Path, keys: Iterable[Mapping[str, Any]], measure: Callable[[Row]
     wanted = [dict(key) for key in keys]
     rows = load(path) if path.exists() else []
     missing = [key for key in wanted if _find(rows, key) is None]
-    for key in tqdm(missing, desc="measuring", disable=not bars()):
+    for key in Bar("measuring", len(missing), "case", leave=True).over(missing):
         rows.append({**key, **measure(key)})
         text = "".join(json.dumps(row) + "\n" for row in rows)
         write_atomically(path, partial(Path.write_text, data=text))

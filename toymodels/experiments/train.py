@@ -50,6 +50,7 @@ def train_seed(
 
     from toymodels.core.evaluation import evaluate
     from toymodels.experiments.build import first_layer, train_network
+    from toymodels.parallel.progress import plan, tell_if_slow
     from toymodels.runs.identity import network_identity
     from toymodels.runs.metrics import metrics_of
     from toymodels.runs.record import load_network, read_row, write_row
@@ -59,11 +60,13 @@ def train_seed(
     if (folder / "result.json").exists():
         return read_row(folder / "result.json", run, {"task": config.task, "seed": seed, "readoff": "trained"})
     task = config.make_task(config.task, seed)
+    plan(step=1)
     purpose = "trained layer" if config.train_first else "frozen layer"
     layer = first_layer(config, config.layer, task, seed, purpose).requires_grad_(config.train_first)
     network, seconds = train_network(config, task, layer, seed, folder, f"{task.name} seed {seed}", position, report)
-    inputs = evaluation_inputs(config.features(), task, config.eval_inputs, seed, config.device)
-    evaluation = evaluate(network, task, inputs).to_dict()
+    with tell_if_slow(f"{task.name} seed {seed}: measuring errors"):
+        inputs = evaluation_inputs(config.features(), task, config.eval_inputs, seed, config.device)
+        evaluation = evaluate(network, task, inputs).to_dict()
     row = {
         "task": task.name,
         "first_layer": "trained" if config.train_first else config.layer,

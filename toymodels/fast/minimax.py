@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
-import signal
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from toymodels.fast.columns import apply_sparse
 from toymodels.fast.exchange import exchange
 from toymodels.fast.interior_point import ChebyshevSolver
 from toymodels.parallel import processes as worker_processes
+from toymodels.parallel.stopping import ctrl_c_blocked
 from toymodels.parallel.threads import torch_single_threaded
 
 HELD_LIMIT = 2**24
@@ -123,6 +123,7 @@ def _solved_apart(
     activations: np.ndarray, chunks: Iterator[np.ndarray], workers: int
 ) -> Generator[Chebyshev, None, None]:
     """Solve in worker processes, in order."""
+    worker_processes.start_resource_tracker()
     context = multiprocessing.get_context("spawn")
     # One memory-mapped file for all workers: no copy for each of them, and no limit like that of /dev/shm in a container.
     with tempfile.TemporaryDirectory(prefix="minimax-") as folder:
@@ -134,18 +135,15 @@ def _solved_apart(
             raise WriteError(error.errno or 0, f"{path} cannot be written ({error}): {advice}") from error
         no_plugins: list[Path] = []
         start = (path, context.RLock(), context.Value("i", 0), 1, os.getpid(), no_plugins)
-        with ProcessPoolExecutor(workers, context, _start_worker, start) as pool:
+        with worker_processes.worker_pool(workers, _start_worker, start) as pool:
             pending: deque[Future[list[Chebyshev]]] = deque()
-            try:
-                for targets in chunks:
+            for targets in chunks:
+                with ctrl_c_blocked():
                     pending.append(pool.submit(_solve_chunk, targets))
-                    if len(pending) > 2 * workers:  # enough to keep all workers busy; more would only take memory
-                        yield from pending.popleft().result()
-                while pending:
+                if len(pending) > 2 * workers:  # enough to keep all workers busy; more would only take memory
                     yield from pending.popleft().result()
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+            while pending:
+                yield from pending.popleft().result()
 
 
 _path: Path
@@ -155,7 +153,6 @@ _solver: ChebyshevSolver | None = None
 
 def _start_worker(path: Path, *start: Any) -> None:
     global _path
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends the pool
     worker_processes.start_worker(*start)
     threadpool_limits(1, "blas")
     _path = path

@@ -15,14 +15,18 @@ if TYPE_CHECKING:
     from toymodels.laws.registry import Problem
 
 
+MOST_FEATURES, MOST_ACTIVE = 10_000_000, 500
+"""Up to which the tables take seconds: some laws sum over the numbers of active features, in whole numbers of many digits."""
+
+
 @dataclass(frozen=True)
 class SizeSettings:
     """The settings that the tables of `bounds` and `width` share."""
 
     m: int = 50
-    """Number of boolean features, at least 2."""
+    """Number of boolean features, from 2 to 10 million."""
     s: int = 2
-    """Number of active features, from 2 to m."""
+    """Number of active features, from 2 to m, 500 at most."""
     inputs: str = "at_most"
     """Which inputs are admissible: at_most or exactly s of m active."""
     task: tuple[str, ...] = ("and", "xor")
@@ -36,8 +40,8 @@ class SizeSettings:
 
     def __post_init__(self) -> None:
         check_choice(("at_most", "exactly"), inputs=self.inputs)
-        check_whole(2, m=self.m)
-        check_whole(2, self.m, s=self.s)
+        check_whole(2, MOST_FEATURES, m=self.m)
+        check_whole(2, min(self.m, MOST_ACTIVE), s=self.s)
         check_different("gate", [Gate.parse(name) for name in self.task], task=self.task)
         if self.outputs is not None:
             check_whole(0, math.comb(self.m, 2), outputs=self.outputs)
@@ -79,7 +83,7 @@ class WidthConfig(SizeSettings):
     """Print how wide the layer must be for an error ε: by the law of each readoff, and by each lower bound."""
 
     m: int = 100
-    """Number of boolean features, at least 2."""
+    """Number of boolean features, from 2 to 10 million."""
     epsilon: int | float = 0.25
     """The error to reach, above 0 (the worst error, or the RMS error: each row says which it speaks of)."""
 

@@ -1,13 +1,10 @@
-"""Run a trainer to its end: write checkpoints, react to Ctrl-C, and check the loss every few steps."""
+"""Run a trainer to its end: write checkpoints, stop on a signal, and check the loss every few steps."""
 
 from __future__ import annotations
 
 import dataclasses
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +12,12 @@ import torch
 
 from toymodels.core.training import Progress, Trainer
 from toymodels.errors import InputError
+from toymodels.parallel.stopping import stop_on_interrupt
 from toymodels.runs.identity import difference
 from toymodels.runs.storage import load_checkpoint, save_checkpoint
 
 READ_EVERY = 10
 """Steps between two checks of the loss, for which Python waits for the device."""
-
-
-@contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag that is checked between steps; the second one stops at once.
-
-    Only the main thread receives signals; in other threads the flag is never set.
-    """
-    stopped = False
-
-    def handler(_signal: int, _frame: object) -> None:
-        nonlocal stopped
-        if stopped:
-            raise KeyboardInterrupt
-        stopped = True
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    # A cluster that takes its machine back sends SIGTERM. A worker that ignores SIGINT leaves it to its parent.
-    both = (signal.SIGINT, signal.SIGTERM)
-    signals = [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
-    previous = [signal.signal(number, handler) for number in signals]
-    try:
-        yield lambda: stopped
-    finally:
-        for number, handle in zip(signals, previous, strict=True):
-            signal.signal(number, handle)
 
 
 class Interrupted(KeyboardInterrupt):

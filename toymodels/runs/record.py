@@ -4,6 +4,7 @@ config.json        format, kind and configuration, and the digests of the plugin
 plugins/           a copy of each plugin
 environment.json   a list: when each session began, versions, commit, number of cores
 results.json       written last: a run that has it is finished
+wandb.json         W&B's id of the run, if it is mirrored there
 …/metrics.jsonl    one line per reported step
 …/*.safetensors    networks: weights, and a description in the header
 """

@@ -121,7 +121,8 @@ class RunSettings:
     checkpoint_seconds: int | float = 20.0
     """Seconds between two checkpoints of a training; a killed run repeats at most this much."""
     threads: int | None = None
-    """Threads per process; default all cores for one job at a time, 1 if jobs run in parallel. Their number changes the order of
+    """Threads per process; default all cores for one job at a time, 1 if jobs run in parallel or a Python session loaded torch
+    before toymodels (unless OMP_WAIT_POLICY was set: idle threads spin otherwise). Their number changes the order of
     sums, and so the course of a training: errors of trained networks differ in the second or third digit."""
 
     def __post_init__(self) -> None:

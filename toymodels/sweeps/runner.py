@@ -10,17 +10,17 @@ run is locked while it is running: two runners on one folder share the work.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from tqdm import tqdm
 
 from toymodels.errors import check_whole
-from toymodels.runs.loop import Interrupted, stop_on_interrupt
+from toymodels.parallel.progress import Bar, say
+from toymodels.parallel.stopping import stop_on_interrupt
+from toymodels.runs.loop import Interrupted
 from toymodels.runs.storage import read_json
 from toymodels.runs.tracking import check_mirror
 from toymodels.sweeps.early_stopping import EarlyStopping
@@ -100,7 +100,7 @@ class _Runner:
         """Do all runs; return how many have failed."""
         name = self._plan.sweep.name or self._plan.sweep.path.stem
         # The time left is estimated from all runs, not from the latest ones, because runs end in bursts.
-        with tqdm(total=self._suggestions.total, desc=name, unit="run", smoothing=0) as self._bar:
+        with Bar(name, self._suggestions.total, "run", leave=True, even=True) as self._bar:
             while True:
                 self._submit_new()
                 self._submit_waiting()
@@ -113,8 +113,7 @@ class _Runner:
                 self._collect()
                 if self._early is not None:
                     self._early.look(run.name for run, _ in self._active)
-            self._bar.total = self._bar.n  # the search may end before its limit
-            self._bar.refresh()
+            self._bar.ends_here()  # the search may end before its limit
         return self._failed
 
     def _submit_new(self) -> None:
@@ -124,8 +123,7 @@ class _Runner:
             if run is None:
                 return
             if run.name in self._seen:  # the same configuration again
-                self._bar.initial += 1
-                self._bar.update()
+                self._bar.skip(1)
                 continue
             self._seen.add(run.name)
             if run.refused:
@@ -147,8 +145,7 @@ class _Runner:
         """Submit a run that has not ended. At the `first` look, an ended run does not count for the bar's estimate."""
         if self._plan.result(run.folder) is not None:
             run.failure.unlink(missing_ok=True)
-            self._bar.initial += first
-            self._count()
+            self._count(repeated=first)
         elif run.failure.exists() and run.failure.stat().st_mtime > self._began:
             self._fail(run, read_json(run.failure, ("reason",))["reason"])  # it failed in another runner
         else:
@@ -186,24 +183,25 @@ class _Runner:
     def _lost(self, run: Run, error: Exception) -> Outcome:
         run.lost += 1
         if run.lost < _LOST:
+            say(f"run {run.number}: its process was killed (out of memory?); it is done again")
             return Outcome("again")
         first_line = next(iter(str(error).splitlines()), "")
         return Outcome("failed", f"its process was killed {run.lost} times (out of memory? {first_line})")
 
-    def _count(self) -> None:
+    def _count(self, repeated: bool = False) -> None:
         self._done += 1
-        self._bar.update()
+        if repeated:
+            self._bar.skip(1)
+        else:
+            self._bar.to(self._bar.done + 1)
 
     def _fail(self, run: Run, reason: str) -> None:
         if not run.failure.exists():
             record_failure(run.failure, run.config, reason)
         self._failed += 1
-        self._bar.write(f"run {run.number} failed: {reason.splitlines()[0]}", file=sys.stderr)
-        self._bar.update()
+        say(f"run {run.number} failed: {reason.splitlines()[0]}")
+        self._bar.to(self._bar.done + 1)
 
     def _show(self) -> None:
-        before = self._bar.postfix
-        self._bar.set_postfix({"failed": self._failed, "running": len(self._active)}, refresh=False)
-        # A terminal shows the clock all the time; a file gets a line only when a number has changed.
-        if self._bar.postfix != before or sys.stderr.isatty():
-            self._bar.refresh()
+        self._bar.note(failed=self._failed, running=len(self._active))
+        self._bar.refresh()

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from toymodels.errors import InputError
 from toymodels.experiments import registry
 from toymodels.experiments.registry import EXPERIMENTS
-from toymodels.parallel import processes
+from toymodels.parallel import processes, stopping
 from toymodels.registry import load_plugins
 from toymodels.runs.identity import from_dict
 from toymodels.runs.record import Busy
@@ -84,7 +81,6 @@ def record_failure(path: Path, values: dict[str, Any], reason: str, trace: str =
 
 def start_worker(parent: int) -> None:
     """Prepare a local worker process: it leaves Ctrl-C to its parent, and does not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stopping.leave_to_parent()
     processes.work_alone()
-    tqdm.set_lock(threading.RLock())  # tqdm's own is shared among processes, and a killed one would never release it
     processes.end_with_parent(parent)
