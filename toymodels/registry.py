@@ -254,7 +254,10 @@ def deferred(module: str, name: str) -> Callable[..., Any]:
 
 
 _plugins: dict[Path, str] = {}
-"""Plugins loaded in this process: file → SHA-256 of its code."""
+"""Plugins loaded in this process: file → SHA-256 of its code. Data files that members read stand here, too."""
+
+DATA = (".csv", ".json")
+"""Endings of data files that a setting may name; they are kept in a record, and sent to workers, as plugins are."""
 
 
 def load_plugins(files: Sequence[Path | str]) -> None:
@@ -266,6 +269,9 @@ def load_plugins(files: Sequence[Path | str]) -> None:
         path = Path(file).resolve()
         digest = plugin_digest(path)
         if digest in _plugins.values():  # this file, or a copy of it in a record
+            continue
+        if path.suffix in DATA:
+            _plugins[path] = digest
             continue
         name = f"toymodels_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
         spec = importlib.util.spec_from_file_location(name, path)
@@ -287,11 +293,30 @@ def load_plugins(files: Sequence[Path | str]) -> None:
 def plugin_digest(path: Path | str) -> str:
     """Return the SHA-256 of a plugin's code. Raises InputError for a file that is missing or is not a Python file."""
     path = Path(path)
-    if path.suffix != ".py":
+    data = path.suffix in DATA
+    if path.suffix != ".py" and not data:
         raise InputError(f"the plugin {path} is no Python file: name one that ends in .py")
     if not path.is_file():
-        raise InputError(f"the plugin {path} is not there: name a Python file (.py)")
+        raise InputError(f"the {'file' if data else 'plugin'} {path} is not there: name a {path.suffix if data else 'Python'} file")
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def version_of(path: Path | str) -> str:
+    """Return the start of a data file's SHA-256, as settings name it."""
+    return f"v{plugin_digest(path)[:8]}"
+
+
+def data_file(file: str, version: str = "") -> Path:
+    """Return the path of a data file that a setting names: of the loaded file with this version, if it names one.
+
+    Raises InputError if that version is not loaded or was changed.
+    """
+    if not version:
+        return Path(file)
+    for path, digest in _plugins.items():
+        if version == f"v{digest[:8]}" and path.is_file() and version_of(path) == version:
+            return path
+    raise InputError(f"{file} is not there as it was ({version}), or was changed since: name the file without version")
 
 
 def loaded_plugins() -> list[Path]:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from toymodels.core.dispatch import dispatched
 from toymodels.core.features import ENUMERATION_LIMIT, Features, Inputs, count_in_words
+from toymodels.core.network import apply
 from toymodels.core.readoffs import READOFFS, Fitted, LinearReadoff
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError, check_whole
@@ -224,7 +225,8 @@ def minimax(
     Raises InputError for activations that are not finite; BrokenProcessPool if a process is killed.
     """
     check_whole(least=1, processes=processes)
-    layer = copy.deepcopy(layer).double()
+    layer = copy.deepcopy(layer).double().eval()
+    apply(layer, inputs.m, "layer")
     certificates = tuple(certified(layer, task, inputs, progress, processes))
     weight = torch.from_numpy(np.stack([c.coefficients for c in certificates]))
     bias = torch.tensor([c.offset for c in certificates], dtype=torch.float64)

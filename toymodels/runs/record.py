@@ -83,7 +83,7 @@ def open_record(kind: str, config: Any, folder: Path | None) -> Path:
 
 def _copy(folder: Path, plugin: Path, digest: str) -> Path:
     """Return the path of a plugin's copy in a record; plugins of the same name have different digests of their code."""
-    return folder / "plugins" / f"{plugin.stem}-{digest[:8]}.py"
+    return folder / "plugins" / f"{plugin.stem}-{digest[:8]}{plugin.suffix}"
 
 
 def run_name(kind: str, config: Any) -> str:
