@@ -297,7 +297,9 @@ def plugin_digest(path: Path | str) -> str:
     if path.suffix != ".py" and not data:
         raise InputError(f"the plugin {path} is no Python file: name one that ends in .py")
     if not path.is_file():
-        raise InputError(f"the {'file' if data else 'plugin'} {path} is not there: name a {path.suffix if data else 'Python'} file")
+        raise InputError(
+            f"the {'file' if data else 'plugin'} {path} is not there: name a {path.suffix if data else 'Python'} file"
+        )
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

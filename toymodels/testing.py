@@ -325,4 +325,6 @@ def _check_frequencies(name: str, features: Features, every: Inputs) -> None:
     drawn, on = (x.dense().ne(0).double() for x in (features.sampled(n, 1), every))
     counted, expected = drawn.T @ drawn / n, on.T @ (on * every.probabilities[:, None])
     error = (expected * (1 - expected) / n).clamp(min=1 / n**2).sqrt()
-    assert bool(((counted - expected).abs() <= 6 * error).all()), f"{name} draws with other probabilities than its list has"
+    assert bool(((counted - expected).abs() <= 6 * error).all()), (
+        f"{name} draws with other probabilities than its list has"
+    )

@@ -1,9 +1,9 @@
 """Sparse features: draw and list inputs in which few features are active.
 
 Any source of inputs is a `Features`, whose docstring says how to write one. Those of `SparseFeatures` are exchangeable: first a
-number of active features K is drawn from `counts`, then a uniform subset of that size. "Exactly s", "at most s" and "independent with probability p" differ in the distribution of K
-alone. Features that fire together, or have unequal probabilities, are in `toymodels.inputs`. Boolean features have the value 1
-when active; others have a value from a distribution of values.
+number of active features K is drawn from `counts`, then a uniform subset of that size. "Exactly s", "at most s" and "independent
+with probability p" differ in the distribution of K alone. Sources that are not exchangeable are in `toymodels.inputs`. Boolean
+features have the value 1 when active; others have a value from a distribution of values.
 
 An input is stored as its active indices, padded with m, and their values; the vector x of length m is made when needed.
 """
@@ -65,7 +65,11 @@ class Inputs:
         n, m = x.shape
         if probabilities is None:
             probabilities = torch.full((n,), 1 / max(n, 1), dtype=torch.float64, device=x.device)
-        elif len(probabilities) != n or not bool((probabilities >= 0).all()) or abs(float(probabilities.sum()) - 1) > 1e-9:
+        elif (
+            len(probabilities) != n
+            or not bool((probabilities >= 0).all())
+            or abs(float(probabilities.sum()) - 1) > 1e-9
+        ):
             total = f"{len(probabilities):,} numbers with sum {float(probabilities.sum()):g}"
             raise InputError(f"{n:,} inputs need as many probabilities, none below 0, that add up to 1; got {total}")
         if not bool(x.isfinite().all()):
@@ -165,8 +169,8 @@ class Features(ABC):
       for tasks on pairs, and not estimated from 20,000 samples;
     * `case_probabilities` in its place if every pair of features has the same probabilities.
 
-    Register a function that makes it with `@INPUTS("name")`, and `--inputs "name(knob=value)"` names it everywhere; `toymodels check
-    FILE.py` checks that samples, list and probabilities agree.
+    Register a function that makes it with `@INPUTS("name")`, and `--inputs "name(knob=value)"` names it everywhere; `toymodels
+    check FILE.py` checks that samples, list and probabilities agree. `docs/design.md` has an example.
     """
 
     m: int
@@ -221,7 +225,9 @@ class Features(ABC):
 class Source(Protocol):
     """The least that a source of inputs has."""
 
-    m: int
+    @property
+    def m(self) -> int:
+        """The number of features."""
 
     def sample(self, n: int, generator: torch.Generator) -> Any:
         """Draw n independent `Inputs`."""
@@ -231,7 +237,16 @@ class _Extended(Features):
     """A source of your own that is no `Features`, with the methods that it lacks."""
 
     def __init__(self, source: Source):
-        names = ("m", "name", "n_inputs", "sampled", "check_enumerable", "enumerate", "case_probabilities", "both_active")
+        names = (
+            "m",
+            "name",
+            "n_inputs",
+            "sampled",
+            "check_enumerable",
+            "enumerate",
+            "case_probabilities",
+            "both_active",
+        )
         vars(self).update({name: getattr(source, name) for name in names if hasattr(source, name)})
         self._source = source
 
@@ -385,7 +400,9 @@ def with_values(inputs: Inputs, values: str, generator: torch.Generator) -> Inpu
     """Give the active features of boolean inputs values from a distribution."""
     if values == ONE:
         return inputs
-    return dataclasses.replace(inputs, values=draw_values(values, tuple(inputs.indices.shape), generator).to(inputs.indices.device))
+    return dataclasses.replace(
+        inputs, values=draw_values(values, tuple(inputs.indices.shape), generator).to(inputs.indices.device)
+    )
 
 
 def values_in_words(values: str) -> str:
@@ -432,6 +449,8 @@ def make_features(inputs: str, m: int, s: int | float, values: str = ONE) -> Fea
     """Make the source of inputs of this name. Raises InputError for an unknown name or an s that does not fit."""
     member, knobs = INPUTS.named(inputs)
     VALUES.named(values)
+    if not math.isfinite(s):
+        raise InputError(f"s = {s:g} active features: it must be a finite number")
     if member.counted and s != int(s):
         raise InputError(f"s = {s:g}: {member.name} takes a whole number of active features, from 1 to m")
     features = as_features(member.call({"m": m, "s": int(s) if member.counted else s, "values": values}, knobs))

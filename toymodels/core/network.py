@@ -48,7 +48,7 @@ class AllOutputs(nn.Module):
 
 
 def as_readoff(module: nn.Module) -> nn.Module:
-    """Return a readoff that takes a slice of outputs: an `nn.Linear` with its own parameters, or a module that takes activations alone."""
+    """Return a readoff that takes a slice of outputs; one of an `nn.Linear` has the same parameters."""
     if type(module) is nn.Linear:
         bias = module.weight.new_zeros(module.out_features) if module.bias is None else module.bias
         readoff = LinearReadoff(module.weight, bias)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,11 @@ import tyro
 
 from toymodels.errors import InputError, check_choice, check_different, check_whole
 from toymodels.registry import Lazy, load_plugins
+
+_OFFERED = frozenset(
+    {"layer", "task", "inputs", "every_input", "features", "m", "d", "s", "seed", "width", "trained_readoff"}
+)
+"""What readoffs may ask for here."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,15 @@ def measure(config: EvaluateConfig) -> str:
     from toymodels.runs.storage import write_json
 
     check_device(config.device)
+    for name in config.readoffs:
+        member = READOFFS.named(name)[0]
+        needed = [
+            key for key, about in member.parameters.items() if about.default is about.empty and key not in member.knobs
+        ]
+        if not set(needed) <= _OFFERED:
+            raise InputError(
+                f"the readoff {name} is one of a construction of ours: name trained, minimax, least_squares, …"
+            )
     found = _read(config)
     task = found.task
     features = make_features(config.inputs, task.m, config.s, config.values)
@@ -89,7 +102,8 @@ def measure(config: EvaluateConfig) -> str:
         write_json(config.json, {"file": str(config.file), "task": task.name, "m": task.m, "rows": rows})
     shown = [{key: value for key, value in row.items() if key != "evaluation"} for row in rows]
     title = f"{config.file}: {found.description}\n{task.name}, {features.name} active"
-    return f"{title}\n\n{text.measured(shown, ('readoff',))}\n\n{text.LEGEND}"
+    legend = text.LEGEND + (text.PROVED if any("proved" in row for row in rows) else "")
+    return f"{title}\n\n{text.measured(shown, ('readoff',))}\n\n{legend}"
 
 
 def _read(config: EvaluateConfig) -> Any:

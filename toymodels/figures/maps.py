@@ -21,6 +21,7 @@ from toymodels.figures.table import (
     coverage,
     errors_by_seed,
     format_value,
+    laws_hold,
     levels,
     require,
     require_fixed,
@@ -133,7 +134,7 @@ def error_map(rows: Sequence[Row], *, metric: str = "worst_error") -> Drawing:
                 continue
             grid = _means(members, columns, lines, metric)
             image = _draw_cells(axis, grid, columns, lines, ".3f", cmap="cividis", vmin=0, vmax=2 * level)
-            if metric == "worst_error" and gate is not None:
+            if metric == "worst_error" and gate is not None and laws_hold(rows):
                 _draw_levels(axis, gate, grid, columns, lines, level, _rank_active(rows))
             axis.set_title(f"{task_title(task)}, {name_of(*key)}", fontsize=8)
         panels[0].set_ylabel("width d", fontsize=8)
@@ -181,7 +182,7 @@ def _widths_table(rows: Sequence[Row], metric: str) -> str:
     names: tuple[str, ...] = ()
     for task in levels(rows, "task"):
         gate = gate_of(task)
-        level = gate.affine_floor if gate else 0.0
+        level = gate.affine_floor if gate and laws_hold(rows) else 0.0
         for m in levels(rows, "m"):
             s, inputs = int(rows[0]["s"]), str(rows[0].get("inputs"))
             laws = predicted_widths(gate, m, s, inputs, level) if gate and level else {}

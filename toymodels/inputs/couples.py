@@ -29,7 +29,7 @@ BASES = ("independent", "at_most", "exactly")
 
 
 class Groups(Features):
-    """Groups of consecutive features: groups are on as `base` says; each feature of one that is on is active, or not, for itself."""
+    """Groups of consecutive features, on as `base` says; each feature of a group that is on is active, or not, for itself."""
 
     def __init__(self, base: SparseFeatures, size: int, together: float | int = 1.0, values: str = "one"):
         """Take the distribution of the groups that are on; features of one that is on are active with probability `together`.
@@ -38,7 +38,9 @@ class Groups(Features):
         """
         check_whole(2, size=size)
         if not 0 < together <= 1:
-            raise InputError(f"together = {together:g}: a probability above 0, at most 1, that a feature fires with its group")
+            raise InputError(
+                f"together = {together:g}: a probability above 0, at most 1, that a feature fires with its group"
+            )
         draw_values(values, (1,), torch.Generator())  # a wrong knob is named now
         self.base, self.size, self.together, self.values = base, size, float(together), VALUES.canonical(values)
         self.m = base.m * size
@@ -53,9 +55,11 @@ class Groups(Features):
     @property
     def _shown(self) -> SparseFeatures:
         """The distribution of the groups that show an active feature: some of those that are on may not."""
-        shows = float(self._odds.sum())
-        on = np.array(self.base.counts)
-        counts = stats.binom.pmf(np.arange(len(on)), np.arange(len(on))[:, None], shows).T @ on if self.together < 1 else on
+        counts = np.array(self.base.counts)
+        if self.together < 1:
+            number = np.arange(len(counts))
+            thinned: np.ndarray = np.asarray(stats.binom.pmf(number, number[:, None], float(self._odds.sum())))
+            counts = thinned.T @ counts
         return SparseFeatures(self.base.m, tuple((counts / counts.sum()).tolist()), self.base.name)
 
     @property
@@ -121,14 +125,16 @@ def couples(
 ) -> Groups:
     """Make consecutive features fire together: couples, or groups of `size`; s is active in expectation, or at most, or exactly.
 
-    `groups` says which are on: independent (s features are active in expectation), at_most or exactly (s/size groups). Each feature
-    of a group that is on is active with probability `together`.
+    `groups` says which are on: independent (s features are active in expectation), at_most or exactly (s/size groups). Each
+    feature of a group that is on is active with probability `together`.
     """
     check_whole(2, size=size)
     if groups not in BASES:
         raise InputError(f"groups = {groups!r}: which groups are on is one of {', '.join(BASES)}")
     if m % size or m < 2 * size:
-        raise InputError(f"m = {m} features are no groups of {size}: m must be a multiple of {size}, from {2 * size} up")
+        raise InputError(
+            f"m = {m} features are no groups of {size}: m must be a multiple of {size}, from {2 * size} up"
+        )
     number = m // size
     if groups == "independent":
         if not 0 < s < m * together:
@@ -136,6 +142,8 @@ def couples(
             raise InputError(f"s = {s:g} features active in expectation: it must lie {most}")
         return Groups(SparseFeatures.independent(number, s / (m * together)), size, together, values)
     if s != int(s) or s % size or not size <= s <= m:
-        raise InputError(f"s = {s:g} active features in groups of {size}: s must be a multiple of {size}, at most m = {m}")
+        raise InputError(
+            f"s = {s:g} active features in groups of {size}: s must be a multiple of {size}, at most m = {m}"
+        )
     make = SparseFeatures.at_most if groups == "at_most" else SparseFeatures.exactly
     return Groups(make(number, int(s) // size), size, together, values)

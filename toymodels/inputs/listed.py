@@ -30,7 +30,9 @@ _MOST = 2**28
 class Listed(Features):
     """The inputs of a list, each with its probability."""
 
-    def __init__(self, x: Float[Tensor, "inputs m"], probabilities: Float[Tensor, " inputs"] | None = None, name: str = "a list"):
+    def __init__(
+        self, x: Float[Tensor, "inputs m"], probabilities: Float[Tensor, " inputs"] | None = None, name: str = "a list"
+    ):
         """Take vectors x, one a row, and their probabilities (default: the same for all); equal rows are added up.
 
         Raises InputError for an empty list, fewer than 2 features, or what is no probability or has another sum than 1.
@@ -78,8 +80,8 @@ def read_inputs(path: Path, name: str = "") -> Listed:
     """Read a list of inputs from a file.
 
     .csv: a column for each feature, in their order, below a line of their names; a column "probability" if they differ.
-    .json: a list of objects such as {"active": [0, 3], "values": [1, 0.5], "probability": 0.2}; or, if the last features are never
-    active, {"m": 12, "inputs": […]}. Without probabilities all inputs have the same one.
+    .json: a list of objects such as {"active": [0, 3], "values": [1, 0.5], "probability": 0.2}; or {"m": 12, "inputs": […]}, if
+    the last features are never active. Without probabilities all inputs have the same one.
     Raises InputError, with the line or the number of the input, for a file that is not such a list.
     """
     if path.suffix not in (".csv", ".json"):
@@ -104,7 +106,9 @@ def _from_csv(text: str) -> tuple[Tensor, Tensor | None]:
     header, *lines = [*csv.reader(text.splitlines(), strict=True)] or [[""]]
     names = [name.strip() for name in header]
     if names and all(_is_number(name) for name in names):
-        raise InputError("its first line holds numbers: it must name the columns, a feature each, and perhaps probability")
+        raise InputError(
+            "its first line holds numbers: it must name the columns, a feature each, and perhaps probability"
+        )
     rows = []
     for number, line in enumerate(lines, 2):
         if not line:
@@ -171,9 +175,12 @@ def _is_number(text: str) -> bool:
 
 
 def _example(m: int, folder: Path) -> str:
+    """Write a list in which feature i is active alone, with a probability ∝ i + 1."""
     path = folder / "inputs.csv"
-    rows = [[int(k == i) for k in range(m)] + [(i + 1) / (m * (m + 1) / 2)] for i in range(m)]
-    path.write_text("\n".join(",".join(map(str, row)) for row in [[*(f"x{k}" for k in range(m)), PROBABILITY], *rows]))
+    lines = [",".join([*(f"x{k}" for k in range(m)), PROBABILITY])]
+    for i in range(m):
+        lines.append(",".join([*(str(int(k == i)) for k in range(m)), str((i + 1) / math.comb(m + 1, 2))]))
+    path.write_text("\n".join(lines))
     return f"listed(file={path})"
 
 
@@ -187,6 +194,8 @@ def listed(m: int, *, file: str = "", version: str = "") -> Listed:
         raise InputError('listed needs a file of inputs: "listed(file=inputs.csv)", or .json')
     features = read_inputs(data_file(file, version), Path(file).name)
     if features.m != m:
-        hint = "a column named probability is none" if file.endswith(".csv") else 'a key "m" beside "inputs" can name more'
+        hint = (
+            "a column named probability is none" if file.endswith(".csv") else 'a key "m" beside "inputs" can name more'
+        )
         raise InputError(f"the list {file} has {features.m} features ({hint}) and m is {m}: they must be the same")
     return features

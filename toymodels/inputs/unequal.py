@@ -32,7 +32,9 @@ class Independent(Features):
         if wrong:
             k = wrong[0]
             why = f"feature {k} would be active with probability {float(p[k]):.4g}"
-            raise InputError(f"{why}: each must lie strictly between 0 and 1; take a smaller s, or less unequal features")
+            raise InputError(
+                f"{why}: each must lie strictly between 0 and 1; take a smaller s, or less unequal features"
+            )
         draw_values(values, (1,), torch.Generator())  # a wrong knob is named now
         self.m, self.probabilities, self.values = len(p), p, VALUES.canonical(values)
         low, high = float(p.min()), float(p.max())
@@ -79,7 +81,9 @@ def unequal(m: int, s: int | float, values: str, *, exponent: float | int = 1.0,
         except ValueError:
             raise InputError(f"weights = {weights!r}: give {m} positive numbers with spaces between them") from None
         if len(relative) != m or not bool(((relative > 0) & relative.isfinite()).all()):
-            raise InputError(f"weights are {len(relative)} numbers: give one for each of m = {m} features, all positive")
+            raise InputError(
+                f"weights are {len(relative)} numbers: give one for each of m = {m} features, all positive"
+            )
     if not 0 < s < m:
         raise InputError(f"s = {s:g} features active in expectation: it must lie strictly between 0 and m = {m}")
     return Independent(s * relative / relative.sum(), values)

@@ -59,7 +59,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not found:
         raise InputError(f"{path} holds no matrix by name: save the weights by torch.save(net.state_dict(), FILE)")
     if len(found) > 1:
-        raise InputError(f"{path} holds {len(found)} sets of weights: save those of one network, net.state_dict(), alone")
+        raise InputError(
+            f"{path} holds {len(found)} sets of weights: save those of one network, net.state_dict(), alone"
+        )
     return found[0]
 
 
@@ -162,7 +164,9 @@ def _chains(
                 yield _Chain(tuple(order), tuple(flipped), task)
 
 
-def _misfit(tensors: Mapping[str, Tensor], make_task: Callable[[int], Task], m: int | None, names: Sequence[str]) -> str:
+def _misfit(
+    tensors: Mapping[str, Tensor], make_task: Callable[[int], Task], m: int | None, names: Sequence[str]
+) -> str:
     """Say why no order of the weights fits, by the task at the size that the first of them has."""
     task = make_task(tensors[names[0]].shape[1] if m is None else m)
     outputs = f"the {task.n_outputs:,} outputs of the task {task.name}, {task.outputs_in_words}"
@@ -174,7 +178,9 @@ def _biases(tensors: Mapping[str, Tensor], names: Sequence[str], sizes: Sequence
     vectors = [name for name, tensor in tensors.items() if tensor.ndim == 1]
     found: list[str] = []
     for name, size in zip(names, sizes, strict=True):
-        likely = ["".join([*name.rpartition(old)[:1], new, name.rpartition(old)[2]]) for old, new in _NAMES if old in name]
+        likely = [
+            "".join([*name.rpartition(old)[:1], new, name.rpartition(old)[2]]) for old, new in _NAMES if old in name
+        ]
         fitting = [vector for vector in vectors if len(tensors[vector]) == size and vector not in found]
         named = [vector for vector in likely if vector in fitting]
         if not named and len(fitting) > 1:
@@ -197,7 +203,9 @@ def _assembled(
         steps.append((value.double().contiguous(), vector.double()))
         words.append(f"{name}{' (transposed)' if flipped else ''} and {bias if bias != NONE else 'no bias'}")
     hidden = [FirstLayer(weight, bias, activation) for weight, bias in steps[:-1]]
-    layer: nn.Module = hidden[0] if len(hidden) == 1 else nn.Sequential(*hidden) if hidden else IdentityLayer(chain.task.m)
+    layer: nn.Module = (
+        hidden[0] if len(hidden) == 1 else nn.Sequential(*hidden) if hidden else IdentityLayer(chain.task.m)
+    )
     sizes = [f"{chain.task.m} features", *(f"{part.width} neurons ({activation})" for part in hidden)]
     sizes.append(f"{chain.task.n_outputs:,} outputs, {chain.task.outputs_in_words}")
     network = Network(layer, LinearReadoff(*steps[-1]))

@@ -283,7 +283,9 @@ def load_network(path: Path | str) -> tuple[Network, Task, dict[str, Tensor]]:
         raise error if str(path) in str(error) else _no_network(path, str(error)) from None
     except Exception as error:  # of the many that a wrong shape, name or number may cause
         reason = str(error).partition("\n")[0]
-        raise _no_network(path, f"its weights or their description do not fit: {type(error).__name__}: {reason}") from None
+        raise _no_network(
+            path, f"its weights or their description do not fit: {type(error).__name__}: {reason}"
+        ) from None
 
 
 def _no_network(path: Path, reason: str) -> InputError:
@@ -291,7 +293,9 @@ def _no_network(path: Path, reason: str) -> InputError:
     return InputError(f"{path} is no network of a record ({reason}): {advice}, in another folder")
 
 
-def _rebuilt(about: Mapping[str, str], tensors: dict[str, Tensor], path: Path) -> tuple[Network, Task, dict[str, Tensor]]:
+def _rebuilt(
+    about: Mapping[str, str], tensors: dict[str, Tensor], path: Path
+) -> tuple[Network, Task, dict[str, Tensor]]:
     """Make the network and its task. Raises InputError, or any other exception, for what does not fit together."""
     extra, stored = _taken(tensors, "extra."), _taken(tensors, "task.")
     m = int(about["m"])
@@ -308,7 +312,9 @@ def _rebuilt(about: Mapping[str, str], tensors: dict[str, Tensor], path: Path) -
     outputs = apply(network, m, "network").shape[1]
     task = make_task(about["task"], m, stored=stored)
     if outputs != task.n_outputs:
-        raise InputError(f"it has {outputs} outputs, and its task {task.name} {task.n_outputs}, {task.outputs_in_words}")
+        raise InputError(
+            f"it has {outputs} outputs, and its task {task.name} {task.n_outputs}, {task.outputs_in_words}"
+        )
     return network, task, extra
 
 

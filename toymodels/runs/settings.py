@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -51,9 +50,9 @@ class ProblemSettings:
     """Python files of your own that register first layers, readoffs, tasks, losses, … to be named in these settings."""
 
     def __post_init__(self) -> None:
+        from toymodels.core.features import pinned
         from toymodels.core.frames import FRAMES, check_frame
         from toymodels.core.layers import ACTIVATIONS
-        from toymodels.core.features import pinned
         from toymodels.core.tasks import feature_pairs
 
         load_plugins(self.plugin)
@@ -62,12 +61,12 @@ class ProblemSettings:
         object.__setattr__(self, "plugin", tuple(dict.fromkeys((*self.plugin, *files))))
         for path in self.plugin:
             if path.suffix in DATA and version_of(path) not in inputs:
-                raise InputError(f"the plugin {path} is no Python file: name data where it is read, as in listed(file={path})")
+                raise InputError(
+                    f"the plugin {path} is no Python file: name data where it is read, as in listed(file={path})"
+                )
         check_whole(m=self.m)
         check_whole(1, d=self.d)
         check_choice(ACTIVATIONS, activation=self.activation)
-        if not math.isfinite(self.s):
-            raise InputError(f"s = {self.s:g} active features: it must be a finite number")
         self.features()
         if self.d0 is not None:
             check_frame(self.m, self.d0)
