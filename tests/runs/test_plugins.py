@@ -1,6 +1,7 @@
 """Plugins: members from a file of one's own, wherever a run is done, and in its record."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path

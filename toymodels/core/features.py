@@ -30,6 +30,9 @@ from toymodels.theory import counts as count_distributions
 ENUMERATION_LIMIT = 3_000_000
 """The number of inputs above which `enumerate` refuses to list them, unless a higher limit is given."""
 
+_ROUNDED = 1e-5
+"""How far from 1 the sum of probabilities may be that were written or computed with few digits."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -63,15 +66,13 @@ class Inputs:
         Raises InputError for rows or probabilities that are not finite, or probabilities below 0 or with another sum than 1.
         """
         n, m = x.shape
-        if probabilities is None:
-            probabilities = torch.full((n,), 1 / max(n, 1), dtype=torch.float64, device=x.device)
-        elif (
-            len(probabilities) != n
-            or not bool((probabilities >= 0).all())
-            or abs(float(probabilities.sum()) - 1) > 1e-9
-        ):
-            total = f"{len(probabilities):,} numbers with sum {float(probabilities.sum()):g}"
-            raise InputError(f"{n:,} inputs need as many probabilities, none below 0, that add up to 1; got {total}")
+        shares = torch.full((n,), 1 / max(n, 1), dtype=torch.float64, device=x.device)
+        if probabilities is not None:
+            total = float(probabilities.double().sum())
+            if len(probabilities) != n or not bool((probabilities >= 0).all()) or not abs(total - 1) < _ROUNDED:
+                given = f"{len(probabilities):,} numbers with sum {total:g}"
+                raise InputError(f"{n:,} inputs need as many probabilities, none below 0, that add up to 1; got {given}")
+            shares = probabilities.double() / total
         if not bool(x.isfinite().all()):
             raise InputError("a feature has a value that is not a finite number")
         on = x != 0
@@ -81,7 +82,7 @@ class Inputs:
         indices[rows, position[rows, columns] - 1] = columns
         values = None if bool((x[on] == 1).all()) else nn.functional.pad(x, (0, 1)).gather(1, indices)
         words = description or (f"all {n:,}" if enumerated else f"{n:,} sampled")
-        return cls(m, indices, probabilities.double(), enumerated, words, values)
+        return cls(m, indices, shares, enumerated, words, values)
 
     def __len__(self) -> int:
         return self.indices.shape[0]

@@ -21,8 +21,6 @@ from toymodels.registry import data_file, plugin_digest
 PROBABILITY = "probability"
 """The column or key of an input's probability."""
 
-_ROUNDED = 1e-5
-"""How far from 1 the sum of probabilities may be that were written with few digits."""
 _MOST = 2**28
 """Inputs × features that a list may have: 1 GiB."""
 
@@ -40,10 +38,7 @@ class Listed(Features):
         n, m = x.shape
         if n < 1 or m < 2:
             raise InputError(f"a list of {n} inputs of {m} features: there must be at least one input and two features")
-        shares = torch.full((n,), 1 / n, dtype=torch.float64) if probabilities is None else probabilities.double()
-        if abs(float(shares.sum()) - 1) < _ROUNDED:
-            shares = shares / shares.sum()
-        given = Inputs.of(x, shares)
+        given = Inputs.of(x, probabilities)
         rows, which = torch.unique(x, dim=0, return_inverse=True)
         shares = torch.zeros(len(rows), dtype=torch.float64).index_add_(0, which, given.probabilities)
         self._inputs = Inputs.of(rows[shares > 0], shares[shares > 0] / shares.sum(), enumerated=True)
@@ -160,7 +155,7 @@ def _entry(number: int, entry: Any) -> tuple[list[int], Sequence[float], float |
         raise InputError(f"input {number}: values are {len(active)} numbers other than 0, one for each active feature")
     if share is not None and not _is_real(share):
         raise InputError(f"input {number}: its probability must be a number")
-    return active, [float(value) for value in values], share
+    return active, [float(value) for value in values], None if share is None else float(share)
 
 
 def _is_real(value: Any) -> bool:
