@@ -71,7 +71,9 @@ class Inputs:
             total = float(probabilities.double().sum())
             if len(probabilities) != n or not bool((probabilities >= 0).all()) or not abs(total - 1) < _ROUNDED:
                 given = f"{len(probabilities):,} numbers with sum {total:g}"
-                raise InputError(f"{n:,} inputs need as many probabilities, none below 0, that add up to 1; got {given}")
+                raise InputError(
+                    f"{n:,} inputs need as many probabilities, none below 0, that add up to 1; got {given}"
+                )
             shares = probabilities.double() / total
         if not bool(x.isfinite().all()):
             raise InputError("a feature has a value that is not a finite number")

@@ -178,11 +178,15 @@ def _rank_active(rows: Sequence[Row]) -> int:
 
 def _widths_table(rows: Sequence[Row], metric: str) -> str:
     """Write the widths at which each line reaches the affine level, beside the laws."""
+    if not laws_hold(rows):
+        return (
+            "Laws and the affine level speak about inputs in which all sets of some size are active: not about these."
+        )
     cells: list[list[str]] = []
     names: tuple[str, ...] = ()
     for task in levels(rows, "task"):
         gate = gate_of(task)
-        level = gate.affine_floor if gate and laws_hold(rows) else 0.0
+        level = gate.affine_floor if gate else 0.0
         for m in levels(rows, "m"):
             s, inputs = int(rows[0]["s"]), str(rows[0].get("inputs"))
             laws = predicted_widths(gate, m, s, inputs, level) if gate and level else {}
