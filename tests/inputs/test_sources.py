@@ -10,8 +10,8 @@ import torch
 
 from toymodels import (
     Features,
-    Inputs,
     InputError,
+    Inputs,
     LinearReadoff,
     LpLoss,
     Network,
@@ -369,7 +369,7 @@ def test_a_sampler_that_returns_something_else_is_told_what_is_wanted():
 
     with pytest.raises(InputError, match=r"draw a Tensor: `sample` must return 20,000 Inputs of m = 4 features"):
         trained(Dense(), optimiser="adam")
-    with pytest.raises(InputError, match="Inputs.of"):
+    with pytest.raises(InputError, match=r"Inputs\.of"):
         Dense().sampled(3, 0)
 
 
