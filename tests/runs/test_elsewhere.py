@@ -155,7 +155,7 @@ def test_show_says_what_to_type_instead(tmp_path, capsys):
     assert f"`toymodels evaluate {tmp_path / 'mynet.pt'} --task and`" in capsys.readouterr().err
     (tmp_path / "t.csv").write_text("a\n")
     assert main(["show", str(tmp_path / "t.csv")]) == 2
-    assert "`toymodels results`" in capsys.readouterr().err
+    assert f"`toymodels results {tmp_path / 't.csv'}`" in capsys.readouterr().err
 
 
 def test_a_good_file_that_is_no_network_of_a_record_is_not_called_damaged(tmp_path):

@@ -25,15 +25,9 @@ def describe(folder: Path, again: bool = False) -> str:
     Raises InputError for a folder without a run, and for a record that is damaged or of another version.
     """
     if folder.is_file():
-        instead = (
-            "toymodels results" if folder.suffix in (".csv", ".jsonl") else f"toymodels evaluate {folder} --task and"
-        )
-        what = (
-            "prints its table" if folder.suffix in (".csv", ".jsonl") else "measures a network that was made elsewhere"
-        )
-        raise InputError(
-            f"{folder} is a file, and show prints the record of a run, which is a folder: `{instead}` {what}"
-        )
+        network, table = f"`toymodels evaluate {folder} --task and`", f"`toymodels results {folder}`"
+        ways = f"{network} measures a network that was made elsewhere, {table} prints a table (.csv, .jsonl)"
+        raise InputError(f"{folder} is a file, and show prints the record of a run, which is a folder: {ways}")
     saved = load_config(folder)
     load_plugins(saved.config["plugin"])
     if saved.kind not in EXPERIMENTS:

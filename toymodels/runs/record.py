@@ -243,6 +243,8 @@ def save_network(path: Path, network: Network, task: Task, extra: Mapping[str, T
 
 def is_network(path: Path) -> bool:
     """Whether a file says that `save_network` has written it."""
+    if not path.is_file():
+        return False
     try:
         with safe_open(str(path), "pt") as file:
             return {"format", "layer"} <= (file.metadata() or {}).keys()
