@@ -63,6 +63,7 @@ SOURCES = {
     ("couples(size=4,together=0.5)", 2): lambda x: of_groups(x, 4, 0.5, 0.5),
     ("couples(groups=at_most)", 4): of_at_most,
     ("unequal", 2): lambda x: of_independent(x, ZIPF),
+    ("a list, its ends alike", 0): lambda x: (1 + sum(on * 2**k for k, on in enumerate(x)) % 5) / 766,
     ("unequal(weights=8 1 1 2 1 1 4 2)", 1): lambda x: of_independent(x, [w / 20 for w in (8, 1, 1, 2, 1, 1, 4, 2)]),
 }
 
@@ -73,7 +74,10 @@ def source(request):
     every = [x for x in itertools.product((0, 1), repeat=M) if SOURCES[request.param](x) > 0]
     shares = np.array([SOURCES[request.param](x) for x in every])
     assert shares.sum() == pytest.approx(1)
-    return make_features(request.param[0], M, request.param[1]), torch.tensor(every).double(), shares
+    x = torch.tensor(every).double()
+    if not request.param[1]:
+        return Listed(x.float(), torch.from_numpy(shares)), x, shares
+    return make_features(request.param[0], M, request.param[1]), x, shares
 
 
 def test_the_list_has_every_input_with_its_probability(source):
@@ -107,6 +111,20 @@ def test_probabilities_of_cases_are_exact_means_over_pairs(source, pairs, monkey
         monkeypatch.setattr(type(features), name, lambda *_, **__: pytest.fail("the probabilities are known"))
     assert task.case_probabilities(features) == pytest.approx(wanted, rel=1e-9, abs=1e-15)
     assert [p == 0 for p in task.case_probabilities(features)] == [p == 0 for p in wanted]
+
+
+def test_rounding_makes_no_case_of_one_that_cannot_occur():
+    class Couple(Features):
+        m = 2
+
+        def sample(self, n, generator):
+            return Inputs.of((torch.rand(n, 1, generator=generator) < 0.3).float().expand(n, 2))
+
+        def both_active(self):
+            return torch.tensor([[0.1 + 0.2, 0.3], [0.3, 0.1 + 0.2]], dtype=torch.float64)  # 0.30000000000000004, 0.3
+
+    assert PairTask(2, "and").case_probabilities(Couple()) == pytest.approx((0.7, 0, 0, 0.3), rel=1e-12)
+    assert PairTask(2, "and").case_probabilities(Couple())[1] == 0
 
 
 def test_a_rare_pair_keeps_its_case():
