@@ -8,7 +8,6 @@ import math
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy import stats
 from torch import Tensor
 
 from toymodels.core.features import (
@@ -57,6 +56,8 @@ class Groups(Features):
         """The distribution of the groups that show an active feature: some of those that are on may not."""
         counts = np.array(self.base.counts)
         if self.together < 1:
+            from scipy import stats  # half a second, which other sources need not wait for
+
             number = np.arange(len(counts))
             thinned: np.ndarray = np.asarray(stats.binom.pmf(number, number[:, None], float(self._odds.sum())))
             counts = thinned.T @ counts
