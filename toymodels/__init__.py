@@ -27,7 +27,7 @@ _HOMES = {
     "core.least_squares": ("balanced", "least_squares"),
     "core.losses": ("LOSSES", "LpLoss", "case_weights"),
     "core.minimax": ("Minimax", "minimax"),
-    "core.network": ("Network",),
+    "core.network": ("Network", "as_network"),
     "core.readoffs": ("READOFFS", "Fitted", "LinearReadoff", "fit_readoff"),
     "core.settings": ("TrainingSettings",),
     "core.tasks": ("TASKS", "PairTask", "Task", "make_task"),

@@ -187,6 +187,10 @@ def commands() -> dict[str, Command]:
     return {
         **experiments,
         "show": _own(ShowConfig, _show),
+        "evaluate": Command(
+            "Measure a network that was made elsewhere, from the file of its weights.",
+            _of("experiments.measure", "EvaluateConfig"), deferred("experiments.measure", "measure"),
+        ),
         "bounds": Command(
             "Print each prediction and floor at one size with its source, and measurements beside them.",
             _of("laws.sizes", "BoundsConfig"), deferred("laws.tables", "run_bounds"),

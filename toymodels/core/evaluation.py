@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from toymodels.core.dispatch import dispatched
 from toymodels.core.features import Inputs
-from toymodels.core.network import Network
+from toymodels.core.network import Network, as_network
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError
 
@@ -221,12 +221,12 @@ def _bars(bins: Float[np.ndarray, "2 bins"], target: int) -> Float[np.ndarray, "
 
 @torch.no_grad()
 def evaluate(
-    network: Network,
+    network: nn.Module,
     task: Task,
     inputs: Inputs,
     dtype: torch.dtype = torch.float64,
 ) -> Evaluation:
-    """Measure a network's errors on every given input and every output of the task.
+    """Measure the errors of a network, or of any module from (batch, m) to (batch, outputs), on every given input and output.
 
     Computed in `dtype` (float64: certificates are checked to 1e-6, less than float32's rounding of large readoffs), on the
     inputs' device. On a CPU, the first layers, linear readoffs and pair tasks of this package are measured on
@@ -237,8 +237,8 @@ def evaluate(
     """
     if inputs.m != task.m:
         raise InputError(f"the inputs have {inputs.m} features and the task {task.m}: they must be the same")
-    network = copy.deepcopy(network).to(device=inputs.indices.device, dtype=dtype).eval()
-    return error_sums(network, task, inputs, dtype).result(task, inputs)
+    module = copy.deepcopy(network).to(device=inputs.indices.device, dtype=dtype).eval()
+    return error_sums(as_network(module, inputs.m), task, inputs, dtype).result(task, inputs)
 
 
 @dispatched
@@ -248,16 +248,17 @@ def error_sums(network: Network, task: Task, inputs: Inputs, dtype: torch.dtype)
     for rows in inputs.blocks(max(1, _ENTRIES // task.n_outputs)):
         x = inputs.dense(rows, dtype)
         outputs, targets = network(x), task.targets(x)
-        check_outputs(tuple(outputs.shape), tuple(targets.shape), task.name)
+        check_outputs(tuple(outputs.shape), tuple(targets.shape), task)
         sums.add(outputs - targets, task.cases(x), inputs.probabilities[rows])
     return sums
 
 
-def check_outputs(shape: tuple[int, ...], wanted: tuple[int, ...], task: str) -> None:
+def check_outputs(shape: tuple[int, ...], wanted: tuple[int, ...], task: Task) -> None:
     """Raise InputError if a readoff returned another shape than (inputs, outputs)."""
     if shape != wanted:
-        asked = f"{wanted[0]} inputs and {wanted[1]} outputs of the task {task}"
-        raise InputError(f"the readoff returned shape {shape} for {asked}: it reads another number of outputs")
+        asked = f"{wanted[0]} inputs and {wanted[1]} outputs of the task {task.name}"
+        which = f"the task has {task.n_outputs:,}, {task.outputs_in_words}"
+        raise InputError(f"the readoff returned shape {shape} for {asked}: it reads another number of outputs; {which}")
 
 
 def check_finite(finite: bool) -> None:

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from toymodels.core.dispatch import dispatched
 from toymodels.core.features import ENUMERATION_LIMIT, Features, Inputs, count_in_words
+from toymodels.core.network import apply
 from toymodels.core.readoffs import READOFFS, Fitted, LinearReadoff
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError, check_whole
@@ -239,7 +240,8 @@ def minimax(
     Raises InputError for activations that are not finite; BrokenProcessPool if a process is killed.
     """
     check_whole(least=1, processes=processes)
-    layer = copy.deepcopy(layer).double()
+    layer = copy.deepcopy(layer).double().eval()
+    apply(layer, inputs.m, "layer")
     known = kept.known(_key(layer, task, inputs)) if kept is not None else []
     keep = kept.keep if kept is not None else lambda output, certificate: None
     certificates = tuple(certified(layer, task, inputs, progress, processes, known[: task.n_outputs], keep))

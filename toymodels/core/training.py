@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from toymodels.core.dispatch import dispatched
-from toymodels.core.features import Features, Inputs
+from toymodels.core.features import Inputs, Source, as_features, checked_sample
 from toymodels.core.losses import Loss, LossValue, case_weights, loss_and_gradients
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
@@ -69,7 +69,7 @@ class Trainer:
         self,
         network: Network,
         task: Task,
-        features: Features,
+        features: Source,
         settings: TrainingSettings,
         seed: int,
         device: torch.device | str = "cpu",
@@ -79,6 +79,7 @@ class Trainer:
         Raises InputError if all inputs are needed and are too many to enumerate, or if outputs are sampled and the readoff is
         not linear.
         """
+        features = as_features(features)
         self.network, self.task, self.features, self.settings = network.to(device), task, features, settings
         self.optimiser_name = settings.resolve(features, task)
         self.steps = settings.steps or (1500 if self.optimiser_name == "lbfgs" else 3000)
@@ -93,6 +94,8 @@ class Trainer:
         self._inputs: Inputs | None = None
         if self.optimiser_name == "lbfgs" or settings.batch == "all":
             self._inputs = features.enumerate(device=device)
+        else:
+            checked_sample(features, 2, torch.Generator(self.device).manual_seed(0))
         self._sampling = settings.pairs_per_step is not None and settings.pairs_per_step < task.n_outputs
         if self._sampling and not isinstance(network.readoff, LinearReadoff):
             raise InputError("pairs_per_step needs a linear readoff: leave it out")

@@ -34,6 +34,10 @@ def describe(folder: Path, again: bool = False) -> str:
     """
     if not (folder / "config.json").exists() and (folder / "sweep.json").exists():
         raise InputError(f"{folder} is the folder of a sweep: toymodels results {folder} prints its runs")
+    if folder.is_file():
+        network, table = f"`toymodels evaluate {folder} --task and`", f"`toymodels results {folder}`"
+        ways = f"{network} measures a network that was made elsewhere, {table} prints a table (.csv, .jsonl)"
+        raise InputError(f"{folder} is a file, and show prints the record of a run, which is a folder: {ways}")
     saved = load_config(folder)
     with suppress(InputError):  # a plugin that is gone: it may not be needed
         load_plugins(saved.config["plugin"])

@@ -140,9 +140,9 @@ class _BlockEvaluator:
             weight = self.linear.weight[outputs]
             if len(weight) == len(out):
                 return torch.addmm(self.linear.bias[outputs, None], weight, a.T, out=out)
-            check_outputs((len(a), len(weight)), shape[::-1], self.task.name)
+            check_outputs((len(a), len(weight)), shape[::-1], self.task)
         read = self.network.readoff(a, outputs)
-        check_outputs(tuple(read.shape), shape[::-1], self.task.name)
+        check_outputs(tuple(read.shape), shape[::-1], self.task)
         return out.copy_(read.T)
 
     def _cases(self, x: Tensor, bits: Tensor | None, outputs: slice, scratch: Scratch) -> Tensor:

@@ -77,7 +77,7 @@ def _note(s: int | float, inputs: str, tasks: list[Task]) -> str:
         "random_labels: minimax readoffs of labels as sparse as the targets, in random order over inputs of equal size; "
         "errors are against these labels."
     )
-    if "and" in [task.name for task in tasks] and s == 2 and inputs != "independent":
+    if "and" in [task.name for task in tasks] and s == 2 and inputs in ("exactly", "at_most"):
         text += "\n\nWith at most 2 active, a random label of an AND is the AND of another pair."
     return text
 

@@ -32,7 +32,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from toymodels.core.layers import LAYERS, Embedded, FirstLayer, IdentityLayer, layer_width, make_layer, unwrap
-from toymodels.core.network import Network
+from toymodels.core.network import Network, apply
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import Task, make_task
 from toymodels.core.training import Progress
@@ -130,7 +130,7 @@ def read_sessions(path: Path) -> list[dict[str, Any]]:
 
 def _copy(folder: Path, plugin: Path, digest: str) -> Path:
     """Return the path of a plugin's copy in a record; plugins of the same name have different digests of their code."""
-    return folder / "plugins" / f"{plugin.stem}-{digest[:8]}.py"
+    return folder / "plugins" / f"{plugin.stem}-{digest[:8]}{plugin.suffix}"
 
 
 def run_name(kind: str, config: Any) -> str:
@@ -340,11 +340,22 @@ def save_network(
     write_atomically(path, lambda temporary: save_file(tensors, str(temporary), about))
 
 
+def is_network(path: Path) -> bool:
+    """Whether a file says that `save_network` has written it."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(str(path), "pt") as file:
+            return {"format", "layer"} <= (file.metadata() or {}).keys()
+    except (SafetensorError, OSError):
+        return False
+
+
 def load_network(path: Path | str) -> tuple[Network, Task, dict[str, Tensor]]:
     """Read (network, task, extra tensors) from a file written by `save_network`.
 
     Tasks, and layers of your own, are made again by their names in `TASKS` and `LAYERS`.
-    Raises InputError for a file that is missing, truncated, of another version, or whose layer or task is unknown.
+    Raises InputError, which names the file, if it is missing, truncated, of another version, or its parts do not fit together.
     """
     path = Path(path)
     if not path.exists():
@@ -359,35 +370,58 @@ def load_network(path: Path | str) -> tuple[Network, Task, dict[str, Tensor]]:
             about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise damaged(path, str(error), "truncated or damaged") from None
-    if about.get("format") == str(OLD_FORMAT):
+        raise _no_network(path, f"it is no safetensors file, or truncated or damaged: {error}") from None
+    version = about.get("format")
+    if version == str(OLD_FORMAT):
         about |= {"task": about.get("gate", ""), "origin": about.get("law", "")}
         tensors |= {"task.pairs": tensors.pop("pairs")} if "pairs" in tensors else {}
-    elif about.get("format") != str(FORMAT):
+    elif version is not None and version != str(FORMAT):
         raise InputError(
-            f"{path} is of format {about.get('format')}, this version reads formats {OLD_FORMAT} and {FORMAT}: repeat the run"
+            f"{path} is of format {version}, this version reads formats {OLD_FORMAT} and {FORMAT}: repeat the run"
         )
     try:
+        missing = [name for name in ("format", "task", "m", "layer", "origin") if name not in about]
+        missing += [f"the tensor {name}" for name in ("readoff.weight", "readoff.bias") if name not in tensors]
+        if missing:
+            raise InputError(f"it lacks {', '.join(missing)}")
         return _rebuilt(about, tensors, path)
-    except InputError:
-        raise
+    except InputError as error:
+        raise error if str(path) in str(error) else _no_network(path, str(error)) from None
     except Exception as error:  # of the many that a wrong shape, name or number may cause
         reason = str(error).partition("\n")[0]
-        raise damaged(path, f"it describes no network: {type(error).__name__}: {reason}") from None
+        raise _no_network(
+            path, f"its weights or their description do not fit: {type(error).__name__}: {reason}"
+        ) from None
+
+
+def _no_network(path: Path, reason: str) -> InputError:
+    advice = "a network made elsewhere is measured by `toymodels evaluate`; one of a run is made again by its command"
+    return InputError(f"{path} is no network of a record ({reason}): {advice}, in another folder")
 
 
 def _rebuilt(
     about: Mapping[str, str], tensors: dict[str, Tensor], path: Path
 ) -> tuple[Network, Task, dict[str, Tensor]]:
+    """Make the network and its task. Raises InputError, or any other exception, for what does not fit together."""
     extra, stored = _taken(tensors, "extra."), _taken(tensors, "task.")
-    task = make_task(about["task"], int(about["m"]), stored=stored)
+    m = int(about["m"])
     readoff = LinearReadoff(tensors.pop("readoff.weight"), tensors.pop("readoff.bias"))
     weights = _taken(tensors, "layer.")
     frame = weights.pop("frame", None)
     if frame is not None:  # the other weights are those of the embedded layer
         weights = _taken(weights, "layer.")
-    layer = _layer(about, weights, task.m if frame is None else len(frame), readoff.weight.shape[1], path)
-    return Network(layer if frame is None else Embedded(frame, layer), readoff), task, extra
+    layer = _layer(about, weights, m if frame is None else len(frame), readoff.weight.shape[1], path)
+    reads = layer.weight.shape[1] if isinstance(layer, FirstLayer) else readoff.weight.shape[1]
+    if frame is None and isinstance(layer, FirstLayer | IdentityLayer) and reads != m:
+        raise InputError(f"its first layer reads {reads} features, and m is {m}")
+    network = Network(layer if frame is None else Embedded(frame, layer), readoff)
+    outputs = apply(network, m, "network").shape[1]
+    task = make_task(about["task"], m, stored=stored)
+    if outputs != task.n_outputs:
+        raise InputError(
+            f"it has {outputs} outputs, and its task {task.name} {task.n_outputs}, {task.outputs_in_words}"
+        )
+    return network, task, extra
 
 
 def load_own_network(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from toymodels.errors import InputError, check_choice, check_not_negative, check_whole
-from toymodels.registry import load_plugins
+from toymodels.registry import DATA, load_plugins, version_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,9 +31,10 @@ class ProblemSettings:
     d: int = 100
     """Width: neurons in the hidden layer, at least 1."""
     s: int | float = 2
-    """Active features: their number (exactly, at_most) or expected number p·m, 0 < s < m (independent)."""
+    """Active features: their number (exactly, at_most) or expected number, 0 < s < m (independent, couples, unequal)."""
     inputs: str = "at_most"
-    """Which inputs occur: at_most or exactly s of m active, independent with probability s/m each, or your own."""
+    """Which inputs occur: at_most or exactly s of m active, independent with probability s/m each, couples that fire together,
+    unequal probabilities, listed(file=inputs.csv), or your own."""
     values: str = "one"
     """Value of an active feature: one (boolean features), constant(value=…), uniform on [0, 1], symmetric (uniform on [−1, 1]),
     or your own distribution."""
@@ -50,16 +50,23 @@ class ProblemSettings:
     """Python files of your own that register first layers, readoffs, tasks, losses, … to be named in these settings."""
 
     def __post_init__(self) -> None:
+        from toymodels.core.features import pinned
         from toymodels.core.frames import FRAMES, check_frame
         from toymodels.core.layers import ACTIVATIONS
         from toymodels.core.tasks import feature_pairs
 
         load_plugins(self.plugin)
+        inputs, files = pinned(self.inputs)
+        object.__setattr__(self, "inputs", inputs)
+        object.__setattr__(self, "plugin", tuple(dict.fromkeys((*self.plugin, *files))))
+        for path in self.plugin:
+            if path.suffix in DATA and version_of(path) not in inputs:
+                raise InputError(
+                    f"the plugin {path} is no Python file: name data where it is read, as in listed(file={path})"
+                )
         check_whole(m=self.m)
         check_whole(1, d=self.d)
         check_choice(ACTIVATIONS, activation=self.activation)
-        if not math.isfinite(self.s):
-            raise InputError(f"s = {self.s:g} active features: it must be a finite number")
         self.features()
         if self.d0 is not None:
             check_frame(self.m, self.d0)
