@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup compare scaling page-tables test test-long lint clean
+.PHONY: help setup compare scaling page-tables test test-long mutants lint clean
 .DEFAULT_GOAL := compare
 
 help:  ## this list
@@ -30,6 +30,10 @@ test: setup  ## the whole test suite, but for the checks that take minutes
 
 test-long: setup  ## the checks that take minutes
 	$(BIN)/python -m pytest -m long -n auto --maxprocesses 4
+
+mutants: setup  ## plant faults, one at a time, and list those that no test catches (hours): make mutants ONLY="core/losses --most 50"
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,mutants]'
+	nice -n 15 $(BIN)/python tests/mutants.py $(ONLY)
 
 lint: setup  ## style and types
 	$(BIN)/ruff check .

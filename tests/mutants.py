@@ -59,9 +59,9 @@ TESTS = {  # of modules whose tests are not, or not all, in the file of the same
     "fast/least_squares": ["fast/test_least_squares", "core/test_least_squares"],
     "fast/pair_lp": ["fast/test_gradients"],
     "fast/pairs": ["fast/test_pairs", "fast/test_gradients"],
-    "experiments/train": ["experiments/test_train", "experiments/test_rows"],
-    "layers/bernoulli": ["layers/test_members", "layers/test_iid"],
-    "experiments/rows": ["experiments/test_rows", "experiments/test_train"],
+    "experiments/build": ["experiments/test_train"],
+    "layers/bernoulli": ["layers/test_iid", "layers/test_members"],
+    "runs/metrics": ["runs/test_table", "experiments/test_train"],
 }
 
 
@@ -84,6 +84,8 @@ class Fault:
     after: str
     tests: list[str] = field(default_factory=list)
     """The tests that reach it, the quickest first, as many as the budget allows."""
+    on_import: bool = False
+    """Whether it acts when the module is imported, or before the tests begin."""
     caught: bool = False
 
 
@@ -253,6 +255,18 @@ def substitute(path: Path, text: str) -> None:
     importlib.machinery.SourceFileLoader.get_data = get_data  # type: ignore[method-assign, assignment]
 
 
+def affordable(seconds: dict[str, float], budget: float) -> list[str]:
+    """Choose tests for so many seconds: the quickest case of every test first, then the second quickest of each, and so on."""
+    cases = itertools.groupby(sorted(seconds, key=lambda test: (test.split("[")[0], seconds[test])), lambda test: test.split("[")[0])
+    places = {test: (place, seconds[test]) for _, tests in cases for place, test in enumerate(tests)}
+    chosen, left = [], budget
+    for test in sorted(places, key=places.__getitem__):
+        if seconds[test] <= left or not chosen:
+            chosen.append(test)
+            left -= seconds[test]
+    return chosen
+
+
 @dataclass
 class Planter:
     """A pytest plugin that runs the tests once without a fault, and then for each fault those that reach it."""
@@ -262,14 +276,21 @@ class Planter:
     budget: float
     out: Path
     fresh: bool = False
-    """Whether this process was made for a single fault, and has read the module with it."""
+    """Whether this process was made for a single fault, and reads the module with it."""
+    coverage: coverage.Coverage | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def pytest_configure(self) -> None:
+        """Record the lines that are passed before any test."""
+        if not self.fresh:
+            self.coverage = coverage.Coverage(data_file=None, include=[str(self.path)])
+            self.coverage.start()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         """Record the lines and the time of one test."""
         started = time.process_time()
-        if hasattr(self, "coverage"):
+        if self.coverage:
             self.coverage.switch_context(item.nodeid)
         result = yield
         self.seconds[item.nodeid] = time.process_time() - started
@@ -288,9 +309,8 @@ class Planter:
             return int(session.testsfailed > 0)
 
         def measure() -> int:
-            self.coverage = coverage.Coverage(data_file=None, include=[str(self.path)])
-            self.coverage.start()
             code = run(list(every))
+            assert self.coverage
             self.coverage.stop()
             lines = self.coverage.get_data().contexts_by_lineno(str(self.path))
             others = [name for name in sys.modules if name.split(".")[0] not in ("toymodels", "tests", "__main__")]
@@ -302,18 +322,22 @@ class Planter:
             return True
         if in_fork(measure, 600, 1800):
             raise RuntimeError(f"the tests of {self.path.name} must pass before a fault is planted")
+        assert self.coverage
+        self.coverage.stop()
+        self.coverage = None
         seconds, lines, _ = json.loads(self.out.read_text())
         for fault in self.faults:
-            reach = set().union(*(lines.get(str(line), []) for line in fault.lines)) - {""}
-            total = itertools.accumulate(sorted(seconds[test] for test in reach or seconds))
-            fault.tests = sorted(reach or seconds, key=seconds.__getitem__)[: sum(t <= self.budget for t in total)]
+            reach = set().union(*(lines.get(str(line), []) for line in fault.lines))
+            fault.on_import = "" in reach or not reach
+            fault.tests = affordable({test: seconds[test] for test in (seconds if fault.on_import else reach)}, self.budget)
 
             def plant(fault: Fault = fault) -> int:
                 return run(fault.tests) if replace_functions(self.path, fault.text) else ON_IMPORT
 
-            code = in_fork(plant, 10 + 3 * self.budget, 300) if reach else ON_IMPORT
+            code = in_fork(plant, 10 + 3 * self.budget, 300)
+            fault.on_import |= code == ON_IMPORT
             fault.caught = code not in (0, ON_IMPORT)
-        self.out.write_text(json.dumps([*json.loads(self.out.read_text()), [vars(fault) for fault in self.faults]], default=list))
+        self.out.write_text(json.dumps([*json.loads(self.out.read_text()), [vars(f) for f in self.faults]], default=list))
         return True
 
 
@@ -325,7 +349,7 @@ def run_pytest(files: list[str], plugin: Planter) -> int:
 
 def try_module(name: str, most: int, seed: int, budget: float, only_planted: bool) -> tuple[list[Fault], int]:
     """Try the faults of one module, at most so many of mutmut's; return those tried, and how many there are."""
-    path, out = ROOT / "toymodels" / f"{name}.py", ROOT / "build" / "mutants.json"
+    path, out = ROOT / "toymodels" / f"{name}.py", ROOT / "build" / f"mutants-{os.getpid()}.json"
     out.parent.mkdir(exist_ok=True)
     source = path.read_text()
     folder, stem = name.split("/")
@@ -343,7 +367,7 @@ def try_module(name: str, most: int, seed: int, budget: float, only_planted: boo
             importlib.import_module(other)
     faults = [Fault(**fault) for fault in tried]
     for fault in faults:
-        if not fault.caught:  # it may act on import, or on what the tests prepare when they are collected
+        if fault.on_import and not fault.caught:
 
             def work(fault: Fault = fault) -> int:
                 substitute(path, fault.text)
@@ -359,7 +383,7 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", help="such as core/losses; all if none is named")
     parser.add_argument("--most", type=int, default=10**9, help="faults per module; more are sampled")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--budget", type=float, default=4.0, help="seconds of tests per fault, as they take without coverage")
+    parser.add_argument("--budget", type=float, default=1.0, help="seconds of tests per fault")
     parser.add_argument("--planted", action="store_true", help="only the faults of tests/planted.yaml")
     options = parser.parse_args()
     os.chdir(ROOT)
