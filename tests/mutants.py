@@ -119,6 +119,8 @@ class Collector(cst.CSTVisitor):
             isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value in ("len", "isinstance")
         ):
             return False
+        if isinstance(node, cst.Arg) and node.keyword and f"{node.keyword.value}=" in GUARDS:
+            return False
         if self._statements and self._within[-1] is not cst.Decorator:
             for kind, operator in mutation_operators:
                 if isinstance(node, kind):
@@ -228,11 +230,11 @@ def definitions(code: CodeType) -> tuple[object, ...]:
     return code.co_code, code.co_names, tuple(c for c in code.co_consts if not isinstance(c, CodeType)), *inner
 
 
-def replace_functions(path: Path, text: str) -> bool:
+def replace_functions(path: Path, source: str, text: str) -> bool:
     """Give the functions of an imported module the bodies that they have in `text`; False if that is not all that changes."""
     module = next(m for m in sys.modules.values() if getattr(m, "__file__", None) == str(path))
     loader = module.__spec__.loader
-    old, new = (loader.source_to_code(source.encode(), str(path)) for source in (path.read_text(), text))
+    old, new = (loader.source_to_code(form.encode(), str(path)) for form in (source, text))
     if definitions(old) != definitions(new):
         return False
     bodies = dict(zip(functions(old), functions(new), strict=True))
@@ -272,6 +274,7 @@ class Planter:
     """A pytest plugin that runs the tests once without a fault, and then for each fault those that reach it."""
 
     path: Path
+    source: str
     faults: list[Fault]
     budget: float
     out: Path
@@ -332,7 +335,7 @@ class Planter:
             fault.tests = affordable({test: seconds[test] for test in (seconds if fault.on_import else reach)}, self.budget)
 
             def plant(fault: Fault = fault) -> int:
-                return run(fault.tests) if replace_functions(self.path, fault.text) else ON_IMPORT
+                return run(fault.tests) if replace_functions(self.path, self.source, fault.text) else ON_IMPORT
 
             code = in_fork(plant, 10 + 3 * self.budget, 300)
             fault.on_import |= code == ON_IMPORT
@@ -357,7 +360,7 @@ def try_module(name: str, most: int, seed: int, budget: float, only_planted: boo
     everything = [] if only_planted else mutmuts(source)
     chosen = everything if len(everything) <= most else random.Random(seed).sample(everything, most)
     faults = [*planted(name, source), *sorted(chosen, key=lambda fault: fault.lines[0])]
-    code = in_fork(lambda: run_pytest(files, Planter(path, faults, budget, out)), 10**6, 10**6)
+    code = in_fork(lambda: run_pytest(files, Planter(path, source, faults, budget, out)), 10**6, 10**6)
     if code:
         raise RuntimeError(f"pytest on {' '.join(files)} ended with {code}: without a fault all must pass")
     *_, others, tried = json.loads(out.read_text())
@@ -371,7 +374,7 @@ def try_module(name: str, most: int, seed: int, budget: float, only_planted: boo
 
             def work(fault: Fault = fault) -> int:
                 substitute(path, fault.text)
-                return run_pytest(files, Planter(path, [fault], budget, out, fresh=True))
+                return run_pytest(files, Planter(path, source, [fault], budget, out, fresh=True))
 
             fault.caught = in_fork(work, 20 + 3 * budget, 300) != 0
     return faults, len(everything)

@@ -157,6 +157,19 @@ def test_a_loss_of_ones_own_is_found_by_name(monkeypatch):
         make_loss("nope", 2.0, True)
 
 
+def test_a_loss_of_ones_own_may_follow_p_and_have_knobs(monkeypatch):
+    monkeypatch.setattr(LOSSES, "_members", dict(LOSSES._members))
+
+    @LOSSES("scaled", source="this test")
+    def scaled(p, root, *, factor=1.0):
+        return ElementwiseLoss(lambda errors: (factor * errors.abs()) ** p)
+
+    errors, targets, weights = data()
+    for name, factor in (("scaled", 1.0), ("scaled(factor=2.0)", 2.0)):
+        value = make_loss(name, 3.0, False)(errors, targets, weights)
+        assert value.item() == pytest.approx((weights * (factor * errors.abs()) ** 3).sum().item() / 11, rel=1e-12)
+
+
 FEATURES = SparseFeatures.independent(5, 0.35)
 TASK = PairTask(5, "xor")
 WEIGHTS = (0.5, 1.0, 1.5, 2.0)
