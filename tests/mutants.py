@@ -31,9 +31,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FunctionType
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before NumPy: a fork keeps no threads
-    os.environ[variable] = "1"
-
 import coverage
 import libcst as cst
 import pytest
@@ -90,7 +87,7 @@ class Fault:
 
 
 GUARDS = ("None", "strict=", "device=", "repr=")
-"""Changes that put one of these in or out say nothing: a crash; a check of lengths; the only device of a test; what is printed."""
+"""Changes that put one of these in or out say nothing: a crash; a check of lengths; the tests' only device; what is printed."""
 
 
 class Collector(cst.CSTVisitor):
@@ -411,6 +408,8 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=1.0, help="seconds of tests per fault")
     parser.add_argument("--planted", action="store_true", help="only the faults of tests/planted.yaml")
     options = parser.parse_args()
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before NumPy is imported: a fork keeps no threads
+        os.environ[variable] = "1"
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     for heavy in ("torch", "scipy.optimize", "scipy.stats", "pydantic", "beartype", "matplotlib.figure", "highspy"):

@@ -170,7 +170,7 @@ def test_a_target_value_that_never_occurs_leaves_an_empty_group(form):
 
 def constants(biases):
     """A network whose outputs are constant, on one input with nothing on."""
-    readoff = LinearReadoff(torch.zeros(len(biases), 4).double(), torch.tensor(biases).double())
+    readoff = LinearReadoff(torch.zeros(len(biases), 4).double(), torch.tensor(biases, dtype=torch.float64))
     return evaluate(Network(IdentityLayer(4), readoff), PairTask(4, "and"), SparseFeatures.exactly(4, 1).enumerate())
 
 
