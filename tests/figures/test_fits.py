@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from toymodels.errors import InputError
-from toymodels.figures.fits import Crossing, _middle, crossing, in_words, power_law
+from toymodels.figures.fits import EXACT, Crossing, _middle, crossing, in_words, power_law
 
 D = np.array([8.0, 16.0, 32.0, 64.0])
 
@@ -33,7 +33,7 @@ def test_least_squares_is_of_mean_logarithms():
 
 def test_missing_and_exact_errors_are_left_out():
     errors = np.stack([2 / D, 2 / D])
-    errors[0, 0], errors[:, 3] = np.nan, 1e-9
+    errors[0, 0], errors[:, 3] = np.nan, EXACT
     law = power_law(D, errors)
     assert law.exponent == pytest.approx(-1, abs=1e-12)
     assert law.sizes == 3
@@ -128,6 +128,13 @@ def test_crossings():
 )
 def test_a_crossing_in_words(x, interval, words):
     assert Crossing(x, interval).words(8, 2560) == words
+
+
+def test_a_crossing_of_draws_in_which_sizes_are_missing():
+    errors = np.array([[0.5, 0.4, 0.2, 0.1], [0.5, 0.2, np.nan, np.nan]])
+    low, high = crossing(D, errors, 0.25).interval
+    assert low == pytest.approx(8 * 2 ** (0.25 / 0.3), rel=1e-12)  # seed 1 alone
+    assert high == pytest.approx(16 * 2**0.75, rel=1e-12)  # seed 0 alone
 
 
 def test_numbers_in_words():
