@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup compare scaling page-tables docs notebooks test test-long test-plain lint clean
+.PHONY: help setup compare scaling page-tables docs notebooks test test-long test-plain mutants lint clean
 .DEFAULT_GOAL := compare
 
 help:  ## this list
@@ -43,6 +43,10 @@ test-long: setup  ## the checks that take minutes
 
 test-plain: setup  ## the whole test suite on the plain core alone: the fast wing is off
 	TOYMODELS_PLAIN=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+
+mutants: setup  ## plant faults, one at a time, and list those that no test catches (hours): make mutants ONLY="core/losses --most 50"
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,mutants]'
+	nice -n 15 $(BIN)/python tests/mutants.py $(ONLY)
 
 lint: setup  ## style and types
 	$(BIN)/ruff check .
