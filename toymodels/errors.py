@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 
@@ -13,6 +14,16 @@ class InputError(ValueError):
 
     The command line prints the sentence and exits with status 2; in Python it is an ordinary `ValueError`.
     """
+
+
+class NoEffect(InputError):
+    """A setting that would change nothing under the other settings."""
+
+
+def nearest(name: Any, allowed: Iterable[str]) -> str:
+    """Return the hint "did you mean …? ", or "" if no allowed name is similar."""
+    close = difflib.get_close_matches(str(name), allowed, 1)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def check_whole(least: int | None = None, most: int | None = None, **numbers: Any) -> None:
@@ -47,7 +58,7 @@ def check_choice(allowed: Collection[str], **values: Any) -> None:
     """Raise InputError for the first of the named values that is not among those allowed."""
     for name, value in values.items():
         if value not in allowed:
-            raise InputError(f"unknown {name} {value!r}: choose one of {', '.join(allowed)}")
+            raise InputError(f"unknown {name} {value!r}: {nearest(value, allowed)}choose one of {', '.join(allowed)}")
 
 
 def check_different(noun: str, values: Sequence[Any], **names: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from toymodels.errors import InputError, check_choice, check_not_negative, check_positive, check_whole
+from toymodels.given import conform
 
 if TYPE_CHECKING:
     from toymodels.core.features import Features
@@ -52,6 +53,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         from toymodels.core.losses import LOSSES, case_weights, check_exponent
 
+        conform(self)
         check_choice(OPTIMISERS, optimiser=self.optimiser)
         check_choice(SCHEDULES, lr_schedule=self.lr_schedule)
         if not self.p:

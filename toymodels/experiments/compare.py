@@ -11,6 +11,7 @@ from toymodels.errors import InputError, check_different, check_whole
 from toymodels.experiments.registry import EXPERIMENTS, Result
 from toymodels.experiments.registry import run as run_experiment
 from toymodels.experiments.settings import NetworkSettings
+from toymodels.given import conform
 from toymodels.registry import deferred
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class CompareConfig(NetworkSettings):
         from toymodels.registry import load_plugins
         from toymodels.runs.storage import check_writable
 
+        conform(self)
         load_plugins(self.plugin)  # before the names below are looked up
         names = [task_name(task) for task in self.task]
         check_different("task", names, task=self.task)

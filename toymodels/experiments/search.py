@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toymodels.errors import InputError, check_choice, check_whole
+from toymodels.given import conform
 from toymodels.registry import load_plugins
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class SearchConfig:
         from toymodels.runs.metrics import is_metric
         from toymodels.runs.settings import check_seeds
 
+        conform(self)
         load_plugins(self.plugin)
         check_choice(("d", "m"), over=self.over)
         check_seeds(self.seeds)

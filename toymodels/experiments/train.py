@@ -10,6 +10,7 @@ from typing import Any
 from toymodels.experiments.registry import EXPERIMENTS, Result, Row
 from toymodels.experiments.registry import run as run_experiment
 from toymodels.experiments.settings import NetworkSettings
+from toymodels.given import conform
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class TrainConfig(NetworkSettings):
         from toymodels.core.tasks import task_name
         from toymodels.registry import load_plugins
 
+        conform(self)
         load_plugins(self.plugin)  # before the names below are looked up
         object.__setattr__(self, "task", task_name(self.task))
         super().__post_init__()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toymodels.errors import InputError, check_choice, check_different, check_positive, check_whole
+from toymodels.given import conform
 from toymodels.theory.gates import Gate
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class SizeSettings:
     """Also write every number of the table to this file."""
 
     def __post_init__(self) -> None:
+        conform(self)
         check_choice(("at_most", "exactly"), inputs=self.inputs)
         check_whole(2, m=self.m)
         check_whole(2, self.m, s=self.s)

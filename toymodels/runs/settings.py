@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from toymodels.errors import InputError, check_choice, check_not_negative, check_whole
+from toymodels.given import conform
 from toymodels.registry import load_plugins
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ EXHAUSTIVE_LIMIT = 500_000_000
 @dataclass(frozen=True)
 class ProblemSettings:
     """The problem: features, task size and width."""
-
-    # A dictionary with an unknown key is not a configuration.
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     m: int = 50
     """Number of features, at least 2."""
@@ -54,6 +52,7 @@ class ProblemSettings:
         from toymodels.core.layers import ACTIVATIONS
         from toymodels.core.tasks import feature_pairs
 
+        conform(self)
         load_plugins(self.plugin)
         check_whole(m=self.m)
         check_whole(1, d=self.d)
@@ -125,6 +124,7 @@ class RunSettings:
     sums, and so the course of a training: errors of trained networks differ in the second or third digit."""
 
     def __post_init__(self) -> None:
+        conform(self)
         check_seeds(self.seeds)
         check_whole(least=1, eval_inputs=self.eval_inputs)
         check_not_negative(checkpoint_seconds=self.checkpoint_seconds)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toymodels.errors import InputError
+from toymodels.errors import InputError, nearest
 from toymodels.experiments.registry import EXPERIMENTS, Experiment, summary_of
 from toymodels.registry import load_plugins, plugin_digest
 from toymodels.runs.identity import KNOB, from_dict
@@ -15,7 +15,6 @@ from toymodels.runs.record import run_name
 from toymodels.runs.table import read_result
 from toymodels.sweeps.definition import Parameter, Sweep, read_sweep
 from toymodels.sweeps.search import random_configuration, search
-from toymodels.sweeps.yaml_file import nearest
 
 CHECKED = 1000
 """The most configurations that are checked before the first run."""

@@ -20,6 +20,7 @@ import tyro
 from tqdm import tqdm
 
 from toymodels.errors import check_whole
+from toymodels.given import conform
 from toymodels.runs.loop import Interrupted, stop_on_interrupt
 from toymodels.runs.storage import read_json
 from toymodels.runs.tracking import check_mirror
@@ -58,6 +59,7 @@ class SweepConfig:
     """Python files of your own for every run, in addition to those that the file's parameter `plugin` names."""
 
     def __post_init__(self) -> None:
+        conform(self)
         check_whole(1, **{name: value for name in ("workers", "count") if (value := getattr(self, name)) is not None})
         check_whole(0, seed=self.seed)
         check_mirror(self.wandb)
