@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FULL_BATCH_LIMIT = 2**25
 """Inputs × outputs up to which "auto" means full-batch L-BFGS on enumerated inputs; above it, Adam on samples."""
 
+OF_ADAM = ("lr", "lr_schedule", "weight_decay", "batch")
+"""Settings that L-BFGS does not have."""
 OPTIMISERS = ("auto", "lbfgs", "adam", "adamw")
 SCHEDULES = ("constant", "linear", "cosine")
 

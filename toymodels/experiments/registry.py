@@ -7,11 +7,12 @@ experiments: the folder, the lock, the mirror in W&B, results.json, and the prin
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from toymodels.errors import NoEffect
 from toymodels.registry import Member, Registry
 
 Row = dict[str, Any]
@@ -67,11 +68,32 @@ def summary_of(experiment: Experiment, content: Mapping[str, Any]) -> dict[str, 
     return {name: sum(values) / len(values) for name, values in numbers.items()}
 
 
+def without_effect(config: Any, given: Collection[str] = ()) -> list[str]:
+    """Return a sentence for each setting that is `given`, or not at its default, and has no effect under the others.
+
+    Raises InputError for the learning rate and other settings of Adam if L-BFGS trains.
+    """
+    from toymodels.core.settings import OF_ADAM
+    from toymodels.runs.identity import changed
+
+    if not hasattr(config, "idle"):
+        return []
+    set_ = changed(config)
+    sentences = {}
+    for name, reason in config.idle().items():
+        if name in OF_ADAM and name in set_:
+            raise NoEffect(f"{name} = {getattr(config, name)} has no effect ({reason}, or leave it out)")
+        if name in set_ or name in given:
+            sentences[name] = f"{name} has no effect here: {reason}"
+    return list(sentences.values())
+
+
 def run(kind: str, config: Any) -> Path:
     """Do or continue a run; return the folder of its record.
 
     Raises InputError for wrong settings or a folder that holds another run, before anything is written; Interrupted on Ctrl-C.
     """
+    from toymodels.parallel.processes import bars
     from toymodels.runs.identity import to_dict
     from toymodels.runs.record import FORMAT, load_config, locked, open_record, run_name
     from toymodels.runs.settings import check_device
@@ -82,6 +104,9 @@ def run(kind: str, config: Any) -> Path:
     experiment = EXPERIMENTS[kind]
     check_device(config.device)
     experiment.check(config)
+    for sentence in without_effect(config):
+        if bars():
+            print(f"toymodels: {sentence}", file=sys.stderr)
     check_mirror(config.wandb)
     folder = open_record(kind, config, config.out)
     if load_config(folder).format != FORMAT:  # finished by an earlier version: it is read, not repeated

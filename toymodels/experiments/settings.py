@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from toymodels.core.settings import TrainingSettings
+from toymodels.core.settings import OF_ADAM, TrainingSettings
 from toymodels.errors import InputError
 from toymodels.runs.settings import ProblemSettings, RunSettings
 
@@ -68,6 +68,26 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
         own = member.own_activation and member.role not in ("none", "trained", "null")
         if own and self.activation != "relu":
             raise InputError(f"the first layer {name} has an activation of its own: leave activation at relu")
+
+    def idle(self) -> dict[str, str]:
+        """Return the settings that have no effect under the others, each with the reason."""
+        from toymodels.core.layers import LAYERS
+        from toymodels.runs.settings import covers_all
+
+        features, tasks = self.features(), self.tasks()
+        reasons: dict[str, str] = {}
+        if {self.resolve(features, task) for task in tasks} == {"lbfgs"}:
+            chosen = "lbfgs" if self.optimiser == "lbfgs" else "auto, which is lbfgs at this size"
+            reasons = dict.fromkeys(OF_ADAM, f"it is for adam and adamw, and the optimiser is {chosen}: name optimiser adam")
+        if set(self.p) == {1.0}:
+            reasons["root"] = "the first root of a mean is the mean"
+        if self.pairs_per_step is not None and all(self.pairs_per_step >= task.n_outputs for task in tasks):
+            reasons["pairs_per_step"] = "there are no more outputs"
+        if all(covers_all(features, task) for task in tasks):
+            reasons["eval_inputs"] = "all inputs are few enough to be used"
+        if all(LAYERS.named(name)[0].role == "none" for name in self.first_layers()):
+            reasons |= dict.fromkeys(("d", "activation"), "there is no layer of neurons")
+        return reasons
 
     def first_layers(self) -> tuple[str, ...]:
         """Return the names of all first layers that the run draws."""

@@ -35,6 +35,16 @@ def identity(config: Any) -> dict[str, Any]:
     return {**kept, "plugin_code": sorted(set(code))} if code else kept
 
 
+def changed(config: Any) -> set[str]:
+    """Return the names of the settings that are not at their defaults."""
+    names = set()
+    for field in dataclasses.fields(config):
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if getattr(config, field.name) != default:
+            names.add(field.name)
+    return names
+
+
 def plugin_code(config: Any) -> list[str]:
     """Return the SHA-256 digests of the code of a configuration's plugins."""
     return [plugin_digest(path) for path in getattr(config, "plugin", ())]

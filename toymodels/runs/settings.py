@@ -157,6 +157,13 @@ def check_device(device: str) -> None:
         raise InputError(f"the device {device!r} is not there ({reason}): {advice}") from None
 
 
+def covers_all(features: Features, task: Task) -> bool:
+    """Whether an evaluation uses every input."""
+    from toymodels.core.features import ENUMERATION_LIMIT
+
+    return features.n_inputs <= ENUMERATION_LIMIT and features.n_inputs * task.n_outputs <= EXHAUSTIVE_LIMIT
+
+
 def evaluation_inputs(
     features: Features, task: Task, eval_inputs: int, seed: int, device: str, purpose: str = "evaluation"
 ) -> Inputs:
@@ -164,9 +171,8 @@ def evaluation_inputs(
 
     Readoffs are fitted on the sample of the purpose "fit", so that they are not measured on the inputs they were fitted to.
     """
-    from toymodels.core.features import ENUMERATION_LIMIT
     from toymodels.core.seeds import derive_seed
 
-    if features.n_inputs <= ENUMERATION_LIMIT and features.n_inputs * task.n_outputs <= EXHAUSTIVE_LIMIT:
+    if covers_all(features, task):
         return features.enumerate(device=device)
     return features.sampled(eval_inputs, derive_seed(seed, purpose), device)

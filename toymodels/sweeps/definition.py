@@ -153,9 +153,9 @@ class SweepFile(YamlFile):
         self.lines = {name: key.start_mark.line + 1 for name, (key, _) in keys.items()}
         unknown = False
         for name, item in keys.items():
+            if name in _SERVER:
+                self.refuse(item[0], f"{name} is for W&B Launch or schedulers: only a W&B server acts on it")
             with self.collected():
-                if name in _SERVER:
-                    self.refuse(item[0], f"{name} is for W&B Launch or schedulers: only a W&B server acts on it")
                 unknown |= name not in (*_KEYS, *_IGNORED)
                 self.check_keys({name: item}, "the sweep", (*_KEYS, *_IGNORED))
         for name in ("method", "parameters"):

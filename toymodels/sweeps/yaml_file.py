@@ -57,8 +57,9 @@ class Problem(InputError):
 class YamlFile:
     """A YAML file whose nodes know their lines. Every error is an InputError that begins with FILE:LINE."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, text: str | None = None) -> None:
+        """Name the file; `text` is its content if it is known."""
+        self.path, self._text = path, text
         self._problems: list[Problem] = []
 
     def refuse(self, at: yaml.Node | int, sentence: str) -> NoReturn:
@@ -79,7 +80,7 @@ class YamlFile:
 
     def root(self) -> yaml.Node:
         """Read and check the whole document. Raises InputError unless it is a file of plain YAML in UTF-8."""
-        text = read_text(self.path, "a sweep file (YAML)", _MOST_BYTES)
+        text = read_text(self.path, "a sweep file (YAML)", _MOST_BYTES) if self._text is None else self._text
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
             if root is None:
