@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import tyro
 
 from toymodels.arguments import parse, plugins_in
-from toymodels.errors import InputError
+from toymodels.errors import InputError, nearest
 from toymodels.experiments.registry import EXPERIMENTS
+from toymodels.given import refuse_all
 from toymodels.registry import deferred, load_plugins
 
 DESCRIPTION = (
@@ -43,7 +44,10 @@ class RunConfig:
     kind: tyro.conf.Positional[str]
     """compare or train, or a kind of your own."""
     file: tyro.conf.Positional[Path]
-    """JSON: the configuration's fields by name; a missing field has its default."""
+    """JSON: the configuration's fields by name; a missing field has its default. A mapping under a name that is no field sets
+    several fields."""
+    base: tuple[Path, ...] = ()
+    """Files of settings (JSON, or YAML) that several sweeps share; the configuration's own go before them."""
     out: Path | None = None
     """Folder of the record; default runs/ and a name made from the configuration."""
     plugin: tuple[Path, ...] = ()
@@ -108,31 +112,51 @@ def _report(config: ReportConfig) -> str:
 
 def _run_one(config: RunConfig) -> str:
     """Do the run that a JSON file describes."""
-    from toymodels.runs.identity import from_dict
-    from toymodels.runs.storage import read_json
+    from toymodels.runs.identity import from_dict, spread
+    from toymodels.sweeps.yaml_file import read_settings
 
     load_plugins(config.plugin)
-    values = read_json(config.file, ())
-    if not isinstance(values, dict):
-        raise InputError(f"{config.file} holds no configuration: it must be a JSON object of its fields")
     # An agent of W&B adds keys of its own to the sweep's parameters.
-    values = {key: value for key, value in values.items() if not key.startswith("_wandb")}
-    named = values.get("plugin")
-    load_plugins(named if isinstance(named, list) else ())
+    values = {key: value for key, value in read_settings(config.file).items() if not key.startswith("_wandb")}
+    bases = [read_settings(path) for path in config.base]
+    named = [files for settings in (*bases, values) if (files := settings.get("plugin"))]
+    plugins = [file for files in named[-1:] for file in ([files] if isinstance(files, str) else files)]
+    load_plugins([file for file in plugins if isinstance(file, str)])
     experiment = EXPERIMENTS[config.kind]
+    known = experiment.config.__dataclass_fields__
+    problems: list[str] = []
+    merged: dict[str, Any] = {}
+    for settings in (*bases, values):
+        single, wrong = spread(settings, known)
+        merged |= single
+        problems += wrong
+    refuse_all(problems)
     if config.out:
-        values["out"] = config.out
+        merged["out"] = config.out
     if config.plugin:
-        values["plugin"] = [*config.plugin, *(named or ())]
-    return _do(config.kind, from_dict(experiment.config, values))
+        merged["plugin"] = [*config.plugin, *plugins]
+    return _do(config.kind, from_dict(experiment.config, merged), merged)
 
 
-def _do(kind: str, config: Any) -> str:
+def _do(kind: str, config: Any, given: Collection[str] = ()) -> str:
+    """Do a run. `given` are the settings that the user has set, at their defaults or not."""
     from toymodels.experiments import registry
     from toymodels.experiments.show import describe
+    from toymodels.runs.identity import changed
+
+    set_ = changed(config)
+    for sentence in registry.without_effect(config, given):
+        if sentence.partition(" ")[0] not in set_:  # of the others `run` says it
+            print(f"toymodels: {sentence}", file=sys.stderr)
 
     folder = registry.run(kind, config)
     return f"{describe(folder)}\n\nrecord: {folder}"
+
+
+def _given(words: Sequence[str]) -> set[str]:
+    """Return the names of the settings that a command line sets."""
+    options = [word.partition("=")[0].removeprefix("--") for word in words if word.startswith("--")]
+    return {option.removeprefix("no-").replace("-", "_") for option in options}
 
 
 @dataclass(frozen=True)
@@ -160,8 +184,10 @@ def _own(config: type[Any], function: Callable[[Any], str | tuple[str, int]], re
 
 
 def _sweep(config: Any) -> tuple[str, int]:
-    from toymodels.sweeps.runner import run_sweep
+    from toymodels.sweeps.runner import dry_run, run_sweep
 
+    if config.dry_run:
+        return dry_run(config), 0
     folder, failed = run_sweep(config)
     reasons = f", {failed} runs failed (reasons in {folder / 'failed'})" if failed else ""
     return f"sweep: {folder}{reasons}", 1 if failed else 0
@@ -232,11 +258,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0 if words else 2
         known = commands()
         if words[0] not in known:
-            raise InputError(f"unknown command {words[0]!r}: choose one of {', '.join(known)} (see toymodels --help)")
+            hint = f"{nearest(words[0], known)}choose one of {', '.join(known)} (see toymodels --help)"
+            raise InputError(f"unknown command {words[0]!r}: {hint}")
         command = known[words[0]]
         config = parse(command.config(), command.prepare()(words[1:]), f"toymodels {words[0]}", early)
         resumes = again if command.resumes else ""
-        printed = command.function(config)
+        printed = command.function(config) if words[0] not in EXPERIMENTS else _do(words[0], config, _given(words))
         text, status = printed if isinstance(printed, tuple) else (printed, 0)
         print(text)
         return status

@@ -16,7 +16,7 @@ class InputError(ValueError):
     """
 
 
-class NoEffect(InputError):
+class NoEffectError(InputError):
     """A setting that would change nothing under the other settings."""
 
 

@@ -101,7 +101,9 @@ class CompareConfig(NetworkSettings):
         reasons = super().idle()
         members = [LAYERS.named(name)[0] for name in self.rows()]
         tasks = self.tasks()
-        readoffs = {READOFFS.named(r)[0] for name in self.rows() for task in tasks for r in self.readoffs_of(name, task)}
+        readoffs = {
+            READOFFS.named(r)[0] for name in self.rows() for task in tasks for r in self.readoffs_of(name, task)
+        }
         learned = any("trained_readoff" in member.parameters for member in readoffs)
         if not learned and not any(member.role == "trained" or member.uses_trained for member in members):
             training = ("checkpoint_seconds", *(field.name for field in dataclasses.fields(TrainingSettings)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toymodels.errors import NoEffect
+from toymodels.errors import NoEffectError
 from toymodels.registry import Member, Registry
 
 Row = dict[str, Any]
@@ -46,6 +46,8 @@ class Experiment(Member):
     """Returns the numbers by which sweeps compare runs, from the content of results.json; default: means over all rows."""
     summary_names: Callable[[Any], Sequence[str]] | None = None
     """Returns their names, from the configuration alone, nested ones with dots; None: known only after a run."""
+    seconds: Callable[[Any], float] | None = None
+    """Estimates the seconds of a run on one core, from its configuration; None: unknown."""
     one_history: bool = False
     """Whether a run of one seed trains one network, whose progress early termination can follow."""
 
@@ -82,7 +84,7 @@ def without_effect(config: Any, given: Collection[str] = ()) -> list[str]:
     sentences = {}
     for name, reason in config.idle().items():
         if name in OF_ADAM and name in set_:
-            raise NoEffect(f"{name} = {getattr(config, name)} has no effect ({reason}, or leave it out)")
+            raise NoEffectError(f"{name} = {getattr(config, name)} has no effect ({reason}, or leave it out)")
         if name in set_ or name in given:
             sentences[name] = f"{name} has no effect here: {reason}"
     return list(sentences.values())

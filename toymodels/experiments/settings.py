@@ -78,7 +78,9 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
         reasons: dict[str, str] = {}
         if {self.resolve(features, task) for task in tasks} == {"lbfgs"}:
             chosen = "lbfgs" if self.optimiser == "lbfgs" else "auto, which is lbfgs at this size"
-            reasons = dict.fromkeys(OF_ADAM, f"it is for adam and adamw, and the optimiser is {chosen}: name optimiser adam")
+            reasons = dict.fromkeys(
+                OF_ADAM, f"it is for adam and adamw, and the optimiser is {chosen}: name optimiser adam"
+            )
         if set(self.p) == {1.0}:
             reasons["root"] = "the first root of a mean is the mean"
         if self.pairs_per_step is not None and all(self.pairs_per_step >= task.n_outputs for task in tasks):

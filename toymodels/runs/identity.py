@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
-from toymodels.errors import InputError, NoEffect, nearest
+from toymodels.errors import InputError, NoEffectError, nearest
 from toymodels.given import converted, refuse_all
 from toymodels.registry import plugin_digest
 
@@ -80,7 +80,9 @@ def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
         values["knobs"] = {**set_knobs, **given} if isinstance(given, Mapping) else given
     for key in [key for key in values if key not in names]:
         del values[key]
-        problems.append(f"unknown key {key!r} in the configuration: {nearest(key, names)}the keys are {', '.join(names)}")
+        problems.append(
+            f"unknown key {key!r} in the configuration: {nearest(key, names)}the keys are {', '.join(names)}"
+        )
     try:
         values = converted(cls, values)
     except InputError as error:
@@ -98,22 +100,22 @@ def spread(values: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str,
     problems: list[str] = []
     for key, value in values.items():
         inner = {key: value}
-        if isinstance(value, Mapping) and key not in names and not key.startswith(KNOB):
+        if isinstance(value, Mapping) and key not in names:
             inner, wrong = spread(value, names)
             problems += wrong
-        problems += [f"{name} is set twice, alone and in a mapping, or in two mappings: set it once" for name in inner if name in settings]
+        problems += [f"{name} is set twice, alone or in mappings: set it once" for name in inner if name in settings]
         settings |= inner
     return settings, problems
 
 
 def _further(cls: type[Any], values: Mapping[str, Any], first: InputError) -> list[str]:
     """Return what else is wrong: settings that cannot be even alone, all others at their defaults."""
-    sentences = []
+    sentences: list[str] = []
     always = {field.name for field in dataclasses.fields(cls) if field.name == "plugin"}
     for key, value in values.items():
         try:
             cls(**{**{name: values[name] for name in always & values.keys()}, key: value})
-        except NoEffect:
+        except NoEffectError:
             continue
         except InputError as error:
             # A sentence that is about other settings, too, may be about their defaults.

@@ -222,7 +222,9 @@ class SweepFile(YamlFile):
         min_iter, max_iter, s = (self.count(keys, name) for name in ("min_iter", "max_iter", "s"))
         if min_iter is not None and (max_iter is not None or s is not None):
             both = "min_iter (bands from there up) beside max_iter and s (bands from max_iter down)"
-            self.refuse(node, f"early_terminate has {both}, and W&B goes by one of them: keep min_iter alone, or the others")
+            self.refuse(
+                node, f"early_terminate has {both}, and W&B goes by one of them: keep min_iter alone, or the others"
+            )
         if (min_iter if max_iter is None else s) is None:
             self.refuse(node, "early_terminate has no bands: give min_iter, or both max_iter and s")
         eta = self.typed(keys, "eta", (int, float), "a number above 1") if "eta" in keys else 3

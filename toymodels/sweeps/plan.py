@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -122,8 +121,8 @@ class Survey:
 
     names: dict[str, float] = field(default_factory=dict)
     """The names of the different runs, and the estimated seconds of each."""
-    impossible: dict[str, int] = field(default_factory=dict)
-    """Why runs cannot be made, and how many; for grids and random searches."""
+    impossible: dict[str, list[tuple[int, dict[str, Any]]]] = field(default_factory=dict)
+    """Why runs of a grid or random search cannot be made, and their numbers and configurations."""
     equal: list[str] = field(default_factory=list)
     """Sentences about runs that compute the same as an earlier one."""
     checked: int = 0
@@ -160,7 +159,9 @@ def read_plan(
     """
     file = SweepFile(path)
     sweep = file.sweep()
-    kind, bases, more = "", [], []
+    kind = ""
+    bases: list[str] = []
+    more: list[str] = []
     load_plugins(plugin)
     with file.collected():
         kind, bases, more = _command(sweep, file)
@@ -223,11 +224,15 @@ def _command(sweep: Sweep, file: SweepFile) -> tuple[str, list[str], list[str]]:
     after = words[ours[-1] + 1 :] if ours else []
     if len(after) < 3 or after[0] != "run" or after[2] != "${args_json_file}":
         reason = "the file has another command than `toymodels run`"
-        file.refuse(line, f"{reason}: give {_COMMAND}, or compare in place of train; --base FILE after it adds settings")
+        file.refuse(
+            line, f"{reason}: give {_COMMAND}, or compare in place of train; --base FILE after it adds settings"
+        )
     before = words[: ours[-1]]
     first = next((word for word in before if not re.match(r"[A-Za-z_]\w*=", word)), None)
     if first is not None and Path(first).name not in _LAUNCHERS and not _PYTHON.match(Path(first).name):
-        file.refuse(line, f"{first} before toymodels is no launcher known here: use {', '.join(_LAUNCHERS)} or python -m")
+        file.refuse(
+            line, f"{first} before toymodels is no launcher known here: use {', '.join(_LAUNCHERS)} or python -m"
+        )
     if any(_PYTHON.match(Path(word).name) for word in before) and before[-1] != "-m":
         file.refuse(line, "python does not find toymodels without -m: write python -m toymodels")
     files: dict[str, list[str]] = {"--base": [], "--plugin": []}
@@ -262,7 +267,9 @@ def _check_parameters(sweep: Sweep, config: type[Any], file: SweepFile) -> None:
 def _plugin_lists(sweep: Sweep, base: Mapping[str, Any]) -> Iterator[list[str]]:
     """Yield the lists of plugins that the file and its base name."""
     given = [value for parameter in sweep.parameters if parameter.name == "plugin" for value in parameter.values]
-    given += [value["plugin"] for p in sweep.parameters for value in p.values if isinstance(value, dict) and "plugin" in value]
+    given += [
+        value["plugin"] for p in sweep.parameters for value in p.values if isinstance(value, dict) and "plugin" in value
+    ]
     for value in [*given, *([base["plugin"]] if "plugin" in base else [])]:
         yield [value] if isinstance(value, str) else value
 
@@ -285,7 +292,9 @@ def _survey(plan: Plan, most: int, seed: int, file: SweepFile, here: bool) -> Su
     sweep, survey = plan.sweep, Survey()
     grid = search(sweep) if sweep.method == "grid" else None
     seen: dict[str, int] = {}
-    swept = {name for p in sweep.parameters for value in p.values or (None,) for name in _names(p.path[-1], value, plan)}
+    swept = {
+        name for p in sweep.parameters for value in p.values or (None,) for name in _names(p.path[-1], value, plan)
+    }
     idle: dict[str, set[str]] = {}
     for number in range(most):
         suggested = grid.suggest(number) if grid else random_configuration(sweep, seed, number)
@@ -298,12 +307,7 @@ def _survey(plan: Plan, most: int, seed: int, file: SweepFile, here: bool) -> Su
                 check_device(config.device)
         except InputError as error:
             if sweep.method != "bayes":
-                survey.impossible[str(error)] = survey.impossible.get(str(error), 0) + 1
-                if not plan.skip and len(survey.impossible) <= _SHOWN:
-                    for sentence in str(error).split("\n"):
-                        with file.collected():
-                            advice = "; --skip-impossible leaves such runs out" if _depends(plan, suggested) else ""
-                            file.refuse(_blamed(plan, suggested, sentence), f"run {number} cannot be made: {sentence}{advice}")
+                survey.impossible.setdefault(str(error), []).append((number, suggested))
             continue
         if sweep.early_terminate is not None and len(config.seeds) != 1:
             line = next((p.line for p in sweep.parameters if p.name == "seeds"), 1)
@@ -320,9 +324,16 @@ def _survey(plan: Plan, most: int, seed: int, file: SweepFile, here: bool) -> Su
         if key in seen and not plan.skip and sweep.method == "grid":
             survey.equal.append(f"runs {seen[key]} and {number}")
         seen.setdefault(key, number)
-    file.refuse_collected()
-    if survey.impossible and not survey.names:
-        refuse_all([f"{sweep.path}: no run can be made: {next(iter(survey.impossible))}"])
+    wrong = sum(map(len, survey.impossible.values()))
+    advice = f"; {wrong:,} of {survey.checked:,} runs are impossible: --skip-impossible leaves them out"
+    if not plan.skip or not survey.names:
+        for reason, runs in [*survey.impossible.items()][:_SHOWN]:
+            number, suggested = runs[0]
+            for sentence in reason.split("\n"):
+                with file.collected():
+                    said = f"run {number} cannot be made: {sentence}{advice if survey.names else ''}"
+                    file.refuse(_blamed(plan, suggested, sentence), said)
+        file.refuse_collected()
     survey.notes += [f"{name} has no effect on some or all runs: {' or '.join(idle[name])}" for name in sorted(idle)]
     return survey
 
@@ -335,7 +346,7 @@ def _names(name: str, value: Any, plan: Plan) -> set[str]:
 def _notes(plan: Plan, file: SweepFile) -> list[str]:
     """Say which keys of the file have no effect here, and which limits are not what they seem."""
     sweep, notes = plan.sweep, []
-    ignored = [name for name in ("apiVersion", "kind", "controller") if name in file.lines]
+    ignored: list[str] = [name for name in ("apiVersion", "kind", "controller") if name in file.lines]
     if sweep.program is not None and "${program}" not in (sweep.command or ()):
         ignored.append("program")
     if ignored:
@@ -344,20 +355,22 @@ def _notes(plan: Plan, file: SweepFile) -> list[str]:
     if plan.environment and not mirrored:
         named = " and ".join(name for name in ("project", "entity") if name in file.lines)
         notes.append(f"{named} in the file: W&B gets no runs unless --wandb offline or --wandb online is given")
-    if sweep.metric is not None and sweep.method != "bayes" and sweep.metric.target is None and sweep.early_terminate is None:
+    if (
+        sweep.metric is not None
+        and sweep.method != "bayes"
+        and sweep.metric.target is None
+        and sweep.early_terminate is None
+    ):
         notes.append(f"metric has no effect on a {sweep.method} search without a target: all runs are done")
     for p in sweep.parameters:
         if p.distribution in ("log_uniform", "q_log_uniform", "inv_log_uniform") and p.numbers["min"] >= 0:
             sign = -1 if p.distribution == "inv_log_uniform" else 1
             low, high = sorted(math.exp(sign * p.numbers[end]) for end in ("min", "max"))
             values = f"so {p.name} lies between {low:.6g} and {high:.6g}"
-            notes.append(f"{p.name}: {p.distribution} takes exponents of e, {values}: did you mean {p.distribution}_values?")
+            notes.append(
+                f"{p.name}: {p.distribution} takes exponents of e, {values}: did you mean {p.distribution}_values?"
+            )
     return notes
-
-
-def _depends(plan: Plan, suggested: Mapping[str, Any]) -> bool:
-    """Whether some other run of the sweep may be possible: some parameter has several values."""
-    return any(len(p.values) != 1 for p in plan.sweep.parameters)
 
 
 def _blamed(plan: Plan, suggested: Mapping[str, Any], sentence: str) -> int:

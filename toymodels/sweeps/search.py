@@ -85,9 +85,7 @@ def nest(sweep: Sweep, values: Sequence[Any]) -> dict[str, Any]:
     return config
 
 
-def _grid(
-    sweep: Sweep, axes: Sequence[Sequence[Any]]
-) -> Callable[[int, Sequence[Finished]], dict[str, Any] | None]:
+def _grid(sweep: Sweep, axes: Sequence[Sequence[Any]]) -> Callable[[int, Sequence[Finished]], dict[str, Any] | None]:
     """Number the configurations in W&B's order: parameters sorted by name at each level, the last one varying fastest."""
     sizes = [len(axis) for axis in axes]
 

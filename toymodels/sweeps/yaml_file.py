@@ -46,7 +46,7 @@ def _with_point(value: float) -> str:
     return repr(value) if "e" not in repr(value) else f"{value:.6e}"
 
 
-class Problem(InputError):
+class ProblemError(InputError):
     """One problem of a file, at a line."""
 
     def __init__(self, path: Path, line: int, sentence: str) -> None:
@@ -60,18 +60,18 @@ class YamlFile:
     def __init__(self, path: Path, text: str | None = None) -> None:
         """Name the file; `text` is its content if it is known."""
         self.path, self._text = path, text
-        self._problems: list[Problem] = []
+        self._problems: list[ProblemError] = []
 
     def refuse(self, at: yaml.Node | int, sentence: str) -> NoReturn:
         """Raise the InputError for a node, or for a line counted from 1."""
-        raise Problem(self.path, at if isinstance(at, int) else at.start_mark.line + 1, sentence)
+        raise ProblemError(self.path, at if isinstance(at, int) else at.start_mark.line + 1, sentence)
 
     @contextlib.contextmanager
     def collected(self) -> Iterator[None]:
         """Keep a problem found inside, and go on after it."""
         try:
             yield
-        except Problem as problem:
+        except ProblemError as problem:
             self._problems.append(problem)
 
     def refuse_collected(self) -> None:
