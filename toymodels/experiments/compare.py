@@ -214,6 +214,7 @@ def _check(config: CompareConfig) -> None:
     "compare", order=0, config=CompareConfig, check=_check, text=deferred("runs.text", "comparison"),
     summary=deferred("experiments.genericity", "summary"),
     summary_names=deferred("experiments.genericity", "summary_names"),
+    seconds=deferred("experiments.times", "of_comparison"),
 )  # fmt: skip
 def compare(config: CompareConfig, folder: Path, report: Callable[..., None]) -> Result:
     """Compare first layers and readoffs: the genericity experiment."""

@@ -11,6 +11,7 @@ from toymodels.experiments.registry import EXPERIMENTS, Result, Row
 from toymodels.experiments.registry import run as run_experiment
 from toymodels.experiments.settings import NetworkSettings
 from toymodels.given import conform
+from toymodels.registry import deferred
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _summary_names(config: TrainConfig) -> Sequence[str]:
 
 @EXPERIMENTS(
     "train", order=1, config=TrainConfig, check=_check, summary=_summary, summary_names=_summary_names,
-    one_history=True,
+    seconds=deferred("experiments.times", "of_training"), one_history=True,
 )  # fmt: skip
 def train(config: TrainConfig, folder: Path, report: Callable[..., None]) -> Result:
     """Train a network on one task, for each seed, and measure its errors."""

@@ -121,7 +121,9 @@ def overview(plan: Plan, folder: Path, config: SweepConfig) -> list[str]:
     done = [run for run in survey.names if (folder / RUNS / run / "results.json").exists()]
     impossible = sum(map(len, survey.impossible.values()))
     counted = [f"{name}{about}: {total:,} runs of {plan.kind_name}"]
-    counted += [f"{impossible:,} impossible ones skipped ({next(iter(survey.impossible))})"] if impossible else []
+    counted += (
+        [f"{impossible:,} of them impossible and skipped ({next(iter(survey.impossible))})"] if impossible else []
+    )
     counted += [f"{len(done):,} finished already"] if done else []
     shares = [seconds for run, seconds in survey.names.items() if run not in done]
     if shares and not math.isnan(sum(shares)):
