@@ -108,7 +108,7 @@ def conform(config: Any) -> None:
 
 def converted(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values of fields of a configuration, converted as `conform` does."""
-    hints, problems = _hints(cls), list[str]()
+    hints, problems = _hints(cls), list[str]()  # type: ignore[arg-type]  # a class can be hashed
     result: dict[str, Any] = {}
     for name, value in values.items():
         try:

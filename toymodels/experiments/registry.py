@@ -81,13 +81,12 @@ def without_effect(config: Any, given: Collection[str] = ()) -> list[str]:
     if not hasattr(config, "idle"):
         return []
     set_ = changed(config)
-    sentences = {}
-    for name, reason in config.idle().items():
-        if name in OF_ADAM and name in set_:
-            raise NoEffectError(f"{name} = {getattr(config, name)} has no effect ({reason}, or leave it out)")
-        if name in set_ or name in given:
-            sentences[name] = f"{name} has no effect here: {reason}"
-    return list(sentences.values())
+    idle = config.idle()
+    wrong = [name for name in OF_ADAM if name in idle and name in set_]
+    if wrong:
+        named = " and ".join(f"{name} = {getattr(config, name)}" for name in wrong)
+        raise NoEffectError(f"{named}: no effect, because {idle[wrong[0]]}, or leave it out")
+    return [f"{name} has no effect here: {idle[name]}" for name in idle if name in set_ or name in given]
 
 
 def run(kind: str, config: Any) -> Path:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from toymodels.core.settings import OF_ADAM, TrainingSettings
-from toymodels.errors import InputError
+from toymodels.errors import InputError, check_different, check_positive
+from toymodels.runs.metrics import within_names
 from toymodels.runs.settings import ProblemSettings, RunSettings
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
     """A problem, how networks are trained on it, and how the run is done."""
 
     layer: str = "gaussian"
-    """Initial first layer: gaussian (N(0,1), bias 0), kaiming (uniform in ±1/√m), a construction, or your own. Knobs follow the
-    name in brackets: "gaussian(scale=0.5, bias=-1)", "bernoulli(p=0.3)"."""
+    """Initial first layer: gaussian (N(0,1), bias 0), kaiming (uniform in ±1/√m), kaiming_normal (N(0, 2/m), biases as kaiming), a
+    construction, or your own. Knobs follow the name in brackets: "gaussian(scale=0.5, bias=-1)", "bernoulli(p=0.3)"."""
+    tolerances: tuple[int | float, ...] | None = None
+    """Also measure the share of outputs with an error within each of these (columns within_…)."""
     knobs: dict[str, int | float | str] = field(default_factory=dict)
     """Knobs of all first layers that have them, as in: p 0.3 (in sweeps, records and tables: layer_p)."""
 
@@ -36,6 +39,10 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
         ProblemSettings.__post_init__(self)
         TrainingSettings.__post_init__(self)
         RunSettings.__post_init__(self)
+        if self.tolerances is not None:
+            check_different("tolerance", within_names(self.tolerances), tolerances=[f"{t:g}" for t in self.tolerances])
+            for tolerance in self.tolerances:
+                check_positive(tolerances=tolerance)
         pairwise = any(TASKS.named(Gate.alias(name))[0].pairwise for name in self.task_names())
         outputs = len(self.pairs) if self.pairs is not None else math.comb(self.m, 2) if pairwise else 0
         if outputs * self.d > _MOST_WEIGHTS:
@@ -79,7 +86,7 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
         if {self.resolve(features, task) for task in tasks} == {"lbfgs"}:
             chosen = "lbfgs" if self.optimiser == "lbfgs" else "auto, which is lbfgs at this size"
             reasons = dict.fromkeys(
-                OF_ADAM, f"it is for adam and adamw, and the optimiser is {chosen}: name optimiser adam"
+                OF_ADAM, f"it is a setting of adam and adamw, and the optimiser is {chosen}: name optimiser adam"
             )
         if set(self.p) == {1.0}:
             reasons["root"] = "the first root of a mean is the mean"

@@ -67,13 +67,13 @@ def train_seed(
     layer = first_layer(config, config.layer, task, seed, purpose).requires_grad_(config.train_first)
     network, seconds = train_network(config, task, layer, seed, folder, f"{task.name} seed {seed}", position, report)
     inputs = evaluation_inputs(config.features(), task, config.eval_inputs, seed, config.device)
-    evaluation = evaluate(network, task, inputs).to_dict()
+    evaluation = evaluate(network, task, inputs, tolerances=config.tolerances or ()).to_dict()
     row = {
         "task": task.name,
         "first_layer": "trained" if config.train_first else config.layer,
         "readoff": "trained",
         "seed": seed,
-        **metrics_of(evaluation),
+        **metrics_of(evaluation, config.tolerances),
         "all_pairs": task.n_outputs,
         "threads": torch.get_num_threads(),
         "seconds": seconds,
@@ -103,7 +103,7 @@ def _summary(content: dict[str, Any]) -> dict[str, Any]:
 def _summary_names(config: TrainConfig) -> Sequence[str]:
     from toymodels.experiments.genericity import metric_names
 
-    names = [name for name in metric_names(config.make_task(config.task)) if name != "seconds"]
+    names = [name for name in metric_names(config.make_task(config.task), config.tolerances) if name != "seconds"]
     return names + [f"seed-{seed}.{name}" for seed in config.seeds for name in names]
 
 

@@ -325,8 +325,8 @@ def _survey(plan: Plan, most: int, seed: int, file: SweepFile, here: bool) -> Su
             survey.equal.append(f"runs {seen[key]} and {number}")
         seen.setdefault(key, number)
     wrong = sum(map(len, survey.impossible.values()))
-    are = "is" if wrong == 1 else "are"
-    advice = f"; {wrong:,} of {survey.checked:,} runs {are} impossible: --skip-impossible leaves {'it' if wrong == 1 else 'them'} out"
+    are, them = ("is", "it") if wrong == 1 else ("are", "them")
+    advice = f"; {wrong:,} of {survey.checked:,} runs {are} impossible: --skip-impossible leaves {them} out"
     if not plan.skip or not survey.names:
         for reason, runs in [*survey.impossible.items()][:_SHOWN]:
             number, suggested = runs[0]
