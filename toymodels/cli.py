@@ -120,7 +120,7 @@ def _run_one(config: RunConfig) -> str:
     values = {key: value for key, value in read_settings(config.file).items() if not key.startswith("_wandb")}
     bases = [read_settings(path) for path in config.base]
     named = [files for settings in (*bases, values) if (files := settings.get("plugin"))]
-    plugins = [file for files in named[-1:] for file in ([files] if isinstance(files, str) else files)]
+    plugins = [file for files in named[-1:] for file in (files if isinstance(files, list) else [files])]
     load_plugins([file for file in plugins if isinstance(file, str)])
     experiment = EXPERIMENTS[config.kind]
     known = experiment.config.__dataclass_fields__
@@ -189,7 +189,7 @@ def _sweep(config: Any) -> tuple[str, int]:
     if config.dry_run:
         return dry_run(config), 0
     folder, failed = run_sweep(config)
-    reasons = f", {failed} runs failed (reasons in {folder / 'failed'})" if failed else ""
+    reasons = f", failed runs: {failed:,} (reasons in {folder / 'failed'})" if failed else ""
     return f"sweep: {folder}{reasons}", 1 if failed else 0
 
 

@@ -188,13 +188,13 @@ def test_a_failing_run_is_recorded_and_tried_again(tmp_path, here, capsys, monke
     assert "run 1 failed: the loss is no longer finite" in said.err
     assert "failed=1" in said.err
     assert "3/3" in said.err
-    assert "1 runs failed" in said.out
+    assert "failed runs: 1" in said.out
     (record,) = (tmp_path / "s" / "failed").iterdir()
     assert "no longer finite" in read_json(record, ("reason", "config"))["reason"]
     assert read_json(record)["config"]["lr"] == 1000
     assert sorted(row["lr"] for row in read_table(tmp_path / "s")) == [0.001, 0.01]
     assert main(["results", str(tmp_path / "s")]) == 0
-    assert "1 runs failed and are not in the table" in capsys.readouterr().out
+    assert "failed runs, not in the table: 1 " in capsys.readouterr().out
     here.handed_over.clear()
     assert main(command) == 1
     assert here.handed_over == [record.stem]
@@ -504,7 +504,7 @@ def test_hyperband_stops_bad_runs_which_are_finished_runs(tmp_path, follow, caps
     assert 60 <= bad["stopped_at"] < 3000
     assert good["worst_error"] < bad["worst_error"]
     assert main(["results", str(tmp_path / "sweep")]) == 0
-    assert "1 runs were stopped early" in capsys.readouterr().out
+    assert "runs stopped early: 1" in capsys.readouterr().out
 
 
 def test_runners_agree_on_suggestions_that_are_made_between_them(tmp_path):

@@ -112,7 +112,7 @@ class Evaluation:
 class ErrorSums:
     """Sums over errors by case, in float64, from which an evaluation is computed."""
 
-    def __init__(self, n_cases: int, n_outputs: int, tolerances: Sequence[float] = ()):
+    def __init__(self, n_cases: int, n_outputs: int, tolerances: Sequence[float | int] = ()):
         """Begin with no errors; `tolerances` are counted in addition to TOLERANCES."""
         self.tolerances = (*TOLERANCES, *tolerances)
         self.mass, self.first, self.second, self.worst = np.zeros((4, n_cases))
@@ -230,7 +230,7 @@ def evaluate(
     task: Task,
     inputs: Inputs,
     dtype: torch.dtype = torch.float64,
-    tolerances: Sequence[float] = (),
+    tolerances: Sequence[float | int] = (),
 ) -> Evaluation:
     """Measure a network's errors on every given input and every output of the task.
 
@@ -249,7 +249,7 @@ def evaluate(
 
 @dispatched
 def error_sums(
-    network: Network, task: Task, inputs: Inputs, dtype: torch.dtype, tolerances: Sequence[float] = ()
+    network: Network, task: Task, inputs: Inputs, dtype: torch.dtype, tolerances: Sequence[float | int] = ()
 ) -> ErrorSums:
     """Add up the errors of a network, block by block."""
     sums = ErrorSums(len(task.case_labels), task.n_outputs, tolerances)

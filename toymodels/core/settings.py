@@ -105,6 +105,10 @@ class TrainingSettings:
         return "lbfgs" if every <= FULL_BATCH_LIMIT and every < math.inf else "adam"
 
     def check_inputs(self, features: Features, task: Task) -> None:
-        """Raise InputError if every step needs all inputs (lbfgs, batch 'all') and they cannot be listed."""
+        """Raise InputError if every step needs all inputs (lbfgs, batch 'all') and they cannot be listed, or for wrong weights."""
+        from toymodels.core.losses import case_weights
+
+        if task.truth is None:
+            case_weights(self.weight, None, (1.0,))
         if self.batch == "all" or self.resolve(features, task) == "lbfgs":
             features.check_enumerable()

@@ -64,7 +64,7 @@ def summary_names(config: CompareConfig) -> list[str]:
     return names
 
 
-def metric_names(task: Task, tolerances: Sequence[float] | None = None) -> list[str]:
+def metric_names(task: Task, tolerances: Sequence[float | int] | None = None) -> list[str]:
     """Return the metrics of a task's rows."""
     groups = [f"rms_{name}" for name in task.groups]
     return ["worst_error", "mean_worst_error", "rms", *groups, "within_quarter", *within_names(tolerances), "seconds"]

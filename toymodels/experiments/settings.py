@@ -24,8 +24,8 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
     """A problem, how networks are trained on it, and how the run is done."""
 
     layer: str = "gaussian"
-    """Initial first layer: gaussian (N(0,1), bias 0), kaiming (uniform in ±1/√m), kaiming_normal (N(0, 2/m), biases as kaiming), a
-    construction, or your own. Knobs follow the name in brackets: "gaussian(scale=0.5, bias=-1)", "bernoulli(p=0.3)"."""
+    """Initial first layer: gaussian (N(0,1), bias 0), kaiming (uniform in ±1/√m), kaiming_normal (N(0, 2/m), biases
+    as kaiming), a construction, or your own. Knobs follow the name in brackets: "gaussian(scale=0.5, bias=-1)"."""
     tolerances: tuple[int | float, ...] | None = None
     """Also measure the share of outputs with an error within each of these (columns within_…)."""
     knobs: dict[str, int | float | str] = field(default_factory=dict)
@@ -40,9 +40,9 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
         TrainingSettings.__post_init__(self)
         RunSettings.__post_init__(self)
         if self.tolerances is not None:
-            check_different("tolerance", within_names(self.tolerances), tolerances=[f"{t:g}" for t in self.tolerances])
             for tolerance in self.tolerances:
                 check_positive(tolerances=tolerance)
+            check_different("tolerance", within_names(self.tolerances), tolerances=[f"{t:g}" for t in self.tolerances])
         pairwise = any(TASKS.named(Gate.alias(name))[0].pairwise for name in self.task_names())
         outputs = len(self.pairs) if self.pairs is not None else math.comb(self.m, 2) if pairwise else 0
         if outputs * self.d > _MOST_WEIGHTS:

@@ -18,11 +18,11 @@ _PROGRAM, _PIVOTS = 2e-3, 4.5e-10
 """Seconds of a minimax readoff of one output, and more for each input × neuron²."""
 
 
-def _entries(config: NetworkSettings, task: Task, inputs: float) -> float:
+def _entries(config: NetworkSettings, task: Task, inputs: float | int) -> float:
     return inputs * task.n_outputs * (_ENTRY + _PRODUCT * config.d)
 
 
-def _inputs(config: NetworkSettings, task: Task) -> float:
+def _inputs(config: NetworkSettings, task: Task) -> float | int:
     features = config.features()
     return features.n_inputs if covers_all(features, task) else config.eval_inputs
 

@@ -37,7 +37,7 @@ _PARTS = 32
 @fast_form(error_sums, lambda network, task, inputs, *_: task.truth is not None and inputs.values is None)
 @torch.no_grad()
 def fast_error_sums(
-    network: Network, task: Task, inputs: Inputs, dtype: torch.dtype, tolerances: Sequence[float] = ()
+    network: Network, task: Task, inputs: Inputs, dtype: torch.dtype, tolerances: Sequence[float | int] = ()
 ) -> BlockSums:
     """Add up the errors of a network on boolean inputs, on as many threads as torch has."""
     blocks = _row_blocks(inputs)
@@ -86,7 +86,7 @@ class _BlockEvaluator:
     """
 
     def __init__(
-        self, network: Network, task: Task, inputs: Inputs, dtype: torch.dtype, tolerances: Sequence[float]
+        self, network: Network, task: Task, inputs: Inputs, dtype: torch.dtype, tolerances: Sequence[float | int]
     ) -> None:
         self.tolerances = tolerances
         self.network, self.task, self.inputs, self.dtype = network, task, inputs, dtype

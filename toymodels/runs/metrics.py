@@ -62,7 +62,7 @@ def title(column: str) -> str:
     return known.get(column, column.replace("rms_", "RMS at ").replace("_", " "))
 
 
-def within_names(tolerances: Sequence[float] | None) -> list[str]:
+def within_names(tolerances: Sequence[float | int] | None) -> list[str]:
     """Return the columns of the shares of outputs within tolerances of one's own."""
     return [f"within_{tolerance:.10g}" for tolerance in tolerances or ()]
 
@@ -81,7 +81,7 @@ def metric_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return known[:-1] + [column for column in present if column not in known] + known[-1:]
 
 
-def metrics_of(evaluation: Mapping[str, Any], tolerances: Sequence[float] | None = None) -> dict[str, Any]:
+def metrics_of(evaluation: Mapping[str, Any], tolerances: Sequence[float | int] | None = None) -> dict[str, Any]:
     """Return the metrics of an evaluation (as `Evaluation.to_dict` writes it), and which inputs and outputs it covers."""
     worst = evaluation["output_worst"]
     return {

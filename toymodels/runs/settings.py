@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toymodels.errors import InputError, check_choice, check_not_negative, check_whole
+from toymodels.errors import InputError, check_choice, check_different, check_not_negative, check_whole
 from toymodels.given import conform
 from toymodels.registry import load_plugins
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 EXHAUSTIVE_LIMIT = 500_000_000
 """Inputs × outputs up to which an evaluation uses every input."""
+
+MOST_FEATURES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class ProblemSettings:
 
         conform(self)
         load_plugins(self.plugin)
-        check_whole(m=self.m)
+        check_whole(most=MOST_FEATURES, m=self.m)
         check_whole(1, d=self.d)
         check_choice(ACTIVATIONS, activation=self.activation)
         if not math.isfinite(self.s):
@@ -69,6 +71,7 @@ class ProblemSettings:
             object.__setattr__(self, "s", int(self.s))  # 2 and 2.0 are the same number and must give the same record
         if self.pairs is not None:
             feature_pairs(self.m, self.pairs)
+            check_different("pair", self.pairs, pairs=[f"{k} {l}" for k, l in self.pairs])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Load the plugins, too, when the settings are sent to another process."""

@@ -164,10 +164,10 @@ def describe(folder: Path) -> str:
     note = f"{worst}; ± 95 % t intervals over seeds"
     stopped = len({(row["kind"], row["run"]) for row in rows if row["stopped_at"] is not None})
     if stopped:
-        note += f"\n{stopped:,} {'run was' if stopped == 1 else 'runs were'} stopped early"
+        note += f"\nruns stopped early: {stopped:,}"
     failed = len(list(Path(folder).rglob("failed/*.json")))
     if failed:
-        note += f"\n{failed:,} {'run' if failed == 1 else 'runs'} failed, and {'is' if failed == 1 else 'are'} not in the table (reasons in {Path(folder)}/…/failed)"
+        note += f"\nfailed runs, not in the table: {failed:,} (reasons in {Path(folder)}/…/failed)"
     return f"{render(header, lines, right=range(len(varying), len(header)))}\n\n{note}"
 
 
