@@ -105,7 +105,7 @@ class TrainingSettings:
         return "lbfgs" if every <= FULL_BATCH_LIMIT and every < math.inf else "adam"
 
     def check_inputs(self, features: Features, task: Task) -> None:
-        """Raise InputError if every step needs all inputs (lbfgs, batch 'all') and they cannot be listed, or for wrong weights."""
+        """Raise InputError if every step needs all inputs (lbfgs, batch 'all') that cannot be listed, or for weights."""
         from toymodels.core.losses import case_weights
 
         if task.truth is None:

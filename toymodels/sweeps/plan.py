@@ -254,7 +254,8 @@ def _check_parameters(sweep: Sweep, config: type[Any], file: SweepFile) -> None:
     for parameter in sweep.parameters:
         for value in parameter.values:
             settings, problems = spread({parameter.path[-1]: value}, known)
-            held = {name: item for name, item in settings.items() if name in config.__dataclass_fields__}
+            fields = known & config.__dataclass_fields__.keys() - {"plugin"}  # of plugins it has been said
+            held = {name: item for name, item in settings.items() if name in fields}
             try:
                 refuse_all(problems)
                 converted(config, held)
@@ -292,6 +293,7 @@ def _survey(plan: Plan, most: int, seed: int, file: SweepFile, here: bool) -> Su
     sweep, survey = plan.sweep, Survey()
     grid = search(sweep) if sweep.method == "grid" else None
     seen: dict[str, int] = {}
+    reasons: dict[str, str] = {}
     swept = {
         name for p in sweep.parameters for value in p.values or (None,) for name in _names(p.path[-1], value, plan)
     }
@@ -307,7 +309,10 @@ def _survey(plan: Plan, most: int, seed: int, file: SweepFile, here: bool) -> Su
                 check_device(config.device)
         except InputError as error:
             if sweep.method != "bayes":
-                survey.impossible.setdefault(str(error), []).append((number, suggested))
+                reason = str(error)
+                kind = re.sub(r"[-+.\d]+", "#", reason)  # the same with another number is the same reason
+                reasons.setdefault(kind, reason)
+                survey.impossible.setdefault(reasons[kind], []).append((number, suggested))
             continue
         if sweep.early_terminate is not None and len(config.seeds) != 1:
             line = next((p.line for p in sweep.parameters if p.name == "seeds"), 1)
@@ -317,10 +322,10 @@ def _survey(plan: Plan, most: int, seed: int, file: SweepFile, here: bool) -> Su
             survey.metrics |= dict.fromkeys(plan.kind.summary_names(config))
         name = run_name(plan.kind_name, config)
         survey.names.setdefault(name, plan.kind.seconds(config) if plan.kind.seconds else math.nan)
-        reasons = config.idle() if hasattr(config, "idle") else {}
-        for setting in swept & reasons.keys():
-            idle.setdefault(setting, set()).add(reasons[setting])
-        key = str(sorted((k, v) for k, v in identity(config).items() if k not in reasons))
+        without = config.idle() if hasattr(config, "idle") else {}
+        for setting in swept & without.keys():
+            idle.setdefault(setting, set()).add(without[setting])
+        key = str(sorted((k, v) for k, v in identity(config).items() if k not in without))
         if key in seen and not plan.skip and sweep.method == "grid":
             survey.equal.append(f"runs {seen[key]} and {number}")
         seen.setdefault(key, number)
