@@ -213,7 +213,7 @@ def test_exponents_share_the_steps():
         ({"p": ()}, "p is empty"),
         ({"p": (2.0, 0.5)}, "exponent"),
         ({"weight": -1.0}, "positive"),
-        ({"weight": "nope"}, "unknown weight"),
+        ({"weight": "nope"}, "must be a number or .case. or .value."),
         ({"steps": 0}, "at least 1"),
         ({"batch": 0}, "at least 1"),
         ({"batch": "some"}, "or 'all'"),
