@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup compare scaling page-tables test test-long lint clean
+.PHONY: help setup compare scaling page-tables docs notebooks test test-long lint clean
 .DEFAULT_GOAL := compare
 
 help:  ## this list
@@ -24,6 +24,16 @@ scaling: setup  ## RMS and largest error of the analytic readoff over widths, ag
 
 page-tables: setup  ## the tables of the pages in docs/, from the tables in analysis/results
 	$(BIN)/python analysis/page_tables.py
+
+.venv/docs-installed: .venv/installed
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs: .venv/docs-installed  ## the documentation site in build/site, strictly: open build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+notebooks: .venv/docs-installed  ## notebooks/*.ipynb, from the .py beside them
+	$(BIN)/jupytext --to ipynb --update notebooks/*.py
 
 test: setup  ## the whole test suite, but for the checks that take minutes
 	$(BIN)/python -m pytest -n auto --maxprocesses 4

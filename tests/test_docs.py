@@ -2,6 +2,7 @@
 
 A block of Python runs as it stands. `<!-- plugin: NAME.py -->` in front of it: it is a file of that name, put through the
 common checks, and named by commands. `<!-- after: COMMAND -->`: the command runs first. `<!-- with: OLD → NEW -->`: so changed.
+`<!-- needs: PACKAGE -->`: not without this package.
 """
 
 import ast
@@ -28,6 +29,7 @@ from toymodels.registry import load_plugins
 from toymodels.testing import checkable
 from toymodels.theory.gates import Gate
 from toymodels.theory.quadrants import error_std
+from toymodels.theory.rank import worst_error_floor
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -109,6 +111,8 @@ def test_a_plugin_passes_the_common_checks(name, fresh, capsys):
 
 @pytest.mark.parametrize(("page", "marks", "code"), ALONE, ids=[page for page, *_ in ALONE])
 def test_a_block_of_python_runs(page, marks, code, fresh, capsys):
+    for package in re.findall(r"<!-- needs: (.*) -->", marks):
+        pytest.importorskip(package)
     for command in re.findall(r"<!-- after: toymodels (.*) -->", marks):
         assert main(shlex.split(command)) == 0
     for old, new in re.findall(r"<!-- with: (.*) → (.*) -->", marks):
@@ -216,6 +220,24 @@ def test_the_table_of_readme_has_rows_of_the_default_comparison():
     assert header == known_header
     assert len(rows) == 5
     assert [row for row in rows if row not in known] == []
+
+
+def test_numbers_of_the_first_comparison(tmp_path):
+    """Those that no training changes; start.md has them from the command that it shows."""
+    config = understood(shlex.split("compare --m 12 --d 24 --task and --readoffs least_squares minimax --no-figures"))[
+        1
+    ]
+    commands()["compare"].function(dataclasses.replace(config, layers=("identity", "gaussian"), out=tmp_path / "run"))
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+    measured = {(row["first_layer"], row["readoff"]): f"{row['worst_error']:.4f}" for row in rows}
+    stated = re.findall(r"^\| (\w+) \| (\w+) \| (0\.\d{4}) \|", TEXT["docs/start.md"], re.MULTILINE)
+    assert len(stated) == 4
+    assert [
+        (layer, readoff, error) for layer, readoff, error in stated if measured.get((layer, readoff), error) != error
+    ] == []
+    assert f"below {worst_error_floor(Gate.parse('and'), 12, 2, 24):.3f} here" in TEXT["docs/start.md"].replace(
+        "\n", " "
+    )
 
 
 def test_findings_of_readme_are_those_of_the_tables():

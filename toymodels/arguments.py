@@ -35,7 +35,9 @@ def plugins_in(words: Sequence[str]) -> tuple[list[Path], list[str]]:
             taking = False
             rest.append(word)
     if "--plugin" in words and not files:
-        raise InputError("--plugin names no file: give a Python file (.py)")
+        after = words[words.index("--plugin") + 1 :][:1]
+        named = f"names {after[0]}, which is no Python file" if after else "names no file"
+        raise InputError(f"--plugin {named}: give a file whose name ends in .py")
     return files, rest
 
 

@@ -21,7 +21,9 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -85,7 +87,7 @@ class Member:
         """Call the function with those of the `offered` values that its parameters name; make a `Lazy` value only then.
 
         A whole number for a knob whose default is a float is handed over as a float.
-        Raises InputError if a parameter names something that is not offered.
+        Raises InputError if a parameter names something that is not offered, or if the function is a plugin's and fails.
         """
         arguments: dict[str, Any] = {
             name: float(value) if type(value) is int and isinstance(self.knobs.get(name), float) else value
@@ -100,7 +102,8 @@ class Member:
             elif parameter.default is parameter.empty:
                 allowed = f"its parameters can be named {', '.join(offered)} (knobs stand behind a *)"
                 raise InputError(f"{self.name} asks for {name!r}, which is not offered here: {allowed}")
-        return self.function(**arguments)
+        with plugin_failures(f"{self.name} of "):
+            return self.function(**arguments)
 
 
 class Lazy:
@@ -136,8 +139,14 @@ class Registry(Generic[M]):
             )
         known = self._members.get(member.name)
         if known is not None and _code_name(known.function) != _code_name(member.function):
-            raise InputError(f"there are two members {member.name!r} of the {self.noun}s: give yours another name")
+            raise InputError(f"there are two members {member.name!r} of the {self.nouns}: give yours another name")
         self._members[member.name] = member
+
+    @property
+    def nouns(self) -> str:
+        """The noun's plural: first layers, losses, kinds of inputs."""
+        first, *rest = self.noun.split(" of ")
+        return " of ".join([first + ("es" if first.endswith("s") else "s"), *rest])
 
     def _load(self) -> None:
         if self._loaded:
@@ -190,13 +199,17 @@ class Registry(Generic[M]):
             if key.isdigit() and int(key) < len(known):
                 key = list(known)[int(key)]
             if key not in known:
-                has = f"its knobs are {', '.join(known)}" if known else "it has none"
+                has = (
+                    f"its knobs are {', '.join(known)}"
+                    if known
+                    else "it has none (knobs are the parameters behind a *)"
+                )
                 raise InputError(f"{self.noun} {call!r}: {name} has no knob {key!r}, {has}")
             if key in knobs:
                 raise InputError(f"{call!r} sets {key} twice: set it once")
             kind = str(member.parameters[key].annotation)
             if isinstance(known[key], int | float) and "str" not in kind and isinstance(value, str):
-                raise InputError(f"{self.noun} {call!r}: {key} = {value} must be a number")
+                raise InputError(f"{self.noun} {call!r}: {key} = {value!r}, but it must be a finite number")
             knobs[key] = str(value) if kind in ("str", str(str)) else value
         return member, {**{key: value for key, value in (defaults or {}).items() if key in known}, **knobs}
 
@@ -279,9 +292,36 @@ def load_plugins(files: Sequence[Path | str]) -> None:
             del sys.modules[name]
             if isinstance(error, InputError):
                 raise InputError(f"the plugin {path.name}: {error}") from None
-            reason = " ".join(str(error).split())
-            raise InputError(f"the plugin {path} fails: {type(error).__name__}: {reason}") from error
+            raise InputError(f"the plugin {what_failed(error, path)}") from error
         _plugins[path] = digest
+
+
+@contextmanager
+def plugin_failures(what: str = "") -> Iterator[None]:
+    """Turn an exception that comes through a plugin's code into an InputError that names file and line.
+
+    A full disk and a loss that is not finite are not the plugin's fault: these stay as they are.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, InputError | OSError) or type(error) is ArithmeticError:
+            raise
+        files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+        path = next((file for file in reversed(files) if file in _plugins), None)
+        if path is None:
+            raise
+        raise InputError(f"{what}the plugin {what_failed(error, path)}") from error
+
+
+def what_failed(error: BaseException, path: Path) -> str:
+    """Say where a plugin's code failed and why: "mylab.py, line 6: KeyError: 'inside'"."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+    line, reason = (lines[-1] if lines else None), " ".join(str(error).split())
+    if isinstance(error, SyntaxError):
+        line, reason = error.lineno, error.msg
+    at = f"{path}, line {line}" if line else str(path)
+    return f"{at}: {type(error).__name__}: {reason}"
 
 
 def plugin_digest(path: Path | str) -> str:
@@ -290,7 +330,7 @@ def plugin_digest(path: Path | str) -> str:
     if path.suffix != ".py":
         raise InputError(f"the plugin {path} is no Python file: name one that ends in .py")
     if not path.is_file():
-        raise InputError(f"the plugin {path} is not there: name a Python file (.py)")
+        raise InputError(f"there is no file {path}, which is named as a plugin: name a Python file, or put it back")
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -80,7 +80,7 @@ def test_the_wing_is_looked_into_without_being_imported_first():
         "print([form.function.__name__ for form in dispatch._forms_of(dispatch._name(l))])"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed.strip() == "['pair_gradients']"
+    assert printed.strip() == "['pair_gradients', 'small_gradients']"
 
 
 def test_every_fast_form_stands_for_a_dispatched_function_of_the_core():
@@ -94,5 +94,6 @@ def test_every_fast_form_stands_for_a_dispatched_function_of_the_core():
     forms = {name for name in dispatch._forms if name.startswith("toymodels.")}
     assert forms == set(known)
     assert {name.rpartition(".")[2] for name in forms} == {
-        "certified", "error_sums", "loss_and_gradients", "solve_all", "solve_weighted", "step_threads",
+        "certified", "error_sums", "loss_and_gradients", "solve_all", "solve_weighted", "optimiser_context",
+            "optimiser_step", "step_threads",
     }  # fmt: skip

@@ -243,7 +243,7 @@ def test_sources_of_inputs_by_name(monkeypatch):
         (lambda: SparseFeatures.exactly(5, 2, "nope"), "unknown distribution of values"),
         (lambda: SparseFeatures.exactly(5, 2, "uniform(top=2)"), "no knob 'top'"),
         (lambda: SparseFeatures.exactly(5, 2, "constant(value=0)"), "other than 0"),
-        (lambda: SparseFeatures.exactly(5, 2, "constant(value=some)"), "must be a number"),
+        (lambda: SparseFeatures.exactly(5, 2, "constant(value=some)"), "must be a finite number"),
         (lambda: make_features("nope", 5, 2), "unknown kind of inputs"),
         (lambda: make_features("exactly", 5, 2.5), "whole number"),
         (lambda: make_features("independent", 5, 5), "strictly between 0 and m = 5"),

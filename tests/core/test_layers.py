@@ -81,7 +81,7 @@ def test_identity_passes_inputs_on():
         (lambda: gaussian(4, 2, 0, scale=0.0), "positive"),
         (lambda: make_layer("gaussian(scale=-1)", 4, 2, 0), "scale"),
         (lambda: make_layer("gaussian(nope=1)", 4, 2, 0), "no knob 'nope'"),
-        (lambda: make_layer("gaussian(scale=big)", 4, 2, 0), "must be a number"),
+        (lambda: make_layer("gaussian(scale=big)", 4, 2, 0), "must be a finite number"),
         (lambda: make_layer("nope", 4, 2, 0), "unknown first layer"),
         (lambda: make_layer("gaussian", 4, 2, 0, "nope"), "unknown activation"),
     ],

@@ -20,6 +20,7 @@ from toymodels.core.training import Trainer
 from toymodels.fast import gradients as module
 from toymodels.fast import gram, pair_lp
 from toymodels.fast.gradients import pair_gradients
+from toymodels.fast.small import small_gradients
 from toymodels.layers.random import gaussian
 from toymodels.runs.loop import train
 
@@ -31,9 +32,8 @@ EPS = 2.0**-24
 
 @pytest.fixture
 def always(monkeypatch):
-    """The fast form is taken however small a loss is."""
-    monkeypatch.setattr(module, "_LEAST", 0)
-    monkeypatch.setattr(module, "_LEAST_SQUARED", 0)
+    """The form for large losses is taken however small a loss is."""
+    monkeypatch.setattr(module, "SMALL", 0)
 
 
 @pytest.fixture(params=["fast", "as run"])
@@ -54,9 +54,9 @@ def random_network(task, layer=None, seed=0):
 
 
 def both(network, task, inputs, weights, loss, sample=None, precise=False):
-    """(plain, fast): the loss, and the gradients of the parameters that have some."""
+    """(plain, fast, small if it holds): the loss, and the gradients of the parameters that have some."""
     results = []
-    for function in (loss_and_gradients.plain, pair_gradients):
+    for function in (loss_and_gradients.plain, pair_gradients, *([] if sample is not None else [small_gradients])):
         network.zero_grad()
         reached = function(network, task, inputs, loss, weights, sample, precise)
         slopes = [parameter.grad for parameter in network.parameters() if parameter.requires_grad]
@@ -65,14 +65,15 @@ def both(network, task, inputs, weights, loss, sample=None, precise=False):
 
 
 def check(network, task, inputs, weights, loss, sample=None, precise=False):
-    (slow, expected), (fast, found) = both(network, task, inputs, weights, loss, sample, precise)
-    assert float(fast.value) == pytest.approx(float(slow.value), rel=1e-11)
-    for one, other in zip(found, expected, strict=True):
-        assert one.is_sparse == other.is_sparse
-        one, other = one.to_dense(), other.to_dense()
-        assert torch.allclose(one, other, rtol=1e-9, atol=1e-11 * other.abs().max())
-    if sample is None and (loss.p != 2 or precise):
-        assert float(fast.largest) == pytest.approx(float(slow.largest), rel=1e-12)
+    (slow, expected), *others = both(network, task, inputs, weights, loss, sample, precise)
+    for (fast, found), whole in zip(others, (loss.p != 2 or precise, True), strict=False):
+        assert float(fast.value) == pytest.approx(float(slow.value), rel=1e-11)
+        for one, other in zip(found, expected, strict=True):
+            assert one.is_sparse == other.is_sparse
+            one, other = one.to_dense(), other.to_dense()
+            assert torch.allclose(one, other, rtol=1e-9, atol=1e-11 * other.abs().max())
+        if sample is None and whole:
+            assert float(fast.largest) == pytest.approx(float(slow.largest), rel=1e-12)
 
 
 WAYS = [  # p, root, precise, whether outputs are sampled, whether inputs are
@@ -166,7 +167,7 @@ def test_inputs_with_nothing_on():
 def test_gradients_are_added_to_those_that_are_there(p, sample):
     task, inputs = PairTask(6, "xor"), SparseFeatures.at_most(6, 3).enumerate()
     network = random_network(task)
-    for function in (loss_and_gradients.plain, pair_gradients):
+    for function in (loss_and_gradients.plain, pair_gradients, *([] if sample is not None else [small_gradients])):
         network.zero_grad()
         sums = []
         for _ in range(2):
@@ -204,7 +205,7 @@ def test_a_sample_of_pairs_is_unbiased(gate, p):
     """Over all 15 samples of 2 of 6 pairs, loss and gradients are on average those of all pairs: exactly, not by chance."""
     task, inputs, weights = PairTask(4, gate), SparseFeatures.independent(4, 0.4).sampled(20, 3), (0.5, 1.0, 1.5, 2.0)
     network, loss = random_network(task), LpLoss(p, root=False)
-    (slow, expected), _ = both(network, task, inputs, weights, loss)
+    (slow, expected), *_ = both(network, task, inputs, weights, loss)
     expected = [gradient.clone() for gradient in expected]
     total, samples = [torch.zeros_like(g) for g in expected], list(itertools.combinations(range(6), 2))
     value = 0.0
@@ -238,10 +239,10 @@ def test_training_by_it_is_training_by_the_plain_form(p, root, gate, batch, outp
 
 
 def test_it_is_taken_where_it_holds_and_is_faster(monkeypatch):
-    """Large losses of linear readoffs of pairs of boolean features; the plain form does all others, and all when told to."""
+    """Large losses of linear readoffs of pairs of boolean features; other forms do all others, and the plain one if told to."""
     calls = []
     monkeypatch.setattr(module._Terms, "sum", lambda *_: calls.append(1) or pytest.skip("unreachable"))
-    task, inputs = PairTask(60, "and"), SparseFeatures.at_most(60, 2).sampled(100, 0)
+    task, inputs = PairTask(60, "and"), SparseFeatures.at_most(60, 2).sampled(200, 0)
     network, weights, squared = random_network(task), (1.0,) * 4, LpLoss(2.0)
 
     def takes(task=task, inputs=inputs, loss=squared, network=network, sample=None):
@@ -255,9 +256,8 @@ def test_it_is_taken_where_it_holds_and_is_faster(monkeypatch):
     valued = SparseFeatures.at_most(60, 2, "uniform").sampled(200, 0)
     assert takes(loss=LpLoss(7.5, root=False))
     assert takes(sample=torch.tensor([1, 2]))
-    assert takes(inputs=SparseFeatures.at_most(60, 2).sampled(200, 0))
-    assert not takes()  # blocks pay for smaller losses than Gram matrices do
-    assert not takes(inputs=SparseFeatures.at_most(60, 2).sampled(60, 0), loss=LpLoss(7.5))
+    assert takes()
+    assert not takes(inputs=SparseFeatures.at_most(60, 2).sampled(100, 0))
     assert not takes(inputs=valued)
     assert not takes(inputs=SparseFeatures.at_most(60, 2).sampled(200, 0), loss=make_loss("lp_apart", 2.0, True))
     with plain():

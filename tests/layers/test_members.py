@@ -109,7 +109,7 @@ def test_an_own_readoff_is_made_where_it_computes_the_task():
         ("bernoulli(p=1e-4)", "hardly a weight"),
         ("ternary(p=0)", "above 0"),
         ("ternary(p=most)", "or best"),
-        ("rademacher(bias=some)", "must be a number"),
+        ("rademacher(bias=some)", "must be a finite number"),
     ],
 )
 def test_knobs_out_of_range_are_refused(name, words):

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.special import ndtri
-from scipy.stats import binom
 from torch import Tensor
 
 from toymodels.circuits.sets import check_size, contrast, default_size, random_sets
@@ -142,6 +141,8 @@ class _Unit(NamedTuple):
 
 def _unit(m: int, t: int, on: int, own: int, p: float, epsilon: float) -> _Unit:
     """Compute moments of step(on + J + noise) for a unit that is connected to the feature itself (own = 1) or not (0)."""
+    from scipy.stats import binom  # half a second to import, and wanted only here
+
     count = np.arange(t + 1)
     others = binom.ppf((np.arange(32) + 0.5) / 32, max(m - t - 1, 0), p)
     load = own + count[:, None] + others

@@ -89,6 +89,9 @@ class ValueDistribution(Member):
 _SMALL = 2**13
 """Inputs × features up to which sorting all features costs less than the steps of Floyd's algorithm (measured)."""
 
+_SMALL_PAIRS = 2**19
+"""Inputs × features² up to which independent features are drawn one by one; the list of active ones is then as wide as m."""
+
 VALUES = Registry("distribution of values", ValueDistribution)
 """Distributions of the value of an active feature, by name. A member draws from (shape, generator) on the generator's device."""
 
@@ -179,6 +182,8 @@ class SparseFeatures(Features):
     name: str
     values: str = ONE
     """Distribution of the value of an active feature: a member of `VALUES`, with knobs if it has some."""
+    p: float | None = field(default=None, repr=False, compare=False)
+    """Probability of being active, if features are independent: small samples are then drawn without a sort."""
 
     def __post_init__(self) -> None:
         check_whole(2, m=self.m)
@@ -213,13 +218,15 @@ class SparseFeatures(Features):
                 f"that is, between 0 and m = {m} features active in expectation"
             )
         counts = count_distributions.independent(m, p)
-        return cls._named(m, counts / counts.sum(), f"each of {m} with probability {p:g}", values)
+        return cls._named(m, counts / counts.sum(), f"each of {m} with probability {p:g}", values, p)
 
     @classmethod
-    def _named(cls, m: int, counts: Float[np.ndarray, " counts"], name: str, values: str) -> SparseFeatures:
+    def _named(
+        cls, m: int, counts: Float[np.ndarray, " counts"], name: str, values: str, p: float | None = None
+    ) -> SparseFeatures:
         member, _ = VALUES.named(values)
         described = f" (values {member.description})" if member.description else ""
-        return cls(m, tuple(counts.tolist()), name + described, VALUES.canonical(values))
+        return cls(m, tuple(counts.tolist()), name + described, VALUES.canonical(values), p)
 
     @property
     def max_active(self) -> int:
@@ -250,9 +257,16 @@ class SparseFeatures(Features):
     def sample(self, n: int, generator: torch.Generator) -> Inputs:
         """Draw n independent inputs, 1/n each, on the generator's device.
 
-        Active sets by Floyd's algorithm: cost n·s², no sort over m. If s² is large compared with m, ranks of uniforms cost less.
+        Active sets by Floyd's algorithm: cost n·s², no sort over m. If s² is large compared with m, ranks of uniforms cost less;
+        if features are independent and the sample is small, a draw for each feature does.
         """
         device = generator.device
+        probabilities = torch.full((n,), 1 / max(n, 1), dtype=torch.float64, device=device)
+        if self.p is not None and n * self.m * self.m <= _SMALL_PAIRS:
+            active = torch.rand(n, self.m, device=device, generator=generator) < self.p
+            indices = torch.where(active, torch.arange(self.m, device=device), self.m)
+            values = None if self.values == ONE else self._draw(indices.shape, generator)
+            return Inputs(self.m, indices, probabilities, False, f"{n:,} sampled", values, {"active": active})
         counts = torch.tensor(self.counts, dtype=torch.float64, device=device)
         uniform = torch.rand(n, dtype=torch.float64, device=device, generator=generator)
         # The last entry of a cumulative sum may be below 1 because of rounding: a draw above it counts as the last one.
@@ -264,7 +278,6 @@ class SparseFeatures(Features):
         sort = widest * widest > 8 * self.m or (widest > 4 and n * self.m <= _SMALL)
         choose = _by_rank if sort else _floyd
         indices = choose(self.m, sizes, widest, generator)
-        probabilities = torch.full((n,), 1 / max(n, 1), dtype=torch.float64, device=device)
         values = None if self.values == ONE else self._draw(indices.shape, generator)
         return Inputs(self.m, indices, probabilities, False, f"{n:,} sampled", values)
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from toymodels.core.tasks import Task
-from toymodels.errors import check_choice
+from toymodels.errors import InputError, check_choice
 from toymodels.registry import Member, Registry
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -178,7 +178,23 @@ def make_layer(name: str, m: int, d: int, seed: int, activation: str = "relu", *
     problem = {"m": m, "d": d, "seed": seed, "activation": activation, **offered}
     member.aside(member.check, problem, knobs)
     layer: nn.Module = member.call(problem, knobs)
+    check_made(layer, name, m)
     return mark_origin(layer, name)
+
+
+@torch.no_grad()
+def check_made(layer: Any, name: str, m: int) -> None:
+    """Raise InputError unless a layer is a torch module that takes (batch, m) to finite (batch, width)."""
+    must = f"the first layer {name} must be a torch module that takes inputs of shape (batch, m) to (batch, width)"
+    if not isinstance(layer, nn.Module):
+        raise InputError(f"{must}; it is {type(layer).__name__}")
+    try:
+        a = layer(torch.zeros(2, m))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise InputError(f"{must}; with m = {m} it fails: {' '.join(str(error).split())}") from error
+    if not isinstance(a, Tensor) or a.dim() != 2 or len(a) != 2 or not bool(a.isfinite().all()):
+        got = f"shape {tuple(a.shape)}, or numbers that are not finite," if isinstance(a, Tensor) else type(a).__name__
+        raise InputError(f"{must}; it returns {got} for an input of shape (2, {m})")
 
 
 def mark_origin(layer: nn.Module, name: str) -> nn.Module:

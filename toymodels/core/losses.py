@@ -24,7 +24,7 @@ from toymodels.core.features import Inputs
 from toymodels.core.network import Network
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError
-from toymodels.registry import Member, Registry
+from toymodels.registry import Member, Registry, plugin_failures
 
 BLOCK = 2**25
 """Inputs × outputs that are held at once; more are processed in blocks of inputs."""
@@ -175,7 +175,14 @@ def make_loss(name: str, p: float | int, root: bool, ones: float | int = 1.0) ->
     if member.follows_p:
         loss: Loss = member.call({"p": p, "root": root, "ones": ones}, knobs)
         return loss
-    return ElementwiseLoss(functools.partial(member.function, **knobs))
+    function = functools.partial(member.function, **knobs)
+    if member.plugin is not None:
+        errors = torch.linspace(-1, 1, 3)
+        with plugin_failures(f"{name} of "):
+            values = function(errors)
+        if not isinstance(values, Tensor) or values.shape != errors.shape or not bool(values.isfinite().all()):
+            raise InputError(f"the loss {name} must map a tensor of errors to finite numbers of the same shape")
+    return ElementwiseLoss(function)
 
 
 def case_weights(

@@ -50,6 +50,18 @@ def step_threads(network: Network, task: Task, inputs: int, loss: Loss, precise:
     return nullcontext()
 
 
+@dispatched
+def optimiser_context() -> AbstractContextManager[None]:
+    """Return a context in which optimisers are made, saved and restored: here one without effect."""
+    return nullcontext()
+
+
+@dispatched
+def optimiser_step(optimiser: torch.optim.Optimizer) -> None:
+    """Take a step with the gradients that the parameters have."""
+    optimiser.step()
+
+
 class Trainer:
     """Trains one network; its whole state can be saved between steps, and restored to continue to the same result."""
 
@@ -84,7 +96,8 @@ class Trainer:
         self._sampling = settings.pairs_per_step is not None and settings.pairs_per_step < task.n_outputs
         if self._sampling and not isinstance(network.readoff, LinearReadoff):
             raise InputError("pairs_per_step needs a linear readoff: leave it out")
-        self._optimisers = self._new_optimisers()
+        with optimiser_context():
+            self._optimisers = self._new_optimisers()
 
     @property
     def finished(self) -> bool:
@@ -99,7 +112,8 @@ class Trainer:
         started = time.perf_counter()
         stage = self._stage_of(self.step)
         if stage != self._stage and self.optimiser_name == "lbfgs":
-            self._optimisers = self._new_optimisers()  # the curvature estimated for another p does not help
+            with optimiser_context():
+                self._optimisers = self._new_optimisers()  # the curvature estimated for another p does not help
         self._stage = stage
         loss = self._losses[stage]
         precise = self.optimiser_name == "lbfgs"
@@ -111,12 +125,14 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Return everything that the next steps depend on."""
+        with optimiser_context():
+            optimisers = [optimiser.state_dict() for optimiser in self._optimisers]
         return {
             "step": self.step,
             "stage": self._stage,
             "seconds": self.seconds,
             "network": self.network.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self._optimisers],
+            "optimisers": optimisers,
             "generator": self.generator.get_state(),
         }
 
@@ -124,8 +140,9 @@ class Trainer:
         """Continue from a saved state."""
         self.step, self._stage, self.seconds = state["step"], state["stage"], state["seconds"]
         self.network.load_state_dict(state["network"])
-        for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+        with optimiser_context():
+            for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
         self.generator.set_state(state["generator"].cpu())
 
     def _stage_of(self, step: int) -> int:
@@ -159,7 +176,7 @@ class Trainer:
 
         def closure() -> float:
             nonlocal reached
-            optimiser.zero_grad()
+            self.network.zero_grad()
             reached = self._gradients(loss, self._inputs, precise=True)
             value = float(reached.value)
             self.check_finite(value, self.step)  # a line search does not end if the loss is NaN
@@ -174,13 +191,13 @@ class Trainer:
         factor = {"constant": 1.0, "linear": share, "cosine": (1 - math.cos(math.pi * share)) / 2}
         for optimiser in self._optimisers:
             optimiser.param_groups[0]["lr"] = self.settings.lr * factor[self.settings.lr_schedule]
-            optimiser.zero_grad()
+        self.network.zero_grad()
         inputs = self._inputs
         if inputs is None:
             inputs = self.features.sample(int(self.settings.batch), self.generator)
         reached = self._gradients(loss, inputs)
         for optimiser in self._optimisers:
-            optimiser.step()
+            optimiser_step(optimiser)
         self.step += 1
         return reached
 

@@ -11,7 +11,16 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from toymodels.core.layers import LAYERS, Embedded, FirstLayer, embed_before, layer_width, mark_origin, unwrap
+from toymodels.core.layers import (
+    LAYERS,
+    Embedded,
+    FirstLayer,
+    check_made,
+    embed_before,
+    layer_width,
+    mark_origin,
+    unwrap,
+)
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.seeds import derive_seed
@@ -46,7 +55,9 @@ def first_layer(
     offered = config.offered(member, task, derive_seed(seed, purpose))
     if trained is not None:
         offered["trained"] = Lazy(lambda: unwrap(trained()))
-    layer: nn.Module = mark_origin(member.call(offered, knobs), name)
+    layer: nn.Module = member.call(offered, knobs)
+    check_made(layer, name, offered["m"])
+    mark_origin(layer, name)
     frame = config.make_frame(seed)
     if frame is not None:
         if member.role != "construction":
@@ -56,6 +67,16 @@ def first_layer(
         else:  # it is made for features with axes of their own: its input is Fᵀ F x
             layer = Embedded(frame.T @ frame, layer)
     return layer.requires_grad_(False).to(config.device)
+
+
+def check_plugin_members(config: NetworkSettings) -> None:
+    """Make the loss, and every first layer that a plugin draws. Raises InputError for one that fails, before any work."""
+    config.make_loss(0)
+    for name in config.first_layers():
+        if LAYERS.named(name)[0].plugin is not None:
+            for task in config.tasks():
+                if LAYERS.named(name)[0].fits(task):
+                    first_layer(config, name, task, config.seeds[0])
 
 
 def train_network(

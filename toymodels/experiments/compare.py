@@ -45,8 +45,8 @@ class CompareConfig(NetworkSettings):
     one of your own, or a construction."""
     layers: tuple[str, ...] | None = None
     """First layers, each with a row for every readoff: identity, trained, gaussian, kaiming, constructions, null models made from
-    the trained one (gaussian_like spectrum_matched shuffled shuffled_within), your own, or all. Default: identity,
-    frozen_layer and trained."""
+    the trained one (gaussian_like spectrum_matched shuffled shuffled_within), your own, or all of these (of the random ones,
+    frozen_layer and your own). Default: identity, frozen_layer and trained."""
     figures: bool = True
     """Draw the figures: histograms of the outputs, one file for each task."""
     json: Path | None = None
@@ -123,7 +123,7 @@ class CompareConfig(NetworkSettings):
 
         names = dict.fromkeys(self.layers or ("identity", self.frozen_layer, "trained"))
         if "all" in names:
-            wanted = [name for name, member in LAYERS.items() if member.role != "random"]
+            wanted = [name for name, member in LAYERS.items() if member.role != "random" or member.plugin is not None]
             names |= dict.fromkeys((self.frozen_layer, *wanted))
             for name in ("all", *self.left_out()):
                 del names[name]
@@ -138,7 +138,7 @@ class CompareConfig(NetworkSettings):
 
         reasons: dict[str, str] = {}
         for name, member in LAYERS.items() if "all" in (self.layers or ()) else ():
-            if member.role == "random" or name in (self.layers or ()):
+            if (member.role == "random" and member.plugin is None) or name in (self.layers or ()):
                 continue
             fitting = [task for task in self.tasks() if member.fits(task)]
             if not fitting:
@@ -206,8 +206,11 @@ class CompareConfig(NetworkSettings):
 
 
 def _check(config: CompareConfig) -> None:
+    from toymodels.experiments.build import check_plugin_members
+
     for task in config.tasks():
         config.check_inputs(config.features(), task)
+    check_plugin_members(config)
 
 
 @EXPERIMENTS(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toymodels.errors import NoEffectError
-from toymodels.registry import Member, Registry
+from toymodels.registry import Member, Registry, plugin_failures
 
 Row = dict[str, Any]
 
@@ -115,7 +115,8 @@ def run(kind: str, config: Any) -> Path:
             write_json(config.json, read_result(folder))
         return folder
     with locked(folder), Mirror(config, kind, folder) as mirror:
-        result = experiment.function(config, folder, mirror.progress)
+        with plugin_failures():
+            result = experiment.function(config, folder, mirror.progress)
         if not isinstance(result, Result):
             result = Result(list(result))
         rows = tidy(kind, folder.name, to_dict(config), result.rows)

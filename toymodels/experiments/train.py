@@ -87,7 +87,10 @@ def train_seed(
 
 
 def _check(config: TrainConfig) -> None:
+    from toymodels.experiments.build import check_plugin_members
+
     config.check_inputs(config.features(), config.make_task(config.task))
+    check_plugin_members(config)
 
 
 def _summary(content: dict[str, Any]) -> dict[str, Any]:

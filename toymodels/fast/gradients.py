@@ -30,8 +30,9 @@ _RANGE = 30
 _LEAST_SHARE = {torch.float32: 1e-3, torch.float64: 1e-10}
 """Share of `SquaredTerm.size` below which the sum of a squared loss has lost too many digits to rounding (in float32 the
 rounding error is about 1e-7 of that size, so the fourth digit of the sum is wrong)."""
-_LEAST, _LEAST_SQUARED = 2**17, 2**18
-"""Inputs × outputs from which blocks, and Gram matrices, are faster than the plain form (measured at m from 16 to 50)."""
+SMALL = 2**18
+"""Inputs × outputs up to which tables of them stay in a core's cache (four of float32 take 4 MiB), so that blocks and Gram
+matrices are no faster (measured at m from 16 to 50; see `fast.small`)."""
 _LARGE = 2**24
 """Number of parameters from which an optimiser's pass over them is faster with torch's threads."""
 
@@ -50,9 +51,7 @@ def _applies(
     sample: Int[Tensor, " chosen"] | None = None,
     precise: bool = False,
 ) -> bool:
-    outputs = task.n_outputs if sample is None else len(sample)
-    least = _LEAST_SQUARED if _squared(loss) and not precise else _LEAST
-    large = sample is not None or len(inputs) * outputs >= least
+    large = sample is not None or len(inputs) * task.n_outputs > SMALL
     return large and inputs.values is None and pairs_apply(network, task, loss)
 
 
@@ -61,7 +60,7 @@ def _step_threads(network: Network, task: Task, inputs: int, loss: Loss, precise
     """Give a small network's step a single torch thread: the work outside of blocks is too short for more."""
     if sum(parameter.numel() for parameter in network.parameters()) >= _LARGE:
         return nullcontext()
-    small = inputs * task.n_outputs < (_LEAST_SQUARED if _squared(loss) and not precise else _LEAST)
+    small = inputs * task.n_outputs <= SMALL
     blocks = pairs_apply(network, task, loss) and (precise or not _squared(loss))
     return torch_single_threaded() if small or blocks else nullcontext()
 
@@ -101,8 +100,8 @@ def pair_gradients(
             beyond = loss.p * math.log10(max(reached.worst, 1e-300) / reached.unit)
             if math.isfinite(reached.worst) and beyond > _RANGE:
                 reached = terms.sum(rows, reached.worst)
-    _, factor = _value_and_factor(loss, reached.power / task.n_outputs, reached.unit, task.n_outputs)
-    value, _ = _value_and_factor(loss, *_in_units_of_the_worst(reached, loss.p, task.n_outputs), task.n_outputs)
+    _, factor = value_and_factor(loss, reached.power / task.n_outputs, reached.unit, task.n_outputs)
+    value, _ = value_and_factor(loss, *_in_units_of_the_worst(reached, loss.p, task.n_outputs), task.n_outputs)
     for parameter, gradient in reached.gradients:
         gradient *= factor
         parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
@@ -116,7 +115,7 @@ def _in_units_of_the_worst(sums: _Sums, p: float | int, n_outputs: int) -> tuple
     return sums.power * (sums.unit / sums.worst) ** p / n_outputs, sums.worst
 
 
-def _value_and_factor(loss: LpLoss, mean: float, unit: float, n_outputs: int) -> tuple[float, float]:
+def value_and_factor(loss: LpLoss, mean: float, unit: float, n_outputs: int) -> tuple[float, float]:
     """Return the loss, and the factor that turns P w sign(e) (|e|/unit)^(p − 1) into its derivative.
 
     d/do of S^(1/p) is S^(1/p − 1) · slope / N; without the root, p · slope / N. Errors that are all 0 have no slope.

@@ -20,7 +20,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import binom
 from torch import Tensor, nn
 
 from toymodels.core.evaluation import evaluate
@@ -130,6 +129,8 @@ def predicted_worst_error(m: int, d: int, pairs: Pairs, per_gate: int, s: int = 
     N = gates · C(m − 2, t) such sums; taken as independent, the median of their largest is the least e with
     N · P(sum > n e) ≤ ln 2.
     """
+    from scipy.stats import binom  # half a second to import, and wanted only here
+
     table = PairTask(m, "and", pairs).pairs
     _check_sizes(d, per_gate)
     check_whole(2, m, s=s)

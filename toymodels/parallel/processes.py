@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 
-from toymodels.registry import load_plugins, loaded_plugins
+from toymodels.registry import load_plugins, loaded_plugins, plugin_failures
 
 T = TypeVar("T")
 
@@ -72,7 +72,8 @@ _line = 0
 
 
 def _run(function: Callable[..., T], job: tuple[Any, ...]) -> T:
-    return function(*job, position=_line)
+    with plugin_failures():  # here, because the parent gets the exception without its traceback
+        return function(*job, position=_line)
 
 
 def start_worker(lock: Any, started: Any, threads: int, parent: int, plugins: Sequence[Path]) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import stdtrit
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float | None]:
@@ -13,13 +14,11 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
 
     Assumes independent values, as those of different seeds are.
     """
-    from scipy import stats  # half a second to import, and wanted only here
-
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, None
     error = float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return mean, float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
+    return mean, float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * error
 
 
 def root_interval(mean_squares: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
