@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from toymodels.errors import InputError, check_choice, check_not_negative, check_positive, check_whole
+from toymodels.errors import InputError, NoEffectError, check_choice, check_not_negative, check_positive, check_whole
 from toymodels.given import conform
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class TrainingSettings:
         member, _ = LOSSES.named(self.loss)
         object.__setattr__(self, "loss", LOSSES.canonical(self.loss))
         if not member.follows_p and (self.p, self.root) != (TrainingSettings.p, True):
-            raise InputError(f"p and root have no effect on the loss {self.loss}: leave them out")
+            raise NoEffectError(f"p and root have no effect on the loss {self.loss}: leave them out")
         if not isinstance(self.weight, str):
             object.__setattr__(self, "weight", float(self.weight))
         case_weights(self.weight, (0, 1), (0.5, 0.5))
@@ -79,7 +79,7 @@ class TrainingSettings:
                 check_whole(least=1, **{name: value})
         if self.pairs_per_step is not None and (self.optimiser != "adam" or self.loss != "lp" or self.weight_decay):
             needs = "optimiser adam without weight decay, and the loss lp"
-            raise InputError(f"pairs_per_step is for {needs}: name --optimiser adam, or leave it out")
+            raise NoEffectError(f"pairs_per_step is for {needs}: name --optimiser adam, or leave it out")
         check_positive(most=1000, lr=self.lr)
         check_not_negative(weight_decay=self.weight_decay)
 

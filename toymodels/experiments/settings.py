@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from toymodels.core.settings import OF_ADAM, TrainingSettings
-from toymodels.errors import InputError, check_different, check_positive
+from toymodels.errors import InputError, NoEffectError, check_different, check_positive
 from toymodels.runs.metrics import within_names
 from toymodels.runs.settings import ProblemSettings, RunSettings
 
@@ -61,7 +61,7 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
                 raise InputError(f"no first layer has a knob {knob!r}: the knobs are {', '.join(known)}")
             if not any(knob in member.knobs for member, _ in layers):
                 names = " and ".join(filter(None, (", ".join(having[:-1]), having[-1])))
-                raise InputError(f"layer_{knob} is for {names} layers, and there is none here: leave it out")
+                raise NoEffectError(f"layer_{knob} is for {names} layers, and there is none here: leave it out")
             if isinstance(value, float) and not math.isfinite(value):
                 raise InputError(f"layer_{knob} = {value:g}: it must be a finite number")
         # A knob at its default has no effect, and must give the same record as one that is left out.

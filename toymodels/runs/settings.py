@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toymodels.errors import InputError, check_choice, check_different, check_not_negative, check_whole
+from toymodels.errors import InputError, NoEffectError, check_choice, check_different, check_not_negative, check_whole
 from toymodels.given import conform
 from toymodels.registry import load_plugins
 
@@ -66,7 +66,7 @@ class ProblemSettings:
             check_frame(self.m, self.d0)
         if self.frame is not None and (self.d0 is None or self.frame not in FRAMES):
             allowed = f"it needs d0, the dimensions in which features are embedded, and is one of {', '.join(FRAMES)}"
-            raise InputError(f"frame {self.frame!r}: {allowed}")
+            raise NoEffectError(f"frame {self.frame!r}: {allowed}")
         if self.s == int(self.s):
             object.__setattr__(self, "s", int(self.s))  # 2 and 2.0 are the same number and must give the same record
         if self.pairs is not None:
