@@ -36,7 +36,7 @@ _HOMES = {
     "experiments.registry": ("EXPERIMENTS",),
     "figures.registry": ("FIGURES",),
     "laws.registry": ("LAWS",),
-    "layers.random": ("gaussian", "kaiming"),
+    "layers.random": ("gaussian", "kaiming", "kaiming_normal"),
     "readoffs.analytic": ("analytic",),
     "runs.loop": ("train",),
     "theory.gates": ("Gate",),

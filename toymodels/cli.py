@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import Any
 import tyro
 
 from toymodels.arguments import parse, plugins_in
-from toymodels.errors import InputError, WriteError
+from toymodels.errors import InputError, WriteError, nearest
 from toymodels.experiments.registry import EXPERIMENTS
+from toymodels.given import refuse_all
 from toymodels.parallel import stopping
 from toymodels.parallel.progress import tell_if_slow
 from toymodels.parallel.terminal import show_any_text, write_out
@@ -44,7 +45,10 @@ class RunConfig:
     kind: tyro.conf.Positional[str]
     """compare or train, or a kind of your own."""
     file: tyro.conf.Positional[Path]
-    """JSON: the configuration's fields by name; a missing field has its default."""
+    """JSON: the configuration's fields by name; a missing field has its default. A mapping under a name that is no field sets
+    several fields."""
+    base: tuple[Path, ...] = ()
+    """Files of settings (JSON, or YAML) that several sweeps share; the configuration's own go before them."""
     out: Path | None = None
     """Folder of the record; default runs/ and a name made from the configuration."""
     plugin: tuple[Path, ...] = ()
@@ -113,28 +117,42 @@ def _report(config: ReportConfig) -> str:
 
 def _run_one(config: RunConfig) -> str:
     """Do the run that a JSON file describes."""
-    from toymodels.runs.identity import from_dict
-    from toymodels.runs.storage import read_json
+    from toymodels.runs.identity import from_dict, spread
+    from toymodels.sweeps.yaml_file import read_settings
 
     load_plugins(config.plugin)
-    values = read_json(config.file, ())
-    if not isinstance(values, dict):
-        raise InputError(f"{config.file} holds no configuration: it must be a JSON object of its fields")
     # An agent of W&B adds keys of its own to the sweep's parameters.
-    values = {key: value for key, value in values.items() if not key.startswith("_wandb")}
-    named = values.get("plugin")
-    load_plugins(named if isinstance(named, list) else ())
+    values = {key: value for key, value in read_settings(config.file).items() if not key.startswith("_wandb")}
+    bases = [read_settings(path) for path in config.base]
+    named = [files for settings in (*bases, values) if (files := settings.get("plugin"))]
+    plugins = [file for files in named[-1:] for file in (files if isinstance(files, list) else [files])]
+    load_plugins([file for file in plugins if isinstance(file, str)])
     experiment = EXPERIMENTS[config.kind]
+    known = experiment.config.__dataclass_fields__
+    problems: list[str] = []
+    merged: dict[str, Any] = {}
+    for settings in (*bases, values):
+        single, wrong = spread(settings, known)
+        merged |= single
+        problems += wrong
+    refuse_all(problems)
     if config.out:
-        values["out"] = config.out
+        merged["out"] = config.out
     if config.plugin:
-        values["plugin"] = [*config.plugin, *(named or ())]
-    return _do(config.kind, from_dict(experiment.config, values))
+        merged["plugin"] = [*config.plugin, *plugins]
+    return _do(config.kind, from_dict(experiment.config, merged), merged)
 
 
-def _do(kind: str, config: Any) -> str:
+def _do(kind: str, config: Any, given: Collection[str] = ()) -> str:
+    """Do a run. `given` are the settings that the user has set, at their defaults or not."""
     from toymodels.experiments import registry
     from toymodels.experiments.show import describe
+    from toymodels.runs.identity import changed
+
+    set_ = changed(config)
+    for sentence in registry.without_effect(config, given):
+        if sentence.partition(" ")[0] not in set_:  # of the others `run` says it
+            print(f"toymodels: {sentence}", file=sys.stderr)
 
     folder = registry.run(kind, config)
     try:
@@ -142,6 +160,12 @@ def _do(kind: str, config: Any) -> str:
     except InputError as error:  # the run is done: a table that cannot be printed is no failure of it
         tables = str(error)
     return f"{tables}\n\nrecord: {folder}"
+
+
+def _given(words: Sequence[str]) -> set[str]:
+    """Return the names of the settings that a command line sets."""
+    options = [word.partition("=")[0].removeprefix("--") for word in words if word.startswith("--")]
+    return {option.removeprefix("no-").replace("-", "_") for option in options}
 
 
 @dataclass(frozen=True)
@@ -169,10 +193,12 @@ def _own(config: type[Any], function: Callable[[Any], str | tuple[str, int]], re
 
 
 def _sweep(config: Any) -> tuple[str, int]:
-    from toymodels.sweeps.runner import run_sweep
+    from toymodels.sweeps.runner import dry_run, run_sweep
 
+    if config.dry_run:
+        return dry_run(config), 0
     folder, failed = run_sweep(config)
-    reasons = f", {failed} runs failed (reasons in {folder / 'failed'})" if failed else ""
+    reasons = f", failed runs: {failed:,} (reasons in {folder / 'failed'})" if failed else ""
     return f"sweep: {folder}{reasons}", 1 if failed else 0
 
 
@@ -251,13 +277,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         known = commands()
         if words[0] not in known:
-            raise InputError(f"unknown command {words[0]!r}: choose one of {', '.join(known)} (see toymodels --help)")
+            hint = f"{nearest(words[0], known)}choose one of {', '.join(known)} (see toymodels --help)"
+            raise InputError(f"unknown command {words[0]!r}: {hint}")
         command = known[words[0]]
         with tell_if_slow(f"toymodels {words[0]}: at work"):
             config = parse(command.config(), command.prepare()(words[1:]), f"toymodels {words[0]}", early)
             resumes = again if command.resumes else ""
             stopping.stop_gently(resumes)
-            printed = command.function(config)
+            printed = command.function(config) if words[0] not in EXPERIMENTS else _do(words[0], config, _given(words))
         text, status = printed if isinstance(printed, tuple) else (printed, 0)
         write_out(text)
         return status

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from toymodels.errors import InputError
+from toymodels.errors import InputError, nearest
 
 Knob = int | float | str
 F = TypeVar("F", bound=Callable[..., Any])
@@ -161,7 +161,7 @@ class Registry(Generic[M]):
         """Return the member of a name without knobs. Raises InputError, which lists the names, for an unknown one."""
         self._load()
         if name not in self._members:
-            raise InputError(f"unknown {self.noun} {name!r}: choose one of {', '.join(self)}")
+            raise InputError(f"unknown {self.noun} {name!r}: {nearest(name, self)}choose one of {', '.join(self)}")
         return self._members[name]
 
     def __contains__(self, name: object) -> bool:

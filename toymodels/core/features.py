@@ -206,11 +206,11 @@ class Features(ABC):
         """Raise InputError if there are more than `limit` inputs."""
         if self.n_inputs == math.inf:
             raise InputError(
-                f"{self.name} active features have real values, and no list holds all inputs: use a sample of inputs"
+                f"the features ({self.name} active) have real values, and no list holds all inputs: use a sample of inputs"
             )
         if self.n_inputs > limit:
             raise InputError(
-                f"{self.name} active features make {count_in_words(int(self.n_inputs))} inputs, more than the limit of "
+                f"the features ({self.name} active) make {count_in_words(int(self.n_inputs))} inputs, more than the limit of "
                 f"{limit:,} for enumeration: take fewer (active) features, raise the limit, or use a sample of inputs"
             )
 

@@ -222,6 +222,6 @@ class Trainer:
         """Raise ArithmeticError for a loss that is not a finite number."""
         if not math.isfinite(loss):
             raise ArithmeticError(
-                f"the loss is no longer finite at step {step}: lower the learning rate (adam, adamw), or take a smaller "
-                "p or its root"
+                f"the loss is no longer finite at step {step}: take a smaller p or its root, a weight nearer to 1 or a larger "
+                "s; with adam or adamw also a smaller lr"
             )

@@ -70,7 +70,7 @@ def _built(config: CompareConfig, names: list[str]) -> list[str]:
             layer = first_layer(config, name, task, 0)
             equal = next((known for known, drawn in seen.items() if known != name and _equal(drawn, layer)), None)
             if equal is not None:
-                lines.append(f"For {task.name}, {name} is the same layer as {equal}.")
+                lines.append(f"For U-{task.name.upper()}, {name} is the same layer as {equal}.")
             else:
                 seen[name] = layer
             chosen = member.aside(member.chosen, config.offered(member, task, 0), knobs) or {}

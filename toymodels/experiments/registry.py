@@ -6,13 +6,14 @@ experiments: the folder, the lock, the mirror in W&B, results.json, and the prin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toymodels.errors import InputError, WriteError, notice
+from toymodels.errors import InputError, NoEffectError, WriteError, notice
 from toymodels.registry import Member, Registry, plugin_failures
 
 Row = dict[str, Any]
@@ -46,6 +47,8 @@ class Experiment(Member):
     """Returns the numbers by which sweeps compare runs, from the content of results.json; default: means over all rows."""
     summary_names: Callable[[Any], Sequence[str]] | None = None
     """Returns their names, from the configuration alone, nested ones with dots; None: known only after a run."""
+    seconds: Callable[[Any], float] | None = None
+    """Estimates the seconds of a run on one core, from its configuration; None: unknown."""
     one_history: bool = False
     """Whether a run of one seed trains one network, whose progress early termination can follow."""
 
@@ -68,11 +71,31 @@ def summary_of(experiment: Experiment, content: Mapping[str, Any]) -> dict[str, 
     return {name: sum(values) / len(values) for name, values in numbers.items()}
 
 
+def without_effect(config: Any, given: Collection[str] = ()) -> list[str]:
+    """Return a sentence for each setting that is `given`, or not at its default, and has no effect under the others.
+
+    Raises InputError for the learning rate and other settings of Adam if L-BFGS trains.
+    """
+    from toymodels.core.settings import OF_ADAM
+    from toymodels.runs.identity import changed
+
+    if not hasattr(config, "idle"):
+        return []
+    set_ = changed(config)
+    idle = config.idle()
+    wrong = [name for name in OF_ADAM if name in idle and name in set_]
+    if wrong:
+        named = " and ".join(f"{name} = {getattr(config, name)}" for name in wrong)
+        raise NoEffectError(f"{named}: no effect, because {idle[wrong[0]]}, or leave it out")
+    return [f"{name} has no effect here: {idle[name]}" for name in idle if name in set_ or name in given]
+
+
 def run(kind: str, config: Any) -> Path:
     """Do or continue a run; return the folder of its record.
 
     Raises InputError for wrong settings or a folder that holds another run, before anything is written; Interrupted on Ctrl-C.
     """
+    from toymodels.parallel.processes import bars
     from toymodels.runs.identity import to_dict
     from toymodels.runs.record import FORMAT, begin_session, load_config, locked, open_record, run_name
     from toymodels.runs.settings import check_device
@@ -83,6 +106,9 @@ def run(kind: str, config: Any) -> Path:
     experiment = EXPERIMENTS[kind]
     check_device(config.device)
     experiment.check(config)
+    for sentence in without_effect(config):
+        if bars():
+            print(f"toymodels: {sentence}", file=sys.stderr)
     check_mirror(config.wandb)
     folder = open_record(kind, config, config.out)
     copy = getattr(config, "json", None)

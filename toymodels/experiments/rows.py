@@ -101,7 +101,7 @@ class RowMaker:
             "first_layer": name,
             "readoff": readoff,
             "seed": self.seed,
-            **metrics_of(evaluation),
+            **metrics_of(evaluation, self.config.tolerances),
             "all_pairs": self.task.n_outputs,
             "threads": torch.get_num_threads(),
             **facts,
@@ -207,7 +207,7 @@ class RowMaker:
     def _measured(self, network: Network, task: Task, fitted: Fitted) -> dict[str, Any]:
         """Measure a network; if inputs are a sample and the readoff's method used all inputs, report its worst errors."""
         inputs = self._every_input() if fitted.task is not None else self._inputs(task)
-        evaluation: Evaluation = evaluate(network, task, inputs)
+        evaluation: Evaluation = evaluate(network, task, inputs, tolerances=self.config.tolerances or ())
         record = evaluation.to_dict()
         if fitted.output_worst is not None and not inputs.enumerated:
             record["output_worst"] = fitted.output_worst.tolist()

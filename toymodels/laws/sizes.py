@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toymodels.errors import InputError, check_choice, check_different, check_positive, check_whole
+from toymodels.errors import InputError, NoEffectError, check_choice, check_different, check_whole
+from toymodels.given import conform
 from toymodels.theory.gates import Gate
 
 if TYPE_CHECKING:
@@ -39,13 +40,14 @@ class SizeSettings:
     """Also write every number of the table to this file."""
 
     def __post_init__(self) -> None:
+        conform(self)
         check_choice(("at_most", "exactly"), inputs=self.inputs)
         check_whole(2, MOST_FEATURES, m=self.m)
         check_whole(2, min(self.m, MOST_ACTIVE), s=self.s)
         check_different("gate", [Gate.parse(name) for name in self.task], task=self.task)
         if self.outputs is not None:
             check_whole(0, math.comb(self.m, 2), outputs=self.outputs)
-        check_whole(1, bits=self.bits)
+        check_whole(1, 1024, bits=self.bits)
         if self.json is not None and self.json.is_dir():
             raise InputError(f"json = {self.json} is a folder: name a file")
 
@@ -69,9 +71,11 @@ class BoundsConfig(SizeSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole(1, d=self.d)
+        check_whole(1, 10**12, d=self.d)
         check_different("seed", self.seeds, seeds=[str(seed) for seed in self.seeds])
         check_whole(0, seeds=min(self.seeds))
+        if not self.check and self.seeds != BoundsConfig.seeds:
+            raise NoEffectError("seeds are of the layers that --check draws: add --check, or leave them out")
 
     def problem(self, gate: Gate) -> Problem:
         """Return the problem at this width; it has seeds where layers are drawn."""
@@ -89,5 +93,6 @@ class WidthConfig(SizeSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(epsilon=self.epsilon)
+        if not 1e-9 <= self.epsilon <= 1e6:
+            raise InputError(f"epsilon = {self.epsilon:g}: it must be from 1e-9 to 1e6")
         object.__setattr__(self, "epsilon", float(self.epsilon))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,8 @@ NOT_SETTINGS = ("kind", "train_first", *KEYS, *ABOUT)
 
 
 def is_metric(column: str) -> bool:
-    """Whether a column holds one of METRICS or the RMS error of a group; an interval of one does not count."""
-    group = column.startswith("rms_") and not column.endswith("_interval")
+    """Whether a column holds one of METRICS, the RMS error of a group or a share within a tolerance; no interval of one."""
+    group = column.startswith(("rms_", "within_")) and not column.endswith("_interval")
     return group or column in {metric.name for metric in METRICS}
 
 
@@ -91,6 +91,11 @@ def title(column: str) -> str:
     return known.get(column, column.replace("rms_", "RMS at ").replace("_", " "))
 
 
+def within_names(tolerances: Sequence[float | int] | None) -> list[str]:
+    """Return the columns of the shares of outputs within tolerances of one's own."""
+    return [f"within_{tolerance:.10g}" for tolerance in tolerances or ()]
+
+
 def error_label(column: str) -> str:
     """Return the label of an error, for a sentence or an axis. Raises InputError for a column that is not an error."""
     if column not in ERRORS and not (column.startswith("rms_") and is_metric(column)):
@@ -105,7 +110,7 @@ def metric_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return known[:-1] + [column for column in present if column not in known] + known[-1:]
 
 
-def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+def metrics_of(evaluation: Mapping[str, Any], tolerances: Sequence[float | int] | None = None) -> dict[str, Any]:
     """Return the metrics of an evaluation (as `Evaluation.to_dict` writes it), and which inputs and outputs it covers."""
     worst = evaluation["output_worst"]
     # A group without any outputs has no error.
@@ -116,6 +121,7 @@ def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "rms": evaluation["rms"],
         **{f"rms_{name}": rms for name, rms in groups.items()},
         "within_quarter": evaluation["within"]["0.25"],
+        **{name: evaluation["within"][name.removeprefix("within_")] for name in within_names(tolerances)},
         "covered": evaluation["inputs"],
         "n_pairs": evaluation["n_outputs"],
     }

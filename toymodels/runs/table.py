@@ -26,7 +26,7 @@ from toymodels.theory.statistics import mean_interval
 
 Row = dict[str, Any]
 
-_BECOME_ROWS = frozenset({"seeds", "task", "readoffs", "layers"})
+_BECOME_ROWS = frozenset({"seeds", "task", "readoffs", "layers", "tolerances"})
 _NEEDED = frozenset({"kind", "run", "seed"})
 """Columns that every row of a run has."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -192,11 +192,10 @@ def describe(folder: Path) -> str:
     note = f"{worst}; ± 95 % t intervals over seeds"
     stopped = len({(row["kind"], row["run"]) for row in rows if row.get("stopped_at") is not None})
     if stopped:
-        note += f"\n{stopped:,} {'runs were' if stopped > 1 else 'run was'} stopped early"
+        note += f"\nruns stopped early: {stopped:,}"
     failed = len(list(Path(folder).rglob("failed/*.json")))
     if failed:
-        words = "runs failed and are" if failed > 1 else "run failed and is"
-        note += f"\n{failed:,} {words} not in the table (reasons in {Path(folder)}/…/failed)"
+        note += f"\nfailed runs, not in the table: {failed:,} (reasons in {Path(folder)}/…/failed)"
     return f"{render(header, lines, right=range(len(varying), len(header)))}\n\n{note}"
 
 

@@ -63,7 +63,7 @@ def measured(rows: Sequence[Row], about: Sequence[str]) -> str:
     cells = []
     for row in rows:
         numbers = [
-            number(row.get(name), None if name in ("within_quarter", "seconds") else row.get(f"{name}_interval"),
+            number(row.get(name), None if name == "seconds" or name.startswith("within_") else row.get(f"{name}_interval"),
                    ".1f" if name == "seconds" else ".4f")
             for name in metrics
         ]  # fmt: skip

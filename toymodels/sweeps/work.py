@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import traceback
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from toymodels.runs.storage import FULL, write_json
 
 LOCKS = "locks"
 """Subfolder of a sweep's folder, with a lock for each run."""
+ENVIRONMENT = "_environment"
+"""A key beside a run's settings: environment variables of the run, such as W&B's project."""
 _FULL_BYTES = 2**16
 """Free space below which a failed run means a full disk: torch and safetensors do not raise OSError for it."""
 
@@ -40,6 +43,8 @@ def do_run(kind: str, values: dict[str, Any], folder: str, failure: str) -> Outc
     `failure` is the file that says why the run failed; it is deleted when the run succeeds.
     """
     processes.work_alone()
+    values = dict(values)
+    os.environ.update(values.pop(ENVIRONMENT, {}))
     target = Path(folder)
     # Not the run's own lock, which lies in its folder: another runner would find the folder without it.
     lock = Path(failure).parent.parent / LOCKS / f"{target.name}.lock"
