@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup compare scaling page-tables docs notebooks test test-long test-plain mutants lint clean
+.PHONY: help setup compare scaling page-tables docs notebooks test test-long test-plain mutants wheel lint clean
 .DEFAULT_GOAL := compare
 
 help:  ## this list
@@ -47,6 +47,14 @@ test-plain: setup  ## the whole test suite on the plain core alone: the fast win
 mutants: setup  ## plant faults, one at a time, and list those that no test catches (hours): make mutants ONLY="core/losses --most 50"
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,mutants]'
 	nice -n 15 $(BIN)/python tests/mutants.py $(ONLY)
+
+wheel: setup  ## a wheel in build/wheel, tried in an environment with only what it requires
+	rm -rf build/lib build/wheel build/wheelenv
+	$(BIN)/python -m pip wheel --disable-pip-version-check -q --no-deps -w build/wheel .
+	$(PYTHON) -m venv build/wheelenv
+	build/wheelenv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt build/wheel/*.whl
+	cd build/wheelenv && bin/toymodels --version && bin/toymodels compare --m 12 --d 24 --steps 20 --task and --out run
+	cd build/wheelenv && bin/toymodels report run
 
 lint: setup  ## style and types
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.metadata
 import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -74,6 +75,14 @@ class ResultsConfig:
 
 
 @dataclass(frozen=True)
+class CiteConfig:
+    """Print how to cite this package, with its version and commit, or those that a run was done with."""
+
+    run: tyro.conf.Positional[Path | None] = None
+    """Folder of a run."""
+
+
+@dataclass(frozen=True)
 class ReportConfig:
     """Write all figures and tables of a sweep into one page that opens anywhere."""
 
@@ -107,6 +116,12 @@ def _results(config: ResultsConfig) -> str:
     from toymodels.runs import table
 
     return table.write(config.folder, config.out) if config.out else table.describe(config.folder)
+
+
+def _cite(config: CiteConfig) -> str:
+    from toymodels.runs.citation import citation
+
+    return citation(config.run)
 
 
 def _report(config: ReportConfig) -> str:
@@ -236,12 +251,17 @@ def commands() -> dict[str, Command]:
         ),
         "check": _own(CheckConfig, _check),
         "results": _own(ResultsConfig, _results),
+        "runs": Command(
+            "List the runs and sweeps below a folder, or compare two runs.",
+            _of("experiments.listing", "RunsConfig"), deferred("experiments.listing", "run_listing"),
+        ),
         "draw": Command(
             "Draw a figure from a table of results or from the record of a run.",
             _of("figures.draw", "DrawConfig"), deferred("figures.draw", "run_draw"),
             prepare=_of("figures.draw", "with_knobs"),
         ),
         "report": _own(ReportConfig, _report),
+        "cite": _own(CiteConfig, _cite),
     }  # fmt: skip
 
 
@@ -252,7 +272,7 @@ def _overview() -> str:
     return "\n".join([
         "usage: toymodels COMMAND [OPTIONS]", "", DESCRIPTION, "", *lines, "",
         "toymodels COMMAND --help prints every option of a command. --plugin FILE.py before or after COMMAND adds members of",
-        "your own (first layers, readoffs, tasks, losses, kinds of runs, …).",
+        "your own (first layers, readoffs, tasks, losses, kinds of runs, …). toymodels --version prints the version.",
     ])  # fmt: skip
 
 
@@ -275,6 +295,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not words:
             print(_overview(), file=sys.stderr)
             return 2
+        if words[0] in ("-V", "--version"):
+            write_out(f"toymodels {importlib.metadata.version('toymodels')}")
+            return 0
         known = commands()
         if words[0] not in known:
             hint = f"{nearest(words[0], known)}choose one of {', '.join(known)} (see toymodels --help)"

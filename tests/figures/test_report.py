@@ -1,18 +1,29 @@
 """The report: one file that needs nothing else, whole, escaped, with every run accounted for."""
 
 import base64
+import hashlib
 import itertools
 import json
+import re
+import shlex
+import shutil
+import subprocess
+import urllib.parse
 import xml.etree.ElementTree
 from html.parser import HTMLParser
 
 import pytest
 
+from toymodels.arguments import parse
 from toymodels.errors import InputError
 from toymodels.experiments.compare import CompareConfig, run_compare
 from toymodels.experiments.train import TrainConfig, run_train
+from toymodels.figures.readable import values_drawn
 from toymodels.figures.report import write_report
+from toymodels.figures.style import new_figure
+from toymodels.runs.identity import from_dict, to_dict
 from toymodels.runs.table import read_table
+from toymodels.runs.text import command
 
 EVIL = "</pre><script>alert('x')</script> & \"quotes\""
 VOID = {"meta", "img"}
@@ -64,26 +75,120 @@ def sweep(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def text(sweep, tmp_path_factory):
+def page(sweep, tmp_path_factory):
     path = tmp_path_factory.mktemp("out") / "new" / "report.html"
     assert write_report(sweep, path) == path
-    return path.read_text(encoding="utf-8")
+    return path
 
 
-def test_it_needs_nothing_else(text):
+@pytest.fixture(scope="module")
+def text(page):
+    return page.read_text(encoding="utf-8")
+
+
+def test_it_needs_nothing_else(sweep, text):
     page = Page(text)
-    assert "script" not in page.tags
-    assert "link" not in page.tags
-    assert "iframe" not in page.tags
-    addresses = [value for _, name, value in page.attributes if name in ("src", "href", "srcset", "action", "data")]
+    assert page.tags.count("script") == page.tags.count("style") == 1
+    assert not {"link", "iframe", "object", "embed", "form", "base"} & set(page.tags)
+    addresses = [value for _, name, value in page.attributes if name in ("src", "srcset", "action", "data")]
     assert addresses
     for address in addresses:
         head, _, body = address.partition(",")
         assert head == "data:image/svg+xml;base64"
         xml.etree.ElementTree.fromstring(base64.b64decode(body))  # whole
-    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
-    assert "http-equiv" in [name for _, name, _ in page.attributes]
+    assert not [name for _, name, _ in page.attributes if name.startswith("on") or name == "style"]
     assert "url(" not in text.split("<style>")[1].split("</style>")[0]
+
+
+def test_a_browser_accepts_our_own_script_and_style_alone(text):
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data:"
+    for tag in ("script", "style"):
+        (own,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        assert rules[f"{tag}-src"] == f"'sha256-{base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()}'"
+
+
+def test_rows_lead_to_their_runs_record_and_command(sweep, page, text):
+    targets = dict(re.findall(r'<tr id="(run-\d+)">.*?<a href="([^"]*)"', text))
+    links = [value for _, name, value in Page(text).attributes if name == "href"]
+    leading = [link[1:] for link in links if link[0] == "#"]
+    assert len(leading) == len(read_table(sweep))
+    assert set(leading) <= set(targets)
+    for address in targets.values():
+        assert address.startswith("./")  # never a scheme, whatever a folder is called
+        assert (page.parent / urllib.parse.unquote(address) / "config.json").exists()
+    assert text.count(">toymodels</span>") == len(targets) == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        (
+            "train",
+            TrainConfig(m=6, d=5, seeds=(0, 3), train_first=False, p=(2.0, 8.0), pairs=((0, 1), (2, 3)), lr=0.01),
+        ),
+        ("train", TrainConfig(m=6, d0=4, frame="random", layer="bernoulli", knobs={"p": 0.3}, weight=2.5, steps=7)),
+        (
+            "compare",
+            CompareConfig(m=6, d=5, task=("and", "and_of(k=3)"), layers=("gaussian(scale=0.5)",), device="cpu"),
+        ),
+    ],
+)
+def test_the_command_repeats_the_run(kind, config):
+    words = shlex.split(command(kind, json.loads(json.dumps(to_dict(config)))))
+    assert words[:2] == ["toymodels", kind]
+    again = parse(type(config), words[2:], "toymodels")
+    assert again == from_dict(type(config), {**to_dict(config), "threads": None})
+
+
+def test_values_of_a_figure_are_listed():
+    figure = new_figure(2)
+    left, right = figure.subplots(1, 2)
+    left.set_title("left")
+    left.plot([1, 2], [3.5, float("nan")], label="one")
+    left.errorbar([4], [5], yerr=[1], label="two")
+    left.axhline(0.25, label="level")
+    left.plot([7, 8], [9, 10])  # a mark without a name
+    right.pcolormesh([0, 2, 4], [0, 1], [[6, 7]])
+    header, rows = values_drawn(figure)
+    assert header == ["panel", "series", "x", "y", "value"]
+    assert rows == [
+        ["left", "one", "1", "3.5", ""], ["left", "two", "4", "5", ""],
+        ["", "", "1", "0.5", "6"], ["", "", "3", "0.5", "7"],
+    ]  # fmt: skip
+
+
+@pytest.mark.long  # it starts a browser twice
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_a_browser_runs_it_without_an_error(text, tmp_path):
+    def loaded(content):
+        page = tmp_path / "page.html"
+        page.write_text(content, encoding="utf-8")
+        words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
+        done = subprocess.run([*words, page.as_uri()], capture_output=True, text=True, timeout=300)
+        assert "CONSOLE" not in done.stderr
+        return done.stdout
+
+    shown = loaded(text)
+    assert shown.count('<button type="button"') > 10
+    assert 'placeholder="filter: ' in shown
+    act = """<script>
+    const table = document.querySelectorAll("table")[1], input = document.querySelectorAll("input")[1];
+    const head = [...table.tHead.rows[0].cells].find((cell) => cell.textContent === "worst error").firstChild;
+    head.click(); head.click();
+    input.value = "d=8 minimax"; input.dispatchEvent(new Event("input"));
+    </script></body>"""
+    unguarded = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text).replace("</body>", act)
+    results = loaded(unguarded).split("<h2>Results</h2>")[1].split("</table>")[0]
+    lines = re.findall(r"<tr([^>]*)>(.*?)</tr>", results.split("<tbody>")[1], re.DOTALL)
+    cells = [(hidden, re.findall(r"<td[^>]*>(.*?)</td>", line, re.DOTALL)) for hidden, line in lines]
+    errors = [float(line[3].split()[0]) for _, line in cells]
+    assert errors == sorted(errors, reverse=True)
+    assert len(set(errors)) > 3
+    for hidden, line in cells:
+        assert ("hidden" in hidden) == (line[2] != "8" or "minimax" not in line[1])
 
 
 def test_every_text_is_escaped(text):
@@ -138,7 +243,9 @@ def test_figures_are_those_of_the_table(text):
 
 
 def test_the_same_runs_make_the_same_page(sweep, text, tmp_path):
-    assert write_report(sweep, tmp_path / "again.html").read_text(encoding="utf-8") == text
+    again = write_report(sweep, tmp_path / "again.html").read_text(encoding="utf-8")
+    # The addresses of the records start at the page's place.
+    assert re.sub(r'href="\./[^"]*"', "", again) == re.sub(r'href="\./[^"]*"', "", text)
 
 
 def test_a_train_run_alone(tmp_path):
@@ -146,6 +253,7 @@ def test_a_train_run_alone(tmp_path):
     page = Page(write_report(tmp_path / "run", tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
     assert "1 finished, 0 failed" in page.text
     assert "Weights trained for U-AND" in page.text
+    assert page.words.count("first layer, readoff") == 1  # the same table does not stand there twice
 
 
 def test_a_sweep_of_failures_alone(tmp_path):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
 import json
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import quote
 
 from toymodels.errors import InputError
 from toymodels.figures.networks import finished_runs
 from toymodels.figures.parameters import by_setting
+from toymodels.figures.readable import values_drawn
 from toymodels.figures.registry import FIGURES, Figure
 from toymodels.figures.style import Drawing, embedded, heading
 from toymodels.figures.table import (
@@ -31,7 +36,7 @@ from toymodels.figures.table import (
 from toymodels.runs import table
 from toymodels.runs import text as tables
 from toymodels.runs.metrics import KEYS, metric_columns, title
-from toymodels.runs.record import read_sessions
+from toymodels.runs.record import load_config, read_sessions
 from toymodels.runs.storage import check_writable, read_json, write_text
 from toymodels.theory.statistics import mean_interval
 
@@ -40,28 +45,61 @@ SHOWN = 60
 MOST = 4
 """Drawings of one figure, of a table that varies in more than the figure shows."""
 
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #111; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; border-bottom: 1px solid #ccc; }
-table { border-collapse: collapse; font-size: 12px; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.15rem 0.6rem; text-align: left; vertical-align: top; border-bottom: 1px solid #e4e4e4; }
-th { border-bottom: 1px solid #888; } td.n, th.n { text-align: right; white-space: nowrap; }
-.wide { overflow-x: auto; } figure { margin: 1.2rem 0; break-inside: avoid; } img { max-width: 100%; height: auto; }
-figcaption, .note { font-size: 13px; color: #444; } pre { font-size: 11px; overflow-x: auto; }
-summary { cursor: pointer; } p.question { white-space: pre-line; }
-@media print {
-  body { max-width: none; margin: 0; font-size: 10pt; } table { font-size: 7.5pt; }
-  pre { white-space: pre-wrap; font-size: 6.5pt; }
-  tr { break-inside: avoid; } thead { display: table-header-group; } .wide, pre { overflow: visible; }
-}
-"""
+VALUES = 400
+"""Values of a figure that stand beside it."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A cell that leads somewhere, or holds a command."""
+
+    text: str
+    link: str = ""
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; columns of numbers stand flush right."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str | Link]]
+    ids: Sequence[str] = ()
+    """Names of the rows, which links lead to."""
+    kind: ClassVar[str] = "table"
+
+    @property
+    def right(self) -> list[bool]:
+        """Say of each column whether it holds numbers."""
+        columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.header)
+        return [any(map(_is_number, column)) for column in columns]
+
+
+@dataclass(frozen=True)
+class Words:
+    """A note, or text as it is."""
+
+    text: str
+    kind: str = "note"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of the page under a title: a section, one that is folded, or a picture with its values."""
+
+    title: str
+    items: Sequence[Any]
+    kind: str = "section"
+    address: str = ""
+    """Of the picture."""
 
 
 def write_report(folder: Path, path: Path) -> Path:
     """Write the page of a sweep's folder, or of any folder of runs, to `path`; returns the path.
 
-    The page has no scripts, loads nothing from elsewhere, and every text in it is escaped. Raises InputError, before anything is
-    written, for a folder without runs that have finished or failed, a damaged record, or a path that cannot be written to.
+    The page loads nothing from elsewhere, runs no script but its own, and every text in it is escaped.
+    Raises InputError, before anything is written, for a folder without runs that have finished or failed, a damaged record, or a
+    path that cannot be written to.
     """
     folder, path = Path(folder), Path(path)
     if not folder.is_dir():
@@ -83,28 +121,48 @@ def write_report(folder: Path, path: Path) -> Path:
             raise
         rows, left_out = [], []
     name, question, source = _sweep(folder)
-    parts = [
-        _paragraphs(question),
-        _state(folder, rows, failed),
-        *(_note(f"Left out: {sentence}.") for sentence in left_out),
-        _best(rows) if rows else "",
-        *map(_figure, drawings(rows, folder)),
-        _tables(rows) if rows else "",
-        _failed_section(failed),
-        _section("Sweep file", f"<pre>{escape(source)}</pre>") if source else "",
-        _environment(folder),
-    ]
-    page = (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">\n"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(name)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{escape(name)}</h1>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</body>\n</html>\n"
+    names = {run: f"run-{number}" for number, run in enumerate(_runs(folder))}
+    best = [_best(rows)] if rows and (varied(rows) or any(row.get("stopped_at") is not None for row in rows)) else []
+    results = [_tables(rows, names)] if rows else []
+    pictures = list(map(_figure, drawings(rows, folder)))
+    page = _render(
+        name=name,
+        question=[part for part in question.split("\n\n") if part],
+        state=_state(folder, rows, failed),
+        items=[
+            *(Words(f"Left out: {sentence}.") for sentence in left_out),
+            *(best or results),
+            *pictures,
+            *(results if best else []),
+            *_failed_section(failed),
+            *_commands(names, path),
+            *([Block("Sweep file", [Words(source, "text")])] if source else []),
+            *_environment(folder),
+        ],
     )
     write_text(path, page)
     return path
+
+
+def _render(**content: Any) -> str:
+    """Fill the page's template. Everything is escaped but our own style and script, the only ones that a browser accepts."""
+    import jinja2
+    import markupsafe
+
+    def digest(text: str) -> str:
+        return "sha256-" + base64.b64encode(hashlib.sha256(str(text).encode()).digest()).decode()
+
+    here = Path(__file__)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["digest"] = digest
+    own = {
+        name: markupsafe.Markup("\n" + here.with_name(f"report.{ending}").read_text(encoding="utf-8"))
+        for name, ending in (("style", "css"), ("script", "js"))
+    }
+    template = environment.from_string(here.with_name("report.html.j2").read_text(encoding="utf-8"))
+    return template.render(**content, **own).lstrip() + "\n"
 
 
 def drawings(rows: Sequence[Row], folder: Path | None = None) -> Iterator[Drawing | str]:
@@ -198,7 +256,7 @@ def _state(folder: Path, rows: Sequence[Row], failed: Sequence[Any]) -> str:
     if rows:
         about += f" {coverage(rows).capitalize()}. {seconds:,.0f} s of training and fitting, added over rows."
         about += " Error: output − target; worst error: its largest absolute value over pairs and inputs covered."
-    return f"<p>{escape(about)}</p>"
+    return about
 
 
 def _cells(key: tuple[Any, ...], members: Sequence[Row], metrics: Sequence[str]) -> list[str]:
@@ -226,7 +284,7 @@ def _header(names: Sequence[str], metrics: Sequence[str]) -> list[str]:
     return ["task", "first layer, readoff", *names, *map(title, metrics), "seeds", "inputs covered"]
 
 
-def _best(rows: Sequence[Row]) -> str:
+def _best(rows: Sequence[Row]) -> Block:
     """Write, for each task, first layer and readoff, the settings of the smallest mean worst error."""
     finished = [row for row in rows if row.get("stopped_at") is None]
     names, metrics = varied(finished), metric_columns(rows)
@@ -235,31 +293,54 @@ def _best(rows: Sequence[Row]) -> str:
         mean = mean_interval([row["worst_error"] for row in members])[0]
         if key[:2] not in best or mean < best[key[:2]][0]:
             best[key[:2]] = (mean, _cells(key, members, metrics))
-    title = "Least worst error of each first layer and readoff" if names else "Results"
+    title = (
+        "Least worst error of each first layer and readoff" if names else "Results of runs that were not stopped early"
+    )
     note = "Means over seeds ± 95 % t intervals" + (
         "; runs stopped early are left out." if len(finished) < len(rows) else "."
     )
     note += " The best of several settings flatters: its error is the least of those measured." if names else ""
-    return _section(title, _table(_header(names, metrics), [cells for _, cells in best.values()]) + _note(note))
+    return Block(title, [Table(_header(names, metrics), [cells for _, cells in best.values()]), Words(note)])
 
 
-def _tables(rows: Sequence[Row]) -> str:
-    """Write the means over seeds of every setting, and every row."""
+def _tables(rows: Sequence[Row], runs: Mapping[Path, str]) -> Block:
+    """Write the means over seeds of every setting, and every row, with a link to its run in the list of commands."""
     names, metrics = varied(rows), metric_columns(rows)
     body = [_cells(key, members, metrics) for key, members in by_setting(rows, names).items()]
-    means = _table(_header(names, metrics), body)
+    means: Table | Block = Table(_header(names, metrics), body)
     if len(body) > SHOWN:
-        means = _folded(f"All {len(body):,} settings, means over seeds ± 95 % t intervals", means)
+        means = Block(f"All {len(body):,} settings, means over seeds ± 95 % t intervals", [means], "folded")
     columns = [*KEYS, *names, *metrics, "covered", "n_pairs", "proved", "stopped_at", "run"]
     columns = [column for column in columns if any(row.get(column) is not None for row in rows)]
-    full = _table(columns, [[_word(row.get(column)) for column in columns] for row in rows])
+    links = {run.name: name for run, name in runs.items()}
+
+    def cell(row: Row, column: str) -> str | Link:
+        known = column == "run" and str(row["run"]) in links
+        return Link(str(row["run"]), f"#{links[row['run']]}") if known else _word(row.get(column))
+
+    full = Table(columns, [[cell(row, column) for column in columns] for row in rows])
     fixed = [(name, levels(rows, name)) for name in settings_of(rows) if name not in names]
     same = ", ".join(f"{name} = {format_value(found[0])}" for name, found in fixed if found)
-    return _section(
-        "Results",
-        means
-        + _folded(f"Every row ({len(rows):,}): each run and seed", full)
-        + _note(f"The same in all runs: {same}."),
+    every = Block(f"Every row ({len(rows):,}): each run and seed", [full], "folded")
+    return Block("Results", [means, every, Words(f"The same in all runs: {same}.")])
+
+
+def _commands(runs: Mapping[Path, str], page: Path) -> list[Block]:
+    """Write a line for each run: a link to its record from the page's place, and the command that repeats it."""
+    body, ids = [], []
+    for run, name in runs.items():
+        try:
+            saved = load_config(run)
+        except InputError:  # it is counted above, and has no command
+            continue
+        address = "./" + quote(Path(os.path.relpath(run.resolve(), page.resolve().parent)).as_posix()) + "/"
+        body.append([Link(run.name, address), Link(tables.command(saved.kind, saved.config), code=True)])
+        ids.append(name)
+    note = "The links work where the page lies beside the runs. A command writes into a new folder below runs/."
+    return (
+        [Block("Runs and commands", [Table(["record", "command that repeats it"], body, ids), Words(note)])]
+        if body
+        else []
     )
 
 
@@ -269,34 +350,35 @@ def _word(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else format_value(value)
 
 
-def _figure(item: Drawing | str) -> str:
+def _figure(item: Drawing | str) -> Block | Words:
+    """Write a figure with its numbers and the values that are drawn."""
     if isinstance(item, str):
-        return _note(item)
+        return Words(item)
     try:
         image = embedded(item)
     except Exception as error:  # a figure that fails costs the page nothing else
-        return _note(f"The figure {item.name} is left out: {type(error).__name__}: {error}.")
-    text = _folded("Numbers", f"<pre>{escape(item.text)}</pre>") if item.text else ""
-    title = escape(item.title)
-    return (
-        f'<figure>\n<h2>{title}</h2>\n<img alt="{title}" src="{image}">\n'
-        f"<figcaption>{title}</figcaption>\n</figure>\n{text}"
-    )
+        return Words(f"The figure {item.name} is left out: {type(error).__name__}: {error}.")
+    beside = [Block("Numbers", [Words(item.text, "text")], "folded")] if item.text else []
+    header, values = values_drawn(item.figure)
+    if values:
+        more = [Words(f"The first {VALUES:,} of {len(values):,} values.")] if len(values) > VALUES else []
+        beside.append(Block("Values drawn", [Table(header, values[:VALUES]), *more], "folded"))
+    return Block(item.title, beside, "picture", image)
 
 
-def _failed_section(failed: Sequence[tuple[str, dict[str, Any]]]) -> str:
+def _failed_section(failed: Sequence[tuple[str, dict[str, Any]]]) -> list[Block]:
     if not failed:
-        return ""
+        return []
     body = [[name, str(content["reason"]), json.dumps(content["config"])] for name, content in failed]
-    traces = "".join(
-        _folded(f"Traceback of {name}", f"<pre>{escape(str(content['traceback']))}</pre>")
+    traces = [
+        Block(f"Traceback of {name}", [Words(str(content["traceback"]), "text")], "folded")
         for name, content in failed
         if content.get("traceback")
-    )
-    return _section(f"Failed runs ({len(failed):,})", _table(["run", "reason", "configuration"], body) + traces)
+    ]
+    return [Block(f"Failed runs ({len(failed):,})", [Table(["run", "reason", "configuration"], body), *traces])]
 
 
-def _environment(folder: Path) -> str:
+def _environment(folder: Path) -> list[Block]:
     """Write what the runs ran on; several lines where environments differ."""
     environments: Counter[str] = Counter()
     for run in _runs(folder):
@@ -308,33 +390,10 @@ def _environment(folder: Path) -> str:
             flat = {**{k: v for k, v in content.items() if k not in ("packages", "began")}, **content["packages"]}
             environments[", ".join(f"{key} {value}" for key, value in flat.items() if value is not None)] += 1
     lines = [[f"{count:,}", words] for words, count in environments.most_common()]
-    return _section("Environment", _table(["sessions", "environment"], lines)) if lines else ""
+    return [Block("Environment", [Table(["sessions", "environment"], lines)])] if lines else []
 
 
-def _paragraphs(text: str) -> str:
-    return "".join(f'<p class="question">{escape(part)}</p>\n' for part in text.split("\n\n") if part)
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>"
-
-
-def _folded(summary: str, body: str) -> str:
-    return f"<details>\n<summary>{escape(summary)}</summary>\n{body}\n</details>"
-
-
-def _note(text: str) -> str:
-    return f'<p class="note">{escape(text)}</p>'
-
-
-def _table(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}{_right(cell)}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    lines = "\n".join(line(cells, "td") for cells in body)
-    return f'<div class="wide">\n<table>\n<thead>{line(header, "th")}</thead>\n<tbody>\n{lines}\n</tbody>\n</table>\n</div>'
-
-
-def _right(cell: str) -> str:
-    """Return the class of a number, which stands flush right."""
-    return ' class="n"' if cell[:1].isdigit() and cell.split(" ±")[0].replace(".", "").isdigit() else ""
+def _is_number(cell: str | Link) -> bool:
+    if isinstance(cell, Link):
+        return False
+    return cell[:1].isdigit() and cell.split(" ±")[0].replace(".", "").isdigit()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from toymodels.runs.identity import KNOB, NOT_IN_IDENTITY
 from toymodels.runs.metrics import ABOUT, is_metric, metric_columns, title
 from toymodels.theory.statistics import mean_interval
 
@@ -138,3 +140,23 @@ def sentence(task: str, answer: Mapping[str, Any]) -> str:
 def seeds_in_words(seeds: Sequence[int]) -> str:
     """List the seeds in words."""
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+
+
+def command(kind: str, config: Mapping[str, Any]) -> str:
+    """Write the command that repeats a run, with all of its settings, from its record's kind and configuration."""
+    words = ["toymodels", kind]
+    for name, value in config.items():
+        option = "--" + name.replace("_", "-")
+        if name == "plugin" and value:
+            words += [option, *map(str, value)]
+        elif value is None or value == [] or (name in NOT_IN_IDENTITY and not name.startswith(KNOB)):
+            continue
+        elif isinstance(value, bool):
+            words.append(option if value else option.replace("--", "--no-", 1))
+        else:
+            words += [option, *map(str, _flat(value))]
+    return shlex.join(words)
+
+
+def _flat(value: Any) -> list[Any]:
+    return [item for part in value for item in _flat(part)] if isinstance(value, list | tuple) else [value]
