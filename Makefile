@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup compare scaling page-tables docs notebooks test test-long wheel lint clean
+.PHONY: help setup compare scaling page-tables docs notebooks test test-long test-plain mutants wheel lint clean
 .DEFAULT_GOAL := compare
 
 help:  ## this list
@@ -40,6 +40,13 @@ test: setup  ## the whole test suite, but for the checks that take minutes
 
 test-long: setup  ## the checks that take minutes
 	$(BIN)/python -m pytest -m long -n auto --maxprocesses 4
+
+test-plain: setup  ## the whole test suite on the plain core alone: the fast wing is off
+	TOYMODELS_PLAIN=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+
+mutants: setup  ## plant faults, one at a time, and list those that no test catches (hours): make mutants ONLY="core/losses --most 50"
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,mutants]'
+	nice -n 15 $(BIN)/python tests/mutants.py $(ONLY)
 
 wheel: setup  ## a wheel in build/wheel, tried in an environment with only what it requires
 	rm -rf build/lib build/wheel build/wheelenv

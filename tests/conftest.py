@@ -13,3 +13,9 @@ def form(request, monkeypatch):
     """The name of a form: the test runs once with plain forms only, and once with the faster ones that apply."""
     monkeypatch.setenv("TOYMODELS_PLAIN", "1" if request.param == "plain" else "0")
     return request.param
+
+
+@pytest.fixture
+def wing(monkeypatch):
+    """Faster forms are taken where they apply, also when the whole suite runs with TOYMODELS_PLAIN=1."""
+    monkeypatch.setenv("TOYMODELS_PLAIN", "0")

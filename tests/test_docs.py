@@ -129,7 +129,7 @@ def test_a_block_of_python_runs(page, marks, code, fresh, capsys):
         assert bound > 0.01
     if page == "docs/design.md":
         errors = dict(line.split() for line in shown.splitlines())
-        assert float(errors["minimax"]) < float(errors["ridge"])
+        assert float(errors.pop("minimax")) < min(map(float, errors.values()))
 
 
 @pytest.mark.parametrize("page", dict.fromkeys(page for page, _ in SHELL))
@@ -260,7 +260,12 @@ def test_folders_import_only_what_stands_below_them():
     for height, line in enumerate(house.splitlines()):
         for name in line[:18].split():
             level[name] = -height
-    level |= {"testing": level["cli"] - 0.5, "arguments": level["cli"] - 0.5, "errors": level["registry"] - 1}
+    level |= {
+        "testing": level["cli"] - 0.5,
+        "arguments": level["cli"] - 0.5,
+        "errors": level["registry"] - 1,
+        "given": level["registry"] - 0.5,
+    }
     folders = {path.name for path in (ROOT / "toymodels").iterdir() if (path / "__init__.py").exists()}
     assert folders - {"__pycache__"} <= set(level)
     upward = []

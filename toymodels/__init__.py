@@ -9,7 +9,15 @@ importing the package takes no time.
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
+
+IDLE_THREADS_SPIN = "torch" in sys.modules and "OMP_WAIT_POLICY" not in os.environ
+"""Whether idle threads of OpenMP keep their cores busy, which slows this process and others down, on a machine that others use
+up to 40 times. Torch reads the policy when it is loaded: afterwards it is too late to set it."""
+if not IDLE_THREADS_SPIN:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "core.dispatch": ("plain",),
@@ -19,7 +27,7 @@ _HOMES = {
     "core.least_squares": ("balanced", "least_squares"),
     "core.losses": ("LOSSES", "LpLoss", "case_weights"),
     "core.minimax": ("Minimax", "minimax"),
-    "core.network": ("Network",),
+    "core.network": ("Network", "as_network"),
     "core.readoffs": ("READOFFS", "Fitted", "LinearReadoff", "fit_readoff"),
     "core.settings": ("TrainingSettings",),
     "core.tasks": ("TASKS", "PairTask", "Task", "make_task"),
@@ -28,7 +36,7 @@ _HOMES = {
     "experiments.registry": ("EXPERIMENTS",),
     "figures.registry": ("FIGURES",),
     "laws.registry": ("LAWS",),
-    "layers.random": ("gaussian", "kaiming"),
+    "layers.random": ("gaussian", "kaiming", "kaiming_normal"),
     "readoffs.analytic": ("analytic",),
     "runs.loop": ("train",),
     "theory.gates": ("Gate",),

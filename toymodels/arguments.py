@@ -12,7 +12,8 @@ from typing import Any
 
 import tyro
 
-from toymodels.errors import InputError
+from toymodels.errors import InputError, nearest
+from toymodels.parallel.terminal import show_any_text, write_out
 
 
 def plugins_in(words: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -57,7 +58,7 @@ def parse(config: type[Any], words: Sequence[str], prog: str, plugins: Sequence[
         cause: BaseException | None = stop
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__context__
-        raise cause or InputError(_sentence(shown.getvalue())) from None
+        raise cause or InputError(_sentence(shown.getvalue()) + _hints(words, fields)) from None
 
 
 def run_script(settings: type[Any], work: Callable[[Any], object]) -> None:
@@ -66,8 +67,9 @@ def run_script(settings: type[Any], work: Callable[[Any], object]) -> None:
     For a wrong input, or a file that cannot be read or written, it prints one sentence on standard error and exits with status 2.
     """
     script = Path(sys.argv[0])
+    show_any_text()
     try:
-        print(work(parse(settings, sys.argv[1:], script.name)))
+        write_out(str(work(parse(settings, sys.argv[1:], script.name))))
     except (InputError, OSError) as error:
         print(f"{script.stem}: {error}", file=sys.stderr)
         sys.exit(2)
@@ -96,6 +98,14 @@ def _with_knobs(words: list[str], fields: set[str]) -> list[str]:
         after = rest.index("--knobs") + 1
         return [*rest[:after], *knobs, *rest[after:]]
     return [*rest, "--knobs", *knobs]
+
+
+def _hints(words: Sequence[str], fields: set[str]) -> str:
+    """Return a hint for each option that there is not, if another one is similar."""
+    flags = [f"--{name.replace('_', '-')}" for name in fields]
+    options = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
+    unknown = [option for option in options if option not in flags and option.replace("--no-", "--", 1) not in flags]
+    return "".join(f": {option}, {hint.strip()}" for option in unknown if (hint := nearest(option, flags)))
 
 
 def _sentence(box: str) -> str:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
-import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Idle OpenMP threads must not spin, which would slow other processes down. Torch reads this when it is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import tyro
 
 from toymodels.arguments import parse, plugins_in
-from toymodels.errors import InputError
+from toymodels.errors import InputError, WriteError, nearest
 from toymodels.experiments.registry import EXPERIMENTS
+from toymodels.given import refuse_all
+from toymodels.parallel import stopping
+from toymodels.parallel.progress import tell_if_slow
+from toymodels.parallel.terminal import show_any_text, write_out
 from toymodels.registry import deferred, load_plugins
 
 DESCRIPTION = (
@@ -44,7 +46,10 @@ class RunConfig:
     kind: tyro.conf.Positional[str]
     """compare or train, or a kind of your own."""
     file: tyro.conf.Positional[Path]
-    """JSON: the configuration's fields by name; a missing field has its default."""
+    """JSON: the configuration's fields by name; a missing field has its default. A mapping under a name that is no field sets
+    several fields."""
+    base: tuple[Path, ...] = ()
+    """Files of settings (JSON, or YAML) that several sweeps share; the configuration's own go before them."""
     out: Path | None = None
     """Folder of the record; default runs/ and a name made from the configuration."""
     plugin: tuple[Path, ...] = ()
@@ -87,10 +92,14 @@ class ReportConfig:
     """The HTML file; default report.html in the folder."""
 
 
-def _show(config: ShowConfig) -> str:
-    from toymodels.experiments.show import describe
+def _show(config: ShowConfig) -> tuple[str, int]:
+    from toymodels.experiments.show import describe, evaluate_again
 
-    return describe(config.run, config.evaluate)
+    tables = describe(config.run)
+    if not config.evaluate or not (config.run / "results.json").exists():
+        return tables, 0
+    again, agree = evaluate_again(config.run)
+    return f"{tables}\n\n{again}", 0 if agree else 1
 
 
 def _check(config: CheckConfig) -> tuple[str, int]:
@@ -123,31 +132,55 @@ def _report(config: ReportConfig) -> str:
 
 def _run_one(config: RunConfig) -> str:
     """Do the run that a JSON file describes."""
-    from toymodels.runs.identity import from_dict
-    from toymodels.runs.storage import read_json
+    from toymodels.runs.identity import from_dict, spread
+    from toymodels.sweeps.yaml_file import read_settings
 
     load_plugins(config.plugin)
-    values = read_json(config.file, ())
-    if not isinstance(values, dict):
-        raise InputError(f"{config.file} holds no configuration: it must be a JSON object of its fields")
     # An agent of W&B adds keys of its own to the sweep's parameters.
-    values = {key: value for key, value in values.items() if not key.startswith("_wandb")}
-    named = values.get("plugin")
-    load_plugins(named if isinstance(named, list) else ())
+    values = {key: value for key, value in read_settings(config.file).items() if not key.startswith("_wandb")}
+    bases = [read_settings(path) for path in config.base]
+    named = [files for settings in (*bases, values) if (files := settings.get("plugin"))]
+    plugins = [file for files in named[-1:] for file in (files if isinstance(files, list) else [files])]
+    load_plugins([file for file in plugins if isinstance(file, str)])
     experiment = EXPERIMENTS[config.kind]
+    known = experiment.config.__dataclass_fields__
+    problems: list[str] = []
+    merged: dict[str, Any] = {}
+    for settings in (*bases, values):
+        single, wrong = spread(settings, known)
+        merged |= single
+        problems += wrong
+    refuse_all(problems)
     if config.out:
-        values["out"] = config.out
+        merged["out"] = config.out
     if config.plugin:
-        values["plugin"] = [*config.plugin, *(named or ())]
-    return _do(config.kind, from_dict(experiment.config, values))
+        merged["plugin"] = [*config.plugin, *plugins]
+    return _do(config.kind, from_dict(experiment.config, merged), merged)
 
 
-def _do(kind: str, config: Any) -> str:
+def _do(kind: str, config: Any, given: Collection[str] = ()) -> str:
+    """Do a run. `given` are the settings that the user has set, at their defaults or not."""
     from toymodels.experiments import registry
     from toymodels.experiments.show import describe
+    from toymodels.runs.identity import changed
+
+    set_ = changed(config)
+    for sentence in registry.without_effect(config, given):
+        if sentence.partition(" ")[0] not in set_:  # of the others `run` says it
+            print(f"toymodels: {sentence}", file=sys.stderr)
 
     folder = registry.run(kind, config)
-    return f"{describe(folder)}\n\nrecord: {folder}"
+    try:
+        tables = describe(folder)
+    except InputError as error:  # the run is done: a table that cannot be printed is no failure of it
+        tables = str(error)
+    return f"{tables}\n\nrecord: {folder}"
+
+
+def _given(words: Sequence[str]) -> set[str]:
+    """Return the names of the settings that a command line sets."""
+    options = [word.partition("=")[0].removeprefix("--") for word in words if word.startswith("--")]
+    return {option.removeprefix("no-").replace("-", "_") for option in options}
 
 
 @dataclass(frozen=True)
@@ -175,10 +208,12 @@ def _own(config: type[Any], function: Callable[[Any], str | tuple[str, int]], re
 
 
 def _sweep(config: Any) -> tuple[str, int]:
-    from toymodels.sweeps.runner import run_sweep
+    from toymodels.sweeps.runner import dry_run, run_sweep
 
+    if config.dry_run:
+        return dry_run(config), 0
     folder, failed = run_sweep(config)
-    reasons = f", {failed} runs failed (reasons in {folder / 'failed'})" if failed else ""
+    reasons = f", failed runs: {failed:,} (reasons in {folder / 'failed'})" if failed else ""
     return f"sweep: {folder}{reasons}", 1 if failed else 0
 
 
@@ -193,6 +228,10 @@ def commands() -> dict[str, Command]:
     return {
         **experiments,
         "show": _own(ShowConfig, _show),
+        "evaluate": Command(
+            "Measure a network that was made elsewhere, from the file of its weights.",
+            _of("experiments.measure", "EvaluateConfig"), deferred("experiments.measure", "measure"),
+        ),
         "bounds": Command(
             "Print each prediction and floor at one size with its source, and measurements beside them.",
             _of("laws.sizes", "BoundsConfig"), deferred("laws.tables", "run_bounds"),
@@ -240,46 +279,73 @@ def _overview() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, as `toymodels` and `python -m toymodels` do, and return the exit status.
 
-    0: done; 2: a wrong input, described in one sentence; 1: failed runs; 130: stopped by Ctrl-C.
+    0: done; 2: a wrong input, described in one sentence; 1: failed runs, a full disk, networks that differ; 128 + the number of
+    the signal that stopped it (130: Ctrl-C, 143: SIGTERM, 129: SIGHUP); 141: nobody reads its output any more.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     resumes, again = "", "; the same command goes on from there"
+    stderr = sys.stderr
+    show_any_text()
     try:
         early, words = plugins_in(words)
         load_plugins(early)
-        if not words or words[0] in ("-h", "--help"):
-            print(_overview(), file=sys.stdout if words else sys.stderr)
-            return 0 if words else 2
+        if words and words[0] in ("-h", "--help"):
+            write_out(_overview())
+            return 0
+        if not words:
+            print(_overview(), file=sys.stderr)
+            return 2
         if words[0] in ("-V", "--version"):
-            print(f"toymodels {importlib.metadata.version('toymodels')}")
+            write_out(f"toymodels {importlib.metadata.version('toymodels')}")
             return 0
         known = commands()
         if words[0] not in known:
-            raise InputError(f"unknown command {words[0]!r}: choose one of {', '.join(known)} (see toymodels --help)")
+            hint = f"{nearest(words[0], known)}choose one of {', '.join(known)} (see toymodels --help)"
+            raise InputError(f"unknown command {words[0]!r}: {hint}")
         command = known[words[0]]
-        config = parse(command.config(), command.prepare()(words[1:]), f"toymodels {words[0]}", early)
-        resumes = again if command.resumes else ""
-        printed = command.function(config)
+        with tell_if_slow(f"toymodels {words[0]}: at work"):
+            config = parse(command.config(), command.prepare()(words[1:]), f"toymodels {words[0]}", early)
+            resumes = again if command.resumes else ""
+            stopping.stop_gently(resumes)
+            printed = command.function(config) if words[0] not in EXPERIMENTS else _do(words[0], config, _given(words))
         text, status = printed if isinstance(printed, tuple) else (printed, 0)
-        print(text)
+        write_out(text)
         return status
-    except InputError as error:
-        print(f"toymodels: {error}", file=sys.stderr)
-        return 2
+    except BrokenPipeError:  # as in `toymodels results … | head`
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt as stop:
-        print(f"toymodels: {str(stop) or 'stopped'}{resumes}", file=sys.stderr)
-        return 130
-    except BrokenProcessPool:
-        print(f"toymodels: a worker process was killed (out of memory?){again}", file=sys.stderr)
-        return 1
-    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError if memory runs out
-        if "memory" not in str(error) and not isinstance(error, MemoryError):
+        return _stopped(str(stop), resumes)
+    except Exception as error:
+        if stopping.received():  # an import that is interrupted, or a pool whose workers end, raises errors of its own
+            return _stopped("", resumes)
+        said = _sentence(error, again)
+        if said is None:
             raise
-        print(f"toymodels: not enough memory for this size ({str(error).partition(chr(10))[0]})", file=sys.stderr)
-        return 1
-    except (ArithmeticError, OSError) as error:
-        print(f"toymodels: {error}", file=sys.stderr)
-        return 1
+        print(f"toymodels: {said[0]}", file=sys.stderr)
+        return said[1]
+    finally:
+        sys.stderr = stderr
+
+
+def _stopped(how_far: str, resumes: str) -> int:
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(f"toymodels: {how_far or 'stopped'}{resumes}", file=sys.stderr, flush=True)
+    return 128 + (stopping.received() or signal.SIGINT)
+
+
+def _sentence(error: Exception, again: str) -> tuple[str, int] | None:
+    """Return the sentence for an error, and the exit status; None for an error of ours that nobody expected."""
+    if isinstance(error, InputError):
+        return str(error), 2
+    if isinstance(error, BrokenProcessPool):
+        return f"a worker process was killed (out of memory?){again}", 1
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+        # torch raises RuntimeError if memory runs out
+        return f"not enough memory for this size ({str(error).partition(chr(10))[0]})", 1
+    if isinstance(error, OSError) and not isinstance(error, WriteError):
+        reason = str(error.strerror or error)
+        return (f"{error.filename}: {reason}" if error.filename and error.strerror else reason), 1
+    return (str(error), 1) if isinstance(error, ArithmeticError | OSError) else None
 
 
 if __name__ == "__main__":

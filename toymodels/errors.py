@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 
@@ -13,6 +16,29 @@ class InputError(ValueError):
 
     The command line prints the sentence and exits with status 2; in Python it is an ordinary `ValueError`.
     """
+
+
+class WriteError(OSError):
+    """A file that cannot be written; its text is one sentence. An ordinary OSError else, with the number of its cause."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class NoEffectError(InputError):
+    """A setting that would change nothing under the other settings."""
+
+
+def nearest(name: Any, allowed: Iterable[str]) -> str:
+    """Return the hint "did you mean …? ", or "" if no allowed name is similar."""
+    close = difflib.get_close_matches(str(name), allowed, 1)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
+def notice(sentence: str) -> None:
+    """Say on standard error what a reader should know, though the work goes on: one sentence."""
+    with suppress(OSError, ValueError):  # nobody reads it any more, or its disk is full
+        print(f"toymodels: {sentence}", file=sys.stderr)
 
 
 def check_whole(least: int | None = None, most: int | None = None, **numbers: Any) -> None:
@@ -47,7 +73,7 @@ def check_choice(allowed: Collection[str], **values: Any) -> None:
     """Raise InputError for the first of the named values that is not among those allowed."""
     for name, value in values.items():
         if value not in allowed:
-            raise InputError(f"unknown {name} {value!r}: choose one of {', '.join(allowed)}")
+            raise InputError(f"unknown {name} {value!r}: {nearest(value, allowed)}choose one of {', '.join(allowed)}")
 
 
 def check_different(noun: str, values: Sequence[Any], **names: Sequence[str]) -> None:

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from toymodels.errors import InputError
+from toymodels.errors import InputError, nearest
 
 Knob = int | float | str
 F = TypeVar("F", bound=Callable[..., Any])
@@ -161,7 +161,7 @@ class Registry(Generic[M]):
         """Return the member of a name without knobs. Raises InputError, which lists the names, for an unknown one."""
         self._load()
         if name not in self._members:
-            raise InputError(f"unknown {self.noun} {name!r}: choose one of {', '.join(self)}")
+            raise InputError(f"unknown {self.noun} {name!r}: {nearest(name, self)}choose one of {', '.join(self)}")
         return self._members[name]
 
     def __contains__(self, name: object) -> bool:
@@ -267,7 +267,10 @@ def deferred(module: str, name: str) -> Callable[..., Any]:
 
 
 _plugins: dict[Path, str] = {}
-"""Plugins loaded in this process: file → SHA-256 of its code."""
+"""Plugins loaded in this process: file → SHA-256 of its code. Data files that members read stand here, too."""
+
+DATA = (".csv", ".json")
+"""Endings of data files that a setting may name; they are kept in a record, and sent to workers, as plugins are."""
 
 
 def load_plugins(files: Sequence[Path | str]) -> None:
@@ -279,6 +282,9 @@ def load_plugins(files: Sequence[Path | str]) -> None:
         path = Path(file).resolve()
         digest = plugin_digest(path)
         if digest in _plugins.values():  # this file, or a copy of it in a record
+            continue
+        if path.suffix in DATA:
+            _plugins[path] = digest
             continue
         name = f"toymodels_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
         spec = importlib.util.spec_from_file_location(name, path)
@@ -327,11 +333,33 @@ def what_failed(error: BaseException, path: Path) -> str:
 def plugin_digest(path: Path | str) -> str:
     """Return the SHA-256 of a plugin's code. Raises InputError for a file that is missing or is not a Python file."""
     path = Path(path)
-    if path.suffix != ".py":
+    data = path.suffix in DATA
+    if path.suffix != ".py" and not data:
         raise InputError(f"the plugin {path} is no Python file: name one that ends in .py")
     if not path.is_file():
-        raise InputError(f"there is no file {path}, which is named as a plugin: name a Python file, or put it back")
+        what = f"which settings name: put it back, or name a {path.suffix} file that is there"
+        if not data:
+            what = "which is named as a plugin: name a Python file, or put it back"
+        raise InputError(f"there is no file {path}, {what}")
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def version_of(path: Path | str) -> str:
+    """Return the start of a data file's SHA-256, as settings name it."""
+    return f"v{plugin_digest(path)[:8]}"
+
+
+def data_file(file: str, version: str = "") -> Path:
+    """Return the path of a data file that a setting names: of the loaded file with this version, if it names one.
+
+    Raises InputError if that version is not loaded or was changed.
+    """
+    if not version:
+        return Path(file)
+    for path, digest in _plugins.items():
+        if version == f"v{digest[:8]}" and path.is_file() and version_of(path) == version:
+            return path
+    raise InputError(f"{file} is not there as it was ({version}), or was changed since: name the file without version")
 
 
 def loaded_plugins() -> list[Path]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from toymodels.core.dispatch import plain
 from toymodels.core.evaluation import evaluate
-from toymodels.core.features import INPUTS, VALUES, SparseFeatures, make_features
+from toymodels.core.features import INPUTS, VALUES, Features, Inputs, SparseFeatures, make_features
 from toymodels.core.layers import LAYERS, LayerMember, layer_width
 from toymodels.core.losses import LOSSES, make_loss
 from toymodels.core.network import Network
@@ -293,7 +293,9 @@ def check_values(name: str) -> None:
 
 def check_inputs(name: str) -> None:
     """Check a source of inputs: samples of the right shape from a seed, probabilities, agreement with its enumeration."""
-    features = make_features(name, M, S)
+    with TemporaryDirectory() as folder:
+        example = INPUTS[name].example
+        features = make_features(example(M, Path(folder)) if example else name, M, S)
     first, second = (features.sample(400, torch.Generator().manual_seed(0)) for _ in range(2))
     x = first.dense()
     assert (first.m, *x.shape) == (M, 400, M), f"{name} draws inputs of shape {tuple(x.shape)}"
@@ -308,3 +310,26 @@ def check_inputs(name: str) -> None:
         assert math.isclose(float(every.probabilities.sum()), 1, rel_tol=1e-9), f"{name}'s list does not sum to 1"
         listed = {tuple(row) for row in every.dense().tolist()}
         assert {tuple(row) for row in x.tolist()} <= listed, f"{name} draws an input that its list does not have"
+        assert len(listed) == len(every), f"{name} lists an input twice"
+        on = (every.dense() != 0).double()
+        both = on.T @ (on * every.probabilities[:, None])
+        known = features.both_active()
+        assert known is None or torch.allclose(known, both, atol=1e-9), f"{name} has another both_active than its list"
+        single, same = both.diagonal(), features.case_probabilities()
+        if same is not None:
+            k, l = torch.triu_indices(M, M, 1)
+            cases = [1 - single[k] - single[l] + both[k, l], single[l] - both[k, l], single[k] - both[k, l], both[k, l]]
+            equal = all(torch.allclose(c, c.new_tensor(p), atol=1e-9) for c, p in zip(cases, same, strict=True))
+            assert equal, f"{name} has other case_probabilities than its list"
+        _check_frequencies(name, features, every)
+
+
+def _check_frequencies(name: str, features: Features, every: Inputs) -> None:
+    """Check that samples have the probabilities of the list: no frequency of a feature or pair is six standard errors away."""
+    n = 20_000
+    drawn, on = (x.dense().ne(0).double() for x in (features.sampled(n, 1), every))
+    counted, expected = drawn.T @ drawn / n, on.T @ (on * every.probabilities[:, None])
+    error = (expected * (1 - expected) / n).clamp(min=1 / n**2).sqrt()
+    assert bool(((counted - expected).abs() <= 6 * error).all()), (
+        f"{name} draws with other probabilities than its list has"
+    )

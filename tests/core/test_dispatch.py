@@ -13,6 +13,8 @@ from toymodels import fast
 from toymodels.core import dispatch
 from toymodels.core.dispatch import SWITCH, dispatched, fast_form, plain
 
+pytestmark = pytest.mark.usefixtures("wing")  # these tests are about the faster forms
+
 
 @pytest.fixture
 def double(monkeypatch):

@@ -7,7 +7,7 @@ import torch
 
 from tests.core.networks import INPUTS, AnyReadoff, network
 from toymodels.core import evaluation as plain_module
-from toymodels.core.evaluation import HISTOGRAM_EDGES, HUNDREDTHS, SLACK, TOLERANCES, evaluate
+from toymodels.core.evaluation import HISTOGRAM_EDGES, HUNDREDTHS, SLACK, TOLERANCES, Group, evaluate
 from toymodels.core.features import Inputs, SparseFeatures
 from toymodels.core.layers import IdentityLayer
 from toymodels.core.network import Network
@@ -163,7 +163,34 @@ def test_predicting_one_half_errs_by_one_half_everywhere(form):
 def test_a_target_value_that_never_occurs_leaves_an_empty_group(form):
     task = PairTask(6, "and")
     result = evaluate(network(6, 4, 15), task, SparseFeatures.exactly(6, 1).enumerate())
-    assert (result.ones.share, result.ones.rms, result.ones.worst) == (0.0, 0.0, 0.0)
+    none = dict.fromkeys(("0.5", "0.9", "0.99", "0.999"), 0.0)
+    assert result.ones == Group(0.0, 0.0, 0.0, 0.0, none, dict.fromkeys(("0.05", "0.1", "0.25", "0.5"), 1.0))
+    assert not result.histogram["ones"].any()
+
+
+def constants(biases):
+    """A network whose outputs are constant, on one input with nothing on."""
+    readoff = LinearReadoff(torch.zeros(len(biases), 4).double(), torch.tensor(biases, dtype=torch.float64))
+    return evaluate(Network(IdentityLayer(4), readoff), PairTask(4, "and"), SparseFeatures.exactly(4, 1).enumerate())
+
+
+def test_quantiles_are_reached_by_half_exceed_no_error_and_are_0_below_all_bins(form):
+    median = {biases: constants(biases).zeros.quantiles["0.5"] for biases in (
+        (0.125, 0.125, 0.125, 0.4, 0.4, 0.4),  # the share 1/2 is reached exactly
+        (0.125, 0.125, -0.4, 0.4, 0.4, 0.4),
+        (0.0, 0.0, 0.0, 0.0, 0.0, 0.4),
+        (1e-16, 1e-16, -1e-16, 1e-16, 1e-16, 0.4),
+    )}  # fmt: skip
+    assert list(median.values()) == pytest.approx([0.125, 0.4, 0.0, 0.0], rel=0.005, abs=0)
+    # 100 · 0.2601 lies below the middle of the bin that begins at 26.
+    assert set(constants((0.2601,) * 6).zeros.quantiles.values()) == {0.2601}
+
+
+def test_the_network_itself_stays_as_it_is(form):
+    net = network().train()
+    evaluate(net, PairTask(9, "and"), INPUTS["at most"])
+    assert net.training
+    assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
 
 
 def test_result_is_plain_json(form):

@@ -112,3 +112,10 @@ def test_affine_least_squares_of_the_identity_layer(form):
     features, task = SparseFeatures.exactly(6, 2), PairTask(6, "or")
     readoff = least_squares(IdentityLayer(6), task, features.enumerate())
     assert np.isfinite(found(readoff)).all()
+
+
+@pytest.mark.parametrize("fit", [least_squares, lambda a, t, i: balanced(a, t, DISTRIBUTIONS[0], i)])
+def test_the_layer_itself_stays_as_it_is(form, fit):
+    layer = gaussian(9, 12, 0)
+    assert found(fit(layer, PairTask(9, "and"), DISTRIBUTIONS[0].enumerate())).dtype == np.float64
+    assert layer.weight.dtype == torch.float32

@@ -7,7 +7,7 @@ import torch
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from toymodels.core import losses as module
-from toymodels.core.features import SparseFeatures
+from toymodels.core.features import Inputs, SparseFeatures
 from toymodels.core.losses import (
     LOSSES,
     ApartLoss,
@@ -157,6 +157,19 @@ def test_a_loss_of_ones_own_is_found_by_name(monkeypatch):
         make_loss("nope", 2.0, True)
 
 
+def test_a_loss_of_ones_own_may_follow_p_and_have_knobs(monkeypatch):
+    monkeypatch.setattr(LOSSES, "_members", dict(LOSSES._members))
+
+    @LOSSES("scaled", source="this test")
+    def scaled(p, root, *, factor=1.0):
+        return ElementwiseLoss(lambda errors: (factor * errors.abs()) ** p)
+
+    errors, targets, weights = data()
+    for name, factor in (("scaled", 1.0), ("scaled(factor=2.0)", 2.0)):
+        value = make_loss(name, 3.0, False)(errors, targets, weights)
+        assert value.item() == pytest.approx((weights * (factor * errors.abs()) ** 3).sum().item() / 11, rel=1e-12)
+
+
 FEATURES = SparseFeatures.independent(5, 0.35)
 TASK = PairTask(5, "xor")
 WEIGHTS = (0.5, 1.0, 1.5, 2.0)
@@ -226,6 +239,18 @@ def test_a_sample_of_outputs_is_unbiased(loss):
     assert value == pytest.approx(float(whole.value), rel=1e-10)
     for share, gradient in zip(total, expected, strict=True):
         assert torch.allclose(share, gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_a_sample_counts_every_output_in_the_last_case_once():
+    """Both features of output 0, the pair (0, 1), are on: it counts though it is not sampled, output 5 for all ten, no other."""
+    x = torch.tensor([[0, 1]])
+    inputs, net, loss = Inputs(5, x, torch.ones(1).double(), True, "one input"), network(), LpLoss(3.0, root=False)
+    whole = [slope.clone() for slope in gradients_of(net, loss, inputs)[1][-2:]]
+    sampled = gradients_of(net, loss, inputs, torch.tensor([5]))[1][-2:]
+    counts = torch.tensor([1.0, 0, 0, 0, 0, 10, 0, 0, 0, 0]).double()
+    assert all(bool(slope.any()) for slope in whole)
+    assert torch.allclose(sampled[0], counts[:, None] * whole[0], rtol=1e-12)
+    assert torch.allclose(sampled[1], counts * whole[1], rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_networks_of_such_names_are_rebuilt(tmp_path, capsys):
         ),
         ({"layers": ("bernoulli",), "knobs": {"p": float("nan")}}, "p = nan"),
         ({"knobs": {"bias": float("inf")}}, "bias = inf"),
-        ({"knobs": {"bias": [1]}}, "of 'knobs' is not valid"),
+        ({"knobs": {"bias": [1]}}, "knobs = .*: it must be a mapping"),
     ],
 )
 def test_wrong_knobs_are_one_sentence(given, words):

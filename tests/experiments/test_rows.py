@@ -7,8 +7,13 @@ from safetensors.torch import load_file
 
 from toymodels.core.evaluation import evaluate
 from toymodels.core.seeds import derive_seed
+from toymodels.core.tasks import PairTask
 from toymodels.experiments.compare import CompareConfig, run_compare
+from toymodels.experiments.rows import RowMaker
 from toymodels.experiments.show import describe
+from toymodels.layers.iid import bernoulli
+from toymodels.layers.random import gaussian
+from toymodels.readoffs.by_class import mean_readoff
 from toymodels.runs.record import load_network
 from toymodels.runs.storage import read_json
 from toymodels.runs.table import read_table
@@ -88,6 +93,24 @@ def test_fitted_readoffs_see_a_sample_of_their_own(folders):
     network, _, _ = load_network(folders[1] / "and-seed-0" / "gaussian-least_squares.safetensors")
     whole, _, _ = load_network(folders[0] / "and-seed-0" / "gaussian-least_squares.safetensors")
     assert not torch.equal(network.readoff.weight, whole.readoff.weight)
+
+
+def test_the_frozen_layer_and_the_outputs_of_minimax_have_streams_of_their_own(folders):
+    network, task, _ = load_network(folders[0] / "and-seed-0" / "gaussian-minimax.safetensors")
+    assert torch.equal(network.layer.weight, gaussian(8, 9, derive_seed(0, "frozen layer")).weight)
+    assert torch.equal(task.pairs, PairTask(8, "and").sample(5, derive_seed(0, "pairs")).pairs)
+
+
+def test_the_own_readoff_of_embedded_features_is_made_for_the_frozen_layer(tmp_path):
+    config = CompareConfig(
+        m=8, d=9, d0=6, task=("and",), readoffs=("own",), layers=("bernoulli(p=0.5)",), figures=False
+    )
+    task, name = config.make_task("and"), "bernoulli(p=0.5)"
+    maker = RowMaker(config, task, task, 0, tmp_path, 0)
+    layers = [bernoulli(8, 9, seed, 0.5) for seed in (derive_seed(0, "frozen layer"), 0)]
+    right, other = (mean_readoff(layer, task, 2, 0.5, "affine").weight for layer in layers)
+    assert torch.equal(maker._own_readoff(name, maker.layer(name)).weight, right)
+    assert not torch.equal(right, other)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -16,6 +16,8 @@ from toymodels.errors import InputError
 from toymodels.fast import evaluation as module
 from toymodels.theory.gates import Gate
 
+pytestmark = pytest.mark.usefixtures("wing")  # these tests are about the faster forms
+
 real = module._BlockEvaluator.part
 
 

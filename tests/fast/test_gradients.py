@@ -8,7 +8,7 @@ import torch
 
 from tests.core.networks import every_weight_different
 from toymodels import plain
-from toymodels.core.features import SparseFeatures
+from toymodels.core.features import Inputs, SparseFeatures
 from toymodels.core.layers import IdentityLayer
 from toymodels.core.least_squares import least_squares
 from toymodels.core.losses import LpLoss, case_weights, loss_and_gradients, make_loss
@@ -16,13 +16,15 @@ from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.settings import TrainingSettings
 from toymodels.core.tasks import PairTask
-from toymodels.core.training import Trainer
+from toymodels.core.training import Trainer, step_threads
 from toymodels.fast import gradients as module
 from toymodels.fast import gram, pair_lp
 from toymodels.fast.gradients import pair_gradients
 from toymodels.fast.small import small_gradients
 from toymodels.layers.random import gaussian
 from toymodels.runs.loop import train
+
+pytestmark = pytest.mark.usefixtures("wing")  # these tests are about the faster forms
 
 GATES = ["".join(digits) for digits in itertools.product("01", repeat=4)]
 PAIRS = [(0, 3), (3, 0), (2, 5), (0, 3), (4, 1)]
@@ -176,6 +178,38 @@ def test_gradients_are_added_to_those_that_are_there(p, sample):
         for once, twice in zip(*sums, strict=True):
             assert torch.allclose(twice, 2 * once, rtol=1e-12)
             assert once.any()
+
+
+def test_gradients_of_a_sample_have_the_shape_of_all_outputs():
+    """The last outputs are neither sampled nor on: a sparse tensor does not know of them unless it is told."""
+    inputs, task = Inputs(6, torch.tensor([[0]]), torch.ones(1).double(), True, "one input"), PairTask(6, "xor")
+    for p in (2.0, 3.0):
+        check(random_network(task), task, inputs, (1.0, 2.0, 0.5, 3.0), LpLoss(p), torch.tensor([0]))
+
+
+@pytest.mark.parametrize(
+    ("loss", "inputs", "precise", "threads"),
+    [
+        (LpLoss(2.0), 400, False, 1),  # small: 400 · 435 outputs are below 2^18
+        (LpLoss(2.0), 700, False, 3),  # Gram matrices
+        (LpLoss(2.0), 700, True, 1),  # in blocks, which have threads of their own
+        (LpLoss(3.0), 700, False, 1),
+        (make_loss("lp_apart", 2.0, True), 200, False, 1),  # small: below 2^17
+        (make_loss("lp_apart", 2.0, True), 400, False, 3),
+    ],
+)
+def test_a_step_has_one_thread_where_more_are_slower(loss, inputs, precise, threads, monkeypatch):
+    task, before = PairTask(30, "and"), torch.get_num_threads()
+    network = random_network(task)
+    torch.set_num_threads(3)
+    try:
+        with step_threads(network, task, inputs, loss, precise):
+            assert torch.get_num_threads() == threads
+        monkeypatch.setattr(module, "_LARGE", sum(p.numel() for p in network.parameters()))
+        with step_threads(network, task, inputs, loss, precise):
+            assert torch.get_num_threads() == 3  # the optimiser's pass over many parameters is worth them
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("p", [16.0, 40.0])

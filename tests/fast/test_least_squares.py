@@ -15,6 +15,8 @@ from toymodels.fast import least_squares as module
 from toymodels.fast.least_squares import pair_solve_weighted, shared_solve_all
 from toymodels.layers.random import gaussian
 
+pytestmark = pytest.mark.usefixtures("wing")  # these tests are about the faster forms
+
 GATES = ["".join(digits) for digits in itertools.product("01", repeat=4)]
 PAIRS = [(0, 3), (3, 0), (2, 5), (0, 3), (4, 1)]
 INPUTS = {

@@ -25,6 +25,8 @@ from toymodels.fast.minimax import shared_certified
 from toymodels.layers.iid import rademacher
 from toymodels.layers.random import gaussian
 
+pytestmark = pytest.mark.usefixtures("wing")  # these tests are about the faster forms
+
 FEATURES = SparseFeatures.at_most(14, 2)
 
 

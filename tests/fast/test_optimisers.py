@@ -14,6 +14,8 @@ from toymodels.core.training import Trainer
 from toymodels.fast import optimisers
 from toymodels.layers.random import gaussian
 
+pytestmark = pytest.mark.usefixtures("wing")
+
 SETTINGS = {
     "adam": {"optimiser": "adam", "lr_schedule": "cosine"},
     "adamw": {"optimiser": "adamw", "weight_decay": 0.1},
@@ -40,9 +42,9 @@ def ends(settings):
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_steps_are_those_of_torch(name, monkeypatch):
-    monkeypatch.setattr(optimisers, "sys", type("none loaded", (), {"modules": {}}))  # so that the forms are taken here
-    found = ends(SETTINGS[name])
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(optimisers, "sys", type("none loaded", (), {"modules": {}}))  # so that the forms are taken here
+        found = ends(SETTINGS[name])
     import torch._dynamo
 
     expected = ends(SETTINGS[name])

@@ -1,15 +1,20 @@
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+import toymodels
 from toymodels.errors import InputError
+from toymodels.parallel import processes
 from toymodels.parallel.processes import cores, run_jobs
+from toymodels.parallel.stopping import stop_on_interrupt
 
 
 def work(number, position):
@@ -54,6 +59,64 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
     while any(os.path.exists(f"/proc/{pid}") for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(alive(pid) for pid in workers)
+
+
+def last_long(path, number, position):
+    """Note how this job is stopped, or fail if the other one has begun."""
+    Path(f"{path}{number}").touch()
+    if number == 0:
+        while not Path(f"{path}1").exists():
+            time.sleep(0.01)
+        if "stopped" not in path:
+            raise InputError("negative")
+    with stop_on_interrupt() as stopped:
+        while not stopped():
+            time.sleep(0.01)
+    Path(f"{path}{number}-stopped").touch()
+    raise KeyboardInterrupt
+
+
+@pytest.mark.long
+@pytest.mark.skipif(cores() < 2, reason="on one core jobs run in this process")
+@pytest.mark.parametrize("why", ["stopped", "failed"])
+def test_jobs_stop_at_their_next_step_if_the_parent_is_stopped_or_one_fails(why, tmp_path):
+    path = tmp_path / why
+
+    def interrupt():
+        while not Path(f"{path}1").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    if why == "stopped":
+        threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt if why == "stopped" else InputError):
+        run_jobs(last_long, [(str(path), 0), (str(path), 1)], threads=1)
+    assert Path(f"{path}1-stopped").exists()
+    assert not multiprocessing.active_children()
+
+
+def test_one_thread_where_idle_ones_would_spin(monkeypatch):
+    """Torch was loaded first: then nothing can be done about its policy of waiting."""
+    monkeypatch.setattr(processes, "cores", lambda: 3)
+    before = torch.get_num_threads()
+    try:
+        for spin, threads in ((False, 3), (True, 1)):
+            monkeypatch.setattr(toymodels, "IDLE_THREADS_SPIN", spin)
+            assert run_jobs(work, [(3,)])[0][2] == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("first", "policy", "spin"), [("", "PASSIVE", False), ("sys.modules['torch'] = sys", None, True)]
+)
+def test_idle_threads_wait_passively_unless_torch_is_loaded(first, policy, spin):
+    code = f"import os, sys; {first}\nimport toymodels; print(os.environ.get('OMP_WAIT_POLICY'), toymodels.IDLE_THREADS_SPIN)"
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=Path(__file__).parents[2], capture_output=True
+    )
+    assert done.stdout.decode() == f"{policy} {spin}\n"
 
 
 def alive(pid):

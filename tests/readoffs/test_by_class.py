@@ -242,6 +242,21 @@ def test_a_fitted_class_readoff_is_the_least_squares_over_five_numbers(features)
     assert np.allclose(fitted.bias.detach().numpy(), offset, atol=1e-8)
 
 
+def test_a_weight_of_zero_counts_as_negative_and_inputs_may_come_in_blocks(monkeypatch):
+    features, task = SparseFeatures.independent(6, 0.3), PairTask(6, "and")
+    layer, signs = ternary(6, 7, 0, 0.6), ternary(6, 7, 0, 0.6)
+    signs.weight.data[signs.weight == 0] = -1.0
+    assert (layer.weight == 0).any()
+    fitted = fitted_class_readoff(layer, task, features, features.enumerate()).weight.detach()
+    monkeypatch.setattr("toymodels.readoffs.by_class._BLOCK", 7 * task.n_outputs)
+    blocks = fitted_class_readoff(layer, task, features, features.enumerate()).weight.detach()
+    assert torch.allclose(blocks, fitted, atol=1e-9)
+    # Each neuron is read by one of at most four values for each pair: those of the signs of its two weights.
+    for i, (k, l) in enumerate(task.pairs.tolist()):
+        classes = {tuple(w) for w in signs.weight[:, [k, l]].tolist()}
+        assert len({round(weight, 9) for weight in fitted[i].tolist()}) == len(classes)
+
+
 def test_on_a_wide_rademacher_layer_it_is_the_sign_readoff():
     """Its error is at most that of the unbiased readoff by class in the case-balanced mean square, which it minimises."""
     features, task = SparseFeatures.exactly(12, 2), PairTask(12, "and")

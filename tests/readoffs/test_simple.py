@@ -7,6 +7,7 @@ from toymodels.core.readoffs import READOFFS, Combination, Fitted, LinearReadoff
 from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import InputError
 from toymodels.layers.random import gaussian
+from toymodels.registry import Member
 
 
 class Sine(Task):
@@ -51,6 +52,55 @@ def test_each_readoff_says_itself_where_it_applies():
     assert applicable("gaussian", Sine(6)) == fits - {"random_labels"}
     assert applicable("bernoulli", AND) == fits | {"own", "by_class"}
     assert applicable("bernoulli", PairTask(6, "xor")) == fits | {"by_class"}
+
+
+def test_what_a_comparison_has_by_default_samples_and_stores():
+    members = dict(READOFFS.items())
+    assert {name for name, member in members.items() if not member.default} == {"by_class", "random_labels"}
+    assert {name for name, member in members.items() if member.sampled} == {"minimax", "random_labels"}
+    assert {name for name, member in members.items() if member.needs == "every input"} == {"minimax", "random_labels"}
+    assert {name for name, member in members.items() if not member.kept} == {"random_labels"}
+    assert not LinearReadoff.constant(3, 4).bias.any()
+
+
+def note(name, **given):
+    return Member(name=name, function=READOFFS[name].note).call(
+        {"s": 3, "inputs": "at most", "embedded": False, **given}
+    )
+
+
+def test_notes_say_what_a_readoff_is_made_for():
+    gaussian_and, bernoulli_and, bernoulli_xor = (
+        Combination(LAYERS[layer], task, frozenset(forms), False)
+        for layer, task, forms in (
+            ("gaussian", AND, {"quadrants"}), ("bernoulli", AND, ()), ("bernoulli", PairTask(6, "xor"), ())
+        )
+    )  # fmt: skip
+    left_out = "The analytic readoff is left out"
+    assert note("analytic", combinations=[bernoulli_and]).startswith(left_out)
+    assert "for exactly 3 active features" in note("analytic", combinations=[bernoulli_and, gaussian_and])
+    assert note("analytic", combinations=[bernoulli_and, gaussian_and], inputs="exactly") == ""
+    assert note("own", combinations=[gaussian_and]) == ""
+    both = note("own", combinations=[gaussian_and, bernoulli_and, bernoulli_xor])
+    assert "made for exactly 3 active features; on inputs with another number it is biased" in both
+    assert "bernoulli: mean over common neurons" in both
+    assert both.endswith("Without a readoff of their own for xor: bernoulli.")
+    assert "an axis each" not in both
+    only = note("own", combinations=[bernoulli_and], inputs="exactly", embedded=True)
+    assert only.startswith(
+        "own: the construction's readoff, made for exactly 3 active features, and for features with an axis"
+    )
+    assert "Without" not in only
+    assert note("by_class") == ""
+    assert "with an embedding" in note("by_class", embedded=True)
+    warned = "a random label of an AND is the AND of another pair"
+    for tasks, s, inputs, warns in (
+        ([PairTask(6, "xor"), AND], 2, "at most", True),
+        ([PairTask(6, "xor")], 2, "at most", False),
+        ([AND], 3, "at most", False),
+        ([AND], 2, "independent", False),
+    ):
+        assert (warned in note("random_labels", tasks=tasks, s=s, inputs=inputs)) is warns
 
 
 def test_a_readoff_of_ones_own_is_fitted_by_name(monkeypatch):

@@ -50,8 +50,8 @@ def test_equal_numbers_make_equal_runs():
         ({"eval_inputs": 0}, "at least 1"),
         ({"wandb": "maybe"}, "unknown wandb 'maybe'.*offline"),
         ({"neurons": 5}, "unknown key 'neurons'"),
-        ({"m": "many"}, "'many' of 'm'"),
-        ({"pairs": [[0, 1, 2]]}, "of 'pairs'"),
+        ({"m": "many"}, "m = 'many': it must be a whole number"),
+        ({"pairs": [[0, 1, 2]]}, "must be a list of pairs of whole numbers, such as"),
     ],
 )
 def test_wrong_configurations_are_refused(change, words):

@@ -15,12 +15,14 @@ from toymodels.experiments.train import TrainConfig
 from toymodels.layers.random import gaussian
 from toymodels.runs.record import (
     Metrics,
+    begin_session,
     commit,
     load_config,
     load_network,
     locked,
     open_record,
     read_metrics,
+    read_sessions,
     save_network,
 )
 from toymodels.runs.storage import write_atomically
@@ -108,13 +110,14 @@ def test_a_process_killed_while_it_makes_its_folder_is_in_nobodys_way(moment, tm
             return call
 
         os.replace, os.fsync = killable(os.replace), killable(os.fsync)
-        open_record("train", TrainConfig(m=6, d=4), tmp_path / "run")
+        begin_session(open_record("train", TrainConfig(m=6, d=4), tmp_path / "run"))
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status == (9 if moment < 4 else 0)  # two files, two calls each
     folder = open_record("train", TrainConfig(m=6, d=4), tmp_path / "run")
+    begin_session(folder)
     assert load_config(folder).config["d"] == 4
-    assert json.loads((folder / "environment.json").read_text())["cores"]
+    assert len(read_sessions(folder / "environment.json")) == (1 if moment < 4 else 2)
 
 
 def test_records_truncated_or_of_another_version_are_refused(tmp_path):

@@ -63,6 +63,46 @@ def test_an_offline_run_keeps_its_sweep_until_it_is_sent(wandb, tmp_path):
     check(server.runs["later"], tmp_path / "run")
 
 
+KILLED = """
+import os, signal
+from toymodels.__main__ import main
+from toymodels.core.training import Trainer
+
+advance = Trainer.advance
+
+def deadly(trainer):
+    if trainer.step == 4 and "KILL_ME" in os.environ:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return advance(trainer)
+
+Trainer.advance = deadly
+raise SystemExit(main())
+"""
+"""The command line, which loses its process at step 4 if a variable says so."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_a_run_that_is_killed_and_continued_is_one_run(mode, wandb, tmp_path):
+    """One id, and every step once; the same command once more sends nothing."""
+    server, run = wandb
+    script = write(tmp_path, KILLED, "killed.py")
+    words = ["train", "--m", "5", "--d", "4", "--steps", "8", "--optimiser", "adam", "--checkpoint-seconds", "0"]
+    command = [sys.executable, str(script), *words, "--out", "run", "--wandb", mode]
+    with pytest.raises(AssertionError):
+        run(*command, KILL_ME="1")
+    assert (tmp_path / "run" / "seed-0" / "checkpoint.pt").exists()
+    run(*command)
+    run(*command)
+    for stored in (tmp_path / "run" / "wandb").glob("offline-run-*"):
+        run("wandb", "sync", str(stored))
+    (sent,) = server.runs.values()
+    steps = [line["_step"] for line in sent["history"] if "worst_error" in line]
+    assert steps == list(range(1, 9))
+    assert sum("results" in line for line in sent["history"]) == 1
+    assert len(list((tmp_path / "run" / "wandb").glob("offline-run-*"))) == (mode == "offline")
+
+
 def check(sent, folder):
     """What the server was told against the record."""
     record = read_json(folder / "seed-0" / "result.json")

@@ -78,6 +78,19 @@ class Server(ThreadingHTTPServer):
             }
             bucket |= {"description": "", "project": project, "sweepName": run["sweep"], "historyLineCount": 0}
             return {"upsertBucket": {"bucket": bucket, "inserted": True}}  # fmt: skip
+        if operation == "RunResumeStatus":
+            run = self.runs.get(given["name"])
+            bucket = None
+            if run is not None:
+                tail = json.dumps([json.dumps(line) for line in run["history"][-1:]])
+                bucket = {"id": given["name"], "name": given["name"], "historyLineCount": len(run["history"])}
+                bucket |= {"historyTail": tail, "summaryMetrics": json.dumps(run["summary"]), "eventsTail": "[]"}
+                bucket |= {"eventsLineCount": 0, "logLineCount": 0, "displayName": given["name"], "tags": []}
+                bucket |= {
+                    "config": json.dumps({k: {"value": v} for k, v in run["config"].items()}),
+                    "wandbConfig": "{}",
+                }
+            return {"model": {**project, "bucket": bucket}}
         if operation == "CreateRunFiles":
             files = [{"name": name, "uploadUrl": f"{self.url}/upload"} for name in given["files"]]
             made = {"runID": given["run"], "uploadHeaders": [], "files": files}

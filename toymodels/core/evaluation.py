@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from toymodels.core.dispatch import dispatched
 from toymodels.core.features import Inputs
-from toymodels.core.network import Network
+from toymodels.core.network import Network, as_network
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError
 
@@ -112,10 +112,12 @@ class Evaluation:
 class ErrorSums:
     """Sums over errors by case, in float64, from which an evaluation is computed."""
 
-    def __init__(self, n_cases: int, n_outputs: int):
+    def __init__(self, n_cases: int, n_outputs: int, tolerances: Sequence[float | int] = ()):
+        """Begin with no errors; `tolerances` are counted in addition to TOLERANCES."""
+        self.tolerances = (*TOLERANCES, *tolerances)
         self.mass, self.first, self.second, self.worst = np.zeros((4, n_cases))
         """For each case: its probability, first and second moment of the error, and the largest |error|."""
-        self.within = np.zeros((n_cases, len(TOLERANCES)))
+        self.within = np.zeros((n_cases, len(self.tolerances)))
         """Probability of |error| ≤ tolerance·(1 + SLACK)."""
         self.bins = np.zeros((n_cases, 2, BINS))
         """Probability of each bin of errors: first those ≥ 0, then those below 0."""
@@ -145,7 +147,7 @@ class ErrorSums:
                 with np.errstate(over="ignore"):  # the root mean square is then infinite
                     self.second[number] += w @ e[on] ** 2
                 self.worst[number] = max(self.worst[number], size[on].max())
-                self.within[number] += [w[size[on] <= t * (1 + SLACK)].sum() for t in TOLERANCES]
+                self.within[number] += [w[size[on] <= t * (1 + SLACK)].sum() for t in self.tolerances]
                 np.add.at(self.bins[number], (np.signbit(e[on]).astype(int), bins[on]), w)
 
     def merge(self, others: ErrorSums) -> None:
@@ -193,7 +195,10 @@ class ErrorSums:
     def _within(self, cases: list[int]) -> dict[str, float]:
         mass = float(self.mass[cases].sum())
         shares = self.within[cases].sum(0).tolist()
-        return {f"{t:g}": min(share / mass, 1.0) if mass else 1.0 for t, share in zip(TOLERANCES, shares, strict=True)}
+        return {
+            f"{t:.10g}": min(share / mass, 1.0) if mass else 1.0
+            for t, share in zip(self.tolerances, shares, strict=True)
+        }
 
     def _histograms(
         self, groups: Mapping[str, list[int]], truth: Sequence[int] | None
@@ -221,43 +226,47 @@ def _bars(bins: Float[np.ndarray, "2 bins"], target: int) -> Float[np.ndarray, "
 
 @torch.no_grad()
 def evaluate(
-    network: Network,
+    network: nn.Module,
     task: Task,
     inputs: Inputs,
     dtype: torch.dtype = torch.float64,
+    tolerances: Sequence[float | int] = (),
 ) -> Evaluation:
-    """Measure a network's errors on every given input and every output of the task.
+    """Measure the errors of a network, or of any module from (batch, m) to (batch, outputs), on every given input and output.
 
     Computed in `dtype` (float64: certificates are checked to 1e-6, less than float32's rounding of large readoffs), on the
     inputs' device. On a CPU, the first layers, linear readoffs and pair tasks of this package are measured on
     `torch.get_num_threads()` threads, whose number does not change the result; modules and tasks of your own are called from
-    the caller's thread alone.
+    the caller's thread alone. `tolerances` are further ones, whose shares of outputs stand in `within`.
 
     Raises InputError if network, task and inputs do not fit together, or an output is not finite.
     """
     if inputs.m != task.m:
         raise InputError(f"the inputs have {inputs.m} features and the task {task.m}: they must be the same")
-    network = copy.deepcopy(network).to(device=inputs.indices.device, dtype=dtype).eval()
-    return error_sums(network, task, inputs, dtype).result(task, inputs)
+    module = copy.deepcopy(network).to(device=inputs.indices.device, dtype=dtype).eval()
+    return error_sums(as_network(module, inputs.m), task, inputs, dtype, tolerances).result(task, inputs)
 
 
 @dispatched
-def error_sums(network: Network, task: Task, inputs: Inputs, dtype: torch.dtype) -> ErrorSums:
+def error_sums(
+    network: Network, task: Task, inputs: Inputs, dtype: torch.dtype, tolerances: Sequence[float | int] = ()
+) -> ErrorSums:
     """Add up the errors of a network, block by block."""
-    sums = ErrorSums(len(task.case_labels), task.n_outputs)
+    sums = ErrorSums(len(task.case_labels), task.n_outputs, tolerances)
     for rows in inputs.blocks(max(1, _ENTRIES // task.n_outputs)):
         x = inputs.dense(rows, dtype)
         outputs, targets = network(x), task.targets(x)
-        check_outputs(tuple(outputs.shape), tuple(targets.shape), task.name)
+        check_outputs(tuple(outputs.shape), tuple(targets.shape), task)
         sums.add(outputs - targets, task.cases(x), inputs.probabilities[rows])
     return sums
 
 
-def check_outputs(shape: tuple[int, ...], wanted: tuple[int, ...], task: str) -> None:
+def check_outputs(shape: tuple[int, ...], wanted: tuple[int, ...], task: Task) -> None:
     """Raise InputError if a readoff returned another shape than (inputs, outputs)."""
     if shape != wanted:
-        asked = f"{wanted[0]} inputs and {wanted[1]} outputs of the task {task}"
-        raise InputError(f"the readoff returned shape {shape} for {asked}: it reads another number of outputs")
+        asked = f"{wanted[0]} inputs and {wanted[1]} outputs of the task {task.name}"
+        which = f"the task has {task.n_outputs:,}, {task.outputs_in_words}"
+        raise InputError(f"the readoff returned shape {shape} for {asked}: it reads another number of outputs; {which}")
 
 
 def check_finite(finite: bool) -> None:

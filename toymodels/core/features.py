@@ -1,8 +1,9 @@
 """Sparse features: draw and list inputs in which few features are active.
 
-Every distribution of active features here is exchangeable: first a number of active features K is drawn from `counts`, then
-a uniform subset of that size. "Exactly s", "at most s" and "independent with probability p" differ in the distribution of K
-alone. Boolean features have the value 1 when active; others have a value from a distribution of values.
+Any source of inputs is a `Features`, whose docstring says how to write one. Those of `SparseFeatures` are exchangeable: first a
+number of active features K is drawn from `counts`, then a uniform subset of that size. "Exactly s", "at most s" and "independent
+with probability p" differ in the distribution of K alone. Sources that are not exchangeable are in `toymodels.inputs`. Boolean
+features have the value 1 when active; others have a value from a distribution of values.
 
 An input is stored as its active indices, padded with m, and their values; the vector x of length m is made when needed.
 """
@@ -12,21 +13,25 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from toymodels.errors import InputError, check_whole
-from toymodels.registry import Member, Registry
+from toymodels.registry import Member, Registry, load_plugins, version_of
 from toymodels.theory import counts as count_distributions
 
 ENUMERATION_LIMIT = 3_000_000
 """The number of inputs above which `enumerate` refuses to list them, unless a higher limit is given."""
+
+_ROUNDED = 1e-5
+"""How far from 1 the sum of probabilities may be that were written or computed with few digits."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,39 @@ class Inputs:
     """Value of each active feature; None if each is 1 (boolean features). Values at the padding are ignored."""
     kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     """Tables that fast forms have made of these inputs and keep for their next call."""
+
+    @classmethod
+    def of(
+        cls,
+        x: Float[Tensor, "inputs m"],
+        probabilities: Float[Tensor, " inputs"] | None = None,
+        enumerated: bool = False,
+        description: str = "",
+    ) -> Inputs:
+        """Make inputs from their vectors x, one a row; without probabilities they are a sample, 1/n each.
+
+        Raises InputError for rows or probabilities that are not finite, or probabilities below 0 or with another sum than 1.
+        """
+        n, m = x.shape
+        shares = torch.full((n,), 1 / max(n, 1), dtype=torch.float64, device=x.device)
+        if probabilities is not None:
+            total = float(probabilities.double().sum())
+            if len(probabilities) != n or not bool((probabilities >= 0).all()) or not abs(total - 1) < _ROUNDED:
+                given = f"{len(probabilities):,} numbers with sum {total:g}"
+                raise InputError(
+                    f"{n:,} inputs need as many probabilities, none below 0, that add up to 1; got {given}"
+                )
+            shares = probabilities.double() / total
+        if not bool(x.isfinite().all()):
+            raise InputError("a feature has a value that is not a finite number")
+        on = x != 0
+        position = on.cumsum(1)
+        rows, columns = on.nonzero(as_tuple=True)
+        indices = torch.full((n, int(position.max()) if x.numel() else 0), m, device=x.device)
+        indices[rows, position[rows, columns] - 1] = columns
+        values = None if bool((x[on] == 1).all()) else nn.functional.pad(x, (0, 1)).gather(1, indices)
+        words = description or (f"all {n:,}" if enumerated else f"{n:,} sampled")
+        return cls(m, indices, shares, enumerated, words, values)
 
     def __len__(self) -> int:
         return self.indices.shape[0]
@@ -126,12 +164,25 @@ def _symmetric(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 class Features(ABC):
-    """A source of inputs. A subclass of your own must set the fields below and define `sample`."""
+    """A source of inputs of your own: any distribution of which features are active together, and of their values.
+
+    Set `m`, and define `sample`, which draws inputs; `Inputs.of(x)` makes them from vectors. This is enough to train with Adam
+    and to evaluate on samples. Define more if you can:
+
+    * `n_inputs` and `enumerate` if all inputs can be listed, each once, with their probabilities: evaluations are then exact, and
+      L-BFGS and minimax readoffs (which look at every input) can be used;
+    * `both_active` if the features are too many to list all inputs: the weights of a loss by case (00, 01, 10, 11) are then exact
+      for tasks on pairs, and not estimated from 20,000 samples;
+    * `case_probabilities` in its place if every pair of features has the same probabilities.
+
+    Register a function that makes it with `@INPUTS("name")`, and `--inputs "name(knob=value)"` names it everywhere; `toymodels
+    check FILE.py` checks that samples, list and probabilities agree. `docs/design.md` has an example.
+    """
 
     m: int
     """Number of features, at least 2."""
-    name: str
-    """Its name in tables, such as "at most 2 of 50"."""
+    name: str = "some"
+    """Which features are active, as in "at most 2 of 50" (active)."""
     n_inputs: float | int = math.inf
     """How many inputs have positive probability; infinite if values are real numbers."""
 
@@ -142,7 +193,7 @@ class Features(ABC):
     def sampled(self, n: int, seed: int, device: torch.device | str = "cpu") -> Inputs:
         """Draw n inputs from this seed, the same ones on every device, 1/n each."""
         check_whole(least=1, n=n)
-        inputs = self.sample(n, torch.Generator().manual_seed(seed))
+        inputs = checked_sample(self, n, torch.Generator().manual_seed(seed))
         return dataclasses.replace(
             inputs,
             indices=inputs.indices.to(device),
@@ -155,11 +206,11 @@ class Features(ABC):
         """Raise InputError if there are more than `limit` inputs."""
         if self.n_inputs == math.inf:
             raise InputError(
-                f"{self.name} active features have real values, and no list holds all inputs: use a sample of inputs"
+                f"the features ({self.name} active) have real values, and no list holds all inputs: use a sample of inputs"
             )
         if self.n_inputs > limit:
             raise InputError(
-                f"{self.name} active features make {count_in_words(int(self.n_inputs))} inputs, more than the limit of "
+                f"the features ({self.name} active) make {count_in_words(int(self.n_inputs))} inputs, more than the limit of "
                 f"{limit:,} for enumeration: take fewer (active) features, raise the limit, or use a sample of inputs"
             )
 
@@ -170,6 +221,59 @@ class Features(ABC):
     def case_probabilities(self) -> tuple[float, float, float, float] | None:
         """Return P(x_k, x_l) in the cases 00, 01, 10, 11 if it is known and the same for every pair; else None."""
         return None
+
+    def both_active(self) -> Float[Tensor, "m m"] | None:
+        """Return the probability that features k and l are both active (float64; that k is, on the diagonal) if it is known."""
+        return None
+
+
+@runtime_checkable
+class Source(Protocol):
+    """The least that a source of inputs has."""
+
+    @property
+    def m(self) -> int:
+        """The number of features."""
+
+    def sample(self, n: int, generator: torch.Generator) -> Any:
+        """Draw n independent `Inputs`."""
+
+
+class _Extended(Features):
+    """A source of your own that is no `Features`, with the methods that it lacks."""
+
+    def __init__(self, source: Source):
+        names = (
+            "m",
+            "name",
+            "n_inputs",
+            "sampled",
+            "check_enumerable",
+            "enumerate",
+            "case_probabilities",
+            "both_active",
+        )
+        vars(self).update({name: getattr(source, name) for name in names if hasattr(source, name)})
+        self._source = source
+
+    def sample(self, n: int, generator: torch.Generator) -> Inputs:
+        """Draw from the source."""
+        inputs: Inputs = self._source.sample(n, generator)
+        return inputs
+
+
+def as_features(source: Source) -> Features:
+    """Return a source of inputs with every method of `Features`, also if it is an object with `m` and `sample` alone."""
+    return source if isinstance(source, Features) else _Extended(source)
+
+
+def checked_sample(features: Features, n: int, generator: torch.Generator) -> Inputs:
+    """Draw a sample. Raises InputError for a source of your own that returns something else."""
+    inputs: Any = features.sample(n, generator)
+    if not isinstance(inputs, Inputs) or (len(inputs), inputs.m) != (n, features.m):
+        wanted = f"{n:,} Inputs of m = {features.m} features, such as Inputs.of(x) of a tensor x of shape ({n}, {features.m})"
+        raise InputError(f"the features {features.name} draw a {type(inputs).__name__}: `sample` must return {wanted}")
+    return inputs
 
 
 @dataclass(frozen=True)
@@ -192,7 +296,7 @@ class SparseFeatures(Features):
                 "counts must be probabilities of 0, 1, …, at most m active features that add up to 1; "
                 f"got {len(self.counts)} numbers with sum {sum(self.counts):g} for m = {self.m}"
             )
-        self._draw((1,), torch.Generator())  # a wrong knob is named now
+        draw_values(self.values, (1,), torch.Generator())  # a wrong knob is named now
 
     @classmethod
     def exactly(cls, m: int, s: int, values: str = ONE) -> SparseFeatures:
@@ -224,9 +328,7 @@ class SparseFeatures(Features):
     def _named(
         cls, m: int, counts: Float[np.ndarray, " counts"], name: str, values: str, p: float | None = None
     ) -> SparseFeatures:
-        member, _ = VALUES.named(values)
-        described = f" (values {member.description})" if member.description else ""
-        return cls(m, tuple(counts.tolist()), name + described, VALUES.canonical(values), p)
+        return cls(m, tuple(counts.tolist()), name + values_in_words(values), VALUES.canonical(values), p)
 
     @property
     def max_active(self) -> int:
@@ -265,7 +367,7 @@ class SparseFeatures(Features):
         if self.p is not None and n * self.m * self.m <= _SMALL_PAIRS:
             active = torch.rand(n, self.m, device=device, generator=generator) < self.p
             indices = torch.where(active, torch.arange(self.m, device=device), self.m)
-            values = None if self.values == ONE else self._draw(indices.shape, generator)
+            values = None if self.values == ONE else draw_values(self.values, indices.shape, generator)
             return Inputs(self.m, indices, probabilities, False, f"{n:,} sampled", values, {"active": active})
         counts = torch.tensor(self.counts, dtype=torch.float64, device=device)
         uniform = torch.rand(n, dtype=torch.float64, device=device, generator=generator)
@@ -278,7 +380,7 @@ class SparseFeatures(Features):
         sort = widest * widest > 8 * self.m or (widest > 4 and n * self.m <= _SMALL)
         choose = _by_rank if sort else _floyd
         indices = choose(self.m, sizes, widest, generator)
-        values = None if self.values == ONE else self._draw(indices.shape, generator)
+        values = None if self.values == ONE else draw_values(self.values, indices.shape, generator)
         return Inputs(self.m, indices, probabilities, False, f"{n:,} sampled", values)
 
     def enumerate(self, limit: int = ENUMERATION_LIMIT, device: torch.device | str = "cpu") -> Inputs:
@@ -295,17 +397,34 @@ class SparseFeatures(Features):
                 blocks.append(np.pad(subsets, ((0, 0), (0, widest - k)), constant_values=self.m))
                 probabilities.append(np.full(len(subsets), probability / len(subsets)))
         indices = torch.from_numpy(np.concatenate(blocks)).to(device)
-        values = None if self.values == ONE else self._draw(indices.shape, torch.Generator()).to(device)
+        values = None if self.values == ONE else draw_values(self.values, indices.shape, torch.Generator()).to(device)
         shares = torch.from_numpy(np.concatenate(probabilities)).to(device)
         return Inputs(self.m, indices, shares, True, f"all {len(indices):,}", values)
 
-    def _draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        member, knobs = VALUES.named(self.values)
-        values: Tensor = member.call({"shape": shape, "generator": generator}, knobs)
-        if values.shape != shape or not bool(values.isfinite().all()):
-            drawn = f"the distribution of values {member.name} drew shape {tuple(values.shape)} for {tuple(shape)}"
-            raise InputError(f"{drawn}, or a value that is not finite: it must return finite numbers of that shape")
-        return values
+
+def draw_values(values: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw the values of active features by the name of their distribution. Raises InputError for draws that do not fit."""
+    member, knobs = VALUES.named(values)
+    drawn: Tensor = member.call({"shape": shape, "generator": generator}, knobs)
+    if drawn.shape != shape or not bool(drawn.isfinite().all()):
+        found = f"the distribution of values {member.name} drew shape {tuple(drawn.shape)} for {tuple(shape)}"
+        raise InputError(f"{found}, or a value that is not finite: it must return finite numbers of that shape")
+    return drawn
+
+
+def with_values(inputs: Inputs, values: str, generator: torch.Generator) -> Inputs:
+    """Give the active features of boolean inputs values from a distribution."""
+    if values == ONE:
+        return inputs
+    return dataclasses.replace(
+        inputs, values=draw_values(values, tuple(inputs.indices.shape), generator).to(inputs.indices.device)
+    )
+
+
+def values_in_words(values: str) -> str:
+    """Return what the name of a source says about the values of active features; "" for boolean ones."""
+    described = VALUES.named(values)[0].description
+    return f" (values {described})" if described else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,9 +433,11 @@ class InputsMember(Member):
 
     counted: bool = False
     """Whether s is a number of active features, and so whole; otherwise it is their expected number."""
+    example: Callable[[int, Path], str] | None = None
+    """Returns its name with knobs for m features, for the common checks, if it needs knobs; may write files into a folder."""
 
 
-INPUTS = Registry("kind of inputs", InputsMember)
+INPUTS = Registry("kind of inputs", InputsMember, "toymodels.inputs")
 """Sources of inputs by name: which features may be active together. A member makes `Features` from m, s and values."""
 
 
@@ -344,12 +465,28 @@ def make_features(inputs: str, m: int, s: int | float, values: str = ONE) -> Fea
     """Make the source of inputs of this name. Raises InputError for an unknown name or an s that does not fit."""
     member, knobs = INPUTS.named(inputs)
     VALUES.named(values)
+    if not math.isfinite(s):
+        raise InputError(f"s = {s:g} active features: it must be a finite number")
     if member.counted and s != int(s):
         raise InputError(f"s = {s:g}: {member.name} takes a whole number of active features, from 1 to m")
-    features: Features = member.call({"m": m, "s": int(s) if member.counted else s, "values": values}, knobs)
+    features = as_features(member.call({"m": m, "s": int(s) if member.counted else s, "values": values}, knobs))
     if values != ONE and "values" not in member.parameters:
         raise InputError(f"the inputs {member.name} have values of their own: leave values out")
     return features
+
+
+def pinned(inputs: str) -> tuple[str, tuple[Path, ...]]:
+    """Return the standard name of a source of inputs and the data files that it names, with their versions in the name.
+
+    Raises InputError for an unknown name, or a file that is not there.
+    """
+    member, knobs = INPUTS.named(inputs)
+    if not knobs.get("file") or knobs.get("version") or "version" not in member.knobs:
+        return INPUTS.canonical(inputs), ()
+    path = Path(knobs["file"])
+    load_plugins([path])
+    knobs |= {"file": path.name, "version": version_of(path)}
+    return INPUTS.canonical(f"{member.name}({','.join(f'{key}={value}' for key, value in knobs.items())})"), (path,)
 
 
 def _check_count(m: int, s: int) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from toymodels.core.dispatch import dispatched
-from toymodels.core.features import Features, Inputs
+from toymodels.core.features import Inputs, Source
 from toymodels.core.losses import case_weights
 from toymodels.core.readoffs import READOFFS, Combination, LinearReadoff
 from toymodels.core.tasks import Task
@@ -38,7 +38,7 @@ def least_squares(layer: nn.Module, task: Task, inputs: Inputs) -> LinearReadoff
 
     Unweighted: on sparse inputs almost every target of U-AND is 0, and the readoff is close to 0.
     """
-    return linear_readoff(solve_all(copy.deepcopy(layer).double(), task, inputs))
+    return linear_readoff(solve_all(copy.deepcopy(layer).double().eval(), task, inputs))
 
 
 @READOFFS(
@@ -46,11 +46,11 @@ def least_squares(layer: nn.Module, task: Task, inputs: Inputs) -> LinearReadoff
 )
 @torch.no_grad()
 def balanced(
-    layer: nn.Module, task: Task, features: Features, inputs: Inputs, *, weight: str | float | int = "case"
+    layer: nn.Module, task: Task, features: Source, inputs: Inputs, *, weight: str | float | int = "case"
 ) -> LinearReadoff:
     """Minimise the squared error with the weights of `losses.case_weights`: by default every input case weighs the same."""
     weights = case_weights(weight, task.truth, task.case_probabilities(features))
-    return linear_readoff(solve_weighted(copy.deepcopy(layer).double(), task, inputs, weights))
+    return linear_readoff(solve_weighted(copy.deepcopy(layer).double().eval(), task, inputs, weights))
 
 
 def extended(layer: nn.Module, inputs: Inputs, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,10 @@ This is the plain form: one full program for each output, by SciPy's HiGHS.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ from torch import Tensor, nn
 
 from toymodels.core.dispatch import dispatched
 from toymodels.core.features import ENUMERATION_LIMIT, Features, Inputs, count_in_words
+from toymodels.core.network import apply
 from toymodels.core.readoffs import READOFFS, Fitted, LinearReadoff
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError, check_whole
@@ -194,6 +197,17 @@ class Minimax:
         }
 
 
+@runtime_checkable
+class Keeper(Protocol):
+    """Keeps solved outputs, so that they are not solved again after a stop (see `runs.solved`)."""
+
+    def known(self, key: str) -> list[Chebyshev]:
+        """Return what was kept of outputs 0, 1, … of the problem with this key."""
+
+    def keep(self, output: int, certificate: Chebyshev) -> None:
+        """Keep an output."""
+
+
 def check_minimax(features: Features, limit: int = ENUMERATION_LIMIT) -> None:
     """Raise InputError if there are too many inputs to solve over each of them.
 
@@ -214,21 +228,37 @@ def minimax(
     inputs: Inputs,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     processes: int = 1,
+    kept: Keeper | None = None,
 ) -> Minimax:
     """Find for each output i the minimum over (r, c) of max over inputs |r·a(x) + c − f_i(x)| (docs/theory.md, section 5).
 
     Computed and measured in float64 over the given inputs: over all possible inputs the result is the layer's own
     limit ε*; over a sample its lower bound still holds for all inputs, its upper bound only for the sample.
     `progress` may wrap the loop over outputs (a progress bar). The outputs are shared among `processes`, whose number does
-    not change the result; a script that uses more than one must start under `if __name__ == "__main__":`.
+    not change the result; a script that uses more than one must start under `if __name__ == "__main__":`. Outputs that `kept`
+    knows are not solved again.
     Raises InputError for activations that are not finite; BrokenProcessPool if a process is killed.
     """
     check_whole(least=1, processes=processes)
-    layer = copy.deepcopy(layer).double()
-    certificates = tuple(certified(layer, task, inputs, progress, processes))
+    layer = copy.deepcopy(layer).double().eval()
+    apply(layer, inputs.m, "layer")
+    known = kept.known(_key(layer, task, inputs)) if kept is not None else []
+    keep = kept.keep if kept is not None else lambda output, certificate: None
+    certificates = tuple(certified(layer, task, inputs, progress, processes, known[: task.n_outputs], keep))
     weight = torch.from_numpy(np.stack([c.coefficients for c in certificates]))
     bias = torch.tensor([c.offset for c in certificates], dtype=torch.float64)
     return Minimax(LinearReadoff(weight, bias).to(inputs.indices.device), certificates)
+
+
+def _key(layer: nn.Module, task: Task, inputs: Inputs) -> str:
+    """Return a digest of the layer's weights, the task and the inputs."""
+    digest = hashlib.sha256(f"{layer} {task.name} {task.m} {task.n_outputs} {inputs.description}".encode())
+    tensors = {**layer.state_dict(), **task.stored(), "indices": inputs.indices, "values": inputs.values}
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()
 
 
 @dispatched
@@ -238,13 +268,19 @@ def certified(
     inputs: Inputs,
     progress: Callable[[Iterable[int]], Iterable[int]],
     processes: int,
+    known: Sequence[Chebyshev] = (),
+    keep: Callable[[int, Chebyshev], None] = lambda output, certificate: None,
 ) -> list[Chebyshev]:
-    """Solve one program for each output."""
+    """Solve one program for each output from the first on that is not known."""
     x = inputs.dense(dtype=torch.float64)
     activations = layer(x).cpu().numpy()
     check_activations(activations)
     targets = task.targets(x).double().cpu().numpy()
-    return [linear_program(activations, targets[:, output].copy()) for output in progress(range(task.n_outputs))]
+    certificates = list(known)
+    for output in progress(range(len(known), task.n_outputs)):
+        certificates.append(linear_program(activations, targets[:, output].copy()))
+        keep(output, certificates[-1])
+    return certificates
 
 
 @READOFFS(
@@ -263,9 +299,10 @@ def minimax_readoff(
     every_input: Inputs,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     processes: int = 1,
+    kept: Keeper | None = None,
 ) -> Fitted:
     """Find the readoff of smallest worst error there is, each output with a certificate."""
-    return fitted_minimax(minimax(layer, task, every_input, progress, processes), every_input)
+    return fitted_minimax(minimax(layer, task, every_input, progress, processes, kept), every_input)
 
 
 def fitted_minimax(fitted: Minimax, inputs: Inputs, task: Task | None = None) -> Fitted:

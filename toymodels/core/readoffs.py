@@ -79,7 +79,8 @@ class ReadoffMember(Member):
     """A readoff by name: `function` fits it.
 
     Its parameters are among layer, task, inputs (a sample if there are too many), every_input (all, or InputError), features, m,
-    d, s, seed, layer_seed (of the layer's weights), width, trained_readoff, own_readoff, progress, processes.
+    d, s, seed, layer_seed (of the layer's weights), width, trained_readoff, own_readoff, progress, processes, kept (for
+    `minimax`: the outputs solved before the run was stopped).
     """
 
     applies: Callable[[Combination], bool] = lambda combination: True

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from toymodels.errors import InputError, check_choice, check_not_negative, check_positive, check_whole
+from toymodels.errors import InputError, NoEffectError, check_choice, check_not_negative, check_positive, check_whole
+from toymodels.given import conform
 
 if TYPE_CHECKING:
     from toymodels.core.features import Features
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 FULL_BATCH_LIMIT = 2**25
 """Inputs × outputs up to which "auto" means full-batch L-BFGS on enumerated inputs; above it, Adam on samples."""
 
+OF_ADAM = ("lr", "lr_schedule", "weight_decay", "batch")
+"""Settings that L-BFGS does not have."""
 OPTIMISERS = ("auto", "lbfgs", "adam", "adamw")
 SCHEDULES = ("constant", "linear", "cosine")
 
@@ -52,6 +55,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         from toymodels.core.losses import LOSSES, case_weights, check_exponent
 
+        conform(self)
         check_choice(OPTIMISERS, optimiser=self.optimiser)
         check_choice(SCHEDULES, lr_schedule=self.lr_schedule)
         if not self.p:
@@ -63,7 +67,7 @@ class TrainingSettings:
         member, _ = LOSSES.named(self.loss)
         object.__setattr__(self, "loss", LOSSES.canonical(self.loss))
         if not member.follows_p and (self.p, self.root) != (TrainingSettings.p, True):
-            raise InputError(f"p and root have no effect on the loss {self.loss}: leave them out")
+            raise NoEffectError(f"p and root have no effect on the loss {self.loss}: leave them out")
         if not isinstance(self.weight, str):
             object.__setattr__(self, "weight", float(self.weight))
         case_weights(self.weight, (0, 1), (0.5, 0.5))
@@ -75,7 +79,7 @@ class TrainingSettings:
                 check_whole(least=1, **{name: value})
         if self.pairs_per_step is not None and (self.optimiser != "adam" or self.loss != "lp" or self.weight_decay):
             needs = "optimiser adam without weight decay, and the loss lp"
-            raise InputError(f"pairs_per_step is for {needs}: name --optimiser adam, or leave it out")
+            raise NoEffectError(f"pairs_per_step is for {needs}: name --optimiser adam, or leave it out")
         check_positive(most=1000, lr=self.lr)
         check_not_negative(weight_decay=self.weight_decay)
 
@@ -101,6 +105,10 @@ class TrainingSettings:
         return "lbfgs" if every <= FULL_BATCH_LIMIT and every < math.inf else "adam"
 
     def check_inputs(self, features: Features, task: Task) -> None:
-        """Raise InputError if every step needs all inputs (lbfgs, batch 'all') and they cannot be listed."""
+        """Raise InputError if every step needs all inputs (lbfgs, batch 'all') that cannot be listed, or for weights."""
+        from toymodels.core.losses import case_weights
+
+        if task.truth is None:
+            case_weights(self.weight, None, (1.0,))
         if self.batch == "all" or self.resolve(features, task) == "lbfgs":
             features.check_enumerable()

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from toymodels.core.features import Features
+from toymodels.core.features import Source, as_features
 from toymodels.errors import InputError, check_whole
 from toymodels.registry import Member, Registry, parse_call
 from toymodels.theory.gates import CASE_NAMES, GATE_NAMES, Gate, bilinear
@@ -50,6 +50,11 @@ class Task(ABC):
         return self.by_case(x, self.truth, outputs)
 
     @property
+    def outputs_in_words(self) -> str:
+        """Say which outputs there are and in which order, for messages."""
+        return f"{self.n_outputs:,} outputs"
+
+    @property
     def case_labels(self) -> tuple[str, ...]:
         """The names of all cases."""
         return self.case_names or (
@@ -70,8 +75,9 @@ class Task(ABC):
         """Return values[case] for each input and each output of a slice, in x's dtype."""
         return torch.tensor(values, dtype=x.dtype, device=x.device)[self.cases(x, outputs)]
 
-    def case_probabilities(self, features: Features) -> tuple[float, ...]:
+    def case_probabilities(self, features: Source) -> tuple[float, ...]:
         """Return the probability of each case, averaged over outputs and over all inputs (20,000 sampled ones if more)."""
+        features = as_features(features)
         inputs = features.enumerate() if features.n_inputs <= 20_000 else features.sampled(20_000, seed=0)
         counts = torch.zeros(len(self.case_labels), dtype=torch.float64)
         for rows in inputs.blocks(max(1, 2**22 // self.n_outputs)):
@@ -138,14 +144,29 @@ class PairwiseTask(Task):
     pairs: Int[Tensor, "pairs 2"]
     """The features of each output."""
 
+    @property
+    def outputs_in_words(self) -> str:
+        """Say which pairs there are and in which order."""
+        every = torch.equal(self.pairs, torch.triu_indices(self.m, self.m, offset=1).T)
+        return f"one for each pair {'k < l' if every else 'of its list'}, {order_in_words(self.pairs)}"
+
     def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
         """Return 2·[x_k active] + [x_l active]."""
         active, pairs = (x != 0).long(), self.pairs[outputs].to(x.device)
         return 2 * active.index_select(1, pairs[:, 0]) + active.index_select(1, pairs[:, 1])
 
-    def case_probabilities(self, features: Features) -> tuple[float, ...]:
-        """Return the exact probabilities if the features are exchangeable, so that they are the same for every pair."""
-        return features.case_probabilities() or super().case_probabilities(features)
+    def case_probabilities(self, features: Source) -> tuple[float, ...]:
+        """Return the exact probabilities, averaged over outputs, if the features know those of pairs; else as any task does."""
+        features = as_features(features)
+        same = features.case_probabilities()
+        both = None if same else features.both_active()
+        if both is None:
+            return same or super().case_probabilities(features)
+        k, l = self.pairs.T
+        first, second, both = both[k, k], both[l, l], both[k, l]
+        shares = torch.stack([1 - first - second + both, second - both, first - both, both]).mean(1)
+        # A case that cannot occur must not have a probability from rounding: a loss would give it a huge weight.
+        return tuple(torch.where(shares > 1e-12, shares, 0).tolist())
 
     def stored(self) -> dict[str, Tensor]:
         """Return the pairs."""
@@ -186,6 +207,12 @@ class PairTask(PairwiseTask):
         if beta:
             result.add_(first, alpha=beta)
         return result.add_(alpha) if alpha else result
+
+
+def order_in_words(sets: Int[Tensor, "outputs k"]) -> str:
+    """Write the order of sets of features: "in the order (0, 1), (0, 2), …, (3, 4)"."""
+    rows = [f"({', '.join(map(str, row))})" for row in sets[[0, 1, -1] if len(sets) > 3 else slice(None)].tolist()]
+    return f"in the order {', '.join([*rows[:-1], '…', rows[-1]] if len(sets) > 3 else rows)}"
 
 
 def feature_pairs(m: int, pairs: Int[Tensor, "pairs 2"] | Sequence[Sequence[int]] | None) -> Int[Tensor, "pairs 2"]:

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from toymodels.core.dispatch import dispatched
-from toymodels.core.features import Features, Inputs
+from toymodels.core.features import Inputs, Source, as_features, checked_sample
 from toymodels.core.losses import Loss, LossValue, case_weights, loss_and_gradients
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
@@ -69,7 +69,7 @@ class Trainer:
         self,
         network: Network,
         task: Task,
-        features: Features,
+        features: Source,
         settings: TrainingSettings,
         seed: int,
         device: torch.device | str = "cpu",
@@ -79,6 +79,7 @@ class Trainer:
         Raises InputError if all inputs are needed and are too many to enumerate, or if outputs are sampled and the readoff is
         not linear.
         """
+        features = as_features(features)
         self.network, self.task, self.features, self.settings = network.to(device), task, features, settings
         self.optimiser_name = settings.resolve(features, task)
         self.steps = settings.steps or (1500 if self.optimiser_name == "lbfgs" else 3000)
@@ -93,6 +94,8 @@ class Trainer:
         self._inputs: Inputs | None = None
         if self.optimiser_name == "lbfgs" or settings.batch == "all":
             self._inputs = features.enumerate(device=device)
+        else:
+            checked_sample(features, 2, torch.Generator(self.device).manual_seed(0))
         self._sampling = settings.pairs_per_step is not None and settings.pairs_per_step < task.n_outputs
         if self._sampling and not isinstance(network.readoff, LinearReadoff):
             raise InputError("pairs_per_step needs a linear readoff: leave it out")
@@ -137,7 +140,12 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state."""
+        """Continue from a saved state. Raises ValueError or a similar error for one that is not of such a training."""
+        right = (
+            isinstance(state["step"], int) and isinstance(state["stage"], int) and isinstance(state["seconds"], float)
+        )
+        if not right or not 0 <= state["step"] <= self.steps or not -1 <= state["stage"] < len(self._losses):
+            raise ValueError("no state of such a training")
         self.step, self._stage, self.seconds = state["step"], state["stage"], state["seconds"]
         self.network.load_state_dict(state["network"])
         with optimiser_context():
@@ -214,6 +222,6 @@ class Trainer:
         """Raise ArithmeticError for a loss that is not a finite number."""
         if not math.isfinite(loss):
             raise ArithmeticError(
-                f"the loss is no longer finite at step {step}: lower the learning rate (adam, adamw), or take a smaller "
-                "p or its root"
+                f"the loss is no longer finite at step {step}: take a smaller p or its root, a weight nearer to 1 or a larger "
+                "s; with adam or adamw also a smaller lr"
             )

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from toymodels.core.layers import (
     LAYERS,
@@ -27,10 +26,12 @@ from toymodels.core.seeds import derive_seed
 from toymodels.core.tasks import Task
 from toymodels.core.training import Progress, Trainer
 from toymodels.experiments.settings import NetworkSettings
-from toymodels.parallel.processes import bars
+from toymodels.parallel.progress import Bar
 from toymodels.registry import Lazy
+from toymodels.runs.identity import network_identity
 from toymodels.runs.loop import train
-from toymodels.runs.record import Metrics, load_network, save_network
+from toymodels.runs.record import Metrics, load_own_network, save_network
+from toymodels.runs.storage import damaged
 
 STOP = "stop"
 """A file of this name in a run's folder ends its training early."""
@@ -96,21 +97,22 @@ def train_network(
     file named STOP appears in the parent folder.
     """
     done = folder / "network.safetensors"
+    run, width = network_identity(config, seed), layer_width(layer, config.m)
     if done.exists():
-        network, _, extra = load_network(done)
+        network, extra = load_own_network(done, run, task, width)
+        if "seconds" not in extra:
+            raise damaged(done, "it does not say how long its training took", advice="move it away, and train again")
         return network.to(config.device), float(extra["seconds"])
-    network = Network(layer, LinearReadoff.constant(task.n_outputs, layer_width(layer, config.m)))
+    network = Network(layer, LinearReadoff.constant(task.n_outputs, width))
     trainer = Trainer(network, task, config.features(), config, derive_seed(seed, "batches"), config.device)
     metrics = Metrics(folder / "metrics.jsonl")
     planned, looked = trainer.steps, time.monotonic()
-    line: dict[str, Any] = {"position": position, "leave": False, "disable": not bars()}
-    with tqdm(total=trainer.steps, desc=label, unit="step", **line) as bar:
+    with Bar(label, trainer.steps, "step", position) as bar:
 
         def show(progress: Progress) -> None:
             metrics.add(progress)
-            shown = {"p": progress.p, "loss": progress.loss, "worst error": progress.worst_error}
-            bar.set_postfix({key: f"{value:.4g}" for key, value in shown.items()}, refresh=False)
-            bar.update(progress.step - bar.n)
+            shown = {"p": progress.p, "loss": progress.loss, "worst_error": progress.worst_error}
+            bar.to(progress.step, **{key: f"{value:.4g}" for key, value in shown.items()})
             report(progress)
             nonlocal looked
             if time.monotonic() - looked > _LOOK_SECONDS:
@@ -121,9 +123,9 @@ def train_network(
 
         def restore(kept: dict[str, Any]) -> None:
             metrics.restore(kept)
-            bar.update(trainer.step)
+            bar.skip(trainer.step)
 
-        train(trainer, folder / "checkpoint.pt", config.checkpoint_seconds, show, metrics.flush, restore)
+        train(trainer, folder / "checkpoint.pt", config.checkpoint_seconds, show, metrics.flush, restore, run)
     metrics.flush()
     learned = unwrap(layer)
     if isinstance(learned, FirstLayer) and learned.weight.requires_grad:
@@ -131,6 +133,6 @@ def train_network(
     extra = {"seconds": torch.tensor(trainer.seconds, dtype=torch.float64)}
     if trainer.step < planned:
         extra["stopped_at"] = torch.tensor(trainer.step)
-    save_network(done, network, task, extra)
+    save_network(done, network, task, extra, run)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return network, trainer.seconds

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toymodels.core.settings import TrainingSettings
 from toymodels.errors import InputError, check_different, check_whole
 from toymodels.experiments.registry import EXPERIMENTS, Result
 from toymodels.experiments.registry import run as run_experiment
 from toymodels.experiments.settings import NetworkSettings
+from toymodels.given import conform
 from toymodels.registry import deferred
 
 if TYPE_CHECKING:
@@ -56,6 +59,7 @@ class CompareConfig(NetworkSettings):
         from toymodels.registry import load_plugins
         from toymodels.runs.storage import check_writable
 
+        conform(self)
         load_plugins(self.plugin)  # before the names below are looked up
         names = [task_name(task) for task in self.task]
         check_different("task", names, task=self.task)
@@ -88,6 +92,27 @@ class CompareConfig(NetworkSettings):
         roles = {name: LAYERS.named(name)[0].role for name in self.rows()}
         drawn = {name: role for name, role in roles.items() if role not in ("none", "null")}
         return tuple(dict.fromkeys(self.layer if role == "trained" else name for name, role in drawn.items()))
+
+    def idle(self) -> dict[str, str]:
+        """Return the settings that have no effect under the others, each with the reason."""
+        from toymodels.core.layers import LAYERS
+        from toymodels.core.readoffs import READOFFS
+
+        reasons = super().idle()
+        members = [LAYERS.named(name)[0] for name in self.rows()]
+        tasks = self.tasks()
+        readoffs = {
+            READOFFS.named(r)[0] for name in self.rows() for task in tasks for r in self.readoffs_of(name, task)
+        }
+        learned = any("trained_readoff" in member.parameters for member in readoffs)
+        if not learned and not any(member.role == "trained" or member.uses_trained for member in members):
+            training = ("checkpoint_seconds", *(field.name for field in dataclasses.fields(TrainingSettings)))
+            reasons |= dict.fromkeys(training, "nothing is trained for these layers and readoffs")
+        if not any(member.sampled for member in readoffs):
+            reasons["minimax_pairs"] = "no readoff here is solved for a sample of outputs"
+        elif all(task.n_outputs <= min(self.minimax_pairs, CompareConfig.minimax_pairs) for task in tasks):
+            reasons["minimax_pairs"] = "there are no more outputs"
+        return reasons
 
     def rows(self) -> tuple[str, ...]:
         """Return the first layers in the table's order: no layer, frozen ones, the trained one, null models of it.
@@ -192,6 +217,7 @@ def _check(config: CompareConfig) -> None:
     "compare", order=0, config=CompareConfig, check=_check, text=deferred("runs.text", "comparison"),
     summary=deferred("experiments.genericity", "summary"),
     summary_names=deferred("experiments.genericity", "summary_names"),
+    seconds=deferred("experiments.times", "of_comparison"),
 )  # fmt: skip
 def compare(config: CompareConfig, folder: Path, report: Callable[..., None]) -> Result:
     """Compare first layers and readoffs: the genericity experiment."""

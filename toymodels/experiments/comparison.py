@@ -22,7 +22,9 @@ def compare_one(config: CompareConfig, task_name: str, seed: int, folder: Path, 
     task = config.make_task(task_name, seed)
     sample = task.sample(config.minimax_pairs, derive_seed(seed, "pairs"))
     maker = RowMaker(config, task, sample, seed, folder / f"{task.name}-seed-{seed}", position)
-    return [maker.row(name, readoff) for name in config.rows() for readoff in config.readoffs_of(name, task)]
+    rows = [(name, readoff) for name in config.rows() for readoff in config.readoffs_of(name, task)]
+    maker.plan(rows)
+    return [maker.row(name, readoff) for name, readoff in rows]
 
 
 def notes(config: CompareConfig) -> list[str]:
@@ -68,7 +70,7 @@ def _built(config: CompareConfig, names: list[str]) -> list[str]:
             layer = first_layer(config, name, task, 0)
             equal = next((known for known, drawn in seen.items() if known != name and _equal(drawn, layer)), None)
             if equal is not None:
-                lines.append(f"For {task.name}, {name} is the same layer as {equal}.")
+                lines.append(f"For U-{task.name.upper()}, {name} is the same layer as {equal}.")
             else:
                 seen[name] = layer
             chosen = member.aside(member.chosen, config.offered(member, task, 0), knobs) or {}

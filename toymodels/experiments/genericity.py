@@ -10,7 +10,7 @@ import numpy as np
 from toymodels.core.tasks import Task
 from toymodels.experiments.compare import CompareConfig
 from toymodels.experiments.registry import Row
-from toymodels.runs.metrics import metric_columns
+from toymodels.runs.metrics import metric_columns, within_names
 from toymodels.runs.text import aggregate
 from toymodels.theory.statistics import mean_interval
 
@@ -58,16 +58,16 @@ def summary_names(config: CompareConfig) -> list[str]:
     for task in config.tasks():
         for layer in config.rows():
             for readoff in config.readoffs_of(layer, task):
-                names += [f"{task.name}/{layer}/{readoff}.{name}" for name in metric_names(task)]
+                names += [f"{task.name}/{layer}/{readoff}.{name}" for name in metric_names(task, config.tolerances)]
         if "minimax" in (config.readoffs or ("minimax",)) and {config.frozen_layer, "trained"} <= set(config.rows()):
             names.append(f"genericity.{task.name}")
     return names
 
 
-def metric_names(task: Task) -> list[str]:
+def metric_names(task: Task, tolerances: Sequence[float | int] | None = None) -> list[str]:
     """Return the metrics of a task's rows."""
     groups = [f"rms_{name}" for name in task.groups]
-    return ["worst_error", "mean_worst_error", "rms", *groups, "within_quarter", "seconds"]
+    return ["worst_error", "mean_worst_error", "rms", *groups, "within_quarter", *within_names(tolerances), "seconds"]
 
 
 def _ratios(frozen: Sequence[np.ndarray], trained: Sequence[np.ndarray]) -> dict[str, Any]:

@@ -7,11 +7,13 @@ experiments: the folder, the lock, the mirror in W&B, results.json, and the prin
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from toymodels.errors import InputError, NoEffectError, WriteError, notice
 from toymodels.registry import Member, Registry, plugin_failures
 
 Row = dict[str, Any]
@@ -45,6 +47,8 @@ class Experiment(Member):
     """Returns the numbers by which sweeps compare runs, from the content of results.json; default: means over all rows."""
     summary_names: Callable[[Any], Sequence[str]] | None = None
     """Returns their names, from the configuration alone, nested ones with dots; None: known only after a run."""
+    seconds: Callable[[Any], float] | None = None
+    """Estimates the seconds of a run on one core, from its configuration; None: unknown."""
     one_history: bool = False
     """Whether a run of one seed trains one network, whose progress early termination can follow."""
 
@@ -67,54 +71,85 @@ def summary_of(experiment: Experiment, content: Mapping[str, Any]) -> dict[str, 
     return {name: sum(values) / len(values) for name, values in numbers.items()}
 
 
+def without_effect(config: Any, given: Collection[str] = ()) -> list[str]:
+    """Return a sentence for each setting that is `given`, or not at its default, and has no effect under the others.
+
+    Raises InputError for the learning rate and other settings of Adam if L-BFGS trains.
+    """
+    from toymodels.core.settings import OF_ADAM
+    from toymodels.runs.identity import changed
+
+    if not hasattr(config, "idle"):
+        return []
+    set_ = changed(config)
+    idle = config.idle()
+    wrong = [name for name in OF_ADAM if name in idle and name in set_]
+    if wrong:
+        named = " and ".join(f"{name} = {getattr(config, name)}" for name in wrong)
+        raise NoEffectError(f"{named}: no effect, because {idle[wrong[0]]}, or leave it out")
+    return [f"{name} has no effect here: {idle[name]}" for name in idle if name in set_ or name in given]
+
+
 def run(kind: str, config: Any) -> Path:
     """Do or continue a run; return the folder of its record.
 
     Raises InputError for wrong settings or a folder that holds another run, before anything is written; Interrupted on Ctrl-C.
     """
+    from toymodels.parallel.processes import bars
     from toymodels.runs.identity import to_dict
-    from toymodels.runs.record import FORMAT, load_config, locked, open_record, run_name
+    from toymodels.runs.record import FORMAT, begin_session, load_config, locked, open_record, run_name
     from toymodels.runs.settings import check_device
-    from toymodels.runs.storage import write_json
+    from toymodels.runs.storage import write_json, write_results
     from toymodels.runs.table import read_result, tidy
     from toymodels.runs.tracking import Mirror, check_mirror
 
     experiment = EXPERIMENTS[kind]
     check_device(config.device)
     experiment.check(config)
+    for sentence in without_effect(config):
+        if bars():
+            print(f"toymodels: {sentence}", file=sys.stderr)
     check_mirror(config.wandb)
     folder = open_record(kind, config, config.out)
+    copy = getattr(config, "json", None)
     if load_config(folder).format != FORMAT:  # finished by an earlier version: it is read, not repeated
-        if getattr(config, "json", None) is not None:
-            write_json(config.json, read_result(folder))
+        if copy is not None:
+            write_json(copy, read_result(folder))
         return folder
-    with locked(folder), Mirror(config, kind, folder) as mirror:
+    follows = experiment.one_history and len(config.seeds) == 1
+    with locked(folder), Mirror(config, kind, folder, follows) as mirror:
+        if not (folder / "results.json").exists():
+            begin_session(folder)
         with plugin_failures():
             result = experiment.function(config, folder, mirror.progress)
         if not isinstance(result, Result):
             result = Result(list(result))
         rows = tidy(kind, folder.name, to_dict(config), result.rows)
         content = {"format": FORMAT, "name": run_name(kind, config), "rows": rows, **result.extra}
-        write_json(folder / "results.json", content)
-        if getattr(config, "json", None) is not None:
-            write_json(config.json, content)
-        mirror.histories(folder)
-        mirror.table(result.rows)
-        mirror.summary(summary_of(experiment, content))
-        for path in _draw(config, folder):
-            mirror.figure(path)
+        write_results(folder / "results.json", content)
+        # What follows may fail, but not cost the results.
+        with afterwards("the results were not sent to W&B"):
+            mirror.histories(folder)
+            mirror.table(result.rows)
+            mirror.summary(summary_of(experiment, content))
+        if getattr(config, "figures", False):
+            with afterwards("no figure was drawn"):
+                from toymodels.figures.draw import draw_run
+
+                for path in draw_run(folder):
+                    with afterwards(f"{path.name} was not sent to W&B"):
+                        mirror.figure(path)
+        if copy is not None:
+            write_results(copy, content)
     return folder
 
 
-def _draw(config: Any, folder: Path) -> list[Path]:
-    """Draw the figures of a finished run, if its settings ask for them; if one fails, say so in one sentence."""
-    if not getattr(config, "figures", False):
-        return []
+@contextmanager
+def afterwards(what: str) -> Iterator[None]:
+    """Say in one sentence what has failed after the results were written, and go on."""
     try:
-        from toymodels.figures.draw import draw_run
-
-        return draw_run(folder)
-    except Exception as error:  # the results are already on disk
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        print(f"toymodels: no figure was drawn ({reason}); the results are complete", file=sys.stderr)
-        return []
+        yield
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        known = isinstance(error, (InputError, WriteError))
+        notice(f"{what} ({reason if known else f'{type(error).__name__}: {reason}'}); the results are complete")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from toymodels.core.evaluation import Evaluation, evaluate
 from toymodels.core.features import Inputs
@@ -24,12 +23,13 @@ from toymodels.experiments.build import first_layer, train_network
 from toymodels.experiments.registry import Row
 from toymodels.experiments.settings import NetworkSettings
 from toymodels.fast.minimax import holds_all
-from toymodels.parallel.processes import bars
+from toymodels.parallel.progress import Bar, plan, tell_if_slow
 from toymodels.registry import Lazy
+from toymodels.runs.identity import network_identity
 from toymodels.runs.metrics import metrics_of
-from toymodels.runs.record import load_network, save_network
+from toymodels.runs.record import load_network, read_row, save_network, write_row
 from toymodels.runs.settings import evaluation_inputs
-from toymodels.runs.storage import read_json, write_json
+from toymodels.runs.solved import ENDING, SolvedOutputs
 
 _SECONDS = 4.5e-10
 """Seconds of one core for a minimax readoff, divided by inputs × neurons² (measured: 6 ms at 1,276 × 100², 0.9 s at 32,897 ×
@@ -53,35 +53,62 @@ class RowMaker:
     _made: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False, compare=False)
     """First layers and trained networks that rows share."""
 
+    def path(self, name: str, readoff: str) -> Path:
+        """Return the file of a row."""
+        return self.folder / f"{name}-{readoff}.json"
+
+    def label(self, what: str) -> str:
+        """Say which task and seed a first layer or row belongs to."""
+        return f"{self.task.name} seed {self.seed} {what.replace('_', ' ')}"
+
+    def plan(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Tell the progress of the whole run which of these rows, not yet in the record, train and solve output by output."""
+        missing = [
+            (name, READOFFS.named(readoff)[0]) for name, readoff in rows if not self.path(name, readoff).exists()
+        ]
+        learn = {
+            n
+            for n, readoff in missing
+            if LAYERS.named(n)[0].role == "trained" or "trained_readoff" in readoff.parameters
+        }
+        trainings = [name for name in learn if not (self.folder / f"{name}-training" / "network.safetensors").exists()]
+        plan(step=len(trainings), output=sum("progress" in member.parameters for _, member in missing))
+
     def row(self, name: str, readoff: str) -> Row:
         """Return the row of a first layer and a readoff: fitted and measured now, or read from the record."""
-        path = self.folder / f"{name}-{readoff}.json"
+        path = self.path(name, readoff)
+        unfinished, run = SolvedOutputs(path.with_suffix(ENDING)), network_identity(self.config, self.seed)
         if path.exists():
-            row: Row = read_json(path, ("task", "first_layer", "readoff", "seed", "evaluation", "worst_error"))
-            return row
+            unfinished.delete()
+            about = {"task": self.task.name, "first_layer": name, "readoff": readoff, "seed": self.seed}
+            return read_row(path, run, about)
         member, knobs = READOFFS.named(readoff)
         layer = self.layer(name)
         task = self.sample if member.sampled else self.task
         started = time.perf_counter()
-        fitted = as_fitted(member.call(self._offered(name, layer, task, member.name), knobs))
-        facts = {"seconds": time.perf_counter() - started, **fitted.facts}
+        with tell_if_slow(self.label(f"{name} {readoff}: preparing inputs and readoff")):
+            offered = {**self._offered(name, layer, task, member.name), "kept": unfinished}
+            fitted = as_fitted(member.call(offered, knobs))
+        facts = {"seconds": unfinished.seconds + time.perf_counter() - started, **fitted.facts}
         network = Network(layer, fitted.readoff.to(self.config.device))
         if member.kept:
-            save_network(path.with_suffix(".safetensors"), network, task, fitted.tensors)
+            save_network(path.with_suffix(".safetensors"), network, task, fitted.tensors, run)
         task = fitted.task or task
-        evaluation = self._measured(network, task, fitted)
+        with tell_if_slow(self.label(f"{name} {readoff}: measuring errors")):
+            evaluation = self._measured(network, task, fitted)
         row = {
             "task": self.task.name,
             "first_layer": name,
             "readoff": readoff,
             "seed": self.seed,
-            **metrics_of(evaluation),
+            **metrics_of(evaluation, self.config.tolerances),
             "all_pairs": self.task.n_outputs,
             "threads": torch.get_num_threads(),
             **facts,
             "evaluation": evaluation,
         }
-        write_json(path, row)
+        write_row(path, run, row)
+        unfinished.delete()
         return row
 
     def layer(self, name: str) -> nn.Module:
@@ -102,9 +129,8 @@ class RowMaker:
                 layer: nn.Module = member.call({"start": start}, knobs)
             else:
                 layer = self.layer(name)
-            label = f"{self.task.name} seed {self.seed} {name}"
             folder = self.folder / f"{name}-training"
-            return train_network(self.config, self.task, layer, self.seed, folder, label, self.position)
+            return train_network(self.config, self.task, layer, self.seed, folder, self.label(name), self.position)
 
         return self._once("trained", name, make)
 
@@ -149,7 +175,7 @@ class RowMaker:
             "width": Lazy(lambda: layer_width(layer, config.m)),
             "trained_readoff": Lazy(lambda: self._trained_readoff(name)),
             "own_readoff": Lazy(lambda: self._own_readoff(name, layer)),
-            "progress": functools.partial(self._progress, f"{name} {readoff.replace('_', ' ')}"),
+            "progress": functools.partial(self._progress, f"{name} {readoff}"),
             "processes": Lazy(lambda: self._processes(layer, task, every.make())),
         }
 
@@ -171,13 +197,17 @@ class RowMaker:
         return torch.get_num_threads() if worth else 1
 
     def _progress(self, label: str, outputs: Iterable[int]) -> Iterable[int]:
-        line: dict[str, Any] = {"position": self.position, "leave": False, "disable": not bars()}
-        return tqdm(outputs, desc=f"{self.task.name} seed {self.seed} {label}", unit="output", **line)
+        outputs = outputs if isinstance(outputs, range) else list(outputs)
+        # The first ones may be known from before.
+        start, total = (outputs.start, outputs.stop) if isinstance(outputs, range) else (0, len(outputs))
+        bar = Bar(self.label(label), total, "output", self.position)
+        bar.skip(start)
+        return bar.over(outputs)
 
     def _measured(self, network: Network, task: Task, fitted: Fitted) -> dict[str, Any]:
         """Measure a network; if inputs are a sample and the readoff's method used all inputs, report its worst errors."""
         inputs = self._every_input() if fitted.task is not None else self._inputs(task)
-        evaluation: Evaluation = evaluate(network, task, inputs)
+        evaluation: Evaluation = evaluate(network, task, inputs, tolerances=self.config.tolerances or ())
         record = evaluation.to_dict()
         if fitted.output_worst is not None and not inputs.enumerated:
             record["output_worst"] = fitted.output_worst.tolist()

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toymodels.errors import InputError, check_choice, check_whole
+from toymodels.errors import InputError, NoEffectError, check_choice, check_whole
+from toymodels.given import conform
 from toymodels.registry import load_plugins
 
 if TYPE_CHECKING:
@@ -80,9 +81,19 @@ class SearchConfig:
         from toymodels.runs.metrics import is_metric
         from toymodels.runs.settings import check_seeds
 
+        conform(self)
         load_plugins(self.plugin)
         check_choice(("d", "m"), over=self.over)
         check_seeds(self.seeds)
+        if self.embedded and self.over == "d":
+            raise NoEffectError("embedded is for a search over m: name --over m, or leave it out")
+        if self.frame != "random" and not self.embedded:
+            raise NoEffectError(f"frame {self.frame} is of embedded features: add --embedded, or leave it out")
+        idle = "d" if self.over == "d" else "m"
+        if getattr(self, idle) != getattr(SearchConfig, idle):
+            raise NoEffectError(
+                f"{idle} is what a search over {self.over} finds: give smallest and largest, or leave it out"
+            )
         check_whole(least=1, pairs=self.pairs, steps=self.steps, most_inputs=self.most_inputs)
         task_name(self.task)
         if not is_metric(self.metric) or self.metric in ("within_quarter", "seconds"):
@@ -238,5 +249,5 @@ def measure(config: SearchConfig) -> str:
     """Do or continue all searches on all cores; return a sentence with the folder of the runs."""
     from toymodels.parallel import processes
 
-    processes.run_jobs(run_search, [(search,) for search in config.searches()])
+    processes.run_jobs(run_search, [(search,) for search in config.searches()], label="searches")
     return f"runs: {config.out}"

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from toymodels.core.settings import TrainingSettings
-from toymodels.errors import InputError
+from toymodels.core.settings import OF_ADAM, TrainingSettings
+from toymodels.errors import InputError, NoEffectError, check_different, check_positive
+from toymodels.runs.metrics import within_names
 from toymodels.runs.settings import ProblemSettings, RunSettings
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
     """A problem, how networks are trained on it, and how the run is done."""
 
     layer: str = "gaussian"
-    """Initial first layer: gaussian (N(0,1), bias 0), kaiming (uniform in ±1/√m), a construction, or your own. Knobs follow the
-    name in brackets: "gaussian(scale=0.5, bias=-1)", "bernoulli(p=0.3)"."""
+    """Initial first layer: gaussian (N(0,1), bias 0), kaiming (uniform in ±1/√m), kaiming_normal (N(0, 2/m), biases
+    as kaiming), a construction, or your own. Knobs follow the name in brackets: "gaussian(scale=0.5, bias=-1)"."""
+    tolerances: tuple[int | float, ...] | None = None
+    """Also measure the share of outputs with an error within each of these (columns within_…)."""
     knobs: dict[str, int | float | str] = field(default_factory=dict)
     """Knobs of all first layers that have them, as in: p 0.3 (in sweeps, records and tables: layer_p)."""
 
@@ -36,6 +39,10 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
         ProblemSettings.__post_init__(self)
         TrainingSettings.__post_init__(self)
         RunSettings.__post_init__(self)
+        if self.tolerances is not None:
+            for tolerance in self.tolerances:
+                check_positive(tolerances=tolerance)
+            check_different("tolerance", within_names(self.tolerances), tolerances=[f"{t:g}" for t in self.tolerances])
         pairwise = any(TASKS.named(Gate.alias(name))[0].pairwise for name in self.task_names())
         outputs = len(self.pairs) if self.pairs is not None else math.comb(self.m, 2) if pairwise else 0
         if outputs * self.d > _MOST_WEIGHTS:
@@ -54,7 +61,7 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
                 raise InputError(f"no first layer has a knob {knob!r}: the knobs are {', '.join(known)}")
             if not any(knob in member.knobs for member, _ in layers):
                 names = " and ".join(filter(None, (", ".join(having[:-1]), having[-1])))
-                raise InputError(f"layer_{knob} is for {names} layers, and there is none here: leave it out")
+                raise NoEffectError(f"layer_{knob} is for {names} layers, and there is none here: leave it out")
             if isinstance(value, float) and not math.isfinite(value):
                 raise InputError(f"layer_{knob} = {value:g}: it must be a finite number")
         # A knob at its default has no effect, and must give the same record as one that is left out.
@@ -68,6 +75,28 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
         own = member.own_activation and member.role not in ("none", "trained", "null")
         if own and self.activation != "relu":
             raise InputError(f"the first layer {name} has an activation of its own: leave activation at relu")
+
+    def idle(self) -> dict[str, str]:
+        """Return the settings that have no effect under the others, each with the reason."""
+        from toymodels.core.layers import LAYERS
+        from toymodels.runs.settings import covers_all
+
+        features, tasks = self.features(), self.tasks()
+        reasons: dict[str, str] = {}
+        if {self.resolve(features, task) for task in tasks} == {"lbfgs"}:
+            chosen = "lbfgs" if self.optimiser == "lbfgs" else "auto, which is lbfgs at this size"
+            reasons = dict.fromkeys(
+                OF_ADAM, f"it is a setting of adam and adamw, and the optimiser is {chosen}: name optimiser adam"
+            )
+        if set(self.p) == {1.0}:
+            reasons["root"] = "the first root of a mean is the mean"
+        if self.pairs_per_step is not None and all(self.pairs_per_step >= task.n_outputs for task in tasks):
+            reasons["pairs_per_step"] = "there are no more outputs"
+        if all(covers_all(features, task) for task in tasks):
+            reasons["eval_inputs"] = "all inputs are few enough to be used"
+        if all(LAYERS.named(name)[0].role == "none" for name in self.first_layers()):
+            reasons |= dict.fromkeys(("d", "activation"), "there is no layer of neurons")
+        return reasons
 
     def first_layers(self) -> tuple[str, ...]:
         """Return the names of all first layers that the run draws."""

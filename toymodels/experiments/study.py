@@ -8,10 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from toymodels.errors import InputError
-from toymodels.parallel.processes import bars
+from toymodels.parallel.progress import Bar
 from toymodels.runs.storage import write_atomically
 
 Row = dict[str, Any]
@@ -26,7 +24,7 @@ def study(path: Path, keys: Iterable[Mapping[str, Any]], measure: Callable[[Row]
     wanted = [dict(key) for key in keys]
     rows = load(path) if path.exists() else []
     missing = [key for key in wanted if _find(rows, key) is None]
-    for key in tqdm(missing, desc="measuring", disable=not bars()):
+    for key in Bar("measuring", len(missing), "case", leave=True).over(missing):
         rows.append({**key, **measure(key)})
         text = "".join(json.dumps(row) + "\n" for row in rows)
         write_atomically(path, partial(Path.write_text, data=text))
@@ -54,7 +52,7 @@ def load(path: Path) -> list[Row]:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
     except FileNotFoundError:
         raise InputError(f"{path} is missing: measure first") from None
-    except ValueError as error:  # not JSON, or not text
+    except (ValueError, RecursionError) as error:  # not JSON, or not text
         raise InputError(f"{path} is damaged ({error}): delete it and measure again") from None
     if not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{path} is damaged (a line is no JSON object): delete it and measure again")

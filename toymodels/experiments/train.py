@@ -10,6 +10,8 @@ from typing import Any
 from toymodels.experiments.registry import EXPERIMENTS, Result, Row
 from toymodels.experiments.registry import run as run_experiment
 from toymodels.experiments.settings import NetworkSettings
+from toymodels.given import conform
+from toymodels.registry import deferred
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class TrainConfig(NetworkSettings):
         from toymodels.core.tasks import task_name
         from toymodels.registry import load_plugins
 
+        conform(self)
         load_plugins(self.plugin)  # before the names below are looked up
         object.__setattr__(self, "task", task_name(self.task))
         super().__post_init__()
@@ -50,27 +53,29 @@ def train_seed(
 
     from toymodels.core.evaluation import evaluate
     from toymodels.experiments.build import first_layer, train_network
+    from toymodels.parallel.progress import plan, tell_if_slow
+    from toymodels.runs.identity import network_identity
     from toymodels.runs.metrics import metrics_of
-    from toymodels.runs.record import load_network
+    from toymodels.runs.record import load_network, read_row, write_row
     from toymodels.runs.settings import evaluation_inputs
-    from toymodels.runs.storage import read_json, write_json
 
-    folder = folder / f"seed-{seed}"
+    folder, run = folder / f"seed-{seed}", network_identity(config, seed)
     if (folder / "result.json").exists():
-        row: Row = read_json(folder / "result.json", ("seed", "evaluation", "seconds"))
-        return row
+        return read_row(folder / "result.json", run, {"task": config.task, "seed": seed, "readoff": "trained"})
     task = config.make_task(config.task, seed)
+    plan(step=1)
     purpose = "trained layer" if config.train_first else "frozen layer"
     layer = first_layer(config, config.layer, task, seed, purpose).requires_grad_(config.train_first)
     network, seconds = train_network(config, task, layer, seed, folder, f"{task.name} seed {seed}", position, report)
-    inputs = evaluation_inputs(config.features(), task, config.eval_inputs, seed, config.device)
-    evaluation = evaluate(network, task, inputs).to_dict()
+    with tell_if_slow(f"{task.name} seed {seed}: measuring errors"):
+        inputs = evaluation_inputs(config.features(), task, config.eval_inputs, seed, config.device)
+        evaluation = evaluate(network, task, inputs, tolerances=config.tolerances or ()).to_dict()
     row = {
         "task": task.name,
         "first_layer": "trained" if config.train_first else config.layer,
         "readoff": "trained",
         "seed": seed,
-        **metrics_of(evaluation),
+        **metrics_of(evaluation, config.tolerances),
         "all_pairs": task.n_outputs,
         "threads": torch.get_num_threads(),
         "seconds": seconds,
@@ -79,7 +84,7 @@ def train_seed(
     _, _, extra = load_network(folder / "network.safetensors")
     if "stopped_at" in extra:
         row["stopped_at"] = int(extra["stopped_at"])
-    write_json(folder / "result.json", row)
+    write_row(folder / "result.json", run, row)
     return row
 
 
@@ -103,13 +108,13 @@ def _summary(content: dict[str, Any]) -> dict[str, Any]:
 def _summary_names(config: TrainConfig) -> Sequence[str]:
     from toymodels.experiments.genericity import metric_names
 
-    names = [name for name in metric_names(config.make_task(config.task)) if name != "seconds"]
+    names = [name for name in metric_names(config.make_task(config.task), config.tolerances) if name != "seconds"]
     return names + [f"seed-{seed}.{name}" for seed in config.seeds for name in names]
 
 
 @EXPERIMENTS(
     "train", order=1, config=TrainConfig, check=_check, summary=_summary, summary_names=_summary_names,
-    one_history=True,
+    seconds=deferred("experiments.times", "of_training"), one_history=True,
 )  # fmt: skip
 def train(config: TrainConfig, folder: Path, report: Callable[..., None]) -> Result:
     """Train a network on one task, for each seed, and measure its errors."""

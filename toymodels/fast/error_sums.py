@@ -71,6 +71,10 @@ class BlockSums(ErrorSums):
             counts = self._add_bins(case, torch.bincount(bins, minlength=_SIGN + BINS), weight)
             within = [weight * (count - float(counts[:, edge:].sum())) for edge in _EDGES]
             self.bins[case, 0, 0] -= weight * n_masked
+        for tolerance in self.tolerances[len(_EDGES) :]:  # no bin begins there
+            met = size <= tolerance * (1 + SLACK)
+            counted = float(weight[met].sum()) if isinstance(weight, Tensor) else weight * (int(met.sum()) - n_masked)
+            within.append(counted)
         self.mass[case] += mass
         self.within[case] += within
         return rows

@@ -34,13 +34,15 @@ _PARTS = 32
 """Inputs are cut into this number of parts for any number of threads, so that the sums do not depend on it."""
 
 
-@fast_form(error_sums, lambda network, task, inputs, dtype: task.truth is not None and inputs.values is None)
+@fast_form(error_sums, lambda network, task, inputs, *_: task.truth is not None and inputs.values is None)
 @torch.no_grad()
-def fast_error_sums(network: Network, task: Task, inputs: Inputs, dtype: torch.dtype) -> BlockSums:
+def fast_error_sums(
+    network: Network, task: Task, inputs: Inputs, dtype: torch.dtype, tolerances: Sequence[float | int] = ()
+) -> BlockSums:
     """Add up the errors of a network on boolean inputs, on as many threads as torch has."""
     blocks = _row_blocks(inputs)
     parts = [blocks[i * len(blocks) // _PARTS : (i + 1) * len(blocks) // _PARTS] for i in range(_PARTS)]
-    evaluator = _BlockEvaluator(network, task, inputs, dtype)
+    evaluator = _BlockEvaluator(network, task, inputs, dtype, tolerances)
     total, *others = _in_any_order(evaluator.part, [part for part in parts if part], evaluator.threads)
     for sums in others:
         total.merge(sums)
@@ -83,7 +85,10 @@ class _BlockEvaluator:
     weights of the readoff are read in their order in memory.
     """
 
-    def __init__(self, network: Network, task: Task, inputs: Inputs, dtype: torch.dtype) -> None:
+    def __init__(
+        self, network: Network, task: Task, inputs: Inputs, dtype: torch.dtype, tolerances: Sequence[float | int]
+    ) -> None:
+        self.tolerances = tolerances
         self.network, self.task, self.inputs, self.dtype = network, task, inputs, dtype
         assert task.truth is not None
         self.truth = task.truth
@@ -97,7 +102,7 @@ class _BlockEvaluator:
     @torch.no_grad()
     def part(self, blocks: list[slice]) -> BlockSums:
         """Return the sums of some blocks of inputs."""
-        sums = BlockSums(len(self.truth), self.task.n_outputs)
+        sums = BlockSums(len(self.truth), self.task.n_outputs, self.tolerances)
         scratch = Scratch()
         for rows in blocks:
             self._rows(rows, sums, scratch)
@@ -140,9 +145,9 @@ class _BlockEvaluator:
             weight = self.linear.weight[outputs]
             if len(weight) == len(out):
                 return torch.addmm(self.linear.bias[outputs, None], weight, a.T, out=out)
-            check_outputs((len(a), len(weight)), shape[::-1], self.task.name)
+            check_outputs((len(a), len(weight)), shape[::-1], self.task)
         read = self.network.readoff(a, outputs)
-        check_outputs(tuple(read.shape), shape[::-1], self.task.name)
+        check_outputs(tuple(read.shape), shape[::-1], self.task)
         return out.copy_(read.T)
 
     def _cases(self, x: Tensor, bits: Tensor | None, outputs: slice, scratch: Scratch) -> Tensor:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
-import signal
 import tempfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,12 @@ from toymodels.core.dispatch import fast_form
 from toymodels.core.features import Inputs, dense
 from toymodels.core.minimax import Chebyshev, certified
 from toymodels.core.tasks import Task
+from toymodels.errors import WriteError
 from toymodels.fast.columns import apply_sparse
 from toymodels.fast.exchange import exchange
 from toymodels.fast.interior_point import ChebyshevSolver
 from toymodels.parallel import processes as worker_processes
+from toymodels.parallel.stopping import ctrl_c_blocked
 from toymodels.parallel.threads import torch_single_threaded
 
 HELD_LIMIT = 2**24
@@ -45,19 +46,28 @@ def shared_certified(
     inputs: Inputs,
     progress: Callable[[Iterable[int]], Iterable[int]],
     processes: int,
+    known: Sequence[Chebyshev] = (),
+    keep: Callable[[int, Chebyshev], None] = lambda output, certificate: None,
 ) -> list[Chebyshev]:
-    """Solve all outputs with one factorisation of the activations, or block by block if there are too many to hold.
+    """Solve the outputs that are not known: with one factorisation of the activations, or in blocks if those are too many.
 
     Each process holds a basis of the activations, inputs × neurons in float64. If activations are not all held
     (`holds_all`), the processes are threads, which may call the layer at the same time.
     """
     width = _look(layer, task, slice(0), inputs, slice(0, 1))[0].shape[1]
-    if holds_all(inputs, width):
-        solve = _solved(layer, task, inputs, processes)
+    held = holds_all(inputs, width)
+    # The outputs of an exchange depend on those of their group: half a group is solved again.
+    certificates = list(known if held else known[: len(known) // _TOGETHER * _TOGETHER])
+    outputs = range(len(certificates), task.n_outputs)
+    if held:
+        solve = _solved(layer, task, inputs, outputs, processes)
     else:
-        solve = _exchanged(layer, task, inputs, max(1, _BLOCK // max(width, inputs.m)), processes)
+        solve = _exchanged(layer, task, inputs, outputs, max(1, _BLOCK // max(width, inputs.m)), processes)
     with closing(solve) as solved:
-        return [certificate for _, certificate in zip(progress(range(task.n_outputs)), solved, strict=True)]
+        for output, certificate in zip(progress(outputs), solved if outputs else (), strict=True):
+            keep(output, certificate)
+            certificates.append(certificate)
+    return certificates
 
 
 def holds_all(inputs: Inputs, width: int) -> bool:
@@ -77,24 +87,26 @@ def _look(
 
 
 def _exchanged(
-    layer: nn.Module, task: Task, inputs: Inputs, size: int, threads: int
+    layer: nn.Module, task: Task, inputs: Inputs, wanted: range, size: int, threads: int
 ) -> Generator[Chebyshev, None, None]:
     """Solve a group of outputs at a time, in order, holding the activations of `size` inputs only."""
     pool = ThreadPoolExecutor(threads, "minimax", torch.set_num_threads, (1,))
     with threadpool_limits(1, "blas"), torch_single_threaded(), pool:
-        for start in range(0, task.n_outputs, _TOGETHER):
+        for start in wanted[::_TOGETHER]:
             outputs = slice(start, min(start + _TOGETHER, task.n_outputs))
             look = functools.partial(_look, layer, task, outputs, inputs)
             yield from exchange(look, len(inputs), size, map if threads == 1 else pool.map)
 
 
-def _solved(layer: nn.Module, task: Task, inputs: Inputs, processes: int) -> Generator[Chebyshev, None, None]:
+def _solved(
+    layer: nn.Module, task: Task, inputs: Inputs, outputs: range, processes: int
+) -> Generator[Chebyshev, None, None]:
     """Solve from all activations at once, in order."""
     x = inputs.dense(dtype=torch.float64)
-    workers = min(processes, task.n_outputs)
-    chunk = max(1, min(_CHUNK // len(x), task.n_outputs // workers))
-    slices = (slice(i, min(i + chunk, task.n_outputs)) for i in range(0, task.n_outputs, chunk))
-    targets = (task.targets(x, outputs).double().T.contiguous().cpu().numpy() for outputs in slices)
+    workers = min(processes, len(outputs))
+    chunk = max(1, min(_CHUNK // len(x), len(outputs) // workers))
+    slices = (slice(i, min(i + chunk, task.n_outputs)) for i in outputs[::chunk])
+    targets = (task.targets(x, part).double().T.contiguous().cpu().numpy() for part in slices)
     held = np.concatenate([_look(layer, task, slice(0), inputs, rows)[0] for rows in inputs.blocks(4096)])
     yield from _solved_here(held, targets) if workers == 1 else _solved_apart(held, targets, workers)
 
@@ -111,25 +123,27 @@ def _solved_apart(
     activations: np.ndarray, chunks: Iterator[np.ndarray], workers: int
 ) -> Generator[Chebyshev, None, None]:
     """Solve in worker processes, in order."""
+    worker_processes.start_resource_tracker()
     context = multiprocessing.get_context("spawn")
     # One memory-mapped file for all workers: no copy for each of them, and no limit like that of /dev/shm in a container.
     with tempfile.TemporaryDirectory(prefix="minimax-") as folder:
         path = Path(folder) / "activations.npy"
-        np.save(path, activations)
+        try:
+            np.save(path, activations)
+        except OSError as error:
+            advice = "make room, or set TMPDIR to another folder"
+            raise WriteError(error.errno or 0, f"{path} cannot be written ({error}): {advice}") from error
         no_plugins: list[Path] = []
         start = (path, context.RLock(), context.Value("i", 0), 1, os.getpid(), no_plugins)
-        with ProcessPoolExecutor(workers, context, _start_worker, start) as pool:
+        with worker_processes.worker_pool(workers, _start_worker, start) as pool:
             pending: deque[Future[list[Chebyshev]]] = deque()
-            try:
-                for targets in chunks:
+            for targets in chunks:
+                with ctrl_c_blocked():
                     pending.append(pool.submit(_solve_chunk, targets))
-                    if len(pending) > 2 * workers:  # enough to keep all workers busy; more would only take memory
-                        yield from pending.popleft().result()
-                while pending:
+                if len(pending) > 2 * workers:  # enough to keep all workers busy; more would only take memory
                     yield from pending.popleft().result()
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+            while pending:
+                yield from pending.popleft().result()
 
 
 _path: Path
@@ -139,7 +153,6 @@ _solver: ChebyshevSolver | None = None
 
 def _start_worker(path: Path, *start: Any) -> None:
     global _path
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends the pool
     worker_processes.start_worker(*start)
     threadpool_limits(1, "blas")
     _path = path

@@ -6,6 +6,7 @@ kept from step to step: new memory for each of them would cost as much as the ar
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 
@@ -83,6 +84,10 @@ def small_gradients(
     power = even * float(torch.dot(slopes.view(-1), errors.view(-1)))
     value, factor = value_and_factor(loss, power / task.n_outputs, unit, task.n_outputs)
     factor *= even
+    if (
+        abs(factor) > torch.finfo(weight.dtype).max
+    ):  # torch takes an infinite factor, but no larger number than its type holds
+        factor = math.copysign(math.inf, factor)
 
     if readoff.weight.requires_grad:
         gradient = torch.empty_like(weight)

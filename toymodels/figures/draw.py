@@ -123,9 +123,20 @@ def _written(value: Any) -> str:
 
 def _draw_and_save(config: DrawConfig) -> list[tuple[Drawing, list[Path]]]:
     """Draw, then save: nothing is written where drawing fails."""
+    from toymodels.figures.style import save
+
+    try:
+        return [(drawing, save(drawing, config.out)) for drawing in _drawings(config)]
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # a damaged file of a run, or somebody's own figure
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"the figure {config.name} cannot be drawn from {config.table} ({reason})") from error
+
+
+def _drawings(config: DrawConfig) -> list[Drawing]:
     load_plugins(config.plugin)
     from toymodels.figures.registry import FIGURES
-    from toymodels.figures.style import save
     from toymodels.runs.storage import check_writable
 
     if config.table is None:
@@ -150,7 +161,7 @@ def _draw_and_save(config: DrawConfig) -> list[tuple[Drawing, list[Path]]]:
         drawings = member.draw(filter_rows(load_table(config.table), config.where), **knobs)
     for drawing in drawings:
         check_writable(config.out / f"{drawing.name}.png")
-    return [(drawing, save(drawing, config.out)) for drawing in drawings]
+    return drawings
 
 
 def _read_knobs(member: Figure, words: Sequence[str]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from toymodels.figures.table import (
     Row,
     coverage,
     errors_by_seed,
+    laws_hold,
     levels,
     require,
     require_fixed,
@@ -160,7 +161,7 @@ def _draw_theory(
 ) -> tuple[float, float]:
     """Draw the lines of theory that hold for these rows; returns the limits of y, with room for the affine level."""
     gate = gate_of(task)
-    if not rows or gate is None:
+    if not rows or gate is None or not laws_hold(rows):
         return limits
     if metric in WORST and gate.affine_floor:
         level = gate.affine_floor
@@ -228,7 +229,8 @@ def _median_worst(gate: Gate, m: int, s: int, d: int) -> float:
 def _fits_table(rows: Sequence[Row], x: str, metric: str) -> str:
     """Fit a power law to every line; over d, find the width at which it reaches the affine readoffs' worst error, too."""
     panel = _panels_over(x)
-    with_levels = x == "d" and metric in WORST and any(gate_of(task) for task in levels(rows, "task"))
+    gates = laws_hold(rows) and any(gate_of(task) for task in levels(rows, "task"))
+    with_levels = x == "d" and metric in WORST and gates
     header = ["task", panel, "first layer, readoff", f"exponent of {x}", "constant", "misfit", "points"]
     header += ["d at the affine level"] if with_levels else []
     cells = []

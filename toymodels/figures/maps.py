@@ -21,6 +21,7 @@ from toymodels.figures.table import (
     coverage,
     errors_by_seed,
     format_value,
+    laws_hold,
     levels,
     require,
     require_fixed,
@@ -133,7 +134,7 @@ def error_map(rows: Sequence[Row], *, metric: str = "worst_error") -> Drawing:
                 continue
             grid = _means(members, columns, lines, metric)
             image = _draw_cells(axis, grid, columns, lines, ".3f", cmap="cividis", vmin=0, vmax=2 * level)
-            if metric == "worst_error" and gate is not None:
+            if metric == "worst_error" and gate is not None and laws_hold(rows):
                 _draw_levels(axis, gate, grid, columns, lines, level, _rank_active(rows))
             axis.set_title(f"{task_title(task)}, {name_of(*key)}", fontsize=8)
         panels[0].set_ylabel("width d", fontsize=8)
@@ -177,6 +178,10 @@ def _rank_active(rows: Sequence[Row]) -> int:
 
 def _widths_table(rows: Sequence[Row], metric: str) -> str:
     """Write the widths at which each line reaches the affine level, beside the laws."""
+    if not laws_hold(rows):
+        return (
+            "Laws and the affine level speak about inputs in which all sets of some size are active: not about these."
+        )
     cells: list[list[str]] = []
     names: tuple[str, ...] = ()
     for task in levels(rows, "task"):

@@ -24,11 +24,10 @@ GAUSSIAN_LAYERS = 50
 
 def finished_runs(folder: Path) -> list[Path]:
     """Return the finished runs in a folder, which may be one itself, from the smallest problem up."""
-    from toymodels.runs.record import load_config
+    from toymodels.runs import table
 
-    runs = [path.parent for path in folder.rglob("config.json") if (path.parent / "results.json").exists()]
-    configs = {run: load_config(run).config for run in runs}
-    return sorted(runs, key=lambda run: (*(configs[run].get(name, 0) for name in ("m", "d")), run.name))
+    first = {run: content["rows"][0] for run, content in table.finished_runs(folder)[0].items()}
+    return sorted(first, key=lambda run: (*(first[run].get(name) or 0 for name in ("m", "d")), run.name))
 
 
 @dataclass(frozen=True)

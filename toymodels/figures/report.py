@@ -33,10 +33,11 @@ from toymodels.figures.table import (
     split_by,
     varied,
 )
+from toymodels.runs import table
 from toymodels.runs import text as tables
 from toymodels.runs.metrics import KEYS, metric_columns, title
-from toymodels.runs.record import load_config
-from toymodels.runs.storage import check_writable, read_json, write_atomically
+from toymodels.runs.record import load_config, read_sessions
+from toymodels.runs.storage import check_writable, read_json, write_text
 from toymodels.theory.statistics import mean_interval
 
 SHOWN = 60
@@ -107,11 +108,18 @@ def write_report(folder: Path, path: Path) -> Path:
     failed = _failures(folder)
     try:
         rows = load_table(folder)
+        left_out = [str(error) for error in table.finished_runs(folder)[1]]
+        whole = [row for row in rows if all(row.get(name) is not None for name in (*KEYS, "worst_error"))]
+        if len(whole) < len(rows):
+            require(whole or rows, numbers=("worst_error",))  # at least one row can be compared with others
+            left_out.append(
+                f"{len(rows) - len(whole):,} rows without a task, seed, first layer, readoff or worst error"
+            )
+        rows = whole
     except InputError:
         if not failed:
             raise
-        rows = []
-    require(rows, numbers=("worst_error",))
+        rows, left_out = [], []
     name, question, source = _sweep(folder)
     names = {run: f"run-{number}" for number, run in enumerate(_runs(folder))}
     best = [_best(rows)] if rows and (varied(rows) or any(row.get("stopped_at") is not None for row in rows)) else []
@@ -122,6 +130,7 @@ def write_report(folder: Path, path: Path) -> Path:
         question=[part for part in question.split("\n\n") if part],
         state=_state(folder, rows, failed),
         items=[
+            *(Words(f"Left out: {sentence}.") for sentence in left_out),
             *(best or results),
             *pictures,
             *(results if best else []),
@@ -131,7 +140,7 @@ def write_report(folder: Path, path: Path) -> Path:
             *_environment(folder),
         ],
     )
-    write_atomically(path, lambda part: part.write_text(page, encoding="utf-8"))
+    write_text(path, page)
     return path
 
 
@@ -205,9 +214,10 @@ def _numbered(words: str, drawing: Drawing | str, number: int) -> Drawing | str:
 
 def _sweep(folder: Path) -> tuple[str, str, str]:
     """Return (name, question, text of the sweep file) of a sweep's folder; the folder's name alone for another."""
-    if not (folder / "sweep.json").exists():
+    try:
+        content = read_json(folder / "sweep.json", ("file",))
+    except InputError:  # no sweep, or a damaged file, which holds no results
         return folder.resolve().name, "", ""
-    content = read_json(folder / "sweep.json", ("file",))
     source = str(content["file"])
     lines = []
     for line in source.splitlines():
@@ -219,7 +229,13 @@ def _sweep(folder: Path) -> tuple[str, str, str]:
 
 def _failures(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     """Return (run, {"reason", "config", "traceback"}) of each failed run."""
-    return [(path.stem, read_json(path, ("reason", "config"))) for path in sorted(folder.glob("failed/*.json"))]
+    failed = []
+    for path in sorted(folder.glob("failed/*.json")):
+        try:
+            failed.append((path.stem, read_json(path, ("reason", "config"))))
+        except InputError as error:
+            failed.append((path.stem, {"reason": str(error), "config": {}}))
+    return failed
 
 
 def _runs(folder: Path) -> list[Path]:
@@ -338,12 +354,16 @@ def _figure(item: Drawing | str) -> Block | Words:
     """Write a figure with its numbers and the values that are drawn."""
     if isinstance(item, str):
         return Words(item)
+    try:
+        image = embedded(item)
+    except Exception as error:  # a figure that fails costs the page nothing else
+        return Words(f"The figure {item.name} is left out: {type(error).__name__}: {error}.")
     beside = [Block("Numbers", [Words(item.text, "text")], "folded")] if item.text else []
     header, values = values_drawn(item.figure)
     if values:
         more = [Words(f"The first {VALUES:,} of {len(values):,} values.")] if len(values) > VALUES else []
         beside.append(Block("Values drawn", [Table(header, values[:VALUES]), *more], "folded"))
-    return Block(item.title, beside, "picture", embedded(item))
+    return Block(item.title, beside, "picture", image)
 
 
 def _failed_section(failed: Sequence[tuple[str, dict[str, Any]]]) -> list[Block]:
@@ -362,13 +382,15 @@ def _environment(folder: Path) -> list[Block]:
     """Write what the runs ran on; several lines where environments differ."""
     environments: Counter[str] = Counter()
     for run in _runs(folder):
-        load_config(run)
-        if (run / "environment.json").exists():
-            content = read_json(run / "environment.json")
-            flat = {**{k: v for k, v in content.items() if k != "packages"}, **content.get("packages", {})}
+        try:
+            sessions = read_sessions(run / "environment.json")
+        except InputError:  # it is missing or damaged: no result depends on it
+            continue
+        for content in sessions:
+            flat = {**{k: v for k, v in content.items() if k not in ("packages", "began")}, **content["packages"]}
             environments[", ".join(f"{key} {value}" for key, value in flat.items() if value is not None)] += 1
     lines = [[f"{count:,}", words] for words, count in environments.most_common()]
-    return [Block("Environment", [Table(["runs", "environment"], lines)])] if lines else []
+    return [Block("Environment", [Table(["sessions", "environment"], lines)])] if lines else []
 
 
 def _is_number(cell: str | Link) -> bool:

@@ -47,10 +47,21 @@ def default_style() -> Iterator[None]:
 
 
 def _matplotlib() -> Any:
-    """Import matplotlib, also where MPLBACKEND names a backend that does not exist: figures use none."""
+    """Import matplotlib, whatever MPLBACKEND and the user's style file say: figures use neither."""
     backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
-    import matplotlib
+    try:
+        import matplotlib
+    except ImportError:
+        raise
+    except Exception:  # matplotlibrc cannot be read
+        for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+            del sys.modules[name]  # parts of the import that failed
+        style = os.environ.get("MATPLOTLIBRC")
+        os.environ["MATPLOTLIBRC"] = os.devnull
+        import matplotlib
 
+        os.environ.pop("MATPLOTLIBRC")
+        os.environ.update({"MATPLOTLIBRC": style} if style is not None else {})
     if backend is not None:
         os.environ["MPLBACKEND"] = backend
         with suppress(ValueError):

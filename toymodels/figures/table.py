@@ -209,11 +209,21 @@ def method_of(row: Row, columns: Iterable[str], frame: str = "random") -> Method
     return Method(row["first_layer"], row["readoff"], knobs, frame)
 
 
+ALL_SETS = {"exactly": "exactly {} active", "at_most": "at most {} active", "independent": "{} active in expectation"}
+"""Inputs in which all sets of some size are active, each as often as another: laws and affine levels hold for these alone."""
+
+
+def laws_hold(rows: Sequence[Row]) -> bool:
+    """Whether laws and affine levels speak about the inputs of all rows."""
+    return all(row.get("inputs") is None or row["inputs"] in ALL_SETS for row in rows)
+
+
 def active_in_words(row: Mapping[str, Any], s: str | None = None) -> str:
     """Say how many features are active, "exactly 2 active", by the columns inputs and s; empty where they do not say."""
-    words = {"exactly": "exactly {} active", "at_most": "at most {} active", "independent": "{} active in expectation"}
-    form = words.get(str(row.get("inputs")), "")
-    return form.format(s or format_value(row.get("s")))
+    inputs, number = row.get("inputs"), s or format_value(row.get("s"))
+    if inputs is None or inputs in ALL_SETS:
+        return ALL_SETS.get(str(inputs), "").format(number)
+    return f"inputs {inputs}, s = {number}"
 
 
 def covered_in_words(rows: Sequence[Row]) -> str:

@@ -16,6 +16,7 @@ from toymodels.figures.registry import figure
 from toymodels.figures.series import Method, gate_of, looks, seeds_in_words, task_title
 from toymodels.figures.style import Drawing, heading, legend, new_figure, quiet, sizes_axis
 from toymodels.figures.table import (
+    ALL_SETS,
     Row,
     active_in_words,
     covered_in_words,
@@ -180,7 +181,7 @@ def _draw_method(axis: Any, method: Method, crossings: dict[int, Crossing], wide
 def _draw_laws(axis: Any, task: str, inputs: str, s: int, epsilon: float, sizes: Sequence[int]) -> dict[str, Any]:
     """Draw the widths that laws and bounds predict, as far as they hold; returns the lines by name."""
     gate = gate_of(task)
-    if gate is None:
+    if gate is None or inputs not in ALL_SETS:
         return {}
     points: dict[str, list[tuple[int, float]]] = {}
     for m in (*sizes, *(m for m in (512, 1024) if m > max(sizes))):

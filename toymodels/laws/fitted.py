@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from toymodels.errors import InputError
 from toymodels.laws.registry import Law, Measured, Problem, Value, law
 from toymodels.theory.fitted import fitted_error
 from toymodels.theory.gates import CASE_NAMES
@@ -29,6 +30,10 @@ def _squares(drawn: DrawnLayers) -> tuple[list[list[float]], str]:
     return drawn.each(squares, "balanced least squares"), coverage
 
 
+_MOST_UP_TO, _MOST_EXACTLY = 32, 200
+"""Active features, at most s or exactly s, up to which the prediction takes less than 10 seconds."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BalancedRMS(Law):
     """The RMS error in one case, or (case None) the largest of the four."""
@@ -37,6 +42,9 @@ class BalancedRMS(Law):
 
     def _case(self, problem: Problem) -> tuple[float, int]:
         """Return the predicted RMS error and its case."""
+        most = _MOST_UP_TO if problem.at_most else _MOST_EXACTLY
+        if problem.s > most:
+            raise InputError(f"it takes too long for s = {problem.s}: it is computed up to s = {most}")
         rms = fitted_error(problem.gate, problem.m, problem.s, problem.d, at_most=problem.at_most).rms
         case = int(rms.argmax()) if self.case is None else self.case
         return float(rms[case]), case

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from toymodels.errors import InputError
 from toymodels.laws.registry import Problem
+from toymodels.parallel.progress import Bar
 
 if TYPE_CHECKING:
     from toymodels import FirstLayer, Inputs, PairTask, SparseFeatures
@@ -41,9 +42,8 @@ class DrawnLayers:
 
     def each(self, measure: Callable[[int], T], name: str = "") -> list[T]:
         """Return measure(seed) for every seed, with a progress bar if it has a name."""
-        from tqdm import tqdm
-
-        return [measure(seed) for seed in tqdm(self.problem.seeds, name, unit="layer", leave=False, disable=not name)]
+        seeds = self.problem.seeds
+        return [measure(seed) for seed in Bar(name, len(seeds), "layer", position=1, in_files=False).over(seeds)]
 
     @property
     def layers(self) -> str:

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toymodels.errors import InputError, check_choice, check_different, check_positive, check_whole
+from toymodels.errors import InputError, NoEffectError, check_choice, check_different, check_whole
+from toymodels.given import conform
 from toymodels.theory.gates import Gate
 
 if TYPE_CHECKING:
     from toymodels.laws.registry import Problem
+
+
+MOST_FEATURES, MOST_ACTIVE = 10_000_000, 500
+"""Up to which the tables take seconds: some laws sum over the numbers of active features, in whole numbers of many digits."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +25,9 @@ class SizeSettings:
     """The settings that the tables of `bounds` and `width` share."""
 
     m: int = 50
-    """Number of boolean features, at least 2."""
+    """Number of boolean features, from 2 to 10 million."""
     s: int = 2
-    """Number of active features, from 2 to m."""
+    """Number of active features, from 2 to m, 500 at most."""
     inputs: str = "at_most"
     """Which inputs are admissible: at_most or exactly s of m active."""
     task: tuple[str, ...] = ("and", "xor")
@@ -35,13 +40,14 @@ class SizeSettings:
     """Also write every number of the table to this file."""
 
     def __post_init__(self) -> None:
+        conform(self)
         check_choice(("at_most", "exactly"), inputs=self.inputs)
-        check_whole(2, m=self.m)
-        check_whole(2, self.m, s=self.s)
+        check_whole(2, MOST_FEATURES, m=self.m)
+        check_whole(2, min(self.m, MOST_ACTIVE), s=self.s)
         check_different("gate", [Gate.parse(name) for name in self.task], task=self.task)
         if self.outputs is not None:
             check_whole(0, math.comb(self.m, 2), outputs=self.outputs)
-        check_whole(1, bits=self.bits)
+        check_whole(1, 1024, bits=self.bits)
         if self.json is not None and self.json.is_dir():
             raise InputError(f"json = {self.json} is a folder: name a file")
 
@@ -65,9 +71,11 @@ class BoundsConfig(SizeSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole(1, d=self.d)
+        check_whole(1, 10**12, d=self.d)
         check_different("seed", self.seeds, seeds=[str(seed) for seed in self.seeds])
         check_whole(0, seeds=min(self.seeds))
+        if not self.check and self.seeds != BoundsConfig.seeds:
+            raise NoEffectError("seeds are of the layers that --check draws: add --check, or leave them out")
 
     def problem(self, gate: Gate) -> Problem:
         """Return the problem at this width; it has seeds where layers are drawn."""
@@ -79,11 +87,12 @@ class WidthConfig(SizeSettings):
     """Print how wide the layer must be for an error ε: by the law of each readoff, and by each lower bound."""
 
     m: int = 100
-    """Number of boolean features, at least 2."""
+    """Number of boolean features, from 2 to 10 million."""
     epsilon: int | float = 0.25
     """The error to reach, above 0 (the worst error, or the RMS error: each row says which it speaks of)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(epsilon=self.epsilon)
+        if not 1e-9 <= self.epsilon <= 1e6:
+            raise InputError(f"epsilon = {self.epsilon:g}: it must be from 1e-9 to 1e6")
         object.__setattr__(self, "epsilon", float(self.epsilon))

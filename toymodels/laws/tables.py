@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from toymodels.errors import InputError
 from toymodels.laws.measuring import DrawnLayers, list_seeds
 from toymodels.laws.registry import LAWS, PREDICTION, WIDTH, Law, Problem, known
 from toymodels.laws.sizes import BoundsConfig, SizeSettings, WidthConfig
+from toymodels.parallel.progress import Bar
 from toymodels.runs.text import render
 from toymodels.theory.gates import Gate
 
@@ -84,7 +84,7 @@ def check_rows(problem: Problem) -> list[Check]:
         return Check(*measured.estimate, measured.coverage)
 
     drawn, laws = DrawnLayers(problem), laws_of(problem, "bounds")
-    return [check(law) for law in tqdm(laws, f"{problem.gate.name}: measuring", unit="law", leave=False)]
+    return [check(law) for law in Bar(f"{problem.gate.name}: measuring", len(laws), "law").over(laws)]
 
 
 def run_bounds(config: BoundsConfig) -> str:

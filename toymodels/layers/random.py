@@ -26,8 +26,8 @@ def identity(m: int) -> IdentityLayer:
 
 def _check_gaussian(d: int, scale: float | int, bias: float | int) -> None:
     check_whole(1, d=d)
-    if not 1e-6 <= scale <= 1e6 or not math.isfinite(bias):
-        allowed = "the scale must be from 1e-6 to 1e6 and the bias a finite number"
+    if not 1e-6 <= scale <= 1e6 or not abs(bias) <= 1e6:
+        allowed = "the scale must be from 1e-6 to 1e6 and the bias a finite number from -1e6 to 1e6"
         raise InputError(f"a gaussian layer with scale = {scale:g}, bias = {bias:g}: {allowed}")
 
 
@@ -63,6 +63,18 @@ def kaiming(m: int, d: int, seed: int, activation: str = "relu") -> FirstLayer:
     weight = torch.empty(d, m).uniform_(-bound, bound, generator=generator)
     bias = torch.empty(d).uniform_(-bound, bound, generator=generator)
     return FirstLayer(weight, bias, activation, "kaiming")
+
+
+@LAYERS(
+    "kaiming_normal", order=12, source="He et al. 2015 (torch's kaiming_normal_), beside the biases of a linear layer"
+)
+def kaiming_normal(m: int, d: int, seed: int, activation: str = "relu") -> FirstLayer:
+    """Draw weights from N(0, 2/m), and biases uniformly in ±1/√m."""
+    check_whole(1, d=d)
+    generator = torch.Generator().manual_seed(seed)
+    weight = math.sqrt(2 / m) * torch.randn(d, m, generator=generator)
+    bias = torch.empty(d).uniform_(-1 / math.sqrt(m), 1 / math.sqrt(m), generator=generator)
+    return FirstLayer(weight, bias, activation, "kaiming_normal", math.sqrt(2 / m))
 
 
 @LAYERS(

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from toymodels.core.features import Features, Inputs
+from toymodels.core.features import Inputs, Source
 from toymodels.core.layers import FirstLayer
 from toymodels.core.losses import case_weights
 from toymodels.core.readoffs import READOFFS, LinearReadoff
@@ -90,7 +90,7 @@ def class_readoff(
     source="Newgas 2025, arXiv:2507.09816; fitted here",
 )
 @torch.no_grad()
-def fitted_class_readoff(layer: nn.Module, task: Task, features: Features, inputs: Inputs) -> LinearReadoff:
+def fitted_class_readoff(layer: nn.Module, task: Task, features: Source, inputs: Inputs) -> LinearReadoff:
     """Fit one value for each sign class of a neuron's two weights, and an offset, for all pairs at once: A − B1 − B2 + C.
 
     Readoff i of the pair (k, l) is α + β sign(w_ik) + γ sign(w_il) + δ sign(w_ik) sign(w_il); the five numbers (with the
@@ -106,7 +106,7 @@ def fitted_class_readoff(layer: nn.Module, task: Task, features: Features, input
     sign = torch.where(layer.weight > 0, 1.0, -1.0).double().T.contiguous()
     first, second = task.pairs.to(sign.device).T
     weights = case_weights("case", task.truth, task.case_probabilities(features))
-    layer = copy.deepcopy(layer).double()
+    layer = copy.deepcopy(layer).double().eval()
     moments, mixed = torch.zeros(5, 5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
     for rows in inputs.blocks(max(1, _BLOCK // task.n_outputs)):
         x = inputs.dense(rows, torch.float64)

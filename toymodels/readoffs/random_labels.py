@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from toymodels.core.features import Inputs, dense
-from toymodels.core.minimax import fitted_minimax, minimax
+from toymodels.core.minimax import Keeper, fitted_minimax, minimax
 from toymodels.core.readoffs import READOFFS, Fitted
 from toymodels.core.seeds import derive_seed
 from toymodels.core.tasks import ALL, Task
@@ -77,7 +77,7 @@ def _note(s: int | float, inputs: str, tasks: list[Task]) -> str:
         "random_labels: minimax readoffs of labels as sparse as the targets, in random order over inputs of equal size; "
         "errors are against these labels."
     )
-    if "and" in [task.name for task in tasks] and s == 2 and inputs != "independent":
+    if "and" in [task.name for task in tasks] and s == 2 and inputs in ("exactly", "at_most"):
         text += "\n\nWith at most 2 active, a random label of an AND is the AND of another pair."
     return text
 
@@ -101,7 +101,8 @@ def random_labels(
     seed: int,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     processes: int = 1,
+    kept: Keeper | None = None,
 ) -> Fitted:
     """Find the minimax readoff of labels as sparse as the targets, without structure; errors are against these labels."""
     labels = RandomLabels(task, every_input, derive_seed(seed, "labels"))
-    return fitted_minimax(minimax(layer, labels, every_input, progress, processes), every_input, labels)
+    return fitted_minimax(minimax(layer, labels, every_input, progress, processes, kept), every_input, labels)

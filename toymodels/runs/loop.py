@@ -1,13 +1,10 @@
-"""Run a trainer to its end: write checkpoints, react to Ctrl-C, and check the loss every few steps."""
+"""Run a trainer to its end: write checkpoints, stop on a signal, and check the loss every few steps."""
 
 from __future__ import annotations
 
 import dataclasses
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +12,12 @@ import torch
 
 from toymodels.core.training import Progress, Trainer
 from toymodels.errors import InputError
+from toymodels.parallel.stopping import stop_on_interrupt
+from toymodels.runs.identity import difference
 from toymodels.runs.storage import load_checkpoint, save_checkpoint
 
 READ_EVERY = 10
 """Steps between two checks of the loss, for which Python waits for the device."""
-
-
-@contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag that is checked between steps; the second one stops at once.
-
-    Only the main thread receives signals; in other threads the flag is never set.
-    """
-    stopped = False
-
-    def handler(_signal: int, _frame: object) -> None:
-        nonlocal stopped
-        if stopped:
-            raise KeyboardInterrupt
-        stopped = True
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    # A cluster that takes its machine back sends SIGTERM. A worker that ignores SIGINT leaves it to its parent.
-    both = (signal.SIGINT, signal.SIGTERM)
-    signals = [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
-    previous = [signal.signal(number, handler) for number in signals]
-    try:
-        yield lambda: stopped
-    finally:
-        for number, handle in zip(signals, previous, strict=True):
-            signal.signal(number, handle)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -60,26 +31,29 @@ def train(
     report: Callable[[Progress], None] = lambda progress: None,
     before_checkpoint: Callable[[], dict[str, Any]] = dict,
     on_restore: Callable[[dict[str, Any]], None] = lambda extra: None,
+    run: Mapping[str, Any] | None = None,
 ) -> None:
     """Run a trainer to its end, from its checkpoint if there is one.
 
     A checkpoint is written every so many seconds (less often if writing takes over a tenth of the time) and on Ctrl-C; a run
     that continues from it ends at the same weights as one that was never interrupted. `report` gets every step's line of
     metrics, as numbers, a few steps at a time. `before_checkpoint` returns data of the caller to be stored with the state (the
-    length of its metrics file, say), and `on_restore` gets them back.
+    length of its metrics file, say), and `on_restore` gets them back. `run` identifies the run: a checkpoint of another one is
+    refused.
     Raises Interrupted on Ctrl-C, InputError for a checkpoint that cannot be read, ArithmeticError for a loss that is
     not finite.
     """
     if checkpoint is not None and checkpoint.exists():
         saved = load_checkpoint(checkpoint)
         try:
-            trainer.restore(saved["trainer"])
-            on_restore(saved["extra"])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            reason = type(error).__name__
-            raise InputError(
-                f"the checkpoint {checkpoint} is of another run ({reason}): delete it to start over"
-            ) from None
+            other = difference(saved.get("run") or {}, run) if run is not None and saved.get("run") else ""
+            if not other:
+                trainer.restore(saved["trainer"])
+                on_restore(saved["extra"])
+        except Exception as error:  # whatever a file of tensors, numbers, lists and dicts may hold
+            other = type(error).__name__
+        if other:
+            raise InputError(f"the checkpoint {checkpoint} is of another run ({other}): delete it to start over")
 
     waiting: list[Progress] = []
 
@@ -93,7 +67,9 @@ def train(
     def save() -> None:
         read()
         if checkpoint is not None:
-            save_checkpoint(checkpoint, {"trainer": trainer.state(), "extra": before_checkpoint()})
+            save_checkpoint(
+                checkpoint, {"trainer": trainer.state(), "extra": before_checkpoint(), "run": dict(run or {})}
+            )
 
     written, pause = time.monotonic(), every_seconds
     with stop_on_interrupt() as interrupted:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import reprlib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,15 +53,47 @@ NOT_SETTINGS = ("kind", "train_first", *KEYS, *ABOUT)
 
 
 def is_metric(column: str) -> bool:
-    """Whether a column holds one of METRICS or the RMS error of a group; an interval of one does not count."""
-    group = column.startswith("rms_") and not column.endswith("_interval")
+    """Whether a column holds one of METRICS, the RMS error of a group or a share within a tolerance; no interval of one."""
+    group = column.startswith(("rms_", "within_")) and not column.endswith("_interval")
     return group or column in {metric.name for metric in METRICS}
+
+
+def wrong_value(row: Mapping[str, Any]) -> str:
+    """Describe the first value that a row of results cannot have; "" if it can have all. A missing value (None) is no error.
+
+    Metrics are finite numbers from 0 up.
+    """
+    whole = ("m", "d", "seed", "n_pairs", "all_pairs", "threads", "stopped_at")
+    texts = ("kind", "run", "task", "first_layer", "readoff", "covered")
+    for column, value in row.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+        right = not _holds_dict(value)
+        if column in whole:
+            right = isinstance(value, int) and number and value >= 0
+        elif column in texts:
+            right = isinstance(value, str)
+        elif is_metric(column) or column == "lower_bound":
+            right = number and (value >= 0 or column == "lower_bound")
+        elif column == "proved":
+            right = isinstance(value, bool)
+        if value is not None and not right:
+            return f"{column} is {reprlib.repr(value)}"
+    return ""
+
+
+def _holds_dict(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list | tuple) and any(map(_holds_dict, value)))
 
 
 def title(column: str) -> str:
     """Return the heading of a metric's column."""
     known = {metric.name: metric.title for metric in METRICS}
     return known.get(column, column.replace("rms_", "RMS at ").replace("_", " "))
+
+
+def within_names(tolerances: Sequence[float | int] | None) -> list[str]:
+    """Return the columns of the shares of outputs within tolerances of one's own."""
+    return [f"within_{tolerance:.10g}" for tolerance in tolerances or ()]
 
 
 def error_label(column: str) -> str:
@@ -76,15 +110,18 @@ def metric_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return known[:-1] + [column for column in present if column not in known] + known[-1:]
 
 
-def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+def metrics_of(evaluation: Mapping[str, Any], tolerances: Sequence[float | int] | None = None) -> dict[str, Any]:
     """Return the metrics of an evaluation (as `Evaluation.to_dict` writes it), and which inputs and outputs it covers."""
     worst = evaluation["output_worst"]
+    # A group without any outputs has no error.
+    groups = {name: group["rms"] if group["share"] > 0 else None for name, group in evaluation["groups"].items()}
     return {
         "worst_error": evaluation["worst_error"],
         "mean_worst_error": sum(worst) / len(worst),
         "rms": evaluation["rms"],
-        **{f"rms_{name}": group["rms"] for name, group in evaluation["groups"].items()},
+        **{f"rms_{name}": rms for name, rms in groups.items()},
         "within_quarter": evaluation["within"]["0.25"],
+        **{name: evaluation["within"][name.removeprefix("within_")] for name in within_names(tolerances)},
         "covered": evaluation["inputs"],
         "n_pairs": evaluation["n_outputs"],
     }

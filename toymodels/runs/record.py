@@ -2,8 +2,9 @@
 
 config.json        format, kind and configuration, and the digests of the plugins' code
 plugins/           a copy of each plugin
-environment.json   versions, commit, number of cores
+environment.json   a list: when each session began, versions, commit, number of cores
 results.json       written last: a run that has it is finished
+wandb.json         W&B's id of the run, if it is mirrored there
 …/metrics.jsonl    one line per reported step
 …/*.safetensors    networks: weights, and a description in the header
 """
@@ -20,23 +21,36 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from toymodels.core.layers import LAYERS, Embedded, FirstLayer, IdentityLayer, make_layer, unwrap
-from toymodels.core.network import Network
+from toymodels.core.layers import LAYERS, Embedded, FirstLayer, IdentityLayer, layer_width, make_layer, unwrap
+from toymodels.core.network import Network, apply
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import Task, make_task
 from toymodels.core.training import Progress
-from toymodels.errors import InputError
+from toymodels.errors import InputError, notice
 from toymodels.registry import parse_call, plugin_digest
-from toymodels.runs.identity import from_dict, identity, plugin_code, short_hash, to_dict, upgraded
-from toymodels.runs.storage import check_writable, damaged, read_json, write_atomically, write_json
+from toymodels.runs.identity import difference, from_dict, identity, plugin_code, short_hash, to_dict, upgraded
+from toymodels.runs.metrics import metrics_of, wrong_value
+from toymodels.runs.storage import (
+    cannot_read,
+    cannot_write,
+    check_writable,
+    damaged,
+    read_json,
+    write_atomically,
+    write_json,
+    write_results,
+    writing,
+)
 
 FORMAT = 2
 """Version of the record's layout; a record of an unknown version is refused."""
@@ -53,37 +67,70 @@ def open_record(kind: str, config: Any, folder: Path | None) -> Path:
     Raises InputError, before anything is written, if the folder holds something else.
     """
     folder = folder or Path("runs") / run_name(kind, config)
-    if folder.exists() and not folder.is_dir():
+    try:
+        there = folder.exists()
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be the folder of a run ({os.strerror(error.errno or 0)}): name another"
+        ) from None
+    if there and not folder.is_dir():
         raise InputError(f"{folder} is a file: name a folder for the record")
-    if (folder / "config.json").exists():
+    if "config.json" in names:
         saved = load_config(folder)
-        difference = _difference(saved, kind, config)
-        if difference:
-            raise InputError(f"the folder {folder} holds another run ({difference}): name another folder or delete it")
+        other = _difference(folder, saved, kind, config)
+        if other:
+            raise InputError(f"the folder {folder} holds another run ({other}): name another folder or delete it")
         if saved.format != FORMAT and not (folder / "results.json").exists():
             raise InputError(
                 f"the unfinished run in {folder} was begun by an earlier version, whose checkpoints this one does not read: "
                 "delete it and repeat the run"
             )
-    elif folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+    elif any(not name.startswith(".") for name in names):
         # hidden files are ours: a lock, or a file that a killed process was writing
         raise InputError(f"the folder {folder} is not empty and holds no run: name another folder")
     else:
         check_writable(folder / "config.json")
-        content = {"format": FORMAT, "kind": kind, "config": to_dict(config), "plugin_code": plugin_code(config)}
+        content = {"format": FORMAT, "kind": kind, "config": _published(config), "plugin_code": plugin_code(config)}
         write_json(folder / "config.json", content)
     # These may be missing if a process was killed before it wrote them.
     for plugin, digest in zip(config.plugin, plugin_code(config), strict=True):
         if not _copy(folder, plugin, digest).exists():
             write_atomically(_copy(folder, plugin, digest), functools.partial(shutil.copyfile, plugin))
-    if not (folder / "environment.json").exists():
-        write_json(folder / "environment.json", environment())
     return folder
+
+
+def _published(config: Any) -> dict[str, Any]:
+    """Return a configuration without the places of this machine: a record may be published."""
+    values = {key: value for key, value in to_dict(config).items() if key not in ("out", "json")}
+    plugins = [path.name if path.is_absolute() else str(path) for path in config.plugin]
+    return {**values, "plugin": plugins} if "plugin" in values else values
+
+
+def begin_session(folder: Path) -> None:
+    """Add this session's environment to those in which the run was begun and continued before."""
+    path = folder / "environment.json"
+    try:
+        sessions = read_sessions(path) if path.exists() else []
+    except InputError as error:
+        notice(f"{error}; it is begun anew")
+        sessions = []
+    write_json(path, [*sessions, {"began": datetime.now(UTC).isoformat(timespec="seconds"), **environment()}])
+
+
+def read_sessions(path: Path) -> list[dict[str, Any]]:
+    """Read the environments of a run's sessions; an earlier version wrote only that of the first one."""
+    advice = "delete it: no result depends on it"
+    content = read_json(path, advice=advice)
+    sessions = content if isinstance(content, list) else [content]
+    if not sessions or not all(isinstance(item, dict) and isinstance(item.get("packages"), dict) for item in sessions):
+        raise damaged(path, "it is no list of environments", advice=advice)
+    return sessions
 
 
 def _copy(folder: Path, plugin: Path, digest: str) -> Path:
     """Return the path of a plugin's copy in a record; plugins of the same name have different digests of their code."""
-    return folder / "plugins" / f"{plugin.stem}-{digest[:8]}.py"
+    return folder / "plugins" / f"{plugin.stem}-{digest[:8]}{plugin.suffix}"
 
 
 def run_name(kind: str, config: Any) -> str:
@@ -102,17 +149,22 @@ class Saved:
     plugin_code: list[str]
 
 
-def _difference(saved: Saved, kind: str, config: Any) -> str:
+def saved_settings(folder: Path, saved: Saved, kind: type[Any], **changes: Any) -> Any:
+    """Make the configuration of a record. Raises InputError, with the file's name, for a value that it cannot have."""
+    try:
+        return from_dict(kind, {**saved.config, **changes})
+    except InputError as error:
+        raise InputError(f"{folder / 'config.json'}: {error}") from None
+
+
+def _difference(folder: Path, saved: Saved, kind: str, config: Any) -> str:
     """Describe how a record differs from a run; "" if it is the same run."""
     if saved.kind != kind:
         return f"a {saved.kind}, not a {kind}"
     if set(saved.plugin_code) != set(plugin_code(config)):
         return "the code of a plugin has changed, or another plugin is named"
     # As a present configuration: settings that did not exist then have their defaults.
-    old, new = identity(from_dict(type(config), {**saved.config, "plugin": config.plugin})), identity(config)
-    return next(
-        (f"{k} is {old.get(k)} there and {new.get(k)} here" for k in {**new, **old} if new.get(k) != old.get(k)), ""
-    )
+    return difference(identity(saved_settings(folder, saved, type(config), plugin=config.plugin)), identity(config))
 
 
 def load_config(folder: Path) -> Saved:
@@ -176,11 +228,17 @@ class Busy(InputError):  # noqa: N818
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a run's folder. Raises Busy if one works in it; a lock of a killed one does not count."""
+    lock = FileLock(folder / LOCK, timeout=0)
     try:
-        with FileLock(folder / LOCK, timeout=0):
-            yield
+        lock.acquire()
     except Timeout:
         raise Busy(f"another process is at work in {folder}: wait for it, or name another folder") from None
+    except OSError as error:
+        raise cannot_write(folder / LOCK, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Metrics:
@@ -188,8 +246,9 @@ class Metrics:
 
     def __init__(self, path: Path):
         """Start an empty file; `restore` returns to the state of a checkpoint."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
         self._path = path
         self._lines: list[str] = []
         self._length = 0
@@ -200,7 +259,7 @@ class Metrics:
 
     def flush(self) -> dict[str, Any]:
         """Write all lines; return what a checkpoint keeps of this file."""
-        with open(self._path, "rb+") as file:
+        with writing(self._path), open(self._path, "rb+") as file:
             file.seek(self._length)
             file.write("".join(self._lines).encode())
             file.truncate()
@@ -212,27 +271,67 @@ class Metrics:
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Discard the lines that were written after the checkpoint."""
-        self._length = min(kept["metrics_bytes"], self._path.stat().st_size)
+        self._length = max(0, min(int(kept["metrics_bytes"]), self._path.stat().st_size))
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """Read the lines of a metrics file, without a last line that is incomplete after a kill."""
-    if path.exists():
-        for text in path.read_text(errors="replace").splitlines():
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:
-                return
-            if not isinstance(line, dict) or not line.keys() >= {"step", "p", "loss", "worst_error"}:
-                return
-            yield line
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    except OSError as error:
+        raise cannot_read(path, error) from None
+    for text in lines:
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            return
+        numbers = (
+            [line.get(name) for name in ("step", "p", "loss", "worst_error")] if isinstance(line, dict) else [None]
+        )
+        if not all(isinstance(number, int | float) for number in numbers):
+            return
+        yield line
 
 
-def save_network(path: Path, network: Network, task: Task, extra: Mapping[str, Tensor] | None = None) -> None:
-    """Write the weights of a network, with everything that `load_network` needs to rebuild it and its task."""
+def read_row(path: Path, run: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a row that `write_row` has written. Raises InputError if it is damaged, or another run's or network's."""
+    row: dict[str, Any] = read_json(path, ("seed", "evaluation", "worst_error", *about))
+    said, again = row.pop("of", run), "delete it, and the same command measures it again"
+    if not isinstance(said, dict):
+        raise damaged(path, "it names no run", advice=again)
+    other = difference(said, run) or difference({name: row[name] for name in about}, about)
+    if other:
+        raise InputError(f"{path} is of another run ({other}): {again}")
+    try:
+        wrong = wrong_value({**row, "evaluation": None}) or wrong_value(metrics_of(row["evaluation"]))
+    except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        wrong = f"its evaluation lacks {error}"
+    if wrong:
+        raise damaged(path, wrong, advice=again)
+    return row
+
+
+def write_row(path: Path, run: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+    """Write a row of results with its evaluation, and the run it is of."""
+    write_results(path, {**row, "of": run})
+
+
+def save_network(
+    path: Path,
+    network: Network,
+    task: Task,
+    extra: Mapping[str, Tensor] | None = None,
+    run: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the weights of a network, with everything that `load_network` needs to rebuild it and its task.
+
+    `run` identifies the run that it belongs to (see `identity.network_identity`).
+    """
     layer, readoff = unwrap(network.layer), network.readoff
     about = {"format": str(FORMAT), "task": task.name, "m": str(task.m), "layer": type(layer).__name__}
     about |= {name: str(getattr(layer, name, "")) for name in ("activation", "origin", "scale")}
+    if run is not None:
+        about["run"] = json.dumps(run, sort_keys=True)
     if not isinstance(readoff, LinearReadoff):
         raise InputError("only linear readoffs are stored: give the readoff as a LinearReadoff")
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
@@ -241,37 +340,112 @@ def save_network(path: Path, network: Network, task: Task, extra: Mapping[str, T
     write_atomically(path, lambda temporary: save_file(tensors, str(temporary), about))
 
 
+def is_network(path: Path) -> bool:
+    """Whether a file says that `save_network` has written it."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(str(path), "pt") as file:
+            return {"format", "layer"} <= (file.metadata() or {}).keys()
+    except (SafetensorError, OSError):
+        return False
+
+
 def load_network(path: Path | str) -> tuple[Network, Task, dict[str, Tensor]]:
     """Read (network, task, extra tensors) from a file written by `save_network`.
 
     Tasks, and layers of your own, are made again by their names in `TASKS` and `LAYERS`.
-    Raises InputError for a file that is missing, truncated, of another version, or whose layer or task is unknown.
+    Raises InputError, which names the file, if it is missing, truncated, of another version, or its parts do not fit together.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} is missing: the run did not get that far, repeat its command to continue")
     try:
+        with open(path, "rb"):  # safetensors says "no such file" about one that may not be read
+            pass
+    except OSError as error:
+        raise cannot_read(path, error) from None
+    try:
         with safe_open(str(path), "pt") as file:
             about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise damaged(path, str(error), "truncated or damaged") from None
-    if about.get("format") == str(OLD_FORMAT):
+        raise _no_network(path, f"it is no safetensors file, or truncated or damaged: {error}") from None
+    version = about.get("format")
+    if version == str(OLD_FORMAT):
         about |= {"task": about.get("gate", ""), "origin": about.get("law", "")}
-        tensors["task.pairs"] = tensors.pop("pairs")
-    elif about.get("format") != str(FORMAT):
+        tensors |= {"task.pairs": tensors.pop("pairs")} if "pairs" in tensors else {}
+    elif version is not None and version != str(FORMAT):
         raise InputError(
-            f"{path} is of format {about.get('format')}, this version reads formats {OLD_FORMAT} and {FORMAT}: repeat the run"
+            f"{path} is of format {version}, this version reads formats {OLD_FORMAT} and {FORMAT}: repeat the run"
         )
+    try:
+        missing = [name for name in ("format", "task", "m", "layer", "origin") if name not in about]
+        missing += [f"the tensor {name}" for name in ("readoff.weight", "readoff.bias") if name not in tensors]
+        if missing:
+            raise InputError(f"it lacks {', '.join(missing)}")
+        return _rebuilt(about, tensors, path)
+    except InputError as error:
+        raise error if str(path) in str(error) else _no_network(path, str(error)) from None
+    except Exception as error:  # of the many that a wrong shape, name or number may cause
+        reason = str(error).partition("\n")[0]
+        raise _no_network(
+            path, f"its weights or their description do not fit: {type(error).__name__}: {reason}"
+        ) from None
+
+
+def _no_network(path: Path, reason: str) -> InputError:
+    advice = "a network made elsewhere is measured by `toymodels evaluate`; one of a run is made again by its command"
+    return InputError(f"{path} is no network of a record ({reason}): {advice}, in another folder")
+
+
+def _rebuilt(
+    about: Mapping[str, str], tensors: dict[str, Tensor], path: Path
+) -> tuple[Network, Task, dict[str, Tensor]]:
+    """Make the network and its task. Raises InputError, or any other exception, for what does not fit together."""
     extra, stored = _taken(tensors, "extra."), _taken(tensors, "task.")
-    task = make_task(about["task"], int(about["m"]), stored=stored)
+    m = int(about["m"])
     readoff = LinearReadoff(tensors.pop("readoff.weight"), tensors.pop("readoff.bias"))
     weights = _taken(tensors, "layer.")
     frame = weights.pop("frame", None)
     if frame is not None:  # the other weights are those of the embedded layer
         weights = _taken(weights, "layer.")
-    layer = _layer(about, weights, task.m if frame is None else len(frame), readoff.weight.shape[1], path)
-    return Network(layer if frame is None else Embedded(frame, layer), readoff), task, extra
+    layer = _layer(about, weights, m if frame is None else len(frame), readoff.weight.shape[1], path)
+    reads = layer.weight.shape[1] if isinstance(layer, FirstLayer) else readoff.weight.shape[1]
+    if frame is None and isinstance(layer, FirstLayer | IdentityLayer) and reads != m:
+        raise InputError(f"its first layer reads {reads} features, and m is {m}")
+    network = Network(layer if frame is None else Embedded(frame, layer), readoff)
+    outputs = apply(network, m, "network").shape[1]
+    task = make_task(about["task"], m, stored=stored)
+    if outputs != task.n_outputs:
+        raise InputError(
+            f"it has {outputs} outputs, and its task {task.name} {task.n_outputs}, {task.outputs_in_words}"
+        )
+    return network, task, extra
+
+
+def load_own_network(
+    path: Path, run: Mapping[str, Any], task: Task, width: int | None = None
+) -> tuple[Network, dict[str, Tensor]]:
+    """Read (network, extra tensors) of this run from a file. Raises InputError if it holds a network of another run or task."""
+    network, found, extra = load_network(path)
+    with safe_open(str(path), "pt") as file:
+        said = (file.metadata() or {}).get("run")  # files of earlier versions do not say
+    try:
+        other = "" if said is None else difference(json.loads(said), run)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        other = "it names no run"
+    d = layer_width(network.layer, found.m)
+    other = other or difference(
+        {"task": found.name, "m": found.m, "d": d, "outputs": found.n_outputs},
+        {"task": task.name, "m": task.m, "d": width or d, "outputs": task.n_outputs},
+    )
+    there, here = found.stored(), task.stored()
+    if not other and (there.keys() != here.keys() or not all(torch.equal(there[name], here[name]) for name in here)):
+        other = "it computes other outputs, such as those of other pairs"
+    if other:
+        raise InputError(f"{path} is a network of another run ({other}): move it away, and give the same command again")
+    return network, extra
 
 
 def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from toymodels.errors import InputError, check_choice, check_not_negative, check_whole
-from toymodels.registry import load_plugins
+from toymodels.errors import InputError, NoEffectError, check_choice, check_different, check_not_negative, check_whole
+from toymodels.given import conform
+from toymodels.registry import DATA, load_plugins, version_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 EXHAUSTIVE_LIMIT = 500_000_000
 """Inputs × outputs up to which an evaluation uses every input."""
 
+MOST_FEATURES = 10_000_000
+
 
 @dataclass(frozen=True)
 class ProblemSettings:
     """The problem: features, task size and width."""
-
-    # A dictionary with an unknown key is not a configuration.
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     m: int = 50
     """Number of features, at least 2."""
     d: int = 100
     """Width: neurons in the hidden layer, at least 1."""
     s: int | float = 2
-    """Active features: their number (exactly, at_most) or expected number p·m, 0 < s < m (independent)."""
+    """Active features: their number (exactly, at_most) or expected number, 0 < s < m (independent, couples, unequal)."""
     inputs: str = "at_most"
-    """Which inputs occur: at_most or exactly s of m active, independent with probability s/m each, or your own."""
+    """Which inputs occur: at_most or exactly s of m active, independent with probability s/m each, couples that fire together,
+    unequal probabilities, listed(file=inputs.csv), or your own."""
     values: str = "one"
     """Value of an active feature: one (boolean features), constant(value=…), uniform on [0, 1], symmetric (uniform on [−1, 1]),
     or your own distribution."""
@@ -50,26 +50,35 @@ class ProblemSettings:
     """Python files of your own that register first layers, readoffs, tasks, losses, … to be named in these settings."""
 
     def __post_init__(self) -> None:
+        from toymodels.core.features import pinned
         from toymodels.core.frames import FRAMES, check_frame
         from toymodels.core.layers import ACTIVATIONS
         from toymodels.core.tasks import feature_pairs
 
+        conform(self)
         load_plugins(self.plugin)
-        check_whole(m=self.m)
+        inputs, files = pinned(self.inputs)
+        object.__setattr__(self, "inputs", inputs)
+        object.__setattr__(self, "plugin", tuple(dict.fromkeys((*self.plugin, *files))))
+        for path in self.plugin:
+            if path.suffix in DATA and version_of(path) not in inputs:
+                raise InputError(
+                    f"the plugin {path} is no Python file: name data where it is read, as in listed(file={path})"
+                )
+        check_whole(most=MOST_FEATURES, m=self.m)
         check_whole(1, d=self.d)
         check_choice(ACTIVATIONS, activation=self.activation)
-        if not math.isfinite(self.s):
-            raise InputError(f"s = {self.s:g} active features: it must be a finite number")
         self.features()
         if self.d0 is not None:
             check_frame(self.m, self.d0)
         if self.frame is not None and (self.d0 is None or self.frame not in FRAMES):
             allowed = f"it needs d0, the dimensions in which features are embedded, and is one of {', '.join(FRAMES)}"
-            raise InputError(f"frame {self.frame!r}: {allowed}")
+            raise NoEffectError(f"frame {self.frame!r}: {allowed}")
         if self.s == int(self.s):
             object.__setattr__(self, "s", int(self.s))  # 2 and 2.0 are the same number and must give the same record
         if self.pairs is not None:
             feature_pairs(self.m, self.pairs)
+            check_different("pair", self.pairs, pairs=[f"{k} {l}" for k, l in self.pairs])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Load the plugins, too, when the settings are sent to another process."""
@@ -121,10 +130,12 @@ class RunSettings:
     checkpoint_seconds: int | float = 20.0
     """Seconds between two checkpoints of a training; a killed run repeats at most this much."""
     threads: int | None = None
-    """Threads per process; default all cores for one job at a time, 1 if jobs run in parallel. Their number changes the order of
+    """Threads per process; default all cores for one job at a time, 1 if jobs run in parallel or a Python session loaded torch
+    before toymodels (unless OMP_WAIT_POLICY was set: idle threads spin otherwise). Their number changes the order of
     sums, and so the course of a training: errors of trained networks differ in the second or third digit."""
 
     def __post_init__(self) -> None:
+        conform(self)
         check_seeds(self.seeds)
         check_whole(least=1, eval_inputs=self.eval_inputs)
         check_not_negative(checkpoint_seconds=self.checkpoint_seconds)
@@ -157,6 +168,13 @@ def check_device(device: str) -> None:
         raise InputError(f"the device {device!r} is not there ({reason}): {advice}") from None
 
 
+def covers_all(features: Features, task: Task) -> bool:
+    """Whether an evaluation uses every input."""
+    from toymodels.core.features import ENUMERATION_LIMIT
+
+    return features.n_inputs <= ENUMERATION_LIMIT and features.n_inputs * task.n_outputs <= EXHAUSTIVE_LIMIT
+
+
 def evaluation_inputs(
     features: Features, task: Task, eval_inputs: int, seed: int, device: str, purpose: str = "evaluation"
 ) -> Inputs:
@@ -164,9 +182,8 @@ def evaluation_inputs(
 
     Readoffs are fitted on the sample of the purpose "fit", so that they are not measured on the inputs they were fitted to.
     """
-    from toymodels.core.features import ENUMERATION_LIMIT
     from toymodels.core.seeds import derive_seed
 
-    if features.n_inputs <= ENUMERATION_LIMIT and features.n_inputs * task.n_outputs <= EXHAUSTIVE_LIMIT:
+    if covers_all(features, task):
         return features.enumerate(device=device)
     return features.sampled(eval_inputs, derive_seed(seed, purpose), device)

@@ -15,20 +15,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from toymodels.errors import InputError
+from toymodels.errors import InputError, notice
 from toymodels.runs.identity import NOT_IN_IDENTITY
-from toymodels.runs.metrics import ABOUT, is_metric, metric_columns, title
+from toymodels.runs.metrics import ABOUT, KEYS, is_metric, metric_columns, title, wrong_value
 from toymodels.runs.old import SILENT, rows_of_old_run
 from toymodels.runs.record import OLD_FORMAT, load_config
-from toymodels.runs.storage import check_writable, damaged, read_json, write_atomically
+from toymodels.runs.storage import cannot_read, check_writable, damaged, read_json, write_text
 from toymodels.runs.text import number, render
 from toymodels.theory.statistics import mean_interval
 
 Row = dict[str, Any]
 
-_BECOME_ROWS = frozenset({"seeds", "task", "readoffs", "layers"})
-_NEEDED = frozenset({"kind", "run", "seed", "worst_error"})
-"""Columns that every table must have."""
+_BECOME_ROWS = frozenset({"seeds", "task", "readoffs", "layers", "tolerances"})
+_NEEDED = frozenset({"kind", "run", "seed"})
+"""Columns that every row of a run has."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes a text that begins with one of these for a formula."""
 
 
 def tidy(kind: str, run: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -57,24 +59,43 @@ def read_result(folder: Path) -> dict[str, Any]:
         content = {"format": OLD_FORMAT, "name": name, "rows": tidy_rows, **extra}
     table = content.get("rows") if isinstance(content, dict) and "name" in content else None
     whole = isinstance(table, list) and all(isinstance(row, dict) and row.keys() >= _NEEDED for row in table)
-    if not table or not whole:
+    if not table or not whole or not isinstance(content["name"], str):
         raise damaged(folder / "results.json", "its rows are not those of a run")
+    wrong = next(filter(None, map(wrong_value, table)), "")
+    if wrong:
+        raise damaged(folder / "results.json", wrong)
     return content
+
+
+def finished_runs(folder: Path) -> tuple[dict[Path, dict[str, Any]], list[InputError]]:
+    """Return the results of all finished runs below a folder, and what is wrong with those that cannot be read."""
+    results: dict[Path, dict[str, Any]] = {}
+    left_out: list[InputError] = []
+    for run in sorted(path.parent for path in folder.rglob("config.json") if (path.parent / "results.json").exists()):
+        try:
+            results[run] = read_result(run)
+        except InputError as error:
+            left_out.append(error)
+    return results, left_out
 
 
 def read_table(folder: Path | str) -> list[Row]:
     """Read the rows of all finished runs below a folder, or of a table written by `write` (.csv or .jsonl).
 
-    All rows have the same keys. A run with two records (alone and in a sweep, say) counts once.
-    Raises InputError for a folder without a finished run, for a damaged record, and for a file that is not such a table.
+    All rows have the same keys. A run with two records (alone and in a sweep, say) counts once. A run that cannot be read is left
+    out, and a sentence on standard error says so.
+    Raises InputError for a folder without a finished run that can be read, and for a file that is not such a table.
     """
     folder = Path(folder)
     if folder.is_file():
         return _from_file(folder)
-    runs = sorted(path.parent for path in folder.rglob("config.json") if (path.parent / "results.json").exists())
+    results, left_out = finished_runs(folder)
+    if left_out and not results:
+        raise left_out[0]
+    for error in left_out:
+        notice(f"left out of the table: {error}")
     distinct: dict[str, list[Row]] = {}
-    for run in runs:
-        content = read_result(run)
+    for content in results.values():
         distinct.setdefault(content["name"], content["rows"])
     table = [row for rows in distinct.values() for row in rows]
     if not table:
@@ -104,38 +125,44 @@ def write(folder: Path, path: Path) -> str:
             buffer.write(json.dumps(row) + "\n")
     else:
         table = csv.writer(buffer, lineterminator="\n")
-        table.writerow(rows[0])
+        table.writerow(map(_cell, rows[0]))
         table.writerows([[_cell(value) for value in row.values()] for row in rows])
-    write_atomically(path, lambda temporary: temporary.write_text(buffer.getvalue()))
+    write_text(path, buffer.getvalue())
     return f"{path}: {len(rows):,} rows of {len({(row['kind'], row['run']) for row in rows}):,} runs"
 
 
 def _cell(value: Any) -> str:
     """Write a text as it is if it is read back as this text, anything else as JSON: lists, truth values, a gate "true"."""
-    return value if isinstance(value, str) and _parsed(value) == value else json.dumps(value)
+    plain = isinstance(value, str) and _parsed(value) == value and not value.startswith(_FORMULA)
+    return str(value) if plain else json.dumps(value)
 
 
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
 def _from_file(path: Path) -> list[Row]:
     try:
         if path.suffix == ".csv":
-            with open(path, newline="") as file:
+            with open(path, newline="", encoding="utf-8-sig") as file:
                 cells = list(csv.reader(file, strict=True))
-            header = cells[0] if cells else []
+            header = [str(_parsed(name)) for name in (cells[0] if cells else [])]
             rows = [dict(zip(header, map(_parsed, line), strict=True)) for line in cells[1:]]
         else:
-            rows = [dict(json.loads(line)) for line in path.read_text().splitlines()]
-    except (ValueError, TypeError, csv.Error) as error:
+            rows = [dict(json.loads(line)) for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except OSError as error:
+        raise cannot_read(path, error) from None
+    except (ValueError, TypeError, RecursionError, csv.Error) as error:
         raise InputError(f"{path} is not a table of results ({error}): write one with `toymodels results`") from None
-    missing = sorted(_NEEDED - set(rows[0] if rows else ()))
-    if missing or any(row.keys() != rows[0].keys() for row in rows):
-        what = f"it lacks {', '.join(missing)}" if missing else "its rows have different columns"
+    missing = sorted((_NEEDED | {"worst_error"}) - set(rows[0] if rows else ()))
+    what = f"it lacks {', '.join(missing)}" if missing else ""
+    if any(row.keys() != rows[0].keys() for row in rows):
+        what = what or "its rows have different columns"
+    what = what or next((f"row {i}: {wrong}" for i, row in enumerate(rows, 1) if (wrong := wrong_value(row))), "")
+    if what:
         raise InputError(f"{path} is not a table of results ({what}): write one with `toymodels results`")
     return rows
 
@@ -146,7 +173,8 @@ def describe(folder: Path) -> str:
     names = [key for key in rows[0] if not is_metric(key) and key not in ABOUT]
     varying = [name for name in names if len({json.dumps(row[name]) for row in rows}) > 1]
     groups: dict[str, dict[int, Row]] = {}
-    for row in rows:
+    settings = [name for name in varying if name not in KEYS]  # layers and readoffs keep the order of their run
+    for row in sorted(rows, key=lambda row: [_order(row[name]) for name in settings]):
         # A seed may be in two runs, alone and with others: it is the same network.
         groups.setdefault(json.dumps([row[name] for name in varying]), {})[row["seed"]] = row
     metrics = [name for name in metric_columns(rows) if name not in ("seconds", "rms")]
@@ -159,17 +187,28 @@ def describe(folder: Path) -> str:
         ]
         cells = [_shown(next(iter(members))[name]) for name in varying]
         lines.append((*cells, str(len(members)), *numbers))
-    coverage = ", ".join(sorted({str(row["covered"]) for row in rows}))
+    coverage = ", ".join(sorted({str(row["covered"]) for row in rows if row.get("covered") is not None})) or "not named"
     worst = f"worst error: largest |output − target| over all outputs and inputs covered ({coverage})"
     note = f"{worst}; ± 95 % t intervals over seeds"
-    stopped = len({(row["kind"], row["run"]) for row in rows if row["stopped_at"] is not None})
+    stopped = len({(row["kind"], row["run"]) for row in rows if row.get("stopped_at") is not None})
     if stopped:
-        note += f"\n{stopped:,} runs were stopped early"
+        note += f"\nruns stopped early: {stopped:,}"
     failed = len(list(Path(folder).rglob("failed/*.json")))
     if failed:
-        note += f"\n{failed:,} runs failed and are not in the table (reasons in {Path(folder)}/…/failed)"
+        note += f"\nfailed runs, not in the table: {failed:,} (reasons in {Path(folder)}/…/failed)"
     return f"{render(header, lines, right=range(len(varying), len(header)))}\n\n{note}"
 
 
 def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
+    if isinstance(value, list):
+        return " ".join(map(_shown, value))
+    return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _order(value: Any) -> tuple[int, Any]:
+    """Sort missing values first, then numbers, lists by their items, and texts."""
+    if value is None:
+        return 0, 0
+    if isinstance(value, list):
+        return 2, list(map(_order, value))
+    return (3, value) if isinstance(value, str) else (1, value)

@@ -65,16 +65,14 @@ def measured(rows: Sequence[Row], about: Sequence[str]) -> str:
     cells = []
     for row in rows:
         numbers = [
-            number(row.get(name), None if name in ("within_quarter", "seconds") else row.get(f"{name}_interval"),
+            number(row.get(name), None if name == "seconds" or name.startswith("within_") else row.get(f"{name}_interval"),
                    ".1f" if name == "seconds" else ".4f")
             for name in metrics
         ]  # fmt: skip
         unproved = " (not proved)" if row.get("proved") is False else ""
-        count = f"{row['n_pairs']:,}"
-        if row["all_pairs"] is not None:
-            count += f" of {row['all_pairs']:,}"
-        names = [str(row[name]) + (unproved if name == "readoff" else "") for name in about]
-        cells.append([*names, *numbers[:-1], row["covered"], count, *numbers[-1:]])
+        counts = [f"{row[name]:,}" for name in ("n_pairs", "all_pairs") if row.get(name) is not None]
+        names = [str(row.get(name)) + (unproved if name == "readoff" else "") for name in about]
+        cells.append([*names, *numbers[:-1], str(row.get("covered") or "-"), " of ".join(counts) or "-", *numbers[-1:]])
     heads = [title(name) for name in metrics]
     header = [*(name.replace("first_layer", "layer") for name in about), *heads[:-1], "inputs", "outputs", *heads[-1:]]
     return render(header, cells, right=range(len(about), len(header)))

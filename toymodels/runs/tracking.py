@@ -1,19 +1,30 @@
-"""Mirror a run in Weights & Biases. The record on disk does not depend on it."""
+"""Mirror a run in Weights & Biases. The record on disk does not depend on it.
+
+wandb.json in the record keeps W&B's id of the run: however often it is stopped and continued, online or offline, it is one run
+there, and each step is sent once.
+"""
 
 from __future__ import annotations
 
+import math
 import os
+import secrets
+import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from toymodels.core.training import Progress
-from toymodels.errors import InputError
+from toymodels.errors import InputError, notice
 from toymodels.parallel.processes import bars
 from toymodels.runs.identity import identity
 from toymodels.runs.record import read_metrics
 from toymodels.runs.settings import RunSettings
+from toymodels.runs.storage import read_json, write_json
+
+_KEPT = "wandb.json"
 
 
 def wandb_mode(chosen: str | None) -> str:
@@ -31,16 +42,27 @@ def check_mirror(chosen: str | None) -> None:
 class Mirror:
     """Sends configuration, curves, final table and figures to W&B; does nothing if the mode is disabled."""
 
-    def __init__(self, config: RunSettings, kind: str, folder: Path):
-        self._config, self._kind, self._folder = config, kind, folder
+    def __init__(self, config: RunSettings, kind: str, folder: Path, follows: bool = False):
+        """`follows`: the run trains one network, whose metrics are sent while it trains."""
+        self._config, self._kind, self._folder, self._follows = config, kind, folder, follows
         self._run: Any = None
-        self._followed = False
+        self._mode = wandb_mode(config.wandb)
+        self._known = 0
+        """Steps below this one, or so many lines of several networks, are in W&B from before the run was stopped."""
+        self._caught_up = False
 
     def __enter__(self) -> Mirror:
-        mode = wandb_mode(self._config.wandb)
-        if mode != "disabled":
+        mode, kept = self._mode, self._kept()
+        run_id = os.environ.get("WANDB_RUN_ID") or kept.get("id") or secrets.token_hex(4)
+        if mode != "disabled" and kept != {"id": run_id, "complete": mode}:
             import wandb  # slow to import
 
+            write_json(self._folder / _KEPT, {"id": run_id})
+            if (
+                mode == "offline"
+            ):  # what an earlier process wrote until it was stopped is written again, from the record
+                for earlier in (self._folder / "wandb").glob(f"offline-run-*-{run_id}"):
+                    shutil.rmtree(earlier, ignore_errors=True)
             # An agent's run belongs to the project of its sweep, whose id W&B keeps also in an offline run.
             project = None if "WANDB_SWEEP_ID" in os.environ else os.environ.get("WANDB_PROJECT", "toymodels")
             sweep = self._folder.resolve().parent.parent
@@ -54,32 +76,61 @@ class Mirror:
                     name=self._folder.name,
                     config=identity(self._config),
                     mode=mode,  # type: ignore[arg-type]
+                    id=run_id,
+                    resume="allow" if mode == "online" else None,
                     dir=str(self._folder),
                     settings=wandb.Settings(**quiet),
                 )
             except wandb.Error as error:
                 reason = str(error).splitlines()[0]
                 raise InputError(f"W&B did not start ({reason}): run wandb login, or take --wandb offline") from None
+            self._known = self._run.starting_step
         return self
+
+    def _kept(self) -> dict[str, Any]:
+        path = self._folder / _KEPT
+        kept: dict[str, Any] = read_json(path, ("id",)) if path.exists() else {}
+        return kept
 
     def progress(self, progress: Progress) -> None:
         """Send one line of metrics of a run's only network while it trains."""
         if self._run is not None:
-            self._followed = True
-            line = {"p": progress.p, "loss": progress.loss, "worst_error": progress.worst_error}
-            self._run.log(line, step=progress.step)
+            self._catch_up(progress.step)
+            self._curve(asdict(progress))
+
+    def _catch_up(self, step: int | float) -> None:
+        """Send the lines before this step that the record has from before the run was stopped, and W&B has not."""
+        if not self._caught_up:
+            self._caught_up = True
+            for path in self._folder.rglob("metrics.jsonl"):
+                for line in read_metrics(path):
+                    if line["step"] < step:
+                        self._curve(line)
+
+    def _curve(self, line: dict[str, Any]) -> None:
+        if self._run is not None and line["step"] >= self._known:
+            try:
+                self._run.log({key: line[key] for key in ("p", "loss", "worst_error")}, step=line["step"])
+            except Exception as error:  # the training must not end for it
+                self._run = None
+                notice(f"W&B gets no more of this run ({type(error).__name__}: {error}); the run goes on")
 
     def history(self, name: str, lines: Iterable[dict[str, Any]]) -> None:
         """Send the metrics of one of several networks after its training; each has a step axis of its own."""
         if self._run is not None:
             self._run.define_metric(f"{name}/*", step_metric=f"{name}/step")
             for line in lines:
-                self._run.log({f"{name}/{key}": value for key, value in line.items()})
+                if self._known > 0:
+                    self._known -= 1
+                else:
+                    self._run.log({f"{name}/{key}": value for key, value in line.items()})
 
     def histories(self, folder: Path) -> None:
         """Send the metrics of all networks of a run, unless those of the only one were sent while it trained."""
-        paths = sorted(folder.rglob("metrics.jsonl"))
-        for path in paths if len(paths) > 1 or not self._followed else ():
+        if self._run is not None and self._follows:
+            self._catch_up(math.inf)
+            return
+        for path in sorted(folder.rglob("metrics.jsonl")):
             self.history(str(path.parent.relative_to(folder)), read_metrics(path))
 
     def table(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -107,4 +158,12 @@ class Mirror:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._run is not None:
-            self._run.finish(exit_code=0 if error is None else 1)
+            try:
+                self._run.finish(exit_code=0 if error is None else 1)
+            except Exception as failure:  # the record is complete
+                notice(
+                    f"W&B did not end this run ({type(failure).__name__}: {failure}); the record does not depend on it"
+                )
+                return
+            if error is None:
+                write_json(self._folder / _KEPT, {"id": self._run.id, "complete": self._mode})

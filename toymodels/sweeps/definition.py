@@ -3,7 +3,7 @@
 The keys, distributions, defaults and inferred distributions are those of the schema of W&B's own package `sweeps`
 (github.com/wandb/sweeps, config/schema.json); tests/sweeps/ compares the two. In addition, this module refuses what W&B
 accepts and then cannot draw (sigma = 0, an infinite bound), what YAML silently misreads (yaml_file.py), and keys that only a
-server can act on.
+server can act on. A parameter whose values are mappings sets several settings together: size: {values: [{m: 6, d: 9}, …]}.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 
 import yaml
 
-from toymodels.sweeps.yaml_file import Keys, YamlFile, nearest
+from toymodels.errors import nearest
+from toymodels.sweeps.yaml_file import Keys, YamlFile
 
 METHODS = ("grid", "random", "bayes")
 _Defaults = Mapping[str, int | float | None]
@@ -133,43 +134,73 @@ def read_sweep(path: str | Path, known: Collection[str] | None = None) -> Sweep:
     """Read the sweep of a YAML file.
 
     `known` are the names that the configuration has, nested ones with dots (optimizer.lr); None allows any name.
-    Raises InputError, with the line, for a file that is missing or is not a sweep.
+    Raises InputError for a file that is missing or is not a sweep, with a line for each problem.
     """
-    return _Reader(Path(path)).sweep(known)
+    file = SweepFile(Path(path))
+    sweep = file.sweep()
+    file.check_names(sweep, known)
+    file.refuse_collected()
+    return sweep
 
 
-class _Reader(YamlFile):
-    def sweep(self, known: Collection[str] | None) -> Sweep:
+class SweepFile(YamlFile):
+    """A sweep file. Its problems are kept until `refuse_collected` raises them all at once."""
+
+    def sweep(self) -> Sweep:
+        """Read what can be read. Raises InputError for a file that is no mapping."""
         root = self.root()
         keys = self.mapping(root, "the file")
-        for name in _SERVER:
-            if name in keys:
-                self.refuse(keys[name][0], f"{name} is for W&B Launch or schedulers: only a W&B server acts on it")
-        self.check_keys(keys, "the sweep", (*_KEYS, *_IGNORED))
+        self.lines = {name: key.start_mark.line + 1 for name, (key, _) in keys.items()}
+        unknown = False
+        for name, item in keys.items():
+            if name in _SERVER:
+                self.refuse(item[0], f"{name} is for W&B Launch or schedulers: only a W&B server acts on it")
+            with self.collected():
+                unknown |= name not in (*_KEYS, *_IGNORED)
+                self.check_keys({name: item}, "the sweep", (*_KEYS, *_IGNORED))
         for name in ("method", "parameters"):
-            if name not in keys:
-                self.refuse(root, f"{name} is missing: a sweep has at least method and parameters")
-        method = self.choice(keys, "method", METHODS) or ""
-        metric = self.metric(keys["metric"][1]) if "metric" in keys else None
-        early = self.hyperband(keys["early_terminate"][1]) if "early_terminate" in keys else None
+            with self.collected():
+                if name not in keys and not unknown:
+                    self.refuse(root, f"{name} is missing: a sweep has at least method and parameters")
+        method = metric = early = run_cap = command = None
+        texts: dict[str, str | None] = {}
+        with self.collected():
+            method = self.choice(keys, "method", METHODS)
+        with self.collected():
+            metric = self.metric(keys["metric"][1]) if "metric" in keys else None
+        with self.collected():
+            early = self.hyperband(keys["early_terminate"][1]) if "early_terminate" in keys else None
         for name, wants in (("method", method == "bayes"), ("early_terminate", early is not None)):
-            if wants and metric is None:
-                self.refuse(keys[name][0], f"{name} needs a metric to go by: add metric: {{name: …, goal: minimize}}")
-        run_cap = self.count(keys, "run_cap")
-        command = self.typed(keys, "command", list, "a list of words")
-        parameters = tuple(self.parameters(*keys["parameters"], ()))
+            with self.collected():
+                if wants and "metric" not in keys:
+                    reason = f"{name} needs a metric to go by: add metric: {{name: …, goal: minimize}}"
+                    self.refuse(keys[name][0], reason)
+        with self.collected():
+            run_cap = self.count(keys, "run_cap")
+        with self.collected():
+            command = self.typed(keys, "command", list, "a list of words")
+            if command is not None and not all(isinstance(word, str | int | float) for word in command):
+                self.refuse(keys["command"][1], f"command is {command!r}: it must be a list of words")
+        for name in _TEXTS:
+            with self.collected():
+                texts[name] = self.typed(keys, name, str, "text (in quotes, if YAML reads it as a number)")
+        parameters: list[Parameter] = []
+        with self.collected():
+            parameters += self.parameters(*keys["parameters"], ()) if "parameters" in keys else ()
+            if method == "bayes" and parameters and all(p.distribution == "constant" for p in parameters):
+                self.refuse(keys["parameters"][0], "every parameter is constant: bayes needs at least one to search")
+        words = tuple(map(str, command)) if command else None
+        return Sweep(self.path, method or "", tuple(parameters), metric, early, run_cap, words, **texts)
+
+    def check_names(self, sweep: Sweep, known: Collection[str] | None) -> None:
+        """Keep as problems parameters that the method cannot search, and names that the configuration does not have."""
         names: set[str] = set()
-        for parameter in parameters:
-            if parameter.name in names:
-                self.refuse(parameter.line, f"{parameter.name} is given twice, nested and with a dot: keep one")
-            names.add(parameter.name)
-            self.searchable(parameter, method, known)
-        if method == "bayes" and all(p.distribution == "constant" for p in parameters):
-            self.refuse(keys["parameters"][0], "every parameter is constant: bayes needs at least one to search")
-        return Sweep(
-            self.path, method, parameters, metric, early, run_cap, tuple(map(str, command)) if command else None,
-            **{name: self.typed(keys, name, str, "text (in quotes, if YAML reads it as a number)") for name in _TEXTS},
-        )  # fmt: skip
+        for parameter in sweep.parameters:
+            with self.collected():
+                if parameter.name in names:
+                    self.refuse(parameter.line, f"{parameter.name} is given twice, nested and with a dot: keep one")
+                names.add(parameter.name)
+                self.searchable(parameter, sweep.method, known)
 
     def metric(self, node: yaml.Node) -> Metric:
         keys = self.mapping(node, "metric")
@@ -189,6 +220,11 @@ class _Reader(YamlFile):
         if self.choice(keys, "type", ("hyperband",)) is None:
             self.refuse(node, "early_terminate has no type: write type: hyperband")
         min_iter, max_iter, s = (self.count(keys, name) for name in ("min_iter", "max_iter", "s"))
+        if min_iter is not None and (max_iter is not None or s is not None):
+            both = "min_iter (bands from there up) beside max_iter and s (bands from max_iter down)"
+            self.refuse(
+                node, f"early_terminate has {both}, and W&B goes by one of them: keep min_iter alone, or the others"
+            )
         if (min_iter if max_iter is None else s) is None:
             self.refuse(node, "early_terminate has no bands: give min_iter, or both max_iter and s")
         eta = self.typed(keys, "eta", (int, float), "a number above 1") if "eta" in keys else 3
@@ -205,16 +241,20 @@ class _Reader(YamlFile):
             self.refuse(key, "parameters is empty: name at least one")
         for name, (at, item) in sorted(inner.items()):
             path = (*above, name)
-            if not _NAME.match(name):
-                self.refuse(at, f"the parameter name {name!r} is not one: letters, digits, _, . and -, no digit first")
-            if not isinstance(item, yaml.MappingNode):
-                self.refuse(at, f"{'.'.join(path)} is not a mapping: write value: …, values: […], or min: … and max: …")
-            keys = self.mapping(item, name)
-            if "parameters" in keys:
-                self.check_keys(keys, f"{'.'.join(path)}, which holds nested parameters,", ("parameters",))
-                yield from self.parameters(*keys["parameters"], path)
-            else:
-                yield self.parameter(at, keys, path)
+            with self.collected():
+                yield from self.named(at, name, item, path)
+
+    def named(self, at: yaml.Node, name: str, item: yaml.Node, path: tuple[str, ...]) -> Iterable[Parameter]:
+        if not _NAME.match(name):
+            self.refuse(at, f"the parameter name {name!r} is not one: letters, digits, _, . and -, no digit first")
+        if not isinstance(item, yaml.MappingNode):
+            self.refuse(at, f"{'.'.join(path)} is not a mapping: write value: …, values: […], or min: … and max: …")
+        keys = self.mapping(item, name)
+        if "parameters" in keys:
+            self.check_keys(keys, f"{'.'.join(path)}, which holds nested parameters,", ("parameters",))
+            yield from self.parameters(*keys["parameters"], path)
+        else:
+            yield self.parameter(at, keys, path)
 
     def parameter(self, at: yaml.Node, keys: Keys, path: tuple[str, ...]) -> Parameter:
         name = ".".join(path)
@@ -288,9 +328,13 @@ class _Reader(YamlFile):
 
     def searchable(self, parameter: Parameter, method: str, known: Collection[str] | None) -> None:
         """Refuse a parameter that the method cannot search, or a name that the configuration does not have."""
-        if known is not None and parameter.name not in known:
-            hint = nearest(parameter.name, known) + f"the configuration has {', '.join(sorted(known))}"
-            self.refuse(parameter.line, f"unknown parameter {parameter.name!r}: {hint}")
+        if known is not None and parameter.name not in known and parameter.path[-1] not in known:
+            group = parameter.values and all(isinstance(value, dict) and value for value in parameter.values)
+            for name in dict.fromkeys(name for value in parameter.values for name in value) if group else ():
+                if name not in known:
+                    self.refuse(parameter.line, f"unknown setting {name!r} in {parameter.name}: {_hint(name, known)}")
+            if not group:
+                self.refuse(parameter.line, f"unknown parameter {parameter.name!r}: {_hint(parameter.name, known)}")
         if method == "grid" and parameter.distribution not in _GRID:
             hint = "give values, whole-number min and max, or q_uniform with min, max and q; or use method random"
             self.refuse(parameter.line, f"{parameter.name}: a grid cannot go through {parameter.distribution}: {hint}")
@@ -298,3 +342,7 @@ class _Reader(YamlFile):
             low, high, q = parameter.numbers["min"], parameter.numbers["max"], parameter.numbers.get("q", 1)
             if (high - low) / q > _GRID_LIMIT:
                 self.refuse(parameter.line, f"{parameter.name}: over {_GRID_LIMIT:,} values are too many for a grid")
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    return nearest(name, known) + f"the configuration has {', '.join(sorted(known))}"

@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from toymodels.errors import InputError
-from toymodels.parallel.processes import cores
+from toymodels.parallel.processes import cores, start_resource_tracker
+from toymodels.parallel.stopping import ctrl_c_blocked
 from toymodels.sweeps.work import Outcome, start_worker
 
 _ANSWER_SECONDS = 10
@@ -64,7 +63,7 @@ class Local:
             os.environ[f"{library}_NUM_THREADS"] = "1"
         self._pools: dict[ProcessPoolExecutor, Future[Outcome]] = {}  # pools of one process, and the latest run of each
         self._processes: set[BaseProcess] = set()
-        resource_tracker.ensure_running()  # otherwise the first worker starts it, and Ctrl-C then ends it
+        start_resource_tracker()
 
     def slots(self) -> int:
         """Return one run per worker: queueing more would withhold runs from other runners."""
@@ -73,12 +72,8 @@ class Local:
     def submit(self, function: Callable[..., Outcome], *arguments: str | dict[str, Any]) -> Future[Outcome]:
         """Submit a run to a free process."""
         pool, others = self._free_pool(), set(multiprocessing.active_children())
-        # A worker starts with Ctrl-C blocked, so that it reaches the parent alone even while the worker is loading.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with ctrl_c_blocked():
             self._pools[pool] = pool.submit(function, *arguments)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._processes |= set(multiprocessing.active_children()) - others
         return self._pools[pool]
 

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toymodels.errors import InputError
-from toymodels.experiments.registry import EXPERIMENTS, Experiment, summary_of
+from toymodels.errors import InputError, nearest
+from toymodels.experiments.registry import EXPERIMENTS, Experiment, summary_of, without_effect
+from toymodels.given import converted, refuse_all
 from toymodels.registry import load_plugins, plugin_digest
-from toymodels.runs.identity import KNOB, from_dict
+from toymodels.runs.identity import KNOB, from_dict, identity, spread
 from toymodels.runs.record import run_name
+from toymodels.runs.settings import check_device
 from toymodels.runs.table import read_result
-from toymodels.sweeps.definition import Parameter, Sweep, read_sweep
-from toymodels.sweeps.search import random_configuration, search
-from toymodels.sweeps.yaml_file import nearest
+from toymodels.runs.tracking import wandb_mode
+from toymodels.sweeps.definition import Sweep, SweepFile
+from toymodels.sweeps.search import Search, random_configuration, search
+from toymodels.sweeps.yaml_file import read_settings
 
 CHECKED = 1000
 """The most configurations that are checked before the first run."""
 EARLY_METRIC = "worst_error"
 """The one metric that is logged during a training and reported at its end."""
+MOST_RUNS = 1_000_000
+"""The most runs of a grid, unless their number is limited."""
+_SHOWN = 10
+"""The most sentences about impossible runs."""
 _NOT_SWEPT = ("out", "json", "threads")  # the runner sets them itself
+_COMMAND = 'command: ["${env}", "toymodels", "run", "train", "${args_json_file}"]'
+_LAUNCHERS = (
+    "env", "uv", "uvx", "poetry", "pipenv", "pdm", "hatch", "rye", "pixi", "conda", "mamba", "micromamba", "srun", "nice",
+    "ionice", "nohup", "time", "timeout", "taskset", "numactl", "singularity", "apptainer",
+)  # fmt: skip
+"""Programs that may stand before our command, with options of their own."""
+_PYTHON = re.compile(r"python[\d.]*\Z|\$\{interpreter\}\Z")
 
 
 @dataclass(frozen=True)
@@ -35,34 +53,52 @@ class Plan:
     """The setting `wandb` of every run whose configuration does not set it."""
     plugin: tuple[Path, ...] = ()
     """Plugins of every run, in addition to those that the file names."""
+    base: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of every run, from the base files that the command names; parameters go before them."""
+    skip: bool = False
+    """Whether impossible runs are left out."""
+    survey: Survey | None = None
+    """What the first configurations are like."""
 
     @property
     def kind(self) -> Experiment:
         """The kind of every run."""
         return EXPERIMENTS[self.kind_name]
 
-    def values(self, suggested: dict[str, Any]) -> dict[str, Any]:
+    def values(self, suggested: Mapping[str, Any]) -> dict[str, Any]:
         """Return the configuration of a run as a dictionary, without its folder."""
         own = {"wandb": self.wandb, "figures": False}
         known = self.kind.config.__dataclass_fields__
-        values = {**{key: value for key, value in own.items() if key in known}, **suggested, "threads": 1}
-        named = [plugin_path(name, self.sweep.path) for name in values.get("plugin", ())]
+        settings, problems = spread(suggested, known)
+        refuse_all(problems)
+        values = {**{key: value for key, value in own.items() if key in known}, **self.base, **settings, "threads": 1}
+        listed = values.get("plugin", ())
+        named = [plugin_path(name, self.sweep.path) for name in ([listed] if isinstance(listed, str) else listed)]
         plugins = dict.fromkeys([*(path.resolve() for path in self.plugin), *named])
         # Absolute paths, because workers on other machines have another current folder.
         return {**values, "plugin": [str(path) for path in plugins]} if plugins else values
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The project and entity of the file, as W&B reads them from the environment of a run."""
+        named = {"WANDB_PROJECT": self.sweep.project, "WANDB_ENTITY": self.sweep.entity}
+        return {key: text for key, text in named.items() if text is not None}
+
+    @property
     def plugin_code(self) -> list[str]:
         """The digests of the code of all plugins."""
-        named = [name for p in self.sweep.parameters if p.name == "plugin" for names in p.values for name in names]
+        named = [path for names in _plugin_lists(self.sweep, self.base) for path in names]
         paths = [*self.plugin, *(plugin_path(name, self.sweep.path) for name in named)]
         return sorted({plugin_digest(path) for path in paths})
 
-    def make(self, suggested: dict[str, Any]) -> Any:
-        """Make a configuration. Raises InputError for values that it cannot have."""
-        return from_dict(self.kind.config, self.values(suggested))
+    def make(self, suggested: Mapping[str, Any]) -> Any:
+        """Make a configuration. Raises InputError for values that it cannot have, or that would change nothing."""
+        config = from_dict(self.kind.config, self.values(suggested))
+        self.kind.check(config)
+        without_effect(config)
+        return config
 
-    def name(self, suggested: dict[str, Any]) -> str:
+    def name(self, suggested: Mapping[str, Any]) -> str:
         """Return the run's name, which depends on its configuration alone. Raises InputError as `make` does."""
         return run_name(self.kind_name, self.make(suggested))
 
@@ -79,106 +115,284 @@ class Plan:
         return float(value) if isinstance(value, (int, float)) else None
 
 
-def plugin_path(name: str, sweep_file: Path) -> Path:
-    """Return the path of a plugin that a sweep file names: beside the file, or else in the current folder."""
+@dataclass
+class Survey:
+    """What the first CHECKED configurations of a plan are like."""
+
+    names: dict[str, float] = field(default_factory=dict)
+    """The names of the different runs, and the estimated seconds of each."""
+    impossible: dict[str, list[tuple[int, dict[str, Any]]]] = field(default_factory=dict)
+    """Why runs of a grid or random search cannot be made, and their numbers and configurations."""
+    equal: list[str] = field(default_factory=list)
+    """Sentences about runs that compute the same as an earlier one."""
+    checked: int = 0
+    metrics: dict[str, None] = field(default_factory=dict)
+    """The names of the metrics that some of the runs have."""
+    notes: list[str] = field(default_factory=list)
+    """What the file says that has no effect."""
+
+
+def plugin_path(name: str | Path, sweep_file: Path) -> Path:
+    """Return the path of a plugin or base file that a sweep file names: beside the file, or else in the current folder."""
     beside = sweep_file.parent / name
     return (beside if beside.is_file() else Path(name)).resolve()
 
 
-def read_plan(
-    path: Path, count: int | None, seed: int, wandb: str | None = None, plugin: tuple[Path, ...] = ()
-) -> Plan:
-    """Read the plan of a file. Raises InputError, with the line, for one that cannot be run.
+def grid_size(grid: Search) -> int:
+    """Return the number of configurations of a grid."""
+    return math.prod(len(axis) for axis in grid.axes)
 
-    The first CHECKED configurations of a grid or random search must all be valid; bayes may suggest invalid ones, and learns
-    that they fail.
+
+def read_plan(
+    path: Path,
+    count: int | None,
+    seed: int,
+    wandb: str | None = None,
+    plugin: tuple[Path, ...] = (),
+    skip: bool = False,
+    here: bool = True,
+) -> Plan:
+    """Read the plan of a file. Raises InputError, with a line for each problem, for one that cannot be run.
+
+    The first CHECKED configurations of a grid or random search must all be valid, unless impossible ones are to be skipped;
+    bayes may suggest invalid ones, and learns that they fail. `here`: whether runs are done on this machine.
     """
-    sweep = read_sweep(path)
-    words = [word for word in sweep.command or () if word not in ("${env}", "${interpreter}", "-m")]
-    if len(words) != 4 or words[1] != "run" or words[3] != "${args_json_file}":
-        reason = "does not say what to run" if sweep.command is None else "has another command than `toymodels run`"
-        command = 'command: ["${env}", "toymodels", "run", "train", "${args_json_file}"]'
-        sweep.refuse(_line(path, "command"), f"the file {reason}: give {command}, or compare in place of train")
+    file = SweepFile(path)
+    sweep = file.sweep()
+    kind = ""
+    bases: list[str] = []
+    more: list[str] = []
     load_plugins(plugin)
-    _load_plugins(sweep, path)
-    if words[2] not in EXPERIMENTS:
-        names = ", ".join(EXPERIMENTS)
-        sweep.refuse(_line(path, "command"), f"unknown kind of run {words[2]!r}: choose one of {names}")
-    known = set(EXPERIMENTS[words[2]].config.__dataclass_fields__) - set(_NOT_SWEPT)
+    with file.collected():
+        kind, bases, more = _command(sweep, file)
+    plugin = (*plugin, *(plugin_path(name, path) for name in more))
+    load_plugins(plugin)
+    base: dict[str, Any] = {}
+    for name in bases:
+        base |= read_settings(plugin_path(name, path))
+    _load_plugins(sweep, base, file)
+    with file.collected():
+        if kind and kind not in EXPERIMENTS:
+            hint = f"{nearest(kind, EXPERIMENTS)}choose one of {', '.join(EXPERIMENTS)}"
+            file.refuse(file.lines["command"], f"unknown kind of run {kind!r}: {hint}")
+    if kind not in EXPERIMENTS:
+        file.check_names(sweep, None)
+        file.refuse_collected()
+    config = EXPERIMENTS[kind].config
+    _check_parameters(sweep, config, file)
+    if EXPERIMENTS[kind].one_history is False and sweep.early_terminate is not None:
+        with file.collected():
+            reason = f"early_terminate is for runs that train one network (train), which a {kind} does not"
+            file.refuse(file.lines["early_terminate"], f"{reason}: leave it out")
+    if sweep.method in ("random", "bayes") and count is None and sweep.run_cap is None:
+        with file.collected():
+            reason = f"a {sweep.method} search has no end of its own"
+            file.refuse(file.lines["method"], f"{reason}: give --count, or run_cap here")
+    file.refuse_collected()
+    base, problems = spread(base, config.__dataclass_fields__)
+    for name in _NOT_SWEPT:
+        problems += [f"{name} is set by the sweep itself: leave it out of the base file"] if name in base else []
+    refuse_all(problems)
+    plan = Plan(sweep, kind, wandb, plugin, base, skip)
+    limits = [limit for limit in (count, sweep.run_cap) if limit is not None]
+    if sweep.method == "grid" and not limits and (size := grid_size(search(sweep))) > MOST_RUNS:
+        reason = f"the grid has {size:,} runs, more than {MOST_RUNS:,}: give fewer values, or --count"
+        file.refuse(file.lines["parameters"], reason)
+    survey = _survey(plan, min([*limits, CHECKED]), seed, file, here)
+    metric = sweep.metric
+    with file.collected():
+        if metric is not None and sweep.early_terminate is not None and metric.name != EARLY_METRIC:
+            reason = f"early_terminate goes by {EARLY_METRIC}, which runs log while they train: name that"
+            file.refuse(metric.line, reason)
+        if metric is not None and survey.metrics and metric.name not in survey.metrics:
+            hint = f"{nearest(metric.name, survey.metrics)}there are {', '.join(survey.metrics)}"
+            file.refuse(metric.line, f"no run has a metric {metric.name!r}: {hint}")
+    file.refuse_collected()
+    survey.notes += _notes(plan, file)
+    return dataclasses.replace(plan, survey=survey)
+
+
+def _command(sweep: Sweep, file: SweepFile) -> tuple[str, list[str], list[str]]:
+    """Return (kind of run, base files, plugins) of the command. Launchers may stand before it."""
+    line = file.lines.get("command", 1)
+    if sweep.command is None:
+        if "command" in file.lines:  # it is no list of words, and this has been said
+            return "", [], []
+        file.refuse(line, f"the file does not say what to run: give {_COMMAND}, or compare in place of train")
+    words = [(sweep.program or word) if word == "${program}" else word for word in sweep.command if word != "${env}"]
+    ours = [i for i, word in enumerate(words) if Path(word).name == "toymodels"]
+    after = words[ours[-1] + 1 :] if ours else []
+    if len(after) < 3 or after[0] != "run" or after[2] != "${args_json_file}":
+        reason = "the file has another command than `toymodels run`"
+        file.refuse(
+            line, f"{reason}: give {_COMMAND}, or compare in place of train; --base FILE after it adds settings"
+        )
+    before = words[: ours[-1]]
+    first = next((word for word in before if not re.match(r"[A-Za-z_]\w*=", word)), None)
+    if first is not None and Path(first).name not in _LAUNCHERS and not _PYTHON.match(Path(first).name):
+        file.refuse(
+            line, f"{first} before toymodels is no launcher known here: use {', '.join(_LAUNCHERS)} or python -m"
+        )
+    if any(_PYTHON.match(Path(word).name) for word in before) and before[-1] != "-m":
+        file.refuse(line, "python does not find toymodels without -m: write python -m toymodels")
+    files: dict[str, list[str]] = {"--base": [], "--plugin": []}
+    for option, name in itertools.zip_longest(after[3::2], after[4::2]):
+        if option not in files or name is None:
+            file.refuse(line, f"{option} after the file: only --base FILE and --plugin FILE may stand there")
+        files[option].append(name)
+    return after[1], files["--base"], files["--plugin"]
+
+
+def _check_parameters(sweep: Sweep, config: type[Any], file: SweepFile) -> None:
+    """Keep as problems names that the configuration does not have, and values that its settings cannot hold."""
+    known = set(config.__dataclass_fields__) - set(_NOT_SWEPT)
     if "knobs" in known:
         from toymodels.core.layers import LAYERS
 
         known |= {KNOB + knob for member in LAYERS.values() for knob in member.knobs}
-    plan = Plan(read_sweep(path, known), words[2], wandb, plugin)
-    if sweep.early_terminate is not None and not plan.kind.one_history:
-        reason = f"early_terminate is for runs that train one network (train), which a {plan.kind_name} does not"
-        sweep.refuse(_line(path, "early_terminate"), f"{reason}: leave it out")
-    if sweep.method != "grid" and count is None and sweep.run_cap is None:
-        reason = f"a {sweep.method} search has no end of its own"
-        sweep.refuse(_line(path, "method"), f"{reason}: give --count, or run_cap here")
-    most = min(limit for limit in (count, sweep.run_cap, CHECKED) if limit is not None)
-    summary = _check_configurations(plan, most, seed)
-    metric = sweep.metric
-    if metric is not None and sweep.early_terminate is not None and metric.name != EARLY_METRIC:
-        sweep.refuse(metric.line, f"early_terminate goes by {EARLY_METRIC}, which runs log while they train: name that")
-    if metric is not None and summary and metric.name not in summary:
-        hint = nearest(metric.name, summary)
-        sweep.refuse(metric.line, f"no run has a metric {metric.name!r}: {hint}there are {', '.join(summary)}")
-    return plan
-
-
-def _load_plugins(sweep: Sweep, path: Path) -> None:
-    """Load the plugins that the file names for all of its runs, so that it can name what they register."""
+    file.check_names(sweep, known)
     for parameter in sweep.parameters:
-        if parameter.name == "plugin":
-            for names in parameter.values:
-                if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                    sweep.refuse(parameter.line, f"plugin is {names!r}: it must be a list of files, such as [mylab.py]")
-                try:
-                    load_plugins([plugin_path(name, path) for name in names])
-                except InputError as error:
-                    sweep.refuse(parameter.line, str(error))
+        for value in parameter.values:
+            settings, problems = spread({parameter.path[-1]: value}, known)
+            fields = known & config.__dataclass_fields__.keys() - {"plugin"}  # of plugins it has been said
+            held = {name: item for name, item in settings.items() if name in fields}
+            try:
+                refuse_all(problems)
+                converted(config, held)
+            except InputError as error:
+                for sentence in str(error).split("\n"):
+                    with file.collected():
+                        file.refuse(parameter.line, sentence)
 
 
-def _check_configurations(plan: Plan, most: int, seed: int) -> tuple[str, ...]:
-    """Check the first `most` configurations, and return the names of the metrics that some of the runs have."""
-    sweep, summary = plan.sweep, dict[str, None]()
+def _plugin_lists(sweep: Sweep, base: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield the lists of plugins that the file and its base name."""
+    given = [value for parameter in sweep.parameters if parameter.name == "plugin" for value in parameter.values]
+    given += [
+        value["plugin"] for p in sweep.parameters for value in p.values if isinstance(value, dict) and "plugin" in value
+    ]
+    for value in [*given, *([base["plugin"]] if "plugin" in base else [])]:
+        yield [value] if isinstance(value, str) else value
+
+
+def _load_plugins(sweep: Sweep, base: Mapping[str, Any], file: SweepFile) -> None:
+    """Load the plugins that the file names for all of its runs, so that it can name what they register."""
+    line = next((parameter.line for parameter in sweep.parameters if parameter.name == "plugin"), 1)
+    for names in _plugin_lists(sweep, base):
+        with file.collected():
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                file.refuse(line, f"plugin is {names!r}: it must be a list of files, such as [mylab.py]")
+            try:
+                load_plugins([plugin_path(name, sweep.path) for name in names])
+            except InputError as error:
+                file.refuse(line, str(error))
+
+
+def _survey(plan: Plan, most: int, seed: int, file: SweepFile, here: bool) -> Survey:
+    """Look at the first `most` configurations. Raises InputError, once for each reason, for impossible ones."""
+    sweep, survey = plan.sweep, Survey()
     grid = search(sweep) if sweep.method == "grid" else None
+    seen: dict[str, int] = {}
+    reasons: dict[str, str] = {}
+    swept = {
+        name for p in sweep.parameters for value in p.values or (None,) for name in _names(p.path[-1], value, plan)
+    }
+    idle: dict[str, set[str]] = {}
     for number in range(most):
         suggested = grid.suggest(number) if grid else random_configuration(sweep, seed, number)
         if suggested is None:
             break
+        survey.checked += 1
         try:
             config = plan.make(suggested)
+            if here:
+                check_device(config.device)
         except InputError as error:
-            if sweep.method == "bayes":
-                continue
-            sweep.refuse(_blamed(plan, suggested, str(error)), f"run {number} cannot be made: {error}")
+            if sweep.method != "bayes":
+                reason = str(error)
+                kind = re.sub(r"[-+.\d]+", "#", reason)  # the same with another number is the same reason
+                reasons.setdefault(kind, reason)
+                survey.impossible.setdefault(reasons[kind], []).append((number, suggested))
+            continue
         if sweep.early_terminate is not None and len(config.seeds) != 1:
-            line = next(p.line for p in sweep.parameters if p.name == "seeds")
-            sweep.refuse(line, "early_terminate needs one seed a run: list seeds as values, such as values: [[0], [1]]")
+            line = next((p.line for p in sweep.parameters if p.name == "seeds"), 1)
+            reason = "early_terminate needs one seed a run: list seeds as values, such as values: [0, 1]"
+            file.refuse(line, reason)
         if plan.kind.summary_names is not None:
-            summary |= dict.fromkeys(plan.kind.summary_names(config))
-    return tuple(summary)
+            survey.metrics |= dict.fromkeys(plan.kind.summary_names(config))
+        name = run_name(plan.kind_name, config)
+        survey.names.setdefault(name, plan.kind.seconds(config) if plan.kind.seconds else math.nan)
+        without = config.idle() if hasattr(config, "idle") else {}
+        for setting in swept & without.keys():
+            idle.setdefault(setting, set()).add(without[setting])
+        key = str(sorted((k, v) for k, v in identity(config).items() if k not in without))
+        if key in seen and not plan.skip and sweep.method == "grid":
+            survey.equal.append(f"runs {seen[key]} and {number}")
+        seen.setdefault(key, number)
+    wrong = sum(map(len, survey.impossible.values()))
+    are, them = ("is", "it") if wrong == 1 else ("are", "them")
+    advice = f"; {wrong:,} of {survey.checked:,} runs {are} impossible: --skip-impossible leaves {them} out"
+    if not plan.skip or not survey.names:
+        for reason, runs in [*survey.impossible.items()][:_SHOWN]:
+            number, suggested = runs[0]
+            for sentence in reason.split("\n"):
+                with file.collected():
+                    said = f"run {number} cannot be made: {sentence}{advice if survey.names else ''}"
+                    file.refuse(_blamed(plan, suggested, sentence), said)
+        file.refuse_collected()
+    survey.notes += [f"{name} has no effect on some or all runs: {' or '.join(idle[name])}" for name in sorted(idle)]
+    return survey
 
 
-def _blamed(plan: Plan, suggested: dict[str, Any], sentence: str) -> int:
+def _names(name: str, value: Any, plan: Plan) -> set[str]:
+    """Return the settings that a value of a parameter sets."""
+    return set(spread({name: value}, plan.kind.config.__dataclass_fields__)[0])
+
+
+def _notes(plan: Plan, file: SweepFile) -> list[str]:
+    """Say which keys of the file have no effect here, and which limits are not what they seem."""
+    sweep, notes = plan.sweep, []
+    ignored: list[str] = [name for name in ("apiVersion", "kind", "controller") if name in file.lines]
+    if sweep.program is not None and "${program}" not in (sweep.command or ()):
+        ignored.append("program")
+    if ignored:
+        notes.append(f"{' and '.join(ignored)} in the file {'has' if len(ignored) == 1 else 'have'} no effect here")
+    mirrored = wandb_mode(plan.wandb) != "disabled" or "wandb" in {p.name for p in sweep.parameters} | set(plan.base)
+    if plan.environment and not mirrored:
+        named = " and ".join(name for name in ("project", "entity") if name in file.lines)
+        notes.append(f"{named} in the file: W&B gets no runs unless --wandb offline or --wandb online is given")
+    if (
+        sweep.metric is not None
+        and sweep.method != "bayes"
+        and sweep.metric.target is None
+        and sweep.early_terminate is None
+    ):
+        notes.append(f"metric has no effect on a {sweep.method} search without a target: all runs are done")
+    for p in sweep.parameters:
+        if p.distribution in ("log_uniform", "q_log_uniform", "inv_log_uniform") and p.numbers["min"] >= 0:
+            sign = -1 if p.distribution == "inv_log_uniform" else 1
+            low, high = sorted(math.exp(sign * p.numbers[end]) for end in ("min", "max"))
+            values = f"so {p.name} lies between {low:.6g} and {high:.6g}"
+            notes.append(
+                f"{p.name}: {p.distribution} takes exponents of e, {values}: did you mean {p.distribution}_values?"
+            )
+    return notes
+
+
+def _blamed(plan: Plan, suggested: Mapping[str, Any], sentence: str) -> int:
     """Return the line of the parameter that is invalid even alone, or else of the one that the sentence names."""
 
-    def alone(parameter: Parameter) -> str:
+    def alone(path: tuple[str, ...]) -> str:
+        value: Any = suggested
+        for part in path:
+            value = value[part]
         try:
-            from_dict(plan.kind.config, {parameter.name: suggested[parameter.name]})
+            from_dict(plan.kind.config, {path[-1]: value})
         except InputError as error:
             return str(error)
         return ""
 
     parameters = plan.sweep.parameters
-    guilty = [p for p in parameters if alone(p) == sentence]
-    named = {m.start(): p for p in parameters if (m := re.search(rf"\b{re.escape(p.name)}\b", sentence))}
+    guilty = [p for p in parameters if sentence in alone(p.path).split("\n")]
+    named = {m.start(): p for p in parameters if (m := re.search(rf"\b{re.escape(p.path[-1])}\b", sentence))}
     return (guilty or [named[at] for at in sorted(named)] or list(parameters))[0].line
-
-
-def _line(path: Path, key: str) -> int:
-    """Return the line of a key at the top level of the file, 1 if it is missing."""
-    lines = path.read_text("utf-8-sig").splitlines()
-    return next((i for i, text in enumerate(lines, 1) if re.match(rf"['\"]?{key}['\"]?\s*:", text)), 1)

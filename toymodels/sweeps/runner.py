@@ -10,6 +10,7 @@ run is locked while it is running: two runners on one folder share the work.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -17,23 +18,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from tqdm import tqdm
 
-from toymodels.errors import check_whole
-from toymodels.runs.loop import Interrupted, stop_on_interrupt
+from toymodels.errors import InputError, check_whole
+from toymodels.given import conform
+from toymodels.parallel.processes import cores
+from toymodels.parallel.progress import Bar, say
+from toymodels.parallel.stopping import stop_on_interrupt
+from toymodels.runs.loop import Interrupted
 from toymodels.runs.storage import read_json
 from toymodels.runs.tracking import check_mirror
 from toymodels.sweeps.early_stopping import EarlyStopping
 from toymodels.sweeps.executors import Backend, RunningRun, open_backend
-from toymodels.sweeps.plan import Plan, read_plan
+from toymodels.sweeps.plan import Plan, grid_size, read_plan
+from toymodels.sweeps.search import search
 from toymodels.sweeps.suggestions import RUNS, Run, Suggestions
-from toymodels.sweeps.work import Outcome, do_run, record_failure
+from toymodels.sweeps.work import ENVIRONMENT, Outcome, do_run, record_failure
 
 _LOST = 3
 """How often a run may lose its process before it counts as failed."""
 _LOOK_SECONDS = 0.5
 """How often the bar, early termination and the runs of other runners are looked at."""
 _POLL_SECONDS = 0.02
+_START_SECONDS = 5
+"""About how long workers take to start."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +61,15 @@ class SweepConfig:
     """local, the address of a Dask scheduler (tcp://127.0.0.1:8786), or slurm."""
     wandb: str | None = None
     """Weights & Biases for each run: disabled, offline or online; the same as `--wandb` of a single run."""
+    dry_run: bool = False
+    """Only say how many runs there are, and about how long they will take."""
+    skip_impossible: bool = False
+    """Leave out combinations of values that make no run (s above m, say), and count them; otherwise they are refused."""
     plugin: tuple[Path, ...] = ()
     """Python files of your own for every run, in addition to those that the file's parameter `plugin` names."""
 
     def __post_init__(self) -> None:
+        conform(self)
         check_whole(1, **{name: value for name in ("workers", "count") if (value := getattr(self, name)) is not None})
         check_whole(0, seed=self.seed)
         check_mirror(self.wandb)
@@ -69,12 +81,12 @@ def run_sweep(config: SweepConfig) -> tuple[Path, int]:
     Raises InputError before the first run for a file, folder or scheduler that cannot be used, and later for a damaged
     record; Interrupted on Ctrl-C; OSError if the disk is full or the scheduler is gone.
     """
-    plan = read_plan(config.file, config.count, config.seed, config.wandb, config.plugin)
-    # An absolute path, because a cluster's workers have other current folders.
-    folder = (config.out or Path("runs") / config.file.stem).resolve()
+    plan, folder = _planned(config)
     backend = open_backend(config.scheduler, config.workers, folder)
     try:
         suggestions = Suggestions(plan, folder, config.count, config.seed)
+        for line in overview(plan, folder, config):
+            print(line, file=sys.stderr)
         with stop_on_interrupt() as interrupted:
             return folder, _Runner(plan, suggestions, backend, interrupted).run()
     except BaseException:
@@ -82,6 +94,57 @@ def run_sweep(config: SweepConfig) -> tuple[Path, int]:
         raise
     finally:
         backend.close()
+
+
+def _planned(config: SweepConfig) -> tuple[Plan, Path]:
+    here = config.scheduler == "local"
+    skip = config.skip_impossible
+    plan = read_plan(config.file, config.count, config.seed, config.wandb, config.plugin, skip, here)
+    if plan.sweep.method == "grid" and config.seed:
+        raise InputError(f"seed = {config.seed}: a grid draws nothing: leave --seed out")
+    # An absolute path, because a cluster's workers have other current folders.
+    return plan, (config.out or Path("runs") / config.file.stem).resolve()
+
+
+def dry_run(config: SweepConfig) -> str:
+    """Say what the sweep would do; write nothing. Raises InputError as `run_sweep` does."""
+    return "\n".join(overview(*_planned(config), config))
+
+
+def overview(plan: Plan, folder: Path, config: SweepConfig) -> list[str]:
+    """Say how many runs there are, how long they will take, and what in the file has no effect."""
+    survey, sweep = plan.survey, plan.sweep
+    assert survey is not None
+    limits = [limit for limit in (config.count, sweep.run_cap) if limit is not None]
+    total = min([*limits, grid_size(search(sweep))] if sweep.method == "grid" else limits)
+    name = sweep.name or sweep.path.stem
+    about = f" ({sweep.description})" if sweep.description else ""
+    done = [run for run in survey.names if (folder / RUNS / run / "results.json").exists()]
+    impossible = sum(map(len, survey.impossible.values()))
+    counted = [f"{name}{about}: {total:,} runs of {plan.kind_name}"]
+    counted += (
+        [f"{impossible:,} of them impossible and skipped ({next(iter(survey.impossible))})"] if impossible else []
+    )
+    counted += [f"{len(done):,} finished already"] if done else []
+    shares = [seconds for run, seconds in survey.names.items() if run not in done]
+    if shares and not math.isnan(sum(shares)):
+        left = sum(shares) * total / survey.checked
+        at_once = min(config.workers or cores(), len(shares)) if config.scheduler == "local" else 1
+        workers = "on one core" if at_once == 1 else f"on {at_once} cores"
+        counted.append(f"about {in_words(left / at_once + _START_SECONDS)} {workers}, within a factor of 3 or so")
+    of = "" if survey.checked == total else f" (of the first {survey.checked:,})"
+    notes = [f"{name}: {note}" for note in survey.notes]
+    if survey.equal:
+        notes.append(f"{name}: {len(survey.equal):,} runs are equal to others{of}, such as {survey.equal[0]}")
+    return [", ".join(counted), *notes]
+
+
+def in_words(seconds: float) -> str:
+    """Write a time for people to read, with one or two digits."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 1):.0f} seconds"
 
 
 class _Runner:
@@ -100,7 +163,7 @@ class _Runner:
         """Do all runs; return how many have failed."""
         name = self._plan.sweep.name or self._plan.sweep.path.stem
         # The time left is estimated from all runs, not from the latest ones, because runs end in bursts.
-        with tqdm(total=self._suggestions.total, desc=name, unit="run", smoothing=0) as self._bar:
+        with Bar(name, self._suggestions.total, "run", leave=True, even=True) as self._bar:
             while True:
                 self._submit_new()
                 self._submit_waiting()
@@ -113,8 +176,7 @@ class _Runner:
                 self._collect()
                 if self._early is not None:
                     self._early.look(run.name for run, _ in self._active)
-            self._bar.total = self._bar.n  # the search may end before its limit
-            self._bar.refresh()
+            self._bar.ends_here()  # the search may end before its limit
         return self._failed
 
     def _submit_new(self) -> None:
@@ -124,11 +186,12 @@ class _Runner:
             if run is None:
                 return
             if run.name in self._seen:  # the same configuration again
-                self._bar.initial += 1
-                self._bar.update()
+                self._bar.skip(1)
                 continue
             self._seen.add(run.name)
-            if run.refused:
+            if run.refused and self._plan.skip:
+                self._bar.skip(1)
+            elif run.refused:
                 self._fail(run, run.refused)
             else:
                 self._submit(run, first=True)
@@ -147,12 +210,11 @@ class _Runner:
         """Submit a run that has not ended. At the `first` look, an ended run does not count for the bar's estimate."""
         if self._plan.result(run.folder) is not None:
             run.failure.unlink(missing_ok=True)
-            self._bar.initial += first
-            self._count()
+            self._count(repeated=first)
         elif run.failure.exists() and run.failure.stat().st_mtime > self._began:
             self._fail(run, read_json(run.failure, ("reason",))["reason"])  # it failed in another runner
         else:
-            values = self._plan.values(run.config)
+            values = {**self._plan.values(run.config), ENVIRONMENT: self._plan.environment}
             running = self._backend.submit(do_run, self._plan.kind_name, values, str(run.folder), str(run.failure))
             self._active.append((run, running))
 
@@ -186,24 +248,25 @@ class _Runner:
     def _lost(self, run: Run, error: Exception) -> Outcome:
         run.lost += 1
         if run.lost < _LOST:
+            say(f"run {run.number}: its process was killed (out of memory?); it is done again")
             return Outcome("again")
         first_line = next(iter(str(error).splitlines()), "")
         return Outcome("failed", f"its process was killed {run.lost} times (out of memory? {first_line})")
 
-    def _count(self) -> None:
+    def _count(self, repeated: bool = False) -> None:
         self._done += 1
-        self._bar.update()
+        if repeated:
+            self._bar.skip(1)
+        else:
+            self._bar.to(self._bar.done + 1)
 
     def _fail(self, run: Run, reason: str) -> None:
         if not run.failure.exists():
             record_failure(run.failure, run.config, reason)
         self._failed += 1
-        self._bar.write(f"run {run.number} failed: {reason.splitlines()[0]}", file=sys.stderr)
-        self._bar.update()
+        say(f"run {run.number} failed: {reason.splitlines()[0]}")
+        self._bar.to(self._bar.done + 1)
 
     def _show(self) -> None:
-        before = self._bar.postfix
-        self._bar.set_postfix({"failed": self._failed, "running": len(self._active)}, refresh=False)
-        # A terminal shows the clock all the time; a file gets a line only when a number has changed.
-        if self._bar.postfix != before or sys.stderr.isatty():
-            self._bar.refresh()
+        self._bar.note(failed=self._failed, running=len(self._active))
+        self._bar.refresh()

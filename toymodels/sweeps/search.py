@@ -39,6 +39,8 @@ class Search:
     sweep: Sweep
     draw: Callable[[int, Sequence[Finished]], dict[str, Any] | None]
     """Suggest a configuration as `suggest` does, without regard to run_cap and target."""
+    axes: Sequence[Sequence[Any]] = ()
+    """The values of each parameter on a grid."""
 
     def suggest(self, number: int, finished: Sequence[Finished] = ()) -> dict[str, Any] | None:
         """Return the configuration of run `number`, counted from 0 and nested as in the sweep.
@@ -58,7 +60,8 @@ class Search:
 def search(sweep: Sweep, seed: int = 0) -> Search:
     """Make the search that the sweep's method names. Raises InputError for bayes if Optuna is not installed."""
     if sweep.method == "grid":
-        return Search(sweep, _grid(sweep))
+        axes = [_axis(parameter) for parameter in sweep.parameters]
+        return Search(sweep, _grid(sweep, axes), axes)
     if sweep.method == "random":
         return Search(sweep, lambda number, _: random_configuration(sweep, seed, number))
     return Search(sweep, _bayes(sweep, seed))
@@ -82,9 +85,8 @@ def nest(sweep: Sweep, values: Sequence[Any]) -> dict[str, Any]:
     return config
 
 
-def _grid(sweep: Sweep) -> Callable[[int, Sequence[Finished]], dict[str, Any] | None]:
+def _grid(sweep: Sweep, axes: Sequence[Sequence[Any]]) -> Callable[[int, Sequence[Finished]], dict[str, Any] | None]:
     """Number the configurations in W&B's order: parameters sorted by name at each level, the last one varying fastest."""
-    axes = [_axis(parameter) for parameter in sweep.parameters]
     sizes = [len(axis) for axis in axes]
 
     def draw(number: int, _: Sequence[Finished]) -> dict[str, Any] | None:

@@ -6,7 +6,6 @@ suggestions.jsonl    the configuration of each run, by number, as the search sug
 
 from __future__ import annotations
 
-import bisect
 import json
 import os
 from dataclasses import dataclass
@@ -17,15 +16,16 @@ import yaml
 from filelock import FileLock
 
 from toymodels.errors import InputError
-from toymodels.runs.storage import check_writable, read_json, write_json
-from toymodels.sweeps.plan import Plan
+from toymodels.runs.storage import check_writable, read_json, write_json, writing
+from toymodels.sweeps.definition import SweepFile
+from toymodels.sweeps.distributions import same
+from toymodels.sweeps.plan import Plan, grid_size
 from toymodels.sweeps.search import Finished, Search, search
 from toymodels.sweeps.work import LOCKS
 
 FORMAT = 1
 RUNS, FAILED = "runs", "failed"
 """Subfolders of a sweep's folder: the runs, and the reasons why runs failed."""
-_GRID_LIMIT = 2**40
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Suggestions:
         self._search: Search = search(plan.sweep, seed)
         limits = [limit for limit in (count, plan.sweep.run_cap) if limit is not None]
         if plan.sweep.method == "grid":
-            limits.append(bisect.bisect_left(range(_GRID_LIMIT), True, key=lambda n: self._search.suggest(n) is None))
+            limits.append(grid_size(self._search))
         self.total = min(limits)
         """The most runs that the search will suggest."""
         self._ended: dict[int, Finished] = {}
@@ -69,8 +69,10 @@ class Suggestions:
         self._open()
 
     def _open(self) -> None:
-        raw = yaml.safe_load(self.plan.sweep.path.read_text("utf-8-sig"))
+        text = self.plan.sweep.path.read_text("utf-8-sig")
+        raw = yaml.safe_load(text)
         searched = {key: raw.get(key) for key in ("method", "parameters", "metric", "early_terminate")}
+        searched |= {"base": dict(self.plan.base)} if self.plan.base else {}
         mine = {"format": FORMAT, "kind": self.plan.kind_name, "seed": self._seed, "sweep": searched}
         code = self.plan.plugin_code
         path = self.folder / "sweep.json"
@@ -83,6 +85,11 @@ class Suggestions:
                 ) from None
             different = ""
             if json.loads(json.dumps(mine)) != {key: saved[key] for key in mine}:
+                if code == saved.get("plugin_code", []) and self._extends(saved, searched):
+                    with FileLock(self.folder / ".suggestions.lock"):  # the numbers of the runs are others now
+                        self._path.unlink(missing_ok=True)
+                        write_json(path, {**mine, "plugin_code": code, "file": text})
+                    return
                 different = "another sweep (other parameters, method, kind or seed)"
             elif code != saved.get("plugin_code", []):
                 different = "a sweep with other code in its plugins"
@@ -92,7 +99,22 @@ class Suggestions:
         if self.folder.is_file() or (self.folder.exists() and _foreign(self.folder)):
             raise InputError(f"{self.folder} is not empty and holds no sweep: name another folder with --out")
         check_writable(path)
-        write_json(path, {**mine, "plugin_code": code, "file": self.plan.sweep.path.read_text("utf-8-sig")})
+        write_json(path, {**mine, "plugin_code": code, "file": text})
+
+    def _extends(self, saved: dict[str, Any], searched: dict[str, Any]) -> bool:
+        """Whether the sweep is the grid that the folder holds, with further values: finished runs then stay and count."""
+        if self.plan.sweep.method != "grid" or saved["kind"] != self.plan.kind_name:
+            return False
+        others = [{k: v for k, v in sweep.items() if k != "parameters"} for sweep in (saved["sweep"], searched)]
+        try:
+            before = SweepFile(self.folder / "sweep.json", str(saved["file"])).sweep()
+        except (InputError, KeyError):
+            return False
+        old, new = (
+            {p.name: set(map(same, axis)) for p, axis in zip(sweep.parameters, search(sweep).axes, strict=True)}
+            for sweep in (before, self.plan.sweep)
+        )
+        return others[0] == others[1] and old.keys() == new.keys() and all(old[name] <= new[name] for name in old)
 
     def run(self, number: int) -> Run | None:
         """Return run `number`, counted from 0; None if the search has ended before it or the metric's target is reached.
@@ -158,7 +180,7 @@ class Suggestions:
                 raise ValueError("runs are missing")
             self._read, self._suggested = whole, [dict(entry["config"]) for entry in entries]
             return self._suggested
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InputError(
                 f"{self._path} is damaged ({error}): delete it, and the same command continues (bayes searches anew)"
             ) from None
@@ -169,7 +191,7 @@ class Suggestions:
 
     def _append(self, number: int, suggested: dict[str, Any]) -> None:
         whole = len(self._whole())
-        with open(self._path, "ab") as file:
+        with writing(self._path), open(self._path, "ab") as file:
             file.truncate(whole)
             file.write((json.dumps({"number": number, "config": suggested}) + "\n").encode())
             file.flush()

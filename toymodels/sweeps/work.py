@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import errno
+import os
 import shutil
-import signal
-import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from toymodels.errors import InputError
 from toymodels.experiments import registry
 from toymodels.experiments.registry import EXPERIMENTS
-from toymodels.parallel import processes
+from toymodels.parallel import processes, stopping
 from toymodels.registry import load_plugins
 from toymodels.runs.identity import from_dict
 from toymodels.runs.record import Busy
-from toymodels.runs.storage import write_json
+from toymodels.runs.storage import FULL, write_json
 
 LOCKS = "locks"
 """Subfolder of a sweep's folder, with a lock for each run."""
+ENVIRONMENT = "_environment"
+"""A key beside a run's settings: environment variables of the run, such as W&B's project."""
 _FULL_BYTES = 2**16
 """Free space below which a failed run means a full disk: torch and safetensors do not raise OSError for it."""
 
@@ -44,6 +43,8 @@ def do_run(kind: str, values: dict[str, Any], folder: str, failure: str) -> Outc
     `failure` is the file that says why the run failed; it is deleted when the run succeeds.
     """
     processes.work_alone()
+    values = dict(values)
+    os.environ.update(values.pop(ENVIRONMENT, {}))
     target = Path(folder)
     # Not the run's own lock, which lies in its folder: another runner would find the folder without it.
     lock = Path(failure).parent.parent / LOCKS / f"{target.name}.lock"
@@ -69,7 +70,7 @@ def do_run(kind: str, values: dict[str, Any], folder: str, failure: str) -> Outc
 
 
 def _disk_is_full(error: Exception, folder: Path) -> bool:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in FULL:
         return True
     return _free(folder) < _FULL_BYTES
 
@@ -85,7 +86,6 @@ def record_failure(path: Path, values: dict[str, Any], reason: str, trace: str =
 
 def start_worker(parent: int) -> None:
     """Prepare a local worker process: it leaves Ctrl-C to its parent, and does not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stopping.leave_to_parent()
     processes.work_alone()
-    tqdm.set_lock(threading.RLock())  # tqdm's own is shared among processes, and a killed one would never release it
     processes.end_with_parent(parent)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
+import contextlib
+import itertools
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
-from toymodels.errors import InputError
+from toymodels.errors import InputError, nearest
+from toymodels.given import SCIENTIFIC, read_json_settings, read_text, refuse_all
 
 Keys = dict[str, tuple[yaml.Node, yaml.Node]]
 """A mapping as name → (node of the key, node of the value)."""
@@ -22,35 +24,70 @@ _JSON: dict[type[yaml.Node], tuple[str, ...]] = {
     yaml.SequenceNode: ("seq",),
     yaml.MappingNode: ("map",),
 }
-_MISREAD_FLOAT = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+\Z")
 _MISREAD_INT = re.compile(r"[-+]?(0\d+|\d+(:\d+)+(\.\d*)?)\Z")  # octal, and base 60
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Return the hint "did you mean …? ", or "" if no allowed name is similar."""
-    close = difflib.get_close_matches(name, allowed, 1)
-    return f"did you mean {close[0]!r}? " if close else ""
+_MOST_BYTES = 2**20
+_MOST_NODES = 200_000
+"""Values of a file in which aliases are written out; a file of 251 bytes can stand for 10^10."""
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read settings by name from a JSON file, or a YAML file (.yaml, .yml)."""
+    if path.suffix not in (".yaml", ".yml"):
+        return read_json_settings(path)
+    file = YamlFile(path)
+    keys = file.mapping(file.root(), "the file")
+    return {name: file.value(node) for name, (_, node) in keys.items()}
+
+
+def _with_point(value: float) -> str:
+    """Write a number so that YAML 1.1 reads it as one."""
+    return repr(value) if "e" not in repr(value) else f"{value:.6e}"
+
+
+class ProblemError(InputError):
+    """One problem of a file, at a line."""
+
+    def __init__(self, path: Path, line: int, sentence: str) -> None:
+        super().__init__(f"{path}:{line}: {sentence}")
+        self.line = line
 
 
 class YamlFile:
     """A YAML file whose nodes know their lines. Every error is an InputError that begins with FILE:LINE."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, text: str | None = None) -> None:
+        """Name the file; `text` is its content if it is known."""
+        self.path, self._text = path, text
+        self._problems: list[ProblemError] = []
 
     def refuse(self, at: yaml.Node | int, sentence: str) -> NoReturn:
         """Raise the InputError for a node, or for a line counted from 1."""
-        line = at if isinstance(at, int) else at.start_mark.line + 1
-        raise InputError(f"{self.path}:{line}: {sentence}")
+        raise ProblemError(self.path, at if isinstance(at, int) else at.start_mark.line + 1, sentence)
+
+    @contextlib.contextmanager
+    def collected(self) -> Iterator[None]:
+        """Keep a problem found inside, and go on after it."""
+        try:
+            yield
+        except ProblemError as problem:
+            self._problems.append(problem)
+
+    def refuse_collected(self) -> None:
+        """Raise one InputError with all problems that were kept, in the order of their lines, if there are some."""
+        refuse_all(str(problem) for problem in sorted(self._problems, key=lambda problem: problem.line))
 
     def root(self) -> yaml.Node:
         """Read and check the whole document. Raises InputError unless it is a file of plain YAML in UTF-8."""
-        text = self._text()
+        text = read_text(self.path, "a sweep file (YAML)", _MOST_BYTES) if self._text is None else self._text
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
             if root is None:
                 self.refuse(1, "the file is empty: a sweep has at least method and parameters")
-            self._check(root)
+            if (size := self._size(root, {})) > _MOST_NODES:
+                self.refuse(1, f"its aliases (*) repeat anchors (&) to {size:.0e} values: write out what is needed")
+            self._check(root, set())
         except yaml.reader.ReaderError as error:
             line = text[: error.position].count("\n") + 1
             self.refuse(line, f"the character number {error.character} is not allowed in YAML: remove it")
@@ -60,48 +97,51 @@ class YamlFile:
             self.refuse(mark.line + 1 if mark else 1, f"not valid YAML, {error.problem}{tab}")
         except RecursionError:
             self.refuse(1, "nested too deeply: a sweep needs a few levels at most")
+        self.refuse_collected()
         return root
 
-    def _text(self) -> str:
-        try:
-            raw = self.path.read_bytes()
-        except OSError as error:
-            reason = {FileNotFoundError: "there is no such file", IsADirectoryError: "it is a folder"}.get(type(error))
-            raise InputError(f"{self.path}: {reason or error.strerror}: give the path of a sweep file (YAML)") from None
-        try:
-            return raw.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            self.refuse(raw[: error.start].count(b"\n") + 1, "a byte that is not UTF-8: save the file in UTF-8")
-
-    def _check(self, node: yaml.Node, parents: tuple[yaml.Node, ...] = ()) -> None:
-        """Refuse, at any depth, what YAML would silently misread or JSON cannot hold."""
-        if node in parents:
+    def _size(self, node: yaml.Node, sizes: dict[int, int]) -> int:
+        """Return how many values a node holds when its aliases are written out."""
+        if id(node) not in sizes:
+            sizes[id(node)] = -1
+            pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+            items = [*itertools.chain(*pairs)] if pairs else node.value if isinstance(node, yaml.SequenceNode) else ()
+            sizes[id(node)] = 1 + sum(self._size(item, sizes) for item in items)
+        if sizes[id(node)] < 0:
             self.refuse(node, "an anchor (&) with its own alias (*) inside has no end: write it out")
+        return sizes[id(node)]
+
+    def _check(self, node: yaml.Node, seen: set[int]) -> None:
+        """Keep as problems, at any depth, what YAML would silently misread or JSON cannot hold."""
+        if id(node) in seen:
+            return
+        seen.add(id(node))
+        with self.collected():
+            self._check_node(node)
+        if isinstance(node, yaml.SequenceNode):
+            for item in node.value:
+                self._check(item, seen)
+        elif isinstance(node, yaml.MappingNode):
+            for _, item in node.value:
+                self._check(item, seen)
+
+    def _check_node(self, node: yaml.Node) -> None:
         if node.tag.removeprefix(_TAG) not in _JSON[type(node)]:
             what = repr(node.value) if isinstance(node, yaml.ScalarNode) else "this"
             self.refuse(node, f"YAML reads {what} as a {node.tag.removeprefix(_TAG)}: put it in quotes if it is text")
-        parents = (*parents, node)
-        if isinstance(node, yaml.SequenceNode):
-            for item in node.value:
-                self._check(item, parents)
-        elif isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
-            for key, item in node.value:
-                if key.tag not in (_TAG + "str", _TAG + "merge"):
-                    what = key.value if isinstance(key, yaml.ScalarNode) else "of several parts"
-                    self.refuse(key, f"the key {what} is not text for YAML: put it in quotes")
-                if key.value in seen:
-                    self.refuse(key, f"there are two keys {key.value!r}, and YAML would drop the first: keep one")
-                seen.add(key.value)
-                self._check(item, parents)
-        elif isinstance(node, yaml.ScalarNode):
+        if isinstance(node, yaml.ScalarNode):
             self._check_scalar(node)
+        names: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key.tag not in (_TAG + "str", _TAG + "merge"):
+                what = key.value if isinstance(key, yaml.ScalarNode) else "of several parts"
+                self.refuse(key, f"the key {what} is not text for YAML: put it in quotes")
+            if key.value in names:
+                self.refuse(key, f"there are two keys {key.value!r}, and YAML would drop the first: keep one")
+            names.add(key.value)
 
     def _check_scalar(self, node: yaml.ScalarNode) -> None:
         value, text = self.value(node), node.value
-        if not node.style and isinstance(value, str) and _MISREAD_FLOAT.match(value):
-            fixed = f"{float(value)!r}" if "e" not in repr(float(value)) else f"{float(value):.6e}"
-            self.refuse(node, f"YAML 1.1 reads {value} as text: write {fixed}, or put it in quotes if it is text")
         if not node.style and isinstance(value, int | float) and _MISREAD_INT.match(text):
             self.refuse(node, f"YAML 1.1 reads {text} as {value} (octal or base 60): write {value}, or quotes for text")
         if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
@@ -139,7 +179,10 @@ class YamlFile:
         node = keys[name][1]
         value = self.value(node)
         if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
-            self.refuse(node, f"{name} is {value!r}: it must be {wanted}")
+            hint = ""
+            if isinstance(value, str) and SCIENTIFIC.match(value) and kinds in (int, (int, float)):
+                hint = f" (YAML 1.1, and W&B, read {value} as text: write {_with_point(float(value))})"
+            self.refuse(node, f"{name} is {value!r}: it must be {wanted}{hint}")
         return value
 
     def choice(self, keys: Keys, name: str, allowed: Sequence[str]) -> str | None:

@@ -30,6 +30,11 @@ class PointwiseTask(Task):
         self.m = self.n_outputs = m
         self.name, self.function, self.mixing = name, function, mixing
 
+    @property
+    def outputs_in_words(self) -> str:
+        """Say that there is one for each feature."""
+        return f"one for each of {self.m} features"
+
     def cases(self, x: Float[Tensor, "batch m"], outputs: slice = ALL) -> Int[Tensor, "batch outputs"]:
         """Return 1 where the output's feature is active, else 0."""
         return (x[:, outputs] != 0).long()

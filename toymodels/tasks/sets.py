@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from toymodels.core.tasks import ALL, TASKS, Task
+from toymodels.core.tasks import ALL, TASKS, Task, order_in_words
 from toymodels.errors import InputError, check_whole
 
 OUTPUT_LIMIT = 200_000
@@ -62,6 +62,11 @@ class SymmetricTask(Task):
     def is_conjunction(self) -> bool:
         """Whether the function is the AND: 1 only if every feature of the set is active."""
         return self.truth == (0,) * self.k + (1,)
+
+    @property
+    def outputs_in_words(self) -> str:
+        """Say which sets there are and in which order."""
+        return f"one for each set of features, {order_in_words(self.sets)}"
 
     def subset(self, chosen: Int[Tensor, " chosen"]) -> SymmetricTask:
         """Return the same function on some of the sets, given by their positions; at least one must have k features."""

@@ -32,10 +32,11 @@ def exactly(m: int, s: int) -> Float[np.ndarray, " counts"]:
 
 def at_most(m: int, s: int) -> Float[np.ndarray, " counts"]:
     """Return P(j active) where all inputs with at most s of m active are equally likely: C(m, j) over their number."""
-    exactly(m, s)
-    sizes = [math.comb(m, j) if j <= s else 0 for j in range(m + 1)]
+    counts = exactly(m, s)
+    sizes = [math.comb(m, j) for j in range(s + 1)]
     total = sum(sizes)
-    return np.array([size / total for size in sizes])
+    counts[: s + 1] = [size / total for size in sizes]
+    return counts
 
 
 def independent(m: int, p: float) -> Float[np.ndarray, " counts"]:
@@ -62,9 +63,9 @@ def pattern_probability(counts: Float[np.ndarray, " counts"], size: int, ones: i
     if not 0 <= ones <= size <= m:
         raise InputError(f"a pattern has 0 <= ones <= size <= m = {m}, got size {size} with {ones} ones")
     total = 0.0
-    for s, probability in enumerate(counts):
-        if probability > 0 and ones <= s <= m - size + ones:
-            total += float(probability) * (math.comb(m - size, s - ones) / math.comb(m, s))
+    for s in np.flatnonzero(counts > 0).tolist():
+        if ones <= s <= m - size + ones:
+            total += float(counts[s]) * (math.comb(m - size, s - ones) / math.comb(m, s))
     return total
 
 

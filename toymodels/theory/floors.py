@@ -79,13 +79,14 @@ def target_spectrum(gate: Gate, counts: Float[np.ndarray, " counts"], centred: b
     sharing 2 − j features, e_0 + 2(m−2)e_1 + C(m−2,2)e_2 once, e_0 + (m−4)e_1 − (m−3)e_2 (m − 1 times) and
     e_0 − 2e_1 + e_2. Other gates depend on the order k < l: numerically, for m <= 60.
     """
-    return _spectrum(gate, tuple(counts.tolist()), centred)
+    return _spectrum(gate, len(counts) - 1, tuple(np.trim_zeros(counts, "b").tolist()), centred)
 
 
 @functools.lru_cache(maxsize=16)
-def _spectrum(gate: Gate, shares: tuple[float, ...], centred: bool) -> Spectrum:
-    m, counts = len(shares) - 1, np.array(shares)
+def _spectrum(gate: Gate, m: int, shares: tuple[float, ...], centred: bool) -> Spectrum:
     check_features(m, 4)
+    counts = np.zeros(m + 1)
+    counts[: len(shares)] = shares
     mean = sum(f * pattern_probability(counts, 2, sum(case)) for case, f in zip(CASES, gate.truth, strict=True))
     shift = mean**2 if centred else 0.0
     if gate.truth[1] == gate.truth[2]:

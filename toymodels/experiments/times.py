@@ -1,0 +1,62 @@
+"""Estimate how long runs take on one core, within a factor of 3 or so. The constants were measured on a core of 2.5 GHz."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from toymodels.runs.settings import covers_all
+
+if TYPE_CHECKING:
+    from toymodels.core.tasks import Task
+    from toymodels.experiments.compare import CompareConfig
+    from toymodels.experiments.settings import NetworkSettings
+    from toymodels.experiments.train import TrainConfig
+
+_RUN, _STEP, _ENTRY, _PRODUCT = 0.2, 2e-3, 3e-9, 2.6e-10
+"""Seconds of a run, of a step, of an output on an input, and of a neuron read for it."""
+_PROGRAM, _PIVOTS = 2e-3, 4.5e-10
+"""Seconds of a minimax readoff of one output, and more for each input × neuron²."""
+
+
+def _entries(config: NetworkSettings, task: Task, inputs: float | int) -> float:
+    return inputs * task.n_outputs * (_ENTRY + _PRODUCT * config.d)
+
+
+def _inputs(config: NetworkSettings, task: Task) -> float | int:
+    features = config.features()
+    return features.n_inputs if covers_all(features, task) else config.eval_inputs
+
+
+def _training(config: NetworkSettings, task: Task) -> float:
+    lbfgs = config.resolve(config.features(), task) == "lbfgs"
+    batch = config.features().n_inputs if lbfgs or config.batch == "all" else int(config.batch)
+    return (config.steps or (1500 if lbfgs else 3000)) * (_STEP + _entries(config, task, batch))
+
+
+def of_training(config: TrainConfig) -> float:
+    """Estimate the seconds of `train`."""
+    (task,) = config.tasks()
+    evaluation = _entries(config, task, _inputs(config, task))
+    return _RUN + len(config.seeds) * (_training(config, task) + evaluation)
+
+
+def of_comparison(config: CompareConfig) -> float:
+    """Estimate the seconds of `compare`."""
+    from toymodels.core.layers import LAYERS
+    from toymodels.core.readoffs import READOFFS
+
+    seconds = 0.0
+    for task in config.tasks():
+        inputs = _inputs(config, task)
+        every = min(config.features().n_inputs, 1e9)
+        solved = min(task.n_outputs, config.minimax_pairs) * (_PROGRAM + _PIVOTS * every * config.d**2)
+        trains = False
+        for name in config.rows():
+            members = [READOFFS.named(readoff)[0] for readoff in config.readoffs_of(name, task)]
+            learns = LAYERS.named(name)[0].role == "trained"
+            trains |= learns or LAYERS.named(name)[0].uses_trained
+            seconds += len(members) * _entries(config, task, inputs) + solved * sum(m.sampled for m in members)
+            frozen = any("trained_readoff" in member.parameters for member in members) and not learns
+            seconds += _training(config, task) if frozen else 0
+        seconds += _training(config, task) if trains else 0
+    return _RUN + len(config.seeds) * seconds
