@@ -39,4 +39,6 @@ def test_the_default_experiment_is_the_same_on_the_core_alone(tmp_path, monkeypa
         for column in ("worst_error", "mean_worst_error", "rms_ones", "rms_zeros", "within_quarter"):
             # Optima over (r, c) need not be unique: what is optimal must agree, and every readoff's errors where it is.
             optimal = column in ("worst_error", "mean_worst_error") or plain["readoff"] != "minimax"
-            assert plain[column] == pytest.approx(fast[column], abs=1e-6 if optimal else 0.05)
+            # A training is a path along which roundings grow, as in tests/reference; a single step is compared in tests/fast.
+            close = 0.02 if "trained" in (plain["first_layer"], plain["readoff"]) else 1e-6
+            assert plain[column] == pytest.approx(fast[column], abs=close if optimal else 0.05)

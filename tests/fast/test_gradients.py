@@ -194,8 +194,8 @@ def test_gradients_of_a_sample_have_the_shape_of_all_outputs():
         (LpLoss(2.0), 700, False, 3),  # Gram matrices
         (LpLoss(2.0), 700, True, 1),  # in blocks, which have threads of their own
         (LpLoss(3.0), 700, False, 1),
-        (make_loss("lp_apart", 2.0, True), 200, False, 1),  # small: below 2^17
-        (make_loss("lp_apart", 2.0, True), 400, False, 3),
+        (make_loss("lp_apart", 2.0, True), 400, False, 1),  # small
+        (make_loss("lp_apart", 2.0, True), 700, False, 3),
     ],
 )
 def test_a_step_has_one_thread_where_more_are_slower(loss, inputs, precise, threads, monkeypatch):

@@ -31,8 +31,8 @@ BAD = [
     (["bounds", "--outputs", "5000"], "at most 1225"),
     (["bounds", "--bits", "0"], "at least 1"),
     (["bounds", "--json", "."], "is a folder"),
-    (["width", "--epsilon", "0"], "positive number"),
-    (["width", "--epsilon", "-1"], "positive number"),
+    (["width", "--epsilon", "0"], "from 1e-9 to 1e6"),
+    (["width", "--epsilon", "-1"], "from 1e-9 to 1e6"),
     (["width", "--s", "1"], "s = 1: it must be at least 2"),
     (["width", "--d", "3"], "--d"),
 ]

@@ -95,9 +95,9 @@ def test_notes_say_what_a_readoff_is_made_for():
     assert "with an embedding" in note("by_class", embedded=True)
     warned = "a random label of an AND is the AND of another pair"
     for tasks, s, inputs, warns in (
-        ([PairTask(6, "xor"), AND], 2, "at most", True),
-        ([PairTask(6, "xor")], 2, "at most", False),
-        ([AND], 3, "at most", False),
+        ([PairTask(6, "xor"), AND], 2, "at_most", True),
+        ([PairTask(6, "xor")], 2, "at_most", False),
+        ([AND], 3, "at_most", False),
         ([AND], 2, "independent", False),
     ):
         assert (warned in note("random_labels", tasks=tasks, s=s, inputs=inputs)) is warns

@@ -211,7 +211,7 @@ def test_a_failing_run_is_recorded_and_tried_again(tmp_path, here, capsys, monke
 
 class _Evaluation:
     def to_dict(self):
-        groups = {"ones": {"rms": 0.5}, "zeros": {"rms": 0.5}}
+        groups = {name: {"rms": 0.5, "share": 0.5} for name in ("ones", "zeros")}
         errors = {"worst_error": 0.5, "output_worst": [0.5], "rms": 0.5, "within": {"0.25": 0.0}}
         return {**errors, "groups": groups, "inputs": "all 16", "n_outputs": 10}
 

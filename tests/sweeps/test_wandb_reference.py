@@ -116,7 +116,12 @@ def test_what_wandb_refuses_is_refused(entry, tmp_path):
 @pytest.mark.parametrize("entry", REFERENCE["hyperband"])
 def test_hyperband_stops_the_runs_that_wandb_stops(entry, tmp_path):
     keys = {"method": "random", "metric": {"name": "l", "goal": entry["goal"]}, "parameters": {"a": {"value": 1}}}
-    sweep = sweep_of(tmp_path, yaml.safe_dump({**keys, "early_terminate": entry["early_terminate"]}))
+    text = yaml.safe_dump({**keys, "early_terminate": entry["early_terminate"]})
+    if {"min_iter", "max_iter"} <= entry["early_terminate"].keys():  # W&B goes by one of them without a word
+        with pytest.raises(InputError, match="keep min_iter alone"):
+            sweep_of(tmp_path, text)
+        return
+    sweep = sweep_of(tmp_path, text)
     assert sweep.metric is not None
     early = sweep.early_terminate
     assert early is not None

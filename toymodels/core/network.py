@@ -94,7 +94,9 @@ def as_network(module: nn.Module, m: int) -> Network:
 
 def apply(module: nn.Module, m: int, noun: str) -> Tensor:
     """Return what a module makes of two empty inputs. Raises InputError if it does not take m features or returns no table."""
-    parameter = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(0))
+    parts = ((*part.parameters(recurse=False), *part.buffers(recurse=False)) for part in module.modules())
+    first = (tensor for part in parts for tensor in part if tensor.is_floating_point())
+    parameter = next(first, torch.zeros(0))  # parts that come later convert what they get
     try:
         outputs = module(torch.zeros(2, m, dtype=parameter.dtype, device=parameter.device))
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
