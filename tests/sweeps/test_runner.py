@@ -524,9 +524,7 @@ def test_the_bar_counts_found_runs_as_done_but_not_as_time(tmp_path, here, capsy
     path = write(tmp_path, GRID)
     run_sweep(SweepConfig(path, tmp_path / "s", count=3))
     assert "3/3" in capsys.readouterr().err
-    monkeypatch.setattr(
-        processes, "_alone", False
-    )  # runs in this process have made it one of many, which shows nothing
+    monkeypatch.setattr(jobs, "_alone", False)  # runs in this process have made it one of many, which shows nothing
     run_sweep(SweepConfig(path, tmp_path / "s"))
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("toy: 4/4 runs, done in ")
