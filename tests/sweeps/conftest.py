@@ -14,3 +14,9 @@ def here(monkeypatch):
     backend = Here()
     monkeypatch.setattr(runner, "open_backend", lambda *_: backend)
     return backend
+
+
+@pytest.fixture(autouse=True)
+def not_one_of_many(monkeypatch):
+    """A run that an earlier test did in this process has made it one of many, which shows no bars."""
+    monkeypatch.setattr(jobs, "_alone", False)
