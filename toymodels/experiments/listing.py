@@ -14,10 +14,9 @@ import tyro
 
 from toymodels.errors import InputError
 from toymodels.figures.table import levels, parse_value
-from toymodels.runs.citation import last_session
 from toymodels.runs.identity import NOT_IN_IDENTITY
 from toymodels.runs.metrics import error_label
-from toymodels.runs.record import load_config
+from toymodels.runs.record import load_config, read_sessions
 from toymodels.runs.storage import read_json
 from toymodels.runs.table import read_result
 from toymodels.runs.text import number, render
@@ -297,7 +296,7 @@ def _versions(path: Path) -> dict[str, Any]:
     with suppress(InputError):
         versions["plugin code"] = tuple(digest[:8] for digest in load_config(path).plugin_code) or None
     with suppress(InputError):
-        session = last_session(path)
+        session = read_sessions(path / "environment.json")[-1]
         versions |= {"commit": session.get("commit"), "python": session.get("python"), **session["packages"]}
     return versions
 
