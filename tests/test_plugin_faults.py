@@ -63,8 +63,8 @@ def plugin(tmp_path, monkeypatch):
     ("words", "sentence"),
     [
         (["--layers", "fails"], "fails of the plugin {file}, line 10: KeyError: 'inside'"),
-        (["--layers", "transposed"], "transposed must be a torch module that takes inputs of shape (batch, m)"),
-        (["--layers", "no_module"], "(batch, m) to (batch, width); it is int"),
+        (["--layers", "transposed"], "the first layer transposed does not take a batch of inputs with m = 6 features"),
+        (["--layers", "no_module"], "the first layer no_module must be a torch module; it is int"),
         (["--layers", "not_finite"], "numbers that are not finite"),
         (["--layers", "asks"], "asks asks for 'colour', which is not offered here"),
         (["--layers", "checked"], "checked of the plugin {file}, line 6: ZeroDivisionError: in check"),

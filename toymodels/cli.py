@@ -16,7 +16,7 @@ from typing import Any
 import tyro
 
 from toymodels.arguments import parse, plugins_in
-from toymodels.errors import InputError, WriteError, nearest
+from toymodels.errors import InputError, WriteError, nearest, notice
 from toymodels.experiments.registry import EXPERIMENTS
 from toymodels.given import refuse_all
 from toymodels.parallel import stopping
@@ -167,7 +167,7 @@ def _do(kind: str, config: Any, given: Collection[str] = ()) -> str:
     set_ = changed(config)
     for sentence in registry.without_effect(config, given):
         if sentence.partition(" ")[0] not in set_:  # of the others `run` says it
-            print(f"toymodels: {sentence}", file=sys.stderr)
+            notice(sentence)
 
     folder = registry.run(kind, config)
     try:

@@ -14,7 +14,6 @@ from toymodels.figures.table import (
     errors_by_seed,
     filter_rows,
     layer_knobs,
-    levels,
     load_table,
     require,
     require_fixed,
@@ -23,6 +22,7 @@ from toymodels.figures.table import (
     varied,
 )
 from toymodels.runs.metrics import error_label
+from toymodels.runs.table import levels
 
 
 def test_json_lines_and_csv_hold_the_same(tmp_path):

@@ -182,19 +182,31 @@ def make_layer(name: str, m: int, d: int, seed: int, activation: str = "relu", *
     return mark_origin(layer, name)
 
 
-@torch.no_grad()
+def apply(module: nn.Module, m: int, noun: str) -> Tensor:
+    """Return what a module makes of two empty inputs. Raises InputError if it does not take m features or returns no table."""
+    parts = ((*part.parameters(recurse=False), *part.buffers(recurse=False)) for part in module.modules())
+    first = (tensor for part in parts for tensor in part if tensor.is_floating_point())
+    parameter = next(first, torch.zeros(0))  # parts that come later convert what they get
+    try:
+        outputs = module(torch.zeros(2, m, dtype=parameter.dtype, device=parameter.device))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"the {noun} does not take a batch of inputs with m = {m} features: {reason}") from None
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != 2:
+        shape = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+        raise InputError(f"the {noun} returns {shape} for 2 inputs: it must return one row of numbers for each input")
+    return outputs
+
+
 def check_made(layer: Any, name: str, m: int) -> None:
     """Raise InputError unless a layer is a torch module that takes (batch, m) to finite (batch, width)."""
-    must = f"the first layer {name} must be a torch module that takes inputs of shape (batch, m) to (batch, width)"
     if not isinstance(layer, nn.Module):
-        raise InputError(f"{must}; it is {type(layer).__name__}")
-    try:
-        a = layer(torch.zeros(2, m))
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{must}; with m = {m} it fails: {' '.join(str(error).split())}") from error
-    if not isinstance(a, Tensor) or a.dim() != 2 or len(a) != 2 or not bool(a.isfinite().all()):
-        got = f"shape {tuple(a.shape)}, or numbers that are not finite," if isinstance(a, Tensor) else type(a).__name__
-        raise InputError(f"{must}; it returns {got} for an input of shape (2, {m})")
+        raise InputError(f"the first layer {name} must be a torch module; it is {type(layer).__name__}")
+    with torch.no_grad():
+        if not bool(apply(layer, m, f"first layer {name}").isfinite().all()):
+            raise InputError(
+                f"the first layer {name} returns numbers that are not finite for inputs without active features"
+            )
 
 
 def mark_origin(layer: nn.Module, name: str) -> nn.Module:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from toymodels.core.dispatch import dispatched
 from toymodels.core.features import ENUMERATION_LIMIT, Features, Inputs, count_in_words
-from toymodels.core.network import apply
+from toymodels.core.layers import apply
 from toymodels.core.readoffs import READOFFS, Fitted, LinearReadoff
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError, check_whole

@@ -10,10 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from toymodels.core.layers import IdentityLayer
+from toymodels.core.layers import IdentityLayer, apply
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import ALL
-from toymodels.errors import InputError
 
 
 class Network(nn.Module):
@@ -90,19 +89,3 @@ def as_network(module: nn.Module, m: int) -> Network:
     layer = copy.deepcopy(module)
     layer.set_submodule(name, nn.Identity())
     return Network(layer, last[0])
-
-
-def apply(module: nn.Module, m: int, noun: str) -> Tensor:
-    """Return what a module makes of two empty inputs. Raises InputError if it does not take m features or returns no table."""
-    parts = ((*part.parameters(recurse=False), *part.buffers(recurse=False)) for part in module.modules())
-    first = (tensor for part in parts for tensor in part if tensor.is_floating_point())
-    parameter = next(first, torch.zeros(0))  # parts that come later convert what they get
-    try:
-        outputs = module(torch.zeros(2, m, dtype=parameter.dtype, device=parameter.device))
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"the {noun} does not take a batch of inputs with m = {m} features: {reason}") from None
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != 2:
-        shape = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
-        raise InputError(f"the {noun} returns {shape} for 2 inputs: it must return one row of numbers for each input")
-    return outputs

@@ -13,12 +13,11 @@ from typing import Any
 import tyro
 
 from toymodels.errors import InputError
-from toymodels.figures.table import levels, parse_value
 from toymodels.runs.identity import NOT_IN_IDENTITY
 from toymodels.runs.metrics import error_label
 from toymodels.runs.record import load_config, read_sessions
 from toymodels.runs.storage import read_json
-from toymodels.runs.table import read_result
+from toymodels.runs.table import levels, parse_value, read_result
 from toymodels.runs.text import number, render
 from toymodels.theory.statistics import mean_interval
 

@@ -11,6 +11,7 @@ from typing import Any
 import tyro
 
 from toymodels.errors import InputError, check_choice, check_different, check_whole
+from toymodels.given import conform
 from toymodels.registry import Lazy, load_plugins
 
 _OFFERED = frozenset(
@@ -64,6 +65,7 @@ class EvaluateConfig:
         from toymodels.core.readoffs import READOFFS
         from toymodels.runs.storage import check_writable
 
+        conform(self)
         load_plugins(self.plugin)
         check_choice(ACTIVATIONS, activation=self.activation)
         check_different("readoff", [READOFFS.canonical(name) for name in self.readoffs], readoffs=self.readoffs)

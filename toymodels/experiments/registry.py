@@ -6,7 +6,6 @@ experiments: the folder, the lock, the mirror in W&B, results.json, and the prin
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -108,7 +107,7 @@ def run(kind: str, config: Any) -> Path:
     experiment.check(config)
     for sentence in without_effect(config):
         if bars():
-            print(f"toymodels: {sentence}", file=sys.stderr)
+            notice(sentence)
     check_mirror(config.wandb)
     folder = open_record(kind, config, config.out)
     copy = getattr(config, "json", None)

@@ -22,6 +22,7 @@ from toymodels.core.tasks import Task
 from toymodels.experiments.build import first_layer, train_network
 from toymodels.experiments.registry import Row
 from toymodels.experiments.settings import NetworkSettings
+from toymodels.experiments.times import PIVOTS
 from toymodels.fast.minimax import holds_all
 from toymodels.parallel.progress import Bar, plan, tell_if_slow
 from toymodels.registry import Lazy
@@ -31,9 +32,6 @@ from toymodels.runs.record import load_network, read_row, save_network, write_ro
 from toymodels.runs.settings import evaluation_inputs
 from toymodels.runs.solved import ENDING, SolvedOutputs
 
-_SECONDS = 4.5e-10
-"""Seconds of one core for a minimax readoff, divided by inputs × neurons² (measured: 6 ms at 1,276 × 100², 0.9 s at 32,897 ×
-256²)."""
 _WORTH = 10.0
 """Seconds of work from which more processes are started: a process takes a few seconds to start."""
 
@@ -193,7 +191,7 @@ class RowMaker:
     def _processes(self, layer: nn.Module, task: Task, inputs: Inputs) -> int:
         """Return the number of processes for minimax readoffs: one per torch thread of this job, or 1 for little work."""
         width = layer_width(layer, self.config.m)
-        worth = not holds_all(inputs, width) or _SECONDS * task.n_outputs * len(inputs) * width**2 > _WORTH
+        worth = not holds_all(inputs, width) or PIVOTS * task.n_outputs * len(inputs) * width**2 > _WORTH
         return torch.get_num_threads() if worth else 1
 
     def _progress(self, label: str, outputs: Iterable[int]) -> Iterable[int]:

@@ -103,9 +103,13 @@ def pair_gradients(
     _, factor = value_and_factor(loss, reached.power / task.n_outputs, reached.unit, task.n_outputs)
     value, _ = value_and_factor(loss, *_in_units_of_the_worst(reached, loss.p, task.n_outputs), task.n_outputs)
     for parameter, gradient in reached.gradients:
-        gradient *= factor
-        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        add_gradient(parameter, gradient.mul_(factor))
     return LossValue(value, reached.worst)
+
+
+def add_gradient(parameter: Tensor, gradient: Tensor) -> None:
+    """Add to the gradient that a parameter has, as `backward` does."""
+    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
 def _in_units_of_the_worst(sums: _Sums, p: float | int, n_outputs: int) -> tuple[float, float]:

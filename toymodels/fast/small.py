@@ -22,7 +22,7 @@ from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
 from toymodels.fast import gradients
-from toymodels.fast.gradients import pairs_apply, value_and_factor
+from toymodels.fast.gradients import add_gradient, pairs_apply, value_and_factor
 from toymodels.fast.pair_lp import signed_power
 from toymodels.theory.gates import bilinear
 
@@ -91,25 +91,21 @@ def small_gradients(
 
     if readoff.weight.requires_grad:
         gradient = torch.empty_like(weight)
-        _add(readoff.weight, torch.addmm(gradient, slopes, activations.T, beta=0, alpha=factor))
-        _add(readoff.bias, slopes.sum(1).mul_(factor))
+        add_gradient(readoff.weight, torch.addmm(gradient, slopes, activations.T, beta=0, alpha=factor))
+        add_gradient(readoff.bias, slopes.sum(1).mul_(factor))
     if trained:
         back = torch.addmm(torch.empty_like(activations), weight.T, slopes, beta=0, alpha=factor)
         if relu is not None:
             torch.ops.aten.threshold_backward(back, activations, 0, grad_input=back)
             for parameter, slope in ((relu.weight, back @ columns.T), (relu.bias, back.sum(1))):
                 if parameter.requires_grad:
-                    _add(parameter, slope)
+                    add_gradient(parameter, slope)
         else:
             for parameter, slope in zip(
                 trained, torch.autograd.grad(traced, trained, back.T, allow_unused=True), strict=True
             ):
-                _add(parameter, torch.zeros_like(parameter) if slope is None else slope)
+                add_gradient(parameter, torch.zeros_like(parameter) if slope is None else slope)
     return LossValue(value, unit)
-
-
-def _add(parameter: Tensor, gradient: Tensor) -> None:
-    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
 def _columns(inputs: Inputs, dtype: torch.dtype) -> tuple[Float[Tensor, "m inputs"], Float[Tensor, " inputs"] | None]:

@@ -166,7 +166,7 @@ def _drawings(config: DrawConfig) -> list[Drawing]:
 
 def _read_knobs(member: Figure, words: Sequence[str]) -> dict[str, Any]:
     """Read knobs from KNOB=VALUE; several values, with commas between, make a list where the knob takes one."""
-    from toymodels.figures.table import parse_value
+    from toymodels.runs.table import parse_value
 
     knobs: dict[str, Any] = {}
     for word in words:

@@ -20,7 +20,6 @@ from toymodels.figures.table import (
     coverage,
     errors_by_seed,
     laws_hold,
-    levels,
     require,
     require_fixed,
     select_series,
@@ -28,6 +27,7 @@ from toymodels.figures.table import (
     title_of,
 )
 from toymodels.runs import text as tables
+from toymodels.runs.table import levels
 from toymodels.theory.counts import case_shares
 from toymodels.theory.extremes import max_error_distribution
 from toymodels.theory.gates import Gate

@@ -22,7 +22,6 @@ from toymodels.figures.table import (
     errors_by_seed,
     format_value,
     laws_hold,
-    levels,
     require,
     require_fixed,
     select_series,
@@ -30,6 +29,7 @@ from toymodels.figures.table import (
 )
 from toymodels.runs import text as tables
 from toymodels.runs.metrics import error_label
+from toymodels.runs.table import levels
 from toymodels.theory.extremes import max_error_distribution
 from toymodels.theory.gates import Gate
 from toymodels.theory.rank import least_width

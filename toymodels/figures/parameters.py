@@ -11,9 +11,10 @@ from toymodels.errors import InputError
 from toymodels.figures.registry import figure
 from toymodels.figures.series import Key, name_of, series_of, series_styles, task_title
 from toymodels.figures.style import Drawing, errors_axis, heading, legend, new_figure, quiet, sizes_axis
-from toymodels.figures.table import Row, coverage, format_value, levels, select_series, title_of, varied
+from toymodels.figures.table import Row, coverage, format_value, select_series, title_of, varied
 from toymodels.runs import text as tables
 from toymodels.runs.metrics import error_label
+from toymodels.runs.table import levels
 from toymodels.theory.statistics import mean_interval
 
 FEW = 8

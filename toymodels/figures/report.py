@@ -26,7 +26,6 @@ from toymodels.figures.table import (
     Varies,
     coverage,
     format_value,
-    levels,
     load_table,
     require,
     settings_of,
@@ -38,6 +37,7 @@ from toymodels.runs import text as tables
 from toymodels.runs.metrics import KEYS, metric_columns, title
 from toymodels.runs.record import load_config, read_sessions
 from toymodels.runs.storage import check_writable, read_json, write_text
+from toymodels.runs.table import levels
 from toymodels.theory.statistics import mean_interval
 
 SHOWN = 60

@@ -24,7 +24,6 @@ from toymodels.figures.table import (
     covered_in_words,
     errors_by_seed,
     layer_knobs,
-    levels,
     method_of,
     require,
     require_one,
@@ -32,6 +31,7 @@ from toymodels.figures.table import (
 )
 from toymodels.runs import text as tables
 from toymodels.runs.metrics import error_label
+from toymodels.runs.table import levels
 from toymodels.theory.bernoulli import bernoulli_errors
 from toymodels.theory.crowding import at_zeros, crowded_rms_zeros
 

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from toymodels.errors import InputError
 from toymodels.figures.series import Key, Method, gate_of, seeds_in_words
 from toymodels.runs.metrics import KEYS, NOT_SETTINGS, error_label, is_metric
+from toymodels.runs.table import hashable, levels, parse_value, read_table
 
 Row = dict[str, Any]
 
@@ -35,25 +36,12 @@ def load_table(path: Path) -> list[Row]:
 
     Raises InputError where nothing is, where no run has finished, and for a file that is no such table.
     """
-    from toymodels.runs.table import read_table
 
     if not path.exists():
         raise InputError(f"{path} does not exist: name a sweep's folder, or a table written by toymodels results")
     if path.is_file() and path.suffix not in (".jsonl", ".csv"):
         raise InputError(f"{path} is no table: name a sweep's folder, or a .jsonl or .csv file of toymodels results")
-    return [{column: _hashable(value) for column, value in row.items()} for row in read_table(path)]
-
-
-def parse_value(text: str) -> Any:
-    """Parse a value of the command line: JSON (numbers, true, null, lists), or else the text itself."""
-    try:
-        return _hashable(json.loads(text))
-    except json.JSONDecodeError:
-        return text
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
+    return [{column: hashable(value) for column, value in row.items()} for row in read_table(path)]
 
 
 def title_of(metric: str) -> str:
@@ -99,18 +87,6 @@ def filter_rows(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:
             known = ", ".join(map(format_value, levels(before, name)))
             raise InputError(f"no row has {condition}: {name} is {known}")
     return kept
-
-
-def levels(rows: Iterable[Row], column: str) -> list[Any]:
-    """Return the distinct values of a column, in order; rows without a value count for nothing."""
-    return sorted(dict.fromkeys(row[column] for row in rows if row.get(column) is not None), key=_order)
-
-
-def _order(value: Any) -> tuple[int, Any]:
-    """Sort numbers, then lists by their length and content, then words."""
-    if isinstance(value, tuple):
-        return 1, (len(value), tuple(map(_order, value)))
-    return (2, value) if isinstance(value, str) else (0, value)
 
 
 def settings_of(rows: Iterable[Row]) -> list[str]:

@@ -23,7 +23,6 @@ from toymodels.figures.table import (
     errors_by_seed,
     format_value,
     layer_knobs,
-    levels,
     method_of,
     require,
     require_one,
@@ -31,6 +30,7 @@ from toymodels.figures.table import (
 )
 from toymodels.runs import text as tables
 from toymodels.runs.metrics import error_label
+from toymodels.runs.table import levels
 
 AFFINE, ANALYTIC = "m linear neurons (affine readoff)", "analytic law, all pairs, exactly s"
 LAW_STYLES = {AFFINE: "-", RANK_BOUND: ":", ANALYTIC: "-."}

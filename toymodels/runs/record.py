@@ -31,8 +31,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from toymodels.core.layers import LAYERS, Embedded, FirstLayer, IdentityLayer, layer_width, make_layer, unwrap
-from toymodels.core.network import Network, apply
+from toymodels.core.layers import LAYERS, Embedded, FirstLayer, IdentityLayer, apply, layer_width, make_layer, unwrap
+from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import Task, make_task
 from toymodels.core.training import Progress

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,16 @@ def _parsed(text: str) -> Any:
         return text
 
 
+def parse_value(text: str) -> Any:
+    """Parse a value of the command line: JSON (numbers, true, null, lists as tuples), or else the text itself."""
+    return hashable(_parsed(text))
+
+
+def hashable(value: Any) -> Any:
+    """Turn lists into tuples, so that values of settings can be counted."""
+    return tuple(map(hashable, value)) if isinstance(value, list | tuple) else value
+
+
 def _from_file(path: Path) -> list[Row]:
     try:
         if path.suffix == ".csv":
@@ -205,10 +215,15 @@ def _shown(value: Any) -> str:
     return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+def levels(rows: Iterable[Row], column: str) -> list[Any]:
+    """Return the distinct values of a column, in order; rows without a value count for nothing."""
+    return sorted(dict.fromkeys(row[column] for row in rows if row.get(column) is not None), key=_order)
+
+
 def _order(value: Any) -> tuple[int, Any]:
-    """Sort missing values first, then numbers, lists by their items, and texts."""
+    """Sort missing values first, then numbers, lists by their length and items, and texts."""
     if value is None:
         return 0, 0
-    if isinstance(value, list):
-        return 2, list(map(_order, value))
+    if isinstance(value, list | tuple):
+        return 2, (len(value), tuple(map(_order, value)))
     return (3, value) if isinstance(value, str) else (1, value)
