@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -68,7 +69,7 @@ class Table:
     """Names of the rows, which links lead to."""
     kind: ClassVar[str] = "table"
 
-    @property
+    @functools.cached_property
     def right(self) -> list[bool]:
         """Say of each column whether it holds numbers."""
         columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.header)
