@@ -6,6 +6,7 @@ what a readoff by class is and why its error is exact at every width.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -80,12 +81,16 @@ def quadrant_moments(s: int, case: int) -> tuple[Float[np.ndarray, " 4"], Float[
     return quadrant_moment(s, case, 1), quadrant_moment(s, case, 2)
 
 
+@functools.cache
 def gaussian_classes(s: int) -> ClassMoments:
-    """Return the moments of the four sign quadrants of a Gaussian layer at exactly s >= 2 active features."""
+    """Return the moments of the four sign quadrants of a Gaussian layer at exactly s >= 2 active features (read-only arrays)."""
     check_active(s)
     moments = [quadrant_moments(s, case) for case in range(4)]
     labels = tuple((float(a), float(b)) for a, b in QUADRANTS)
-    return ClassMoments(labels, np.full(4, 0.25), np.array([m[0] for m in moments]), np.array([m[1] for m in moments]))
+    arrays = np.full(4, 0.25), np.array([m[0] for m in moments]), np.array([m[1] for m in moments])
+    for array in arrays:
+        array.flags.writeable = False  # every caller gets the same ones
+    return ClassMoments(labels, *arrays)
 
 
 def readoff_coefficients(gate: Gate, s: int) -> Float[np.ndarray, " 4"]:
