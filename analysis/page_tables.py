@@ -7,6 +7,7 @@ A page holds a comment such as `<!-- table: widths epsilon=0.25 s=2 -->` in fron
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -33,8 +34,9 @@ Table = list[list[str]]
 """Cells, the header first."""
 
 
+@functools.cache
 def rows_of(name: str) -> list[Row]:
-    """Read a committed table: rows of runs, or the lines of a study."""
+    """Read a committed table, once: rows of runs, or the lines of a study."""
     path = RESULTS / name
     return read_table(path) if name.endswith(".csv") else [json.loads(line) for line in path.read_text().splitlines()]
 
