@@ -1,11 +1,15 @@
 """Tests run in one thread: tiny matrices lose by more, and results do not depend on the machine's cores."""
 
+import signal
+
 import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
 torch.set_num_threads(1)
 threadpool_limits(1)
+# A shell starts what it runs in the background with Ctrl-C ignored, and the commands that tests stop would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=("plain", "fast"))
