@@ -40,7 +40,9 @@ DONE = "stopping.heed_signals(); stopping.work_is_done(1); os.kill(os.getpid(), 
 
 
 def run(script, number):
-    heard = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # nohup, by which the test run may have been started, ignores it
+    heard = (
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # nohup, by which the test run may have been started, ignores it
+    )
     code = f"import os, signal\n{heard}\nfrom toymodels.parallel import stopping\nnumber = {int(number)}\n{script}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stdout, done.stderr

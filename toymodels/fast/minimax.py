@@ -22,11 +22,12 @@ from torch import nn
 from toymodels.core.dispatch import fast_form
 from toymodels.core.features import Inputs, dense
 from toymodels.core.minimax import Chebyshev, certified
-from toymodels.core.tasks import Task
+from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import WriteError
 from toymodels.fast.columns import apply_sparse
 from toymodels.fast.exchange import exchange
 from toymodels.fast.interior_point import ChebyshevSolver
+from toymodels.fast.symmetry import interchangeable, permuted
 from toymodels.parallel import processes as worker_processes
 from toymodels.parallel.stopping import ctrl_c_blocked
 from toymodels.parallel.threads import torch_single_threaded
@@ -108,6 +109,11 @@ def _solved(
     slices = (slice(i, min(i + chunk, task.n_outputs)) for i in outputs[::chunk])
     targets = (task.targets(x, part).double().T.contiguous().cpu().numpy() for part in slices)
     held = np.concatenate([_look(layer, task, slice(0), inputs, rows)[0] for rows in inputs.blocks(4096)])
+    if interchangeable(layer, task, inputs):
+        assert isinstance(task, PairTask)
+        with threadpool_limits(1, "blas"):
+            yield from permuted(task, inputs, held, outputs, ChebyshevSolver(held).solve)
+        return
     yield from _solved_here(held, targets) if workers == 1 else _solved_apart(held, targets, workers)
 
 
