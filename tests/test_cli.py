@@ -263,9 +263,9 @@ def training(optimiser, folder):
 @pytest.mark.parametrize(
     ("optimiser", "how"),
     [
-        ("lbfgs", signal.SIGKILL),
+        ("kfac", signal.SIGKILL),
         ("adam", signal.SIGINT),
-        pytest.param("lbfgs", signal.SIGINT, marks=pytest.mark.long),
+        pytest.param("kfac", signal.SIGINT, marks=pytest.mark.long),
         pytest.param("adam", signal.SIGKILL, marks=pytest.mark.long),
     ],
 )

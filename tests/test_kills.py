@@ -32,7 +32,8 @@ SWEEP = f"""method: grid
 """
 TRAIN = ["train", "--m", "10", "--d", "20", "--steps", "400", "--seeds", "0", "1", "--checkpoint-seconds", "0.02"]
 COMMANDS = {
-    "lbfgs": TRAIN,
+    "kfac": TRAIN,
+    "lbfgs": [*TRAIN, "--optimiser", "lbfgs"],
     "adam": [*TRAIN, "--optimiser", "adam"],
     "compare": [
         "compare", "--m", "10", "--d", "20", "--steps", "200", "--checkpoint-seconds", "0.02", "--no-figures",

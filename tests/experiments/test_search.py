@@ -108,6 +108,6 @@ def test_a_trained_layer_has_the_same_optimiser_at_every_size():
     config = SearchConfig(methods=("trained/minimax",), m=(16, 128), seeds=(0,))
     runs = [chain.configuration(64) for chain in config.searches()]
     assert {(run.m, run.resolve(run.features(), run.make_task("and"))) for run in runs} == {
-        (16, "lbfgs"),
-        (128, "lbfgs"),
+        (16, "kfac"),
+        (128, "kfac"),
     }

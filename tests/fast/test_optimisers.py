@@ -21,6 +21,7 @@ SETTINGS = {
     "adamw": {"optimiser": "adamw", "weight_decay": 0.1},
     "sampled outputs": {"optimiser": "adam", "pairs_per_step": 4},
     "lbfgs": {"optimiser": "lbfgs"},
+    "kfac": {"optimiser": "kfac"},
 }
 
 
@@ -34,7 +35,7 @@ def ends(settings):
         )
         if states:
             trainer.restore(states[0])
-        for _ in range(1 if settings["optimiser"] == "lbfgs" else 5):
+        for _ in range(1 if settings["optimiser"] in ("kfac", "lbfgs") else 5):
             trainer.advance()
         states.append(trainer.state())
     return states[-1]["network"]

@@ -104,7 +104,7 @@ def test_outputs_of_another_problem_are_not_taken(other, tmp_path):
     same(found, minimax(layer, task, inputs))
 
 
-def test_a_stopped_comparison_keeps_its_pairs(tmp_path, monkeypatch, capsys):
+def test_a_stopped_comparison_keeps_its_pairs(tmp_path, monkeypatch, capsys, wing):
     words = ["compare", "--m", "8", "--d", "6", "--task", "and", "--layers", "gaussian", "--readoffs", "minimax",
              "--threads", "1", "--no-figures", "--out"]  # fmt: skip
     assert main([*words, str(tmp_path / "whole")]) == 0

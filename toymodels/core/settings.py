@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from toymodels.core.tasks import Task
 
 FULL_BATCH_LIMIT = 2**25
-"""Inputs × outputs up to which "auto" means full-batch L-BFGS on enumerated inputs; above it, Adam on samples."""
+"""Inputs × outputs up to which "auto" means kfac, on all inputs; above it, Adam on samples."""
 
 OF_ADAM = ("lr", "lr_schedule", "weight_decay", "batch")
-"""Settings that L-BFGS does not have."""
-OPTIMISERS = ("auto", "lbfgs", "adam", "adamw")
+"""Settings that the optimisers of FULL_BATCH do not have."""
+DEFAULT_STEPS = {"kfac": 500, "lbfgs": 1500, "adam": 3000, "adamw": 3000}
+FULL_BATCH = ("kfac", "lbfgs")
+"""Optimisers whose every step is on all inputs."""
+OPTIMISERS = ("auto", *DEFAULT_STEPS)
 SCHEDULES = ("constant", "linear", "cosine")
 
 
@@ -28,10 +31,11 @@ class TrainingSettings:
     """How a network is trained."""
 
     optimiser: str = "auto"
-    """lbfgs (full batch, on all inputs), adam or adamw (mini-batches of sampled inputs); auto: lbfgs if inputs × outputs are at
-    most 2^25, else adam."""
+    """kfac (L-BFGS in a Kronecker-factored metric) or lbfgs, on all inputs in every step; adam or adamw (mini-batches of sampled
+    inputs); auto: kfac if inputs × outputs are at most 2^25, else adam."""
     steps: int | None = None
-    """Optimiser steps in all, shared evenly among the values of p. Default 1,500 (lbfgs) or 3,000 (adam, adamw)."""
+    """Optimiser steps in all, shared evenly among the values of p. Default 500 (kfac), 1,500 (lbfgs) or 3,000 (adam,
+    adamw)."""
     loss: str = "lp"
     """lp (weighted L_p), lp_apart (zeros and ones averaged separately, ones times `weight` if it is a number), or your own."""
     p: tuple[int | float, ...] = (2.0, 4.0, 8.0, 16.0, 32.0)
@@ -102,13 +106,13 @@ class TrainingSettings:
         if self.optimiser != "auto":
             return self.optimiser
         every = features.n_inputs * max(task.n_outputs, task.m)
-        return "lbfgs" if every <= FULL_BATCH_LIMIT and every < math.inf else "adam"
+        return "kfac" if every <= FULL_BATCH_LIMIT and every < math.inf else "adam"
 
     def check_inputs(self, features: Features, task: Task) -> None:
-        """Raise InputError if every step needs all inputs (lbfgs, batch 'all') that cannot be listed, or for weights."""
+        """Raise InputError if every step needs all inputs (kfac, lbfgs, batch 'all') that cannot be listed, or for weights."""
         from toymodels.core.losses import case_weights
 
         if task.truth is None:
             case_weights(self.weight, None, (1.0,))
-        if self.batch == "all" or self.resolve(features, task) == "lbfgs":
+        if self.batch == "all" or self.resolve(features, task) in FULL_BATCH:
             features.check_enumerable()

@@ -17,15 +17,16 @@ from torch import Tensor
 
 from toymodels.core.dispatch import dispatched
 from toymodels.core.features import Inputs, Source, as_features, checked_sample
+from toymodels.core.kfac import PreconditionedLBFGS, curvature
 from toymodels.core.losses import Loss, LossValue, case_weights, loss_and_gradients
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
-from toymodels.core.settings import TrainingSettings
+from toymodels.core.settings import DEFAULT_STEPS, FULL_BATCH, TrainingSettings
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError
 
-LBFGS_CHUNK = 10
-"""L-BFGS iterations between two looks at the clock (metrics, checkpoint, Ctrl-C)."""
+CHUNK = 10
+"""Iterations of kfac or lbfgs between two looks at the clock (metrics, checkpoint, Ctrl-C), and between two metrics of kfac."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Progress:
     p: float
     """Exponent of the loss at this step."""
     loss: Float[Tensor, ""] | float
-    """The loss at this step, on the batch (adam) or on all inputs (lbfgs)."""
+    """The loss at this step, on the batch (adam) or on all inputs (kfac, lbfgs)."""
     worst_error: Float[Tensor, ""] | float
-    """Largest |error| on the batch (adam; on its first 16 inputs if p is 2) or on all inputs (lbfgs)."""
+    """Largest |error| on the batch (adam; on its first 16 inputs if p is 2) or on all inputs (kfac, lbfgs)."""
     seconds: float
     """Training time so far, over all sessions of a resumed run."""
 
@@ -82,7 +83,8 @@ class Trainer:
         features = as_features(features)
         self.network, self.task, self.features, self.settings = network.to(device), task, features, settings
         self.optimiser_name = settings.resolve(features, task)
-        self.steps = settings.steps or (1500 if self.optimiser_name == "lbfgs" else 3000)
+        self.steps = settings.steps or DEFAULT_STEPS[self.optimiser_name]
+        self._full_batch = self.optimiser_name in FULL_BATCH
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self._weights = case_weights(settings.weight, task.truth, task.case_probabilities(features))
@@ -92,7 +94,7 @@ class Trainer:
         self.seconds = 0.0
         self._stage = -1
         self._inputs: Inputs | None = None
-        if self.optimiser_name == "lbfgs" or settings.batch == "all":
+        if self._full_batch or settings.batch == "all":
             self._inputs = features.enumerate(device=device)
         else:
             checked_sample(features, 2, torch.Generator(self.device).manual_seed(0))
@@ -108,21 +110,21 @@ class Trainer:
         return self.step >= self.steps
 
     def advance(self) -> Progress:
-        """Take one Adam step, or up to LBFGS_CHUNK iterations of L-BFGS.
+        """Take one Adam step, or up to CHUNK iterations of kfac or L-BFGS.
 
-        L-BFGS raises ArithmeticError if the loss is not finite; with Adam the caller must check the loss when it reads it.
+        These two raise ArithmeticError if the loss is not finite; with Adam the caller must check the loss when it reads it.
         """
         started = time.perf_counter()
         stage = self._stage_of(self.step)
-        if stage != self._stage and self.optimiser_name == "lbfgs":
+        if stage != self._stage and self._full_batch:
             with optimiser_context():
                 self._optimisers = self._new_optimisers()  # the curvature estimated for another p does not help
         self._stage = stage
         loss = self._losses[stage]
-        precise = self.optimiser_name == "lbfgs"
         size = len(self._inputs) if self._inputs is not None else int(self.settings.batch)
-        with step_threads(self.network, self.task, size, loss, precise):
-            reached = self._lbfgs(loss) if precise else self._adam(loss)
+        take = {"kfac": self._kfac, "lbfgs": self._lbfgs}.get(self.optimiser_name, self._adam)
+        with step_threads(self.network, self.task, size, loss, self._full_batch):
+            reached = take(loss)
         self.seconds += time.perf_counter() - started
         return Progress(self.step, self._exponents[stage], reached.value, reached.largest, self.seconds)
 
@@ -159,9 +161,11 @@ class Trainer:
     def _stage_end(self, stage: int) -> int:
         return -(-(stage + 1) * self.steps // len(self._losses))
 
-    def _new_optimisers(self) -> list[torch.optim.Optimizer]:
+    def _new_optimisers(self) -> list[Any]:
         trainable = [p for p in self.network.parameters() if p.requires_grad]
         settings = self.settings
+        if self.optimiser_name == "kfac":
+            return [PreconditionedLBFGS(trainable)]
         if self.optimiser_name == "lbfgs":
             lbfgs = torch.optim.LBFGS(
                 trainable, max_eval=10**9, tolerance_grad=0, tolerance_change=0, history_size=10,
@@ -176,8 +180,28 @@ class Trainer:
         kind = torch.optim.Adam if self.optimiser_name == "adam" else torch.optim.AdamW
         return [kind(trainable, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)]
 
+    def _kfac(self, loss: Loss) -> LossValue:
+        end = self._stage_end(self._stage)
+        iterations = min(CHUNK, end - self.step)
+        (optimiser,) = self._optimisers
+        reached = LossValue(math.nan, math.nan)
+
+        def evaluate() -> float:
+            nonlocal reached
+            reached = self._gradients(loss, self._inputs, precise=True)
+            return float(reached.value)
+
+        assert self._inputs is not None
+        try:
+            goes_on = optimiser.minimise(evaluate, curvature(self.network, self._inputs), iterations)
+        except ArithmeticError:
+            self.check_finite(float(reached.value), self.step)
+            raise
+        self.step = self.step + iterations if goes_on else end
+        return reached
+
     def _lbfgs(self, loss: Loss) -> LossValue:
-        iterations = min(LBFGS_CHUNK, self._stage_end(self._stage) - self.step)
+        iterations = min(CHUNK, self._stage_end(self._stage) - self.step)
         (optimiser,) = self._optimisers
         optimiser.param_groups[0]["max_iter"] = iterations
         reached = LossValue(math.nan, math.nan)

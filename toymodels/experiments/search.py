@@ -198,7 +198,7 @@ class Search:
         return CompareConfig(
             m=m, d=d, s=self.s, inputs=config.inputs, task=(config.task,), seeds=(self.seed,), figures=False, threads=1,
             layers=(member.name,), knobs=knobs, readoffs=(readoff,), minimax_pairs=config.pairs,
-            optimiser="lbfgs" if learns and every > FULL_BATCH_LIMIT else "auto",
+            optimiser="kfac" if learns and every > FULL_BATCH_LIMIT else "auto",
             pairs=None if learns else tuple((int(k), int(l)) for k, l in sample.pairs.tolist()),
             steps=config.steps if learns else 3000, eval_inputs=config.eval_inputs, plugin=config.plugin,
             d0=d if embedded else None, frame=config.frame if embedded else None,

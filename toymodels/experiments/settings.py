@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from toymodels.core.settings import OF_ADAM, TrainingSettings
+from toymodels.core.settings import FULL_BATCH, OF_ADAM, TrainingSettings
 from toymodels.errors import InputError, NoEffectError, check_different, check_positive
 from toymodels.runs.metrics import within_names
 from toymodels.runs.settings import ProblemSettings, RunSettings
@@ -83,10 +83,11 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
 
         features, tasks = self.features(), self.tasks()
         reasons: dict[str, str] = {}
-        if {self.resolve(features, task) for task in tasks} == {"lbfgs"}:
-            chosen = "lbfgs" if self.optimiser == "lbfgs" else "auto, which is lbfgs at this size"
+        chosen = {self.resolve(features, task) for task in tasks}
+        if chosen <= set(FULL_BATCH):
+            words = self.optimiser if self.optimiser != "auto" else f"auto, which is {chosen.pop()} at this size"
             reasons = dict.fromkeys(
-                OF_ADAM, f"it is a setting of adam and adamw, and the optimiser is {chosen}: name optimiser adam"
+                OF_ADAM, f"it is a setting of adam and adamw, and the optimiser is {words}: name optimiser adam"
             )
         if set(self.p) == {1.0}:
             reasons["root"] = "the first root of a mean is the mean"

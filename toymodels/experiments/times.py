@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from toymodels.core.settings import DEFAULT_STEPS, FULL_BATCH
 from toymodels.runs.settings import covers_all
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ def _inputs(config: NetworkSettings, task: Task) -> float | int:
 
 
 def _training(config: NetworkSettings, task: Task) -> float:
-    lbfgs = config.resolve(config.features(), task) == "lbfgs"
-    batch = config.features().n_inputs if lbfgs or config.batch == "all" else int(config.batch)
-    return (config.steps or (1500 if lbfgs else 3000)) * (_STEP + _entries(config, task, batch))
+    optimiser = config.resolve(config.features(), task)
+    every = optimiser in FULL_BATCH or config.batch == "all"
+    batch = config.features().n_inputs if every else int(config.batch)
+    return (config.steps or DEFAULT_STEPS[optimiser]) * (_STEP + _entries(config, task, batch))
 
 
 def of_training(config: TrainConfig) -> float:
