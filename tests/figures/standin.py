@@ -70,6 +70,15 @@ def losses(seeds=(0, 1, 2)):
     return rows
 
 
+def optimisers():
+    """A table of train runs by two optimisers, with several numbers of steps."""
+    return [
+        row("and", seed, "trained", "trained", 3 * steps**-0.4 * noise(seed, optimiser, steps), "train", optimiser=optimiser,
+            steps=steps) | {"seconds": steps / 100}
+        for optimiser in ("kfac", "lbfgs") for steps in (100, 400) for seed in (0, 1, 2)
+    ]  # fmt: skip
+
+
 def draws(n=12):
     """A table of train runs with random learning rates."""
     rates = np.exp(np.random.default_rng(0).uniform(-9, -2, n)).tolist()
@@ -97,6 +106,7 @@ def superposed(layers=("gaussian", "trained"), d=(16, 32, 64), seeds=(0, 1), **s
 
 
 TABLES = {
+    "optimisers": optimisers(),
     "widths": widths(d=(8, 16), m=(12, 16), seeds=(0, 1)),
     "losses": losses(seeds=(0, 1)),
     "draws": draws(),
