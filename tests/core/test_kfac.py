@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from toymodels.core.features import SparseFeatures
-from toymodels.core.kfac import HISTORY, Block, PreconditionedLBFGS, curvature
+from toymodels.core.kfac import HISTORY, Block, PreconditionedLBFGS, curvature, groups_of
 from toymodels.core.layers import Embedded, FirstLayer
 from toymodels.core.least_squares import least_squares
 from toymodels.core.network import Network
@@ -83,10 +83,8 @@ def test_the_metric_is_what_its_formula_says():
     least = 1e-2 * 28 / float((share[:, None] * net.layer(x).detach().square()).sum() + 1)
     damped = outputs + 0.1 * (outputs.diagonal().mean() + least) * torch.eye(12, dtype=torch.float64)
     torch.testing.assert_close(layer.left @ damped, torch.eye(12, dtype=torch.float64), atol=1e-8, rtol=0)
-    slopes = [torch.randn(12, 8, dtype=torch.float64), torch.randn(12, dtype=torch.float64)]
-    weight_part, bias_part = layer.apply(slopes)
-    expected = layer.left @ torch.cat([slopes[0], slopes[1][:, None]], 1) @ layer.right
-    torch.testing.assert_close(torch.cat([weight_part, bias_part[:, None]], 1), expected)
+    slopes = torch.randn(12, 9, dtype=torch.float64)
+    torch.testing.assert_close(layer.apply(slopes), layer.left @ slopes @ layer.right)
 
 
 def test_layers_of_every_kind_have_a_metric_or_none():
@@ -160,7 +158,7 @@ def test_steps_too_long_for_the_function_are_shortened():
         y.backward()
         return float(y.detach())
 
-    optimiser = PreconditionedLBFGS([x])
+    optimiser = PreconditionedLBFGS([(x,)])
     steep = [Block((x,), None, torch.eye(1, dtype=torch.float64) * 1e6)]
     optimiser.minimise(value, steep, 40)
     assert float(x.detach()) == pytest.approx(1.0, abs=1e-6)
@@ -170,10 +168,36 @@ def test_a_state_of_other_parameters_is_refused():
     one = trainer(network(), 40)
     one.advance()
     state = one._optimisers[0].state_dict()
-    assert 0 < len(state["steps"]) <= HISTORY
-    other = PreconditionedLBFGS(list(network(d=13).parameters()))
+    assert 0 < len(state["order"]) <= HISTORY
+    other = PreconditionedLBFGS(groups_of(network(d=13)))
     with pytest.raises(ValueError, match="other parameters"):
         other.load_state_dict(state)
-    same = PreconditionedLBFGS(list(network().parameters()))
+    same = PreconditionedLBFGS(groups_of(network()))
     same.load_state_dict(state)
-    assert torch.equal(same.steps[0], state["steps"][0])
+    assert all(torch.equal(same.state_dict()[name], state[name]) for name in ("steps", "changes", "products"))
+    with pytest.raises(ValueError, match="another minimisation"):
+        same.load_state_dict({**state, "order": [0, 0, *state["order"][2:]]})
+
+
+def test_the_direction_is_that_of_the_two_loops():
+    """Nocedal & Wright, "Numerical optimization", algorithm 7.4, with the metric as the first guess."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.nn.Parameter(torch.zeros(6, dtype=torch.float64))
+    root = torch.randn(6, 6, dtype=torch.float64, generator=generator)
+    hessian = root @ root.T + torch.eye(6, dtype=torch.float64)
+    metric = Block((x,), None, torch.full((1, 1), 3.0, dtype=torch.float64))
+    optimiser, pairs = PreconditionedLBFGS([(x,)]), []
+    for _ in range(HISTORY + 3):
+        step = torch.randn(6, dtype=torch.float64, generator=generator)
+        pairs.append((step, hessian @ step))
+        optimiser._remember(*pairs[-1])
+    slope = torch.randn(6, dtype=torch.float64, generator=generator)
+    pairs, q, shares = pairs[-HISTORY:], slope.clone(), []
+    for step, change in reversed(pairs):
+        shares.append(step @ q / (step @ change))
+        q -= shares[-1] * change
+    step, change = pairs[-1]
+    r = 3 * q * (step @ change) / (3 * change @ change)
+    for (step, change), share in zip(pairs, reversed(shares), strict=True):
+        r += step * (share - change @ r / (step @ change))
+    torch.testing.assert_close(optimiser._direction(slope, [metric]), -r)

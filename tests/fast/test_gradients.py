@@ -36,6 +36,7 @@ EPS = 2.0**-24
 def always(monkeypatch):
     """The form for large losses is taken however small a loss is."""
     monkeypatch.setattr(module, "SMALL", 0)
+    monkeypatch.setattr(module, "FIXED", 0)
 
 
 @pytest.fixture(params=["fast", "as run"])

@@ -3,7 +3,14 @@ import threading
 import pytest
 import torch
 
-from toymodels.parallel.threads import n_threads, parallel_for, torch_single_threaded
+import toymodels
+from toymodels.core.losses import LpLoss
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import PairTask
+from toymodels.core.training import step_threads
+from toymodels.layers.random import gaussian
+from toymodels.parallel.threads import n_threads, parallel_for, tiny_is_zero, torch_single_threaded
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +53,29 @@ def test_an_error_waits_for_the_other_parts():
         parallel_for(work, 3)
     assert sorted(done) == [1, 2]
     assert torch.get_num_threads() == 3
+
+
+def test_tiny_numbers_are_zero_inside_the_context_alone_and_in_its_threads():
+    tiny = torch.full((64,), 1e-39)
+
+    def product(part):
+        return float((tiny * 1).sum())
+
+    assert product(0) > 0
+    with tiny_is_zero():
+        assert product(0) == 0
+        with tiny_is_zero():
+            pass
+        assert product(0) == 0
+    assert product(0) > 0
+    with tiny_is_zero():
+        assert parallel_for(product, 3) == [0, 0, 0]
+    assert min(parallel_for(product, 3)) > 0  # the threads that were used before forget
+
+
+def test_a_fast_step_takes_tiny_numbers_as_zero(wing):
+    network, task = Network(gaussian(6, 5, 0), LinearReadoff.constant(15, 5)), PairTask(6, "and")
+    with step_threads(network, task, 16, LpLoss(32.0), True):
+        assert float(torch.full((1,), 1e-39) * 1) == 0
+    with toymodels.plain(), step_threads(network, task, 16, LpLoss(32.0), True):
+        assert float(torch.full((1,), 1e-39) * 1) > 0

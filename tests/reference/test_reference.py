@@ -74,6 +74,7 @@ LONG = ("constructions, at most 2", "constructions, exactly 3", "embedded, rando
 def test_rows_are_as_before(kind, name, whole, tmp_path, monkeypatch):
     # Small problems have a form of their own now, whose rounding is another; that for large ones is the arithmetic of then.
     monkeypatch.setattr(gradients, "SMALL", 0)
+    monkeypatch.setattr(gradients, "FIXED", 0)
     monkeypatch.setattr(processes, "_alone", True)  # in this process, where the line above holds
     largest = differences(kind, REFERENCE[kind][name], tmp_path / "run", whole)
     assert largest["fitted"] <= 1e-6

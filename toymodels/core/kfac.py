@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -38,21 +39,30 @@ _BLOCK = 2**20
 """Activations computed at once."""
 
 
+Group = tuple[nn.Parameter, ...]
+"""Parameters with as many rows as one another, joined as (weight | bias)."""
+
+
 @dataclass(frozen=True)
 class Block:
-    """The metric of one linear map: weight, or bias, or both joined as (weight | bias)."""
+    """The metric P of one linear map."""
 
-    parameters: tuple[Tensor, ...]
+    parameters: Group
     left: Float[Tensor, "rows rows"] | None
     right: Float[Tensor, "columns columns"]
 
-    def apply(self, slopes: Sequence[Tensor]) -> list[Tensor]:
-        """Return P times slopes of the shapes of the parameters."""
-        joined = torch.cat([slope.reshape(len(slope), -1) for slope in slopes], 1) @ self.right
-        if self.left is not None:
-            joined = self.left @ joined
-        parts = joined.split([slope[0].numel() for slope in slopes], 1)
-        return [part.reshape(slope.shape) for part, slope in zip(parts, slopes, strict=True)]
+    def apply(self, slopes: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+        """Return P times slopes."""
+        slopes = slopes @ self.right
+        return slopes if self.left is None else self.left @ slopes
+
+
+def groups_of(network: Network) -> list[Group]:
+    """Return the trained parameters: weight and bias of each linear map together, and every other one alone."""
+    maps = [part for part in network.modules() if isinstance(part, FirstLayer | LinearReadoff)]
+    groups: list[Group] = [group for group in map(_trained, maps) if group]
+    known = {id(parameter) for group in groups for parameter in group}
+    return groups + [(p,) for p in network.parameters() if p.requires_grad and id(p) not in known]
 
 
 @torch.no_grad()
@@ -94,8 +104,8 @@ def curvature(network: Network, inputs: Inputs) -> list[Block]:
     return blocks
 
 
-def _trained(module: FirstLayer | LinearReadoff) -> tuple[Tensor, ...]:
-    return tuple(parameter for parameter in (module.weight, module.bias) if parameter.requires_grad)
+def _trained(module: FirstLayer | LinearReadoff) -> Group:
+    return tuple(parameter for parameter in module.parameters(recurse=False) if parameter.requires_grad)
 
 
 def _inverse(matrix: Float[Tensor, "n n"], damping: float, least: float = 0.0) -> Float[Tensor, "n n"]:
@@ -105,14 +115,23 @@ def _inverse(matrix: Float[Tensor, "n n"], damping: float, least: float = 0.0) -
 
 
 class PreconditionedLBFGS:
-    """Minimises a function of parameters, from values and gradients; its state can be saved between calls."""
+    """Minimises a function of parameters, from values and gradients; its state can be saved between calls.
 
-    def __init__(self, parameters: Sequence[nn.Parameter]):
+    The two loops of L-BFGS are written with products of the whole history: four of them, and not forty of single vectors.
+    """
+
+    def __init__(self, groups: Sequence[Group]):
         """Take the parameters; all have the same type and device."""
-        self.parameters = list(parameters)
-        self.steps: list[Tensor] = []
-        """Differences of parameters, flat, and those of gradients: what is known of the curvature."""
-        self.changes: list[Tensor] = []
+        self.groups = list(groups)
+        self._sizes = [sum(parameter.numel() for parameter in group) for group in self.groups]
+        self._rows = [len(group[0]) if group[0].ndim else 1 for group in self.groups]
+        self._steps = self.groups[0][0].detach().new_zeros(HISTORY, sum(self._sizes))
+        """Differences of parameters, flat, a row each; their changes of the gradient are what is known of the curvature."""
+        self._changes = torch.zeros_like(self._steps)
+        self._products = np.zeros((HISTORY, HISTORY))
+        """Of each step with each change."""
+        self._order: list[int] = []
+        """The rows in use, the oldest first."""
         self._reached: tuple[float, Tensor] | None = None
 
     def minimise(self, evaluate: Callable[[], float], blocks: Sequence[Block], iterations: int) -> bool:
@@ -122,43 +141,45 @@ class PreconditionedLBFGS:
         call is at the parameters reached.
         Raises ArithmeticError if the value at the start is not finite.
         """
-        at = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
+        at = self._joined([[parameter.detach() for parameter in group] for group in self.groups])
         value, slope = self._reached or self._evaluate(at, evaluate)
         if not math.isfinite(value):
             raise ArithmeticError(f"the function is {value} at the parameters given")
         for _ in range(iterations):
             found = self._search(at, value, slope, blocks, evaluate)
-            if found is None and self.steps:  # what is remembered may be wrong here
-                self.forget()
+            if found is None and self._order:  # what is remembered may be wrong here
+                self._order = []
                 found = self._search(at, value, slope, blocks, evaluate)
             if found is None:
                 self._reached = self._evaluate(at, evaluate)
                 return False
             step, value, new = found
-            change = new - slope
-            if float(step @ change) > 0:
-                self.steps, self.changes = [*self.steps[-HISTORY + 1 :], step], [*self.changes[-HISTORY + 1 :], change]
+            self._remember(step, new - slope)
             at, slope = at + step, new
         self._reached = value, slope
         return True
 
-    def forget(self) -> None:
-        """Forget what is known of the curvature, and the value that was reached: another function follows."""
-        self.steps, self.changes, self._reached = [], [], None
-
     def state_dict(self) -> dict[str, Any]:
         """Return what the next steps depend on, beside the parameters."""
-        return {"steps": list(self.steps), "changes": list(self.changes)}
+        used = len(self._order)
+        history = {"steps": self._steps[:used].clone(), "changes": self._changes[:used].clone()}
+        return {
+            **history,
+            "products": torch.from_numpy(self._products[:used, :used].copy()),
+            "order": list(self._order),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state. Raises ValueError for one of other parameters."""
-        size = sum(parameter.numel() for parameter in self.parameters)
-        pairs = list(zip(state["steps"], state["changes"], strict=True))
-        if len(pairs) > HISTORY or any(vector.shape != (size,) for pair in pairs for vector in pair):
+        order, used = list(state["order"]), len(state["order"])
+        size = (used, sum(self._sizes))
+        if sorted(order) != list(range(used)) or used > HISTORY or state["products"].shape != (used, used):
+            raise ValueError("the state is that of another minimisation")
+        if any(state[name].shape != size for name in ("steps", "changes")):
             raise ValueError("the state is that of other parameters")
-        like = self.parameters[0].detach()
-        self.steps, self.changes = ([vector.to(like) for vector in state[name]] for name in ("steps", "changes"))
-        self._reached = None
+        self._steps[:used], self._changes[:used] = state["steps"], state["changes"]
+        self._products[:used, :used] = state["products"].numpy()
+        self._order, self._reached = order, None
 
     def _search(
         self, at: Tensor, value: float, slope: Tensor, blocks: Sequence[Block], evaluate: Callable[[], float]
@@ -171,7 +192,7 @@ class PreconditionedLBFGS:
         rounding = 4 * torch.finfo(slope.dtype).eps * abs(value)
         if not -along > rounding or not math.isfinite(size):
             return None
-        length = 1.0 if self.steps else min(1.0, _FIRST / size)
+        length = 1.0 if self._order else min(1.0, _FIRST / size)
         low, high = 0.0, math.inf
         best: tuple[Tensor, float, Tensor] | None = None
         for _ in range(_TRIES):
@@ -190,43 +211,66 @@ class PreconditionedLBFGS:
         self._evaluate(at + best[0], evaluate)  # the last evaluation is that of the parameters that are left behind
         return best
 
+    def _remember(self, step: Tensor, change: Tensor) -> None:
+        """Keep a step and its change of the gradient, in place of the oldest; not if the function curves down along it."""
+        if not float(step @ change) > 0:
+            return
+        row = self._order.pop(0) if len(self._order) == HISTORY else len(self._order)
+        self._order.append(row)
+        self._steps[row], self._changes[row] = step, change
+        used = len(self._order)
+        self._products[:used, row] = (self._steps[:used] @ change).tolist()
+        self._products[row, :used] = (self._changes[:used] @ step).tolist()
+
     def _direction(self, slope: Tensor, blocks: Sequence[Block]) -> Tensor:
-        """Return −H·slope by the two loops of L-BFGS; the metric is scaled to the curvature along the last step."""
-        direction, shares = -slope, []
-        products = [float(step @ change) for step, change in zip(self.steps, self.changes, strict=True)]
-        remembered = list(zip(self.steps, self.changes, products, strict=True))
-        for step, change, product in reversed(remembered):
-            shares.append(float(step @ direction) / product)
-            direction = direction.add(change, alpha=-shares[-1])
-        direction = self._precondition(direction, blocks)
-        if remembered:
-            direction = direction * (
-                products[-1] / float(self.changes[-1] @ self._precondition(self.changes[-1], blocks))
-            )
-        for (step, change, product), share in zip(remembered, reversed(shares), strict=True):
-            direction = direction.add(step, alpha=share - float(change @ direction) / product)
-        return direction
+        """Return −H·slope; the metric is scaled to the curvature along the last step."""
+        order = self._order
+        if not order:
+            return -self._precondition(slope, blocks)
+        used, last = len(order), order[-1]
+        steps, changes, products = self._steps[:used], self._changes[:used], self._products
+        by_step = (steps @ slope).tolist()
+        first = np.zeros(used)
+        for row in reversed(order):
+            first[row] = (by_step[row] - products[row, :used] @ first) / products[row, row]
+        direction = slope - _as(first, slope) @ changes
+        scale = products[last, last] / float(changes[last] @ self._precondition(changes[last], blocks))
+        direction = scale * self._precondition(direction, blocks)
+        by_change = (changes @ direction).tolist()
+        second = np.zeros(used)
+        for row in order:
+            second[row] = first[row] - (by_change[row] + products[:used, row] @ second) / products[row, row]
+        return -(direction + _as(second, slope) @ steps)
 
     def _precondition(self, vector: Tensor, blocks: Sequence[Block]) -> Tensor:
-        parts = vector.split([parameter.numel() for parameter in self.parameters])
-        shaped = [part.view(parameter.shape) for part, parameter in zip(parts, self.parameters, strict=True)]
-        number = {id(parameter): position for position, parameter in enumerate(self.parameters)}
-        for block in blocks:
-            at = [number[id(parameter)] for parameter in block.parameters]
-            for position, part in zip(at, block.apply([shaped[position] for position in at]), strict=True):
-                shaped[position] = part
-        return torch.cat([part.reshape(-1) for part in shaped])
+        metric = {id(block.parameters[0]): block for block in blocks}
+        parts = []
+        for group, rows, part in zip(self.groups, self._rows, vector.split(self._sizes), strict=True):
+            block = metric.get(id(group[0]))
+            parts.append(part if block is None else block.apply(part.view(rows, -1)).view(-1))
+        return torch.cat(parts)
+
+    def _joined(self, values: Sequence[Sequence[Tensor]]) -> Tensor:
+        """Join a tensor for each parameter to one vector."""
+        parts = []
+        for rows, group in zip(self._rows, values, strict=True):
+            columns = [value.reshape(rows, -1) for value in group]
+            parts.append((columns[0] if len(columns) == 1 else torch.cat(columns, 1)).view(-1))
+        return torch.cat(parts)
 
     def _evaluate(self, at: Tensor, evaluate: Callable[[], float]) -> tuple[float, Tensor]:
-        self._set(at)
-        for parameter in self.parameters:
-            parameter.grad = None
+        with torch.no_grad():
+            for group, rows, part in zip(self.groups, self._rows, at.split(self._sizes), strict=True):
+                table, column = part.view(rows, -1), 0
+                for parameter in group:
+                    width = parameter.numel() // rows
+                    parameter.copy_(table[:, column : column + width].reshape(parameter.shape))
+                    parameter.grad = None
+                    column += width
         value = evaluate()
-        slopes = [p.new_zeros(p.numel()) if p.grad is None else p.grad.reshape(-1) for p in self.parameters]
-        return value, torch.cat(slopes)
+        slopes = [[torch.zeros_like(p) if p.grad is None else p.grad for p in group] for group in self.groups]
+        return value, self._joined(slopes)
 
-    @torch.no_grad()
-    def _set(self, at: Tensor) -> None:
-        parts = at.split([parameter.numel() for parameter in self.parameters])
-        for parameter, part in zip(self.parameters, parts, strict=True):
-            parameter.copy_(part.view(parameter.shape))
+
+def _as(values: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(values).to(like)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from toymodels.core.dispatch import dispatched
 from toymodels.core.features import Inputs, Source, as_features, checked_sample
-from toymodels.core.kfac import PreconditionedLBFGS, curvature
+from toymodels.core.kfac import PreconditionedLBFGS, curvature, groups_of
 from toymodels.core.losses import Loss, LossValue, case_weights, loss_and_gradients
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
@@ -165,7 +165,7 @@ class Trainer:
         trainable = [p for p in self.network.parameters() if p.requires_grad]
         settings = self.settings
         if self.optimiser_name == "kfac":
-            return [PreconditionedLBFGS(trainable)]
+            return [PreconditionedLBFGS(groups_of(self.network))]
         if self.optimiser_name == "lbfgs":
             lbfgs = torch.optim.LBFGS(
                 trainable, max_eval=10**9, tolerance_grad=0, tolerance_change=0, history_size=10,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,7 @@ from toymodels.core.training import step_threads
 from toymodels.fast.columns import apply_sparse
 from toymodels.fast.gram import SquaredTerm
 from toymodels.fast.pair_lp import ActiveTerm, PairTerm, Readings, Rows, rows_of
-from toymodels.parallel.threads import torch_single_threaded
+from toymodels.parallel.threads import n_threads, tiny_is_zero, torch_single_threaded
 
 _PROBE = 16
 """Inputs on which the unit of errors is measured."""
@@ -33,6 +33,9 @@ rounding error is about 1e-7 of that size, so the fourth digit of the sum is wro
 SMALL = 2**18
 """Inputs × outputs up to which tables of them stay in a core's cache (four of float32 take 4 MiB), so that blocks and Gram
 matrices are no faster (measured at m from 16 to 50; see `fast.small`)."""
+FIXED = 2**21
+"""The same for inputs that are the same in every step, so that targets and weights are held, and one thread: two threads are
+faster in blocks."""
 _LARGE = 2**24
 """Number of parameters from which an optimiser's pass over them is faster with torch's threads."""
 
@@ -51,18 +54,30 @@ def _applies(
     sample: Int[Tensor, " chosen"] | None = None,
     precise: bool = False,
 ) -> bool:
-    large = sample is not None or len(inputs) * task.n_outputs > SMALL
-    return large and inputs.values is None and pairs_apply(network, task, loss)
+    return (
+        inputs.values is None
+        and pairs_apply(network, task, loss)
+        and not tables_apply(task, inputs, loss, sample, precise)
+    )
+
+
+def tables_apply(task: Task, inputs: Inputs, loss: Loss, sample: Tensor | None, precise: bool) -> bool:
+    """Whether tables of all inputs and outputs are faster than blocks and Gram matrices."""
+    size = len(inputs) * task.n_outputs
+    fixed = inputs.enumerated and inputs.indices.device.type == "cpu" and size <= FIXED
+    held = fixed and (precise or not _squared(loss)) and n_threads() == 1
+    return sample is None and (size <= SMALL or held)
 
 
 @fast_form(step_threads, lambda network, *_: next(network.parameters()).device.type == "cpu")
-def _step_threads(network: Network, task: Task, inputs: int, loss: Loss, precise: bool) -> AbstractContextManager[None]:
+@contextmanager
+def _step_threads(network: Network, task: Task, inputs: int, loss: Loss, precise: bool) -> Iterator[None]:
     """Give a small network's step a single torch thread: the work outside of blocks is too short for more."""
-    if sum(parameter.numel() for parameter in network.parameters()) >= _LARGE:
-        return nullcontext()
     small = inputs * task.n_outputs <= SMALL
     blocks = pairs_apply(network, task, loss) and (precise or not _squared(loss))
-    return torch_single_threaded() if small or blocks else nullcontext()
+    one = (small or blocks) and sum(parameter.numel() for parameter in network.parameters()) < _LARGE
+    with tiny_is_zero(), torch_single_threaded() if one else nullcontext():
+        yield
 
 
 def _squared(loss: Loss) -> bool:

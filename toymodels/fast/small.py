@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -21,8 +22,7 @@ from toymodels.core.losses import Loss, LossValue, LpLoss, loss_and_gradients
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
-from toymodels.fast import gradients
-from toymodels.fast.gradients import add_gradient, pairs_apply, value_and_factor
+from toymodels.fast.gradients import add_gradient, pairs_apply, tables_apply, value_and_factor
 from toymodels.fast.pair_lp import signed_power
 from toymodels.theory.gates import bilinear
 
@@ -36,8 +36,8 @@ def _applies(
     sample: Int[Tensor, " chosen"] | None = None,
     precise: bool = False,
 ) -> bool:
-    small = sample is None and inputs.values is None and len(inputs) * task.n_outputs <= gradients.SMALL
-    return small and inputs.indices.device.type == "cpu" and pairs_apply(network, task, loss)
+    on_cpu = inputs.indices.device.type == "cpu" and inputs.values is None
+    return on_cpu and pairs_apply(network, task, loss) and tables_apply(task, inputs, loss, sample, precise)
 
 
 @fast_form(loss_and_gradients, _applies)
@@ -56,7 +56,8 @@ def small_gradients(
     assert isinstance(readoff, LinearReadoff)
     weight, bias = readoff.weight.detach(), readoff.bias.detach()
     columns, probability = _columns(inputs, weight.dtype)
-    trained = [parameter for parameter in layer.parameters() if parameter.requires_grad]
+    parameters = (layer.weight, layer.bias) if type(layer) is FirstLayer else layer.parameters()
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
     relu = layer if type(layer) is FirstLayer and layer.activation == "relu" else None
     if relu is not None:
         activations = torch.addmm(relu.bias[:, None], relu.weight, columns).relu_()
@@ -68,19 +69,24 @@ def small_gradients(
     tables = _Tables.of(task.n_outputs, columns.shape[1], weight.dtype)
     errors, slopes = tables.errors, tables.slopes
     torch.addmm(bias[:, None], weight, activations, out=errors)
-    first, second = task.pairs.T
-    values = torch.index_select(columns, 0, second, out=tables.second)
-    _subtract(errors, task.truth, columns, first, values, tables.spare)
-    low, high = torch.aminmax(errors)
-    unit = max(-float(low), float(high))
-    if unit > 0 and unit != 1:
+    fixed = _fixed(inputs, task, tuple(weights), columns, probability) if inputs.enumerated else None
+    if fixed is not None:
+        errors.sub_(fixed.targets)
+    else:
+        first, second = task.pairs.T
+        values = torch.index_select(columns, 0, second, out=tables.second)
+        _subtract(errors, task.truth, columns, first, values, tables.spare)
+    unit = max(-float(errors.amin()), float(errors.amax()))
+    if unit > 0 and 1 / unit <= torch.finfo(weight.dtype).max:  # a product is faster than a quotient
+        errors.mul_(1 / unit)
+    elif unit > 0:
         errors.div_(unit)
     signed_power(errors, loss.p - 1, slopes)
-    even = _multiply(slopes, weights, columns, first, values, tables.spare)
-    if probability is not None:
-        slopes.mul_(probability)
+    if fixed is not None:
+        slopes.mul_(fixed.shares)
+        even = 1.0
     else:
-        even /= len(inputs)
+        even = _multiply(slopes, weights, columns, first, values, tables.spare) / len(inputs)
     power = even * float(torch.dot(slopes.view(-1), errors.view(-1)))
     value, factor = value_and_factor(loss, power / task.n_outputs, unit, task.n_outputs)
     factor *= even
@@ -121,6 +127,28 @@ def _columns(inputs: Inputs, dtype: torch.dtype) -> tuple[Float[Tensor, "m input
         kept = columns, None if even else inputs.probabilities.to(dtype)
         inputs.kept["columns", dtype] = kept
     return kept
+
+
+class _Fixed(NamedTuple):
+    """Targets, and weights times probabilities, of inputs that are the same in every step."""
+
+    targets: Float[Tensor, "pairs inputs"]
+    shares: Float[Tensor, "pairs inputs"]
+
+
+def _fixed(
+    inputs: Inputs, task: PairTask, weights: tuple[float, ...], columns: Tensor, probability: Tensor | None
+) -> _Fixed:
+    key = "fixed", weights, columns.dtype
+    task_of, tables = inputs.kept.get(key, (None, None))
+    if task_of is not task:
+        x = columns.T
+        shares = task.by_case(x, weights).T
+        shares = shares / len(inputs) if probability is None else shares * probability
+        tables = _Fixed(task.targets(x).T.contiguous(), shares.contiguous())
+        inputs.kept[key] = task, tables
+    assert tables is not None
+    return tables
 
 
 class _Tables(threading.local):
