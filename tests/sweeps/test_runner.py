@@ -471,12 +471,26 @@ def test_a_bayes_search_learns_that_a_configuration_cannot_be(tmp_path, here):
     assert all("m = 5" in read_json(path)["reason"] for path in (folder / "failed").iterdir())
 
 
+def test_the_longest_runs_of_a_grid_come_first(tmp_path, here):
+    path = write(tmp_path, GRID.replace("{value: 8}", "{values: [1, 4000]}"))
+    plan = read_plan(path, None, 0)
+    here._slots = 1
+    suggestions = Suggestions(plan, tmp_path / "s", None, 0)
+    ordered = runner._Runner(plan, suggestions, here, lambda: False)
+    order = [run.config for run in ordered._in_order()]
+    assert [config["steps"] for config in order] == 4 * [4000] + 4 * [1]
+    assert [config["d"] for config in order] == [6, 5, 4, 3, 6, 5, 4, 3]
+    assert [json.loads(line)["number"] for line in (tmp_path / "s" / "suggestions.jsonl").read_text().splitlines()] == [
+        *range(8)
+    ]
+
+
 def test_a_target_ends_the_search(tmp_path, here, capsys):
-    text = GRID.replace("{value: 8}", "{values: [1, 40]}") + "metric: {name: worst_error, target: 0.49}\n"
+    text = GRID.replace("{value: 8}", "{values: [1, 40]}") + "metric: {name: worst_error, target: 0.509}\n"
     path = write(tmp_path, text)
     here._slots = 1
     run_sweep(SweepConfig(path, tmp_path / "s"))
-    reached = [row["worst_error"] <= 0.49 for row in read_table(tmp_path / "s")]
+    reached = [row["worst_error"] <= 0.509 for row in read_table(tmp_path / "s")]
     assert reached.count(True) == 1
     assert len(reached) < 8
     assert f"{len(reached)}/{len(reached)}" in capsys.readouterr().err.split("\r")[-1]

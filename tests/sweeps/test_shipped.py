@@ -1,5 +1,6 @@
 """Every sweep file that we ship is one, all its configurations can be made, and one of each runs."""
 
+import dataclasses
 import functools
 import itertools
 import re
@@ -11,6 +12,7 @@ import yaml
 from toymodels.core.readoffs import READOFFS
 from toymodels.experiments.registry import run
 from toymodels.figures.registry import FIGURES
+from toymodels.runs.identity import spread
 from toymodels.runs.storage import read_json
 from toymodels.runs.table import read_table
 from toymodels.sweeps.plan import read_plan
@@ -33,6 +35,7 @@ RUNS = {
     "constructions": 5,
     "controls": 2,
     "superposed": 10,
+    "optimisers": 80,
 }
 
 
@@ -76,6 +79,7 @@ def test_one_run_of_each_takes_a_step(path, tmp_path):
         small["task"] = values["task"][:1]  # a lone job needs no processes
     if "d0" in values:
         small["d0"] = 5
+    values, _ = spread(values, [field.name for field in dataclasses.fields(plan.kind.config)])
     config = plan.make({**values, **small})
     run(plan.kind_name, config)
     rows = read_table(tmp_path)

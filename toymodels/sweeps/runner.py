@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,10 +147,14 @@ def in_words(seconds: float) -> str:
     return f"{max(seconds, 1):.0f} seconds"
 
 
+_SORTED = 1000
+"""Runs that a grid may have to be done in another order than that of their numbers: all are suggested before the first begins."""
+
+
 class _Runner:
     def __init__(self, plan: Plan, suggestions: Suggestions, backend: Backend, interrupted: Callable[[], bool]):
         self._plan, self._suggestions, self._backend, self._interrupted = plan, suggestions, backend, interrupted
-        self._next: int | None = 0  # the number of the next run; None when there are no more
+        self._runs = self._in_order()
         self._seen: set[str] = set()
         self._active: list[tuple[Run, RunningRun]] = []
         self._waiting: list[Run] = []  # another runner does them, or they are to be done again
@@ -179,10 +183,28 @@ class _Runner:
             self._bar.ends_here()  # the search may end before its limit
         return self._failed
 
+    def _in_order(self) -> Iterator[Run]:
+        """Suggest all runs: of a grid those that take longest come first, so that no worker is left alone with one at the end."""
+        sweep, survey, total = self._plan.sweep, self._plan.survey, self._suggestions.total
+        seconds = survey.names if survey is not None else {}
+        known = (
+            sweep.method == "grid"
+            and total <= _SORTED
+            and sweep.metric is None
+            and all(map(math.isfinite, seconds.values()))
+        )
+        if known:
+            runs = [run for number in range(total) if (run := self._suggestions.run(number)) is not None]
+            yield from sorted(runs, key=lambda run: -seconds.get(run.name, 0.0))
+            return
+        number = 0
+        while (run := self._suggestions.run(number)) is not None:
+            yield run
+            number += 1
+
     def _submit_new(self) -> None:
-        while self._next is not None and len(self._active) < self._backend.slots() and not self._interrupted():
-            run = self._suggestions.run(self._next)
-            self._next = None if run is None else self._next + 1
+        while len(self._active) < self._backend.slots() and not self._interrupted():
+            run = next(self._runs, None)
             if run is None:
                 return
             if run.name in self._seen:  # the same configuration again
