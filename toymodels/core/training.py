@@ -101,6 +101,7 @@ class Trainer:
         self._sampling = settings.pairs_per_step is not None and settings.pairs_per_step < task.n_outputs
         if self._sampling and not isinstance(network.readoff, LinearReadoff):
             raise InputError("pairs_per_step needs a linear readoff: leave it out")
+        self._trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         with optimiser_context():
             self._optimisers = self._new_optimisers()
 
@@ -162,8 +163,7 @@ class Trainer:
         return -(-(stage + 1) * self.steps // len(self._losses))
 
     def _new_optimisers(self) -> list[Any]:
-        trainable = [p for p in self.network.parameters() if p.requires_grad]
-        settings = self.settings
+        trainable, settings = self._trained, self.settings
         if self.optimiser_name == "kfac":
             return [PreconditionedLBFGS(groups_of(self.network))]
         if self.optimiser_name == "lbfgs":
@@ -208,7 +208,7 @@ class Trainer:
 
         def closure() -> float:
             nonlocal reached
-            self.network.zero_grad()
+            self._forget_gradients()
             reached = self._gradients(loss, self._inputs, precise=True)
             value = float(reached.value)
             self.check_finite(value, self.step)  # a line search does not end if the loss is NaN
@@ -223,7 +223,7 @@ class Trainer:
         factor = {"constant": 1.0, "linear": share, "cosine": (1 - math.cos(math.pi * share)) / 2}
         for optimiser in self._optimisers:
             optimiser.param_groups[0]["lr"] = self.settings.lr * factor[self.settings.lr_schedule]
-        self.network.zero_grad()
+        self._forget_gradients()
         inputs = self._inputs
         if inputs is None:
             inputs = self.features.sample(int(self.settings.batch), self.generator)
@@ -232,6 +232,10 @@ class Trainer:
             optimiser_step(optimiser)
         self.step += 1
         return reached
+
+    def _forget_gradients(self) -> None:
+        for parameter in self._trained:
+            parameter.grad = None
 
     def _gradients(self, loss: Loss, inputs: Inputs | None, precise: bool = False) -> LossValue:
         assert inputs is not None
