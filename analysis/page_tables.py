@@ -161,6 +161,24 @@ def losses(task: str, steps: int) -> Table:
     return grid(["weight 1", "by value", "by case"], lines, "p")
 
 
+def optimisers(task: str, column: str) -> Table:
+    """Return the worst error reached, or the seconds taken, by optimiser and number of steps, for each size."""
+    rows = [row for row in rows_of("optimisers.csv") if row["task"] == task]
+    trainings = [(name, steps) for name in levels(rows, "optimiser") for steps in levels(rows, "steps")]
+    sizes = sorted({(row["m"], row["d"], row["s"]) for row in rows})
+
+    def cell(size: tuple[int, ...], training: tuple[str, int]) -> str:
+        found = [
+            row[column]
+            for row in rows
+            if ((row["m"], row["d"], row["s"]), (row["optimiser"], row["steps"])) == (size, training)
+        ]
+        return f"{np.mean(found):.1f}" if column == "seconds" else with_interval(found, ".3f").rpartition(" ")[0]
+
+    lines = [(f"{name}, {steps:,}", [cell(size, (name, steps)) for size in sizes]) for name, steps in trainings]
+    return grid([f"m = {m}, d = {d}, s = {s}" for m, d, s in sizes], lines, "optimiser, steps")
+
+
 def genericity(task: str) -> Table:
     """Return the worst error of the frozen layer over that of the trained one, seed by seed, over m and d."""
     rows = [row for row in rows_of("genericity_map.csv") if (row["task"], row["readoff"]) == (task, "minimax")]
@@ -344,6 +362,7 @@ TABLES: dict[str, Callable[..., Table]] = {
         growth,
         saved,
         losses,
+        optimisers,
         genericity,
         affine_level,
         scaling,

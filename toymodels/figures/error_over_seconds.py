@@ -9,7 +9,7 @@ import numpy as np
 from toymodels.errors import InputError
 from toymodels.figures.registry import figure
 from toymodels.figures.series import task_title
-from toymodels.figures.style import Drawing, errors_axis, heading, legend, new_figure, quiet
+from toymodels.figures.style import Drawing, errors_axis, heading, legend, new_figure, quiet, sizes_axis
 from toymodels.figures.table import Row, active_in_words, coverage, require, require_fixed, title_of
 from toymodels.runs.metrics import error_label
 from toymodels.runs.table import levels
@@ -18,6 +18,8 @@ from toymodels.theory.statistics import mean_interval
 COLOURS = {"kfac": "#D55E00", "lbfgs": "#0072B2", "adam": "#009E73", "adamw": "#CC79A7"}
 """Of optimisers, from the palette of Okabe and Ito."""
 SIZES = ("m", "d", "s")
+_TICKS = [10.0**power for power in range(-3, 6)]
+"""Of the axis of seconds, as far as it reaches."""
 
 
 def _applies(rows: Sequence[Row]) -> bool:
@@ -60,11 +62,11 @@ def error_over_seconds(rows: Sequence[Row], *, metric: str = "worst_error") -> D
                     f"{name} {step:>6,} {second:>9.2f}   {mean:.4f} ± {half:.4f}"
                     for step, second, mean, half in zip(steps, seconds, means, halves, strict=True)
                 ]
-            axis.set_xscale("log")
+            sizes_axis(axis, _TICKS)
             errors_axis(axis)
             quiet(axis)
             row = {"inputs": here[0].get("inputs"), "s": size[2]} if here else {}
-            axis.set_title(f"{task_title(task)}, m = {size[0]}, d = {size[1]}, {active_in_words(row)}", fontsize=6.5)
+            axis.set_title(f"{task_title(task)}, m = {size[0]}, d = {size[1]}\n{active_in_words(row)}", fontsize=7)
         line[0].set_ylabel(error_label(metric), fontsize=7)
     for axis in axes[-1]:
         axis.set_xlabel("seconds of training", fontsize=7)
