@@ -11,6 +11,7 @@ An input is stored as its active indices, padded with m, and their values; the v
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -276,6 +277,17 @@ def checked_sample(features: Features, n: int, generator: torch.Generator) -> In
     return inputs
 
 
+@functools.lru_cache(maxsize=8)
+def _even(n: int, device: torch.device) -> Float[Tensor, " {n}"]:
+    """Return the probabilities of a sample, the same tensor at every call."""
+    return torch.full((n,), 1 / max(n, 1), dtype=torch.float64, device=device)
+
+
+@functools.lru_cache(maxsize=8)
+def _numbers(m: int, device: torch.device) -> Int[Tensor, " {m}"]:
+    return torch.arange(m, device=device)
+
+
 @dataclass(frozen=True)
 class SparseFeatures(Features):
     """Features of which a uniform subset is active; build it with `exactly`, `at_most` or `independent`."""
@@ -363,10 +375,10 @@ class SparseFeatures(Features):
         if features are independent and the sample is small, a draw for each feature does.
         """
         device = generator.device
-        probabilities = torch.full((n,), 1 / max(n, 1), dtype=torch.float64, device=device)
+        probabilities, features = _even(n, device), _numbers(self.m, device)
         if self.p is not None and n * self.m * self.m <= _SMALL_PAIRS:
             active = torch.rand(n, self.m, device=device, generator=generator) < self.p
-            indices = torch.where(active, torch.arange(self.m, device=device), self.m)
+            indices = torch.where(active, features, self.m)
             values = None if self.values == ONE else draw_values(self.values, indices.shape, generator)
             return Inputs(self.m, indices, probabilities, False, f"{n:,} sampled", values, {"active": active})
         counts = torch.tensor(self.counts, dtype=torch.float64, device=device)
