@@ -30,6 +30,7 @@ from toymodels.testing import checkable
 from toymodels.theory.gates import Gate
 from toymodels.theory.quadrants import error_std
 from toymodels.theory.rank import worst_error_floor
+from toymodels.theory.statistics import mean_interval
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -244,6 +245,17 @@ def test_findings_of_readme_are_those_of_the_tables():
     readme, made = TEXT["README.md"], page_tables()
     sigma = error_std(Gate.parse("and"), 2)[0]
     assert f"σ = {sigma:.3f}" in readme
+    errors = {
+        (row["task"], row["first_layer"], row["seed"]): row["worst_error"]
+        for row in made.rows_of("five_seeds.csv")
+        if row["readoff"] == "minimax"
+    }
+    for task in ("and", "xor"):
+        mean, half = mean_interval(
+            [errors[task, "gaussian", seed] / errors[task, "trained", seed] for seed in range(5)]
+        )
+        assert f"{mean:.2f} ± {half:.2f} times" in TEXT["docs/results/genericity.md"]
+        assert task == "xor" or f"{mean:.2f} ± {half:.2f} times" in readme
     losses = [made.losses("and", steps) for steps in (300, 1200)]
     squared = min(float(cell.split()[0]) for table in losses for row in table if row[0] == "2" for cell in row[1:])
     rising = [float(cell.split()[0]) for cell in losses[1][-1][1:]]
