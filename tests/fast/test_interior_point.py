@@ -228,14 +228,14 @@ def test_a_wrong_readoff_or_certificate_is_not_proved():
 
 
 def test_where_the_interior_point_fails_the_simplex_method_takes_over(monkeypatch):
-    def failing(G, f, keep):
-        return np.full(G.shape[1], np.nan), np.full(len(G), np.nan), 0
+    def failing(G, targets, keep):
+        return [(np.full(G.shape[1], np.nan), np.full(len(G), np.nan), 0)] * len(targets)
 
     x = at_most(2, 20)
     a, f = layer(x, 15, "gaussian", 1), gate(x, "and")
     solver = ChebyshevSolver(a)
     expected = solver.solve(f)
-    monkeypatch.setattr(chebyshev, "_interior_point", failing)
+    monkeypatch.setattr(chebyshev, "_interior_points", failing)
     found = solver.solve(f)
     check(found, a, f)
     assert found.method == "simplex"
@@ -248,7 +248,7 @@ def test_where_the_interior_point_fails_the_simplex_method_takes_over(monkeypatc
     assert found.worst_error == pytest.approx(expected.worst_error, abs=1e-9)
 
     # If that fails too, the result says so.
-    monkeypatch.setattr(chebyshev, "_simplex", lambda G, f: failing(G, f, 0))
+    monkeypatch.setattr(chebyshev, "_simplex", lambda G, f: failing(G, [f], 0)[0])
     found = solver.solve(f)
     assert not found.proved
     assert found.worst_error >= expected.worst_error
@@ -303,3 +303,23 @@ def test_bases_are_orthonormal_whatever_the_columns(condition):
     assert np.abs(q.T @ q - np.eye(12)).max() < 1e-13
     # A T = Q, to the rounding that a condition number allows.
     assert np.abs(a @ to_columns - q).max() < 1e-14 * max(condition, 10)
+
+
+def test_targets_solved_together_are_solved_as_alone():
+    """Also where one of them is fitted exactly, one is constant, and the others need different numbers of steps."""
+    x = at_most(2, 14)
+    a = layer(x, 30, "gaussian", 3)
+    solver = ChebyshevSolver(a)
+    some = np.stack([x[:, i] * x[:, j] for i, j in ((0, 1), (3, 9), (12, 13))])
+    targets = np.concatenate(
+        [some, a[:, :1].T, np.ones((1, len(x))), np.random.default_rng(0).normal(size=(2, len(x)))]
+    )
+    together = solver.solve_all(targets)
+    assert [one.method for one in together].count("exact") == 2
+    for one, target in zip(together, targets, strict=True):
+        alone = solver.solve(target)
+        assert one.proved
+        if one.method != "exact":
+            check(one, a, target)
+        assert one.worst_error == pytest.approx(alone.worst_error, abs=1e-9)
+        assert (one.method, one.iterations) == (alone.method, alone.iterations)

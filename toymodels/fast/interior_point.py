@@ -10,7 +10,9 @@ Optim. 17, 2006). If that fails, a simplex method (HiGHS) is used.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import highspy
 import numpy as np
@@ -27,6 +29,20 @@ _CONVERGED = 1e-10  # the interior point stops at this gap, in units of the leas
 _SHARE = 1 - 1e-3  # a step may go this share of the way to the nearest bound
 _FIRST = 2000  # inputs of the simplex method's first program
 _KEEP = 3  # inputs per unknown that enter a Gram matrix one by one; more if the direction is too inexact
+
+
+class _Fitted(NamedTuple):
+    """Where the solution of a target begins."""
+
+    fit: np.ndarray
+    """The least-squares readoff in the basis."""
+    residual: np.ndarray
+    """What it leaves of the target, in units of its largest entry."""
+    unit: float
+    exact: Chebyshev | None
+    """The fit as a result, if it leaves next to nothing."""
+    done: bool
+    """Whether what it leaves is only rounding."""
 
 
 class ChebyshevSolver:
@@ -59,11 +75,50 @@ class ChebyshevSolver:
         self._to_coefficients[live] = to_columns * np.sqrt(n) / spread[live, None]
 
     def solve(self, target: Float[np.ndarray, " inputs"]) -> Chebyshev:
-        """Return the minimax readoff of one target, proved optimal or with the best known bounds (see `proved`).
+        """Return the minimax readoff of one target (see `solve_all`)."""
+        return self.solve_all(target[None])[0]
 
-        Raises InputError for a target of another length than the activations, or not finite.
+    def solve_all(self, targets: Float[np.ndarray, "targets inputs"]) -> list[Chebyshev]:
+        """Return the minimax readoff of each target, proved optimal or with the best known bounds (see `proved`).
+
+        What is found depends, in the last digits, on which targets are solved together.
+        Raises InputError for targets of another length than the activations, or not finite.
         """
-        f = np.asarray(target, np.float64)
+        begun = [self._fitted(np.asarray(target, np.float64)) for target in targets]
+        waiting = [number for number, fitted in enumerate(begun) if not fitted.done]
+        best = [fitted.exact for fitted in begun]
+        counts = [0] * len(begun)
+        keep, n = _KEEP * self._basis.shape[1], len(self._basis)
+        for attempt in ("interior point", "interior point", "simplex"):
+            if not waiting:
+                break
+            residuals = np.stack([begun[number].residual for number in waiting])
+            if attempt == "simplex":
+                points = [_simplex(self._basis, residual) for residual in residuals]
+            else:
+                points = _interior_points(self._basis, residuals, keep)
+                keep = n
+            left = []
+            for number, (y, measure, steps) in zip(waiting, points, strict=True):
+                f, fitted, known = np.asarray(targets[number], np.float64), begun[number], best[number]
+                counts[number] += steps
+                found = known
+                if np.isfinite(y).all():
+                    measure = _annihilating(self._basis, measure)
+                    found = self._result(f, fitted.fit + fitted.unit * y, measure, counts[number], attempt)
+                if found is not None and found is not known and found.proved:
+                    best[number] = self._thinned(f, found)
+                    continue
+                if known is None or (found is not None and found.gap < known.gap):
+                    best[number] = found
+                left.append(number)
+            waiting = left
+        return [
+            one or self._result(f, begun[number].fit, np.zeros(len(f)), counts[number], "least squares")
+            for number, (one, f) in enumerate(zip(best, np.asarray(targets, np.float64), strict=True))
+        ]
+
+    def _fitted(self, f: Float[np.ndarray, " inputs"]) -> _Fitted:
         check_target(f, len(self._activations))
         G = self._basis
         centred = f - (f.max() / 2 + f.min() / 2)
@@ -77,26 +132,7 @@ class ChebyshevSolver:
             residual = centred - G @ fit
             unit = float(np.abs(residual).max())
             best = self._result(f, fit, np.zeros(len(f)), 0, "exact")
-            if unit <= _EXACT * size:
-                return best
-        residual /= unit
-        count = 0
-        attempts: list[tuple[str, Callable[[], _Point]]] = [
-            ("interior point", lambda: _interior_point(G, residual, _KEEP * G.shape[1])),
-            ("interior point", lambda: _interior_point(G, residual, len(f))),
-            ("simplex", lambda: _simplex(G, residual)),
-        ]
-        for method, attempt in attempts:
-            y, measure, steps = attempt()
-            count += steps
-            if not np.isfinite(y).all():
-                continue
-            solution = self._result(f, fit + unit * y, _annihilating(G, measure), count, method)
-            if solution.proved:
-                return self._thinned(f, solution)
-            if best is None or solution.gap < best.gap:
-                best = solution
-        return best or self._result(f, fit, np.zeros(len(f)), count, "least squares")
+        return _Fitted(fit, residual / (unit or 1.0), unit, best, unit <= _EXACT * size)
 
     def _result(self, f: np.ndarray, y: np.ndarray, measure: np.ndarray, iterations: int, method: str) -> Chebyshev:
         coefficients = self._to_coefficients @ y[:-1]
@@ -151,88 +187,134 @@ def _orthonormal(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 _Point = tuple[np.ndarray, np.ndarray, int]  # readoff in the basis, measure on all inputs, iterations
 
 
-def _interior_point(G: np.ndarray, f: np.ndarray, keep: int, limit: int = 60) -> _Point:
-    """Minimise t with |G y − f| ≤ t, for G with GᵀG = n·1 and max|f| = 1.
+def _interior_points(
+    G: Float[np.ndarray, "inputs basis"], targets: Float[np.ndarray, "targets inputs"], keep: int, limit: int = 60
+) -> list[_Point]:
+    """Minimise t with |G y − f| ≤ t for each target f, for G with GᵀG = n·1 and max|f| = 1.
 
-    Slacks t ∓ e of e = G y − f, multipliers u, v of the two sides; the measure is v − u.
+    Slacks t ∓ e of e = G y − f, multipliers u, v of the two sides; the measure is v − u. All targets take their steps together,
+    because a pass over G for many costs hardly more than for one; a target that has ended leaves the others.
     """
     n, k = G.shape
-    y, t = np.zeros(k), 1.2
-    above, below = t + f, t - f
-    u, v = 1 / above, 1 / below
-    mass = u.sum() + v.sum()
-    u, v = u / mass, v / mass
-    H = np.empty((k + 1, k + 1))
-    best = y, v - u
-    count, predicted = 0, np.zeros(k)
+    solved: list[_Point] = [(np.full(k, np.nan), np.zeros(n), 0)] * len(targets)
     with np.errstate(all="ignore"):  # after a breakdown numbers are not finite, which is checked below
-        while count < limit:
-            complementarity = u @ above + v @ below
-            p, q = u / above, v / below
+        s = _State.at_start(G, targets, keep)
+        for count in range(limit + 1):
+            complementarity = _rows(s.u, s.above) + _rows(s.v, s.below)
+            finite = np.isfinite(complementarity)
+            s.best_y[finite], s.best_measure[finite] = s.y[finite], (s.v - s.u)[finite]
+            ended = ~finite | (complementarity < _CONVERGED) | (count == limit)
+            factors: list[np.ndarray] = []
+            p, q = s.u / s.above, s.v / s.below
             # One pass over G: the dual residual, and the coupling of y and t in the linear system.
-            dual, coupling = np.stack([u - v, p - q]) @ G
-            surplus = u.sum() + v.sum() - 1
-            if not np.isfinite(complementarity):
-                break
-            best = y, v - u
-            if complementarity < _CONVERGED:
-                break
+            both = np.concatenate([s.u - s.v, p - q]) @ G
+            dual, coupling = both[: len(p)], both[len(p) :]
             # The dual residual added by the last step shows how inexact its Gram matrix was.
-            if np.abs(dual - predicted).max() / complementarity > 0.1:
-                keep = min(2 * keep, n)
-            factor = None
-            while factor is None:
-                factor = _factorised(G, p + q, coupling, keep, H)
-                if factor is None:
-                    if keep >= n:
-                        return *best, count
-                    keep *= 2
-            count += 1
-
-            # Predictor: towards complementarity 0. Its right-hand side is known without a pass over G.
-            rhs = np.zeros(k + 1)
-            rhs[k] = -1
-            _, d_above, d_below, du, dv = _step(G, factor, p, q, rhs, -u, -v)
-            primal = min(_longest(above, d_above), _longest(below, d_below))
-            length = min(_longest(u, du), _longest(v, dv))
-            reached = (u + length * du) @ (above + primal * d_above) + (v + length * dv) @ (below + primal * d_below)
-            centre = (reached / complementarity) ** 3 * complementarity / (2 * n)
-            # Corrector: towards the central path, with the predictor's second-order term.
-            into_u = (centre - du * d_above) / above - u
-            into_v = (centre - dv * d_below) / below - v
-            rhs[:k] = (into_v - into_u) @ G - dual
-            rhs[k] = surplus + into_u.sum() + into_v.sum()
-            z, d_above, d_below, du, dv = _step(G, factor, p, q, rhs, into_u, into_v)
-            share = min(max(0.95, 1 - complementarity), _SHARE)
-            primal = min(1.0, share * min(_longest(above, d_above), _longest(below, d_below)))
-            length = min(1.0, share * min(_longest(u, du), _longest(v, dv)))
-            y, t = y + primal * z[:k], t + primal * z[k]
-            above, below = above + primal * d_above, below + primal * d_below
-            u, v = u + length * du, v + length * dv
-            predicted = (1 - length) * dual
-    return *best, count
+            inexact = np.abs(dual - s.predicted).max(1) / complementarity > 0.1
+            s.keep[inexact] = np.minimum(2 * s.keep[inexact], n)
+            for i in np.flatnonzero(~ended):
+                factor = None
+                while factor is None and s.keep[i] <= n:
+                    factor = _factorised(G, p[i] + q[i], coupling[i], int(s.keep[i]))
+                    if factor is None:
+                        s.keep[i] = min(2 * s.keep[i], n) if s.keep[i] < n else n + 1
+                ended[i] = factor is None
+                factors += [] if factor is None else [factor]
+            for i in np.flatnonzero(ended):
+                solved[s.number[i]] = s.best_y[i], s.best_measure[i], count
+            if ended.all():
+                return solved
+            if ended.any():
+                s = s.some(~ended)
+                p, q, dual, complementarity = p[~ended], q[~ended], dual[~ended], complementarity[~ended]
+            _advance(G, s, factors, p, q, dual, complementarity)
+    return solved
 
 
-def _step(
+@dataclass
+class _State:
+    """Where the solutions of some targets are; the first axis counts targets."""
+
+    number: np.ndarray
+    y: np.ndarray
+    t: np.ndarray
+    above: np.ndarray
+    below: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    keep: np.ndarray
+    predicted: np.ndarray
+    best_y: np.ndarray
+    best_measure: np.ndarray
+
+    @classmethod
+    def at_start(cls, G: np.ndarray, targets: np.ndarray, keep: int) -> _State:
+        """Begin in the middle: with t above every |f|, and multipliers that are the slacks' inverses."""
+        count, (n, k) = len(targets), G.shape
+        t = np.full(count, 1.2)
+        above, below = t[:, None] + targets, t[:, None] - targets
+        u, v = 1 / above, 1 / below
+        mass = (u.sum(1) + v.sum(1))[:, None]
+        u, v, y = u / mass, v / mass, np.zeros((count, k))
+        keeps = np.full(count, min(keep, n))
+        return cls(np.arange(count), y, t, above, below, u, v, keeps, y.copy(), y.copy(), v - u)
+
+    def some(self, chosen: np.ndarray) -> _State:
+        """Return the state of some of the targets."""
+        return _State(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+def _advance(
     G: np.ndarray,
-    factor: np.ndarray,
+    s: _State,
+    factors: Sequence[np.ndarray],
     p: np.ndarray,
     q: np.ndarray,
-    rhs: np.ndarray,
-    into_u: np.ndarray,
-    into_v: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Take Newton's step (z, above, below, u, v) for u·above and v·below to change by into_u·above and into_v·below.
+    dual: np.ndarray,
+    complementarity: np.ndarray,
+) -> None:
+    """Take a predictor and a corrector step for every target; p = u/above and q = v/below."""
+    n, k = G.shape
 
-    p = u/above and q = v/below.
-    """
-    z = lapack.dpotrs(factor, rhs)[0]
-    de = G @ z[:-1]
-    d_above, d_below = z[-1] - de, z[-1] + de
-    return z, d_above, d_below, into_u - p * d_above, into_v - q * d_below
+    def step(rhs: np.ndarray, into_u: np.ndarray, into_v: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Newton's step (z, above, below, u, v) for u·above and v·below to change by into_u·above and into_v·below."""
+        z = np.stack([lapack.dpotrs(factor, row)[0] for factor, row in zip(factors, rhs, strict=True)])
+        de = z[:, :k] @ G.T
+        d_above, d_below = z[:, k:] - de, z[:, k:] + de
+        return z, d_above, d_below, into_u - p * d_above, into_v - q * d_below
+
+    # Predictor: towards complementarity 0. Its right-hand side is known without a pass over G.
+    rhs = np.zeros((len(p), k + 1))
+    rhs[:, k] = -1
+    _, d_above, d_below, du, dv = step(rhs, -s.u, -s.v)
+    primal = np.minimum(_longest(s.above, d_above), _longest(s.below, d_below))[:, None]
+    length = np.minimum(_longest(s.u, du), _longest(s.v, dv))[:, None]
+    reached = _rows(s.u + length * du, s.above + primal * d_above) + _rows(
+        s.v + length * dv, s.below + primal * d_below
+    )
+    centre = ((reached / complementarity) ** 3 * complementarity / (2 * n))[:, None]
+    # Corrector: towards the central path, with the predictor's second-order term.
+    into_u = (centre - du * d_above) / s.above - s.u
+    into_v = (centre - dv * d_below) / s.below - s.v
+    surplus = s.u.sum(1) + s.v.sum(1) - 1
+    rhs[:, :k] = (into_v - into_u) @ G - dual
+    rhs[:, k] = surplus + into_u.sum(1) + into_v.sum(1)
+    z, d_above, d_below, du, dv = step(rhs, into_u, into_v)
+    share = np.minimum(np.maximum(0.95, 1 - complementarity), _SHARE)
+    primal = np.minimum(1.0, share * np.minimum(_longest(s.above, d_above), _longest(s.below, d_below)))
+    length = np.minimum(1.0, share * np.minimum(_longest(s.u, du), _longest(s.v, dv)))
+    s.y, s.t = s.y + primal[:, None] * z[:, :k], s.t + primal * z[:, k]
+    s.above, s.below = s.above + primal[:, None] * d_above, s.below + primal[:, None] * d_below
+    s.u, s.v = s.u + length[:, None] * du, s.v + length[:, None] * dv
+    s.predicted = (1 - length)[:, None] * dual
 
 
-def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: int, H: np.ndarray) -> np.ndarray | None:
+def _rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the scalar product of each row of a with that of b."""
+    return np.einsum("ij,ij->i", a, b)
+
+
+def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: int) -> np.ndarray | None:
     """Return the Cholesky factor of [[Σ w g gᵀ, −coupling], [−coupling, Σ w]]; None if it is not positive definite.
 
     Only the `keep` largest weights enter one by one. All others enter by their mean w̄: since Σ g gᵀ = n·1 over all
@@ -246,6 +328,7 @@ def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: i
         rows *= np.sqrt(np.maximum(weight[kept] - rest, 0))[:, None]
     else:
         rest, rows = 0.0, G * np.sqrt(weight)[:, None]
+    H = np.empty((k + 1, k + 1))
     H[:k, :k] = rows.T @ rows
     H.flat[: -1 : k + 2] += rest * n
     H[k, :k] = H[:k, k] = -coupling
@@ -255,9 +338,9 @@ def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: i
     return None if failed else factor
 
 
-def _longest(x: np.ndarray, step: np.ndarray) -> float:
-    """Return the largest length ≤ 1 with x + length·step ≥ 0, for x > 0."""
-    return float(1 / max(1.0, (-step / x).max()))
+def _longest(x: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Return for each row the largest length ≤ 1 with x + length·step ≥ 0, for x > 0."""
+    return 1 / np.maximum(1.0, (-step / x).max(1))
 
 
 def _annihilating(G: np.ndarray, measure: np.ndarray) -> np.ndarray:

@@ -36,7 +36,8 @@ HELD_LIMIT = 2**24
 """Activations, inputs × neurons, that may all be held: about 1 GB with the arrays computed from them."""
 _MANY, _PER_NEURON = 10_000, 100  # above both numbers of inputs, `exchange` is also faster, not only leaner
 _BLOCK = 2**21  # activations, or values of inputs, computed at once: 16 MiB
-_TOGETHER = 16  # outputs that share activations in an exchange
+_TOGETHER = 16  # outputs that share activations in an exchange, and at most in the solutions for held activations
+_GROUP = 2**14  # outputs × inputs solved together: a dozen arrays of float64 of this size take 1.5 MiB
 _CHUNK = 2**16  # targets × inputs sent to a worker at once: about 0.2 s of work, for which Ctrl-C waits
 
 
@@ -57,8 +58,9 @@ def shared_certified(
     """
     width = _look(layer, task, slice(0), inputs, slice(0, 1))[0].shape[1]
     held = holds_all(inputs, width)
-    # The outputs of an exchange depend on those of their group: half a group is solved again.
-    certificates = list(known if held else known[: len(known) // _TOGETHER * _TOGETHER])
+    # What is found depends, in the last digits, on the outputs solved together: half a group is solved again.
+    together = _group(len(inputs)) if held else _TOGETHER
+    certificates = list(known if len(known) == task.n_outputs else known[: len(known) // together * together])
     outputs = range(len(certificates), task.n_outputs)
     if held:
         solve = _solved(layer, task, inputs, outputs, processes)
@@ -69,6 +71,11 @@ def shared_certified(
             keep(output, certificate)
             certificates.append(certificate)
     return certificates
+
+
+def _group(inputs: int) -> int:
+    """Return how many outputs are solved together: their slacks and multipliers stay in a core's cache."""
+    return max(1, min(_TOGETHER, _GROUP // inputs))
 
 
 def holds_all(inputs: Inputs, width: int) -> bool:
@@ -105,7 +112,8 @@ def _solved(
     """Solve from all activations at once, in order."""
     x = inputs.dense(dtype=torch.float64)
     workers = min(processes, len(outputs))
-    chunk = max(1, min(_CHUNK // len(x), len(outputs) // workers))
+    group = _group(len(x))
+    chunk = -(-min(_CHUNK // len(x), len(outputs) // workers) // group) * group or group
     slices = (slice(i, min(i + chunk, task.n_outputs)) for i in outputs[::chunk])
     targets = (task.targets(x, part).double().T.contiguous().cpu().numpy() for part in slices)
     held = np.concatenate([_look(layer, task, slice(0), inputs, rows)[0] for rows in inputs.blocks(4096)])
@@ -122,7 +130,8 @@ def _solved_here(activations: np.ndarray, chunks: Iterator[np.ndarray]) -> Gener
     with threadpool_limits(1, "blas"):
         solver = ChebyshevSolver(activations)
         for targets in chunks:
-            yield from map(solver.solve, targets)
+            for start in range(0, len(targets), _group(targets.shape[1])):
+                yield from solver.solve_all(targets[start : start + _group(targets.shape[1])])
 
 
 def _solved_apart(
@@ -168,4 +177,6 @@ def _solve_chunk(targets: Float[np.ndarray, "outputs inputs"]) -> list[Chebyshev
     global _solver
     if _solver is None:  # not at the start of the worker, where an error would not reach the caller
         _solver = ChebyshevSolver(np.load(_path, mmap_mode="r"))
-    return [_solver.solve(target) for target in targets]
+    group = _group(targets.shape[1])
+    parts = (targets[start : start + group] for start in range(0, len(targets), group))
+    return [certificate for part in parts for certificate in _solver.solve_all(part)]
