@@ -256,7 +256,7 @@ def test_findings_of_readme_are_those_of_the_tables():
         )
         assert f"{mean:.2f} ± {half:.2f} times" in TEXT["docs/results/genericity.md"]
         assert task == "xor" or f"{mean:.2f} ± {half:.2f} times" in readme
-    losses = [made.losses("and", steps) for steps in (300, 1200)]
+    losses = [made.losses("and", steps) for steps in (100, 400)]
     squared = min(float(cell.split()[0]) for table in losses for row in table if row[0] == "2" for cell in row[1:])
     rising = [float(cell.split()[0]) for cell in losses[1][-1][1:]]
     assert f"worst error of {squared:.2f} or more where exponents rising from 2 to 32 reach {min(rising):.2f}" in readme
