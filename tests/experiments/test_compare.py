@@ -129,7 +129,16 @@ def test_targets_read_exactly_make_no_ratio(change, tmp_path):
     config = CompareConfig(**change, task=("and",), steps=100, out=tmp_path / "run")
     result = read_json(run_compare(config) / "results.json")
     assert result["genericity"]["and"]["ratio"] is None
-    assert "reads some output exactly" in comparison(result)
+    assert "reads every output exactly" in comparison(result)
+
+
+def test_an_output_that_is_read_exactly_leaves_the_ratio_of_worst_errors():
+    rows = [row("gaussian", "minimax", 0, [0.3, 0.1]), row("trained", "minimax", 0, [0.2, 0.0])]
+    answer = genericity(rows, "gaussian")["and"]
+    assert answer["ratio"] == pytest.approx(1.5)
+    assert answer["pair_ratio_mean"] is answer["pair_ratio_quartiles"] is None
+    assert "1.50 times" in sentence("and", answer)
+    assert "reads some output exactly, so there are no ratios output by output (seed 0)" in sentence("and", answer)
 
 
 def test_readoffs_are_not_measured_on_the_inputs_they_were_fitted_to(tmp_path, monkeypatch):

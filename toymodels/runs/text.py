@@ -125,15 +125,19 @@ def sentence(task: str, answer: Mapping[str, Any]) -> str:
     )
     if answer["ratio"] is None:
         return (
-            f"Genericity of U-{task.upper()}: the trained layer reads some output exactly, so there is no ratio of worst errors "
+            f"Genericity of U-{task.upper()}: the trained layer reads every output exactly, so there is no ratio of worst errors "
             f"({worst}; {seeds})."
         )
     interval = f" ± {answer['ratio_interval']:.2f}" if answer["ratio_interval"] is not None else ""
+    by_output = "the trained layer reads some output exactly, so there are no ratios output by output"
+    if answer["pair_ratio_mean"] is not None:
+        by_output = (
+            f"output by output the ratio is {answer['pair_ratio_mean']:.2f} on average, from {answer['pair_ratio_min']:.2f} to "
+            f"{answer['pair_ratio_max']:.2f} over {answer['pairs']:,} outputs{' of each seed' if several else ''}"
+        )
     return (
         f"Genericity of U-{task.upper()}: the worst error on the frozen random layer is {answer['ratio']:.2f}{interval} times "
-        f"that on the trained layer,\nboth by minimax readoffs ({worst}); output by output the ratio is "
-        f"{answer['pair_ratio_mean']:.2f} on average, from {answer['pair_ratio_min']:.2f} to {answer['pair_ratio_max']:.2f} "
-        f"over {answer['pairs']:,} outputs{' of each seed' if several else ''} ({seeds})."
+        f"that on the trained layer,\nboth by minimax readoffs ({worst}); {by_output} ({seeds})."
     )
 
 
