@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from toymodels.errors import InputError, nearest
+from toymodels.errors import InputError, check_kind, nearest
 
 Knob = int | float | str
 F = TypeVar("F", bound=Callable[..., Any])
@@ -230,6 +230,7 @@ def parse_call(text: str) -> tuple[str, dict[str, Knob]]:
 
     Values are numbers, or else words. Raises InputError for a text that is not such a call.
     """
+    check_kind(str, "text, such as 'gaussian' or 'bernoulli(p=0.3)'", name=text)
     name, bracket, rest = text.strip().partition("(")
     if not bracket:
         return name, {}
