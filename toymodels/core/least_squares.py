@@ -60,11 +60,10 @@ def _checked(layer: nn.Module, task: Task, inputs: Inputs) -> nn.Module:
     """Return the layer in float64. Raises InputError unless it takes the inputs, and returns finite numbers for them."""
     check_problem(layer, task, inputs)
     layer = copy.deepcopy(layer).double().eval()
-    returned = apply(layer, inputs.m, "layer")
+    apply(layer, inputs.m, "layer")
+    returned = layer(inputs.dense(slice(0, 1), torch.float64))
     if returned.dtype != torch.float64 or not bool(returned.isfinite().all()):
-        raise InputError(
-            "the layer returns numbers that are not finite, or no float64 for weights and inputs in float64"
-        )
+        raise InputError("the layer returns numbers that are not finite, or no float64 for inputs in float64")
     return layer
 
 

@@ -95,12 +95,6 @@ class Trainer:
         if not any(parameter.requires_grad for parameter in network.parameters()):
             raise InputError("nothing can be trained: no weight of layer or readoff requires gradients")
         check_device(device)
-        with torch.no_grad():
-            outputs = apply(copy.deepcopy(network).eval(), task.m, "network")
-        if outputs.shape[1] != task.n_outputs:
-            raise InputError(f"the network has {outputs.shape[1]} outputs, the task {task.name} {task.n_outputs}")
-        if not bool(outputs.isfinite().all()):
-            raise InputError("the network returns numbers that are not finite: a weight is infinite or not a number")
         self.network, self.task, self.features, self.settings = network.to(device), task, features, settings
         self.optimiser_name = settings.resolve(features, task)
         self.steps = settings.steps or DEFAULT_STEPS[self.optimiser_name]
@@ -121,6 +115,12 @@ class Trainer:
         self._sampling = settings.pairs_per_step is not None and settings.pairs_per_step < task.n_outputs
         if self._sampling and not isinstance(network.readoff, LinearReadoff):
             raise InputError("pairs_per_step needs a linear readoff: leave it out")
+        with torch.no_grad():
+            outputs = apply(copy.deepcopy(network).eval(), task.m, "network")
+        if outputs.shape[1] != task.n_outputs:
+            raise InputError(f"the network has {outputs.shape[1]} outputs, the task {task.name} {task.n_outputs}")
+        if not bool(outputs.isfinite().all()):
+            raise InputError("the network returns numbers that are not finite: a weight is infinite or not a number")
         with optimiser_context():
             self._optimisers = self._new_optimisers()
 
