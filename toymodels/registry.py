@@ -358,7 +358,8 @@ def data_file(file: str, version: str = "") -> Path:
     if not version:
         return Path(file)
     for path, digest in _plugins.items():
-        if version == f"v{digest[:8]}" and path.is_file() and version_of(path) == version:
+        same_kind = path.suffix == Path(file).suffix  # the same bytes are read in another way as .csv than as .json
+        if same_kind and version == f"v{digest[:8]}" and path.is_file() and version_of(path) == version:
             return path
     raise InputError(f"{file} is not there as it was ({version}), or was changed since: name the file without version")
 

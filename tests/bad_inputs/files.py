@@ -161,7 +161,7 @@ SOURCES: list[tuple[str, str, Callable[[], object], list[str]]] = [
     )
 ]  # fmt: skip
 SOURCES += [
-    (f"plugin: {code[:40]!r}", expected, written("mine.py", code), ["--plugin", "mine.py", "train", "--m", "6", "--d", "8"])
+    (f"plugin: {code[-45:]!r}", expected, written("mine.py", code), ["--plugin", "mine.py", "train", "--m", "6", "--d", "8"])
     for code, expected in (
         ("def f(:\n", "mine.py"),
         ("import a_module_that_is_not_there\n", "a_module_that_is_not_there"),

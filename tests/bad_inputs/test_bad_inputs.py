@@ -5,7 +5,7 @@ import pytest
 from tests.bad_inputs.cases import ANSWERED, judge, make_run
 from tests.bad_inputs.every import CASES
 
-pytestmark = [pytest.mark.bad_inputs, pytest.mark.filterwarnings("ignore:::torch")]
+pytestmark = [pytest.mark.bad_inputs, pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")]
 
 
 @pytest.fixture(scope="module")

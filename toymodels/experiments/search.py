@@ -104,7 +104,7 @@ class SearchConfig:
         check_choice(FRAMES, frame=self.frame)
         for name in ("m", "d", "s", "methods"):
             if getattr(self, name):
-                check_different("value", getattr(self, name), **{name: getattr(self, name)})
+                check_different("value", getattr(self, name), **{name: [str(value) for value in getattr(self, name)]})
         task = task_name(self.task)
         if not TASKS.named(task)[0].pairwise:
             raise InputError(f"task {task}: a search is for gates on pairs, such as and, xor or 0111")
