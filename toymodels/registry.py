@@ -282,7 +282,8 @@ def load_plugins(files: Sequence[Path | str]) -> None:
     for file in files:
         path = Path(file).resolve()
         digest = plugin_digest(path)
-        if digest in _plugins.values():  # this file, or a copy of it in a record
+        if any(known == digest and other.suffix == path.suffix for other, known in _plugins.items()):
+            # this file, or a copy of it in a record
             continue
         if path.suffix in DATA:
             _plugins[path] = digest
