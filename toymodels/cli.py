@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import importlib.metadata
+import re
 import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -21,7 +23,7 @@ from toymodels.experiments.registry import EXPERIMENTS
 from toymodels.given import refuse_all
 from toymodels.parallel import stopping
 from toymodels.parallel.progress import tell_if_slow
-from toymodels.parallel.terminal import show_any_text, write_out
+from toymodels.parallel.terminal import show_any_text, visible, write_out
 from toymodels.registry import deferred, load_plugins
 
 DESCRIPTION = (
@@ -321,7 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         said = _sentence(error, again)
         if said is None:
             raise
-        print(f"toymodels: {said[0]}", file=sys.stderr)
+        print(f"toymodels: {visible(said[0])}", file=sys.stderr)
         return said[1]
     finally:
         sys.stderr = stderr
@@ -339,10 +341,13 @@ def _sentence(error: Exception, again: str) -> tuple[str, int] | None:
         return str(error), 2
     if isinstance(error, BrokenProcessPool):
         return f"a worker process was killed (out of memory?){again}", 1
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+    out_of_memory = re.search(r"allocate|out of memory|not enough memory", str(error))
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and out_of_memory):
         # torch raises RuntimeError if memory runs out
         return f"not enough memory for this size ({str(error).partition(chr(10))[0]})", 1
     if isinstance(error, OSError) and not isinstance(error, WriteError):
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR) and error.filename:
+            return f"{str(error.filename)[:80]}: {error.strerror}: name another file or folder", 2
         reason = str(error.strerror or error)
         return (f"{error.filename}: {reason}" if error.filename and error.strerror else reason), 1
     return (str(error), 1) if isinstance(error, ArithmeticError | OSError) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers as kinds
 import operator
 import sys
 from collections.abc import Collection, Iterable, Sequence
@@ -46,6 +47,8 @@ def check_whole(least: int | None = None, most: int | None = None, **numbers: An
     for name, number in numbers.items():
         try:
             whole = operator.index(number)
+            if isinstance(number, bool):
+                raise TypeError
         except TypeError:
             raise InputError(f"{name} = {number!r}: it must be a whole number, an int") from None
         if least is not None and whole < least:
@@ -57,7 +60,9 @@ def check_whole(least: int | None = None, most: int | None = None, **numbers: An
 def check_positive(most: float | int = math.inf, **numbers: Any) -> None:
     """Raise InputError for the first of the named numbers that is not finite, not above 0 or above `most`."""
     for name, number in numbers.items():
-        if not (number > 0 and math.isfinite(number) and number <= most):
+        if not isinstance(number, kinds.Real) or isinstance(number, bool):
+            raise InputError(f"{name} = {number!r}: it must be a positive number")
+        if not (float(number) > 0 and math.isfinite(number) and number <= most):
             limit = "" if math.isinf(most) else f", {most:g} at most"
             raise InputError(f"{name} = {number:g}: it must be a positive number{limit}")
 
@@ -67,6 +72,13 @@ def check_not_negative(**numbers: Any) -> None:
     for name, number in numbers.items():
         if not 0 <= number < math.inf:
             raise InputError(f"{name} = {number:g}: it must be 0 or a positive number")
+
+
+def check_kind(kind: type | tuple[type, ...], wanted: str, **values: Any) -> None:
+    """Raise InputError for the first of the named values that is of another kind; `wanted` says in words what it must be."""
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            raise InputError(f"{name} is of the kind {type(value).__name__}: it must be {wanted}")
 
 
 def check_choice(allowed: Collection[str], **values: Any) -> None:
@@ -83,3 +95,17 @@ def check_different(noun: str, values: Sequence[Any], **names: Sequence[str]) ->
         raise InputError(f"{name} is empty: name at least one {noun}")
     if len(set(values)) < len(values):
         raise InputError(f"{name} names a {noun} twice ({', '.join(map(str, written))}): name each once")
+
+
+def check_device(device: Any) -> None:
+    """Raise InputError for a device that this machine does not have, or that is neither a CPU nor a CUDA GPU."""
+    import torch
+
+    try:
+        if torch.device(device).type not in ("cpu", "cuda"):
+            raise ValueError("it is neither cpu nor cuda")
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        advice = "use cpu, or see torch.cuda.is_available()"
+        raise InputError(f"the device {device!r} is not there ({reason}): {advice}") from None

@@ -240,7 +240,7 @@ def _wanted(hint: Any) -> str:
 
 def _shown(value: Any) -> str:
     try:
-        text = " ".join(repr(value).split())
+        text = " ".join(repr(str(value) if isinstance(value, Path) else value).split())
     except ValueError:  # a number of thousands of digits
         text = "a number of thousands of digits"
     return text if len(text) <= 80 else text[:77] + "…"

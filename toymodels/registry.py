@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from toymodels.errors import InputError, nearest
+from toymodels.errors import InputError, check_kind, nearest
 
 Knob = int | float | str
 F = TypeVar("F", bound=Callable[..., Any])
@@ -230,6 +230,7 @@ def parse_call(text: str) -> tuple[str, dict[str, Knob]]:
 
     Values are numbers, or else words. Raises InputError for a text that is not such a call.
     """
+    check_kind(str, "text, such as 'gaussian' or 'bernoulli(p=0.3)'", name=text)
     name, bracket, rest = text.strip().partition("(")
     if not bracket:
         return name, {}
@@ -281,7 +282,8 @@ def load_plugins(files: Sequence[Path | str]) -> None:
     for file in files:
         path = Path(file).resolve()
         digest = plugin_digest(path)
-        if digest in _plugins.values():  # this file, or a copy of it in a record
+        if any(known == digest and other.suffix == path.suffix for other, known in _plugins.items()):
+            # this file, or a copy of it in a record
             continue
         if path.suffix in DATA:
             _plugins[path] = digest
@@ -357,7 +359,8 @@ def data_file(file: str, version: str = "") -> Path:
     if not version:
         return Path(file)
     for path, digest in _plugins.items():
-        if version == f"v{digest[:8]}" and path.is_file() and version_of(path) == version:
+        same_kind = path.suffix == Path(file).suffix  # the same bytes are read in another way as .csv than as .json
+        if same_kind and version == f"v{digest[:8]}" and path.is_file() and version_of(path) == version:
             return path
     raise InputError(f"{file} is not there as it was ({version}), or was changed since: name the file without version")
 

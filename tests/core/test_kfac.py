@@ -142,11 +142,11 @@ def test_the_value_that_is_reported_is_that_of_the_weights():
 
 
 def test_a_loss_that_is_not_finite_is_an_error():
-    net = network()
+    one = trainer(network(), 10)
     with torch.no_grad():
-        net.readoff.bias.fill_(math.inf)
+        one.network.readoff.bias.fill_(math.inf)
     with pytest.raises(ArithmeticError, match="no longer finite"):
-        trainer(net, 10).advance()
+        one.advance()
 
 
 def test_steps_too_long_for_the_function_are_shortened():

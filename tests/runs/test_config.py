@@ -3,11 +3,11 @@ import torch
 
 from toymodels.core.seeds import derive_seed
 from toymodels.core.tasks import PairTask
-from toymodels.errors import InputError
+from toymodels.errors import InputError, check_device
 from toymodels.experiments.compare import CompareConfig
 from toymodels.experiments.train import TrainConfig
 from toymodels.runs.identity import from_dict, identity, short_hash, to_dict
-from toymodels.runs.settings import check_device, evaluation_inputs
+from toymodels.runs.settings import evaluation_inputs
 
 
 @pytest.mark.parametrize("config", [TrainConfig(m=9, pairs=((0, 3), (2, 1)), weight=3, p=(2,)), CompareConfig(s=1)])

@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from toymodels.core.features import SparseFeatures, dense
+from toymodels.core.seeds import seeded
 from toymodels.errors import InputError, check_whole
 from toymodels.theory.gates import Gate
 
@@ -108,7 +109,7 @@ class Circuit:
             raise InputError(f"m = {m} nodes a layer: halves that form cycles need m even and at least 6")
         if not doubles or set(doubles) - {"or", "xor"}:
             raise InputError(f"doubles are gates of the kinds or, xor; got {', '.join(doubles) or 'none'}")
-        generator, half = torch.Generator().manual_seed(seed), m // 2
+        generator, half = seeded(seed), m // 2
         gates = (Gate.parse("and"), *(Gate.parse(name) for name in doubles))
         j = torch.arange(half)
         neighbours = torch.stack([half + j, half + j.roll(-1)], 1)  # doubles j and j + 1, read by the single j
@@ -145,7 +146,7 @@ class Circuit:
         check_whole(s=s)
         if not 1 <= s <= half:
             raise InputError(f"s = {s} active nodes: it must be from 1 to m/2 = {half}")
-        generator, pairs = torch.Generator().manual_seed(seed), s // 3
+        generator, pairs = seeded(seed), s // 3
         singles = SparseFeatures.exactly(half, s - 2 * pairs).sample(n, generator).indices
         x = torch.zeros(n, self.m)
         x[:, :half] = dense(singles, half)

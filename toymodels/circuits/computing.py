@@ -16,6 +16,7 @@ from toymodels.circuits.sets import contrast, default_size, random_sets
 from toymodels.core.layers import FirstLayer
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.seeds import seeded
 from toymodels.errors import InputError
 
 
@@ -36,7 +37,7 @@ def computing_layer(layer: GateLayer, m: int, d: int, s: int, seed: int, size: i
         raise InputError(f"d = {d} neurons: sets of units, and units outside them, need at least 8")
     ands = first == 0
     single = 0 if not bool(ands.any()) else d if bool(ands.all()) else d // 2
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     weight, readoff = torch.zeros(d, m), torch.zeros(len(ands), d)
     for gates, start, n in ((ands, 0, single), (~ands, single, (d - single) // 2)):
         if not bool(gates.any()):

@@ -30,6 +30,7 @@ from toymodels.circuits.sets import check_size, contrast, default_size, random_s
 from toymodels.core.layers import FirstLayer
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.seeds import seeded
 from toymodels.errors import InputError, check_not_negative, check_whole
 
 
@@ -47,7 +48,7 @@ def correction_layer(m: int, d: int, s: int, seed: int, size: int | None = None,
     leaves one neuron unused. m is at least 1, d at least 4, s from 1 to m.
     """
     n, size = _check(m, d, s, size, signed)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     connected = random_sets(m, 2 * size if signed else size, n, generator)
     p = size / n
     members, weight, shift = connected, connected.float() - p, p * s

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from toymodels.core.dispatch import dispatched
 from toymodels.core.features import Inputs
+from toymodels.core.layers import check_problem
 from toymodels.core.network import Network, as_network
 from toymodels.core.tasks import Task
-from toymodels.errors import InputError
+from toymodels.errors import InputError, check_kind, check_positive
 
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
 TOLERANCES = (0.05, 0.1, 0.25, 0.5)
@@ -241,8 +242,13 @@ def evaluate(
 
     Raises InputError if network, task and inputs do not fit together, or an output is not finite.
     """
-    if inputs.m != task.m:
-        raise InputError(f"the inputs have {inputs.m} features and the task {task.m}: they must be the same")
+    check_problem(network, task, inputs, "network")
+    check_kind(torch.dtype, "torch.float64, or another kind of floating-point numbers", dtype=dtype)
+    if not dtype.is_floating_point:
+        raise InputError(f"dtype = {dtype}: errors are measured in floating-point numbers, such as torch.float64")
+    check_kind((list, tuple), "a list of numbers, such as (0.1, 0.3)", tolerances=tolerances)
+    for tolerance in tolerances:
+        check_positive(tolerances=tolerance)
     module = copy.deepcopy(network).to(device=inputs.indices.device, dtype=dtype).eval()
     return error_sums(as_network(module, inputs.m), task, inputs, dtype, tolerances).result(task, inputs)
 

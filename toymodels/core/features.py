@@ -16,6 +16,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,7 +25,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from toymodels.errors import InputError, check_whole
+from toymodels.core.seeds import seeded
+from toymodels.errors import InputError, check_device, check_kind, check_whole
 from toymodels.registry import Member, Registry, load_plugins, version_of
 from toymodels.theory import counts as count_distributions
 
@@ -66,9 +68,14 @@ class Inputs:
 
         Raises InputError for rows or probabilities that are not finite, or probabilities below 0 or with another sum than 1.
         """
+        check_kind(Tensor, "a tensor with a row for each input", x=x)
+        if x.ndim != 2 or x.is_complex() or x.is_meta:
+            what = "without values (device meta)" if x.is_meta else f"of {x.dtype}"
+            raise InputError(f"x has shape {tuple(x.shape)} {what}: it must be real numbers, a row for each input")
         n, m = x.shape
         shares = torch.full((n,), 1 / max(n, 1), dtype=torch.float64, device=x.device)
         if probabilities is not None:
+            probabilities = torch.as_tensor(probabilities, device=x.device).reshape(-1)
             total = float(probabilities.double().sum())
             if len(probabilities) != n or not bool((probabilities >= 0).all()) or not abs(total - 1) < _ROUNDED:
                 given = f"{len(probabilities):,} numbers with sum {total:g}"
@@ -147,8 +154,8 @@ def _one(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 @VALUES("constant", description="of one value", constant=True, order=1)
 def _constant(shape: tuple[int, ...], generator: torch.Generator, *, value: float | int = 0.5) -> Tensor:
     """Give every active feature one value."""
-    if not (math.isfinite(value) and value != 0):
-        raise InputError(f"the value {value:g} of active features: it must be a finite number other than 0")
+    if not 1e-30 <= abs(value) <= 1e30:
+        raise InputError(f"the value {value:g} of active features: it must be other than 0, from 1e-30 to 1e30 in size")
     return torch.full(shape, float(value), device=generator.device)
 
 
@@ -194,7 +201,8 @@ class Features(ABC):
     def sampled(self, n: int, seed: int, device: torch.device | str = "cpu") -> Inputs:
         """Draw n inputs from this seed, the same ones on every device, 1/n each."""
         check_whole(least=1, n=n)
-        inputs = checked_sample(self, n, torch.Generator().manual_seed(seed))
+        check_device(device)
+        inputs = checked_sample(self, n, seeded(seed))
         return dataclasses.replace(
             inputs,
             indices=inputs.indices.to(device),
@@ -205,6 +213,7 @@ class Features(ABC):
 
     def check_enumerable(self, limit: int = ENUMERATION_LIMIT) -> None:
         """Raise InputError if there are more than `limit` inputs."""
+        check_whole(limit=limit)
         if self.n_inputs == math.inf:
             raise InputError(
                 f"the features ({self.name} active) have real values, and no list holds all inputs: use a sample of inputs"
@@ -303,7 +312,12 @@ class SparseFeatures(Features):
 
     def __post_init__(self) -> None:
         check_whole(2, m=self.m)
-        if not 1 <= len(self.counts) <= self.m + 1 or min(self.counts) < 0 or abs(sum(self.counts) - 1) > 1e-9:
+        check_kind(tuple, "a tuple of probabilities of 0, 1, … active features", counts=self.counts)
+        if (
+            not 1 <= len(self.counts) <= self.m + 1
+            or not min(self.counts) >= 0
+            or not abs(sum(self.counts) - 1) <= 1e-9
+        ):
             raise InputError(
                 "counts must be probabilities of 0, 1, …, at most m active features that add up to 1; "
                 f"got {len(self.counts)} numbers with sum {sum(self.counts):g} for m = {self.m}"
@@ -328,6 +342,7 @@ class SparseFeatures(Features):
     @classmethod
     def independent(cls, m: int, p: float, values: str = ONE) -> SparseFeatures:
         """Make each feature active with probability p, independently. Raises InputError unless 0 < p < 1."""
+        check_kind(Real, "a number", p=p)
         if not 0 < p < 1:
             raise InputError(
                 f"the probability of being active is {p:g}: it must lie strictly between 0 and 1, "
@@ -374,6 +389,8 @@ class SparseFeatures(Features):
         Active sets by Floyd's algorithm: cost n·s², no sort over m. If s² is large compared with m, ranks of uniforms cost less;
         if features are independent and the sample is small, a draw for each feature does.
         """
+        check_whole(0, n=n)
+        check_kind(torch.Generator, "a torch.Generator; `sampled` takes a seed", generator=generator)
         device = generator.device
         probabilities, features = _even(n, device), _numbers(self.m, device)
         if self.p is not None and n * self.m * self.m <= _SMALL_PAIRS:
@@ -401,6 +418,7 @@ class SparseFeatures(Features):
         Raises InputError, before any work, if there are more than `limit`.
         """
         self.check_enumerable(limit)
+        check_device(device)
         widest = self.max_active
         blocks, probabilities = [], []
         for k, probability in enumerate(self.counts):
@@ -477,6 +495,7 @@ def make_features(inputs: str, m: int, s: int | float, values: str = ONE) -> Fea
     """Make the source of inputs of this name. Raises InputError for an unknown name or an s that does not fit."""
     member, knobs = INPUTS.named(inputs)
     VALUES.named(values)
+    check_kind(Real, "a number", s=s)
     if not math.isfinite(s):
         raise InputError(f"s = {s:g} active features: it must be a finite number")
     if member.counted and s != int(s):
@@ -503,7 +522,8 @@ def pinned(inputs: str) -> tuple[str, tuple[Path, ...]]:
 
 def _check_count(m: int, s: int) -> None:
     check_whole(2, m=m)
-    if s != int(s) or not 1 <= s <= m:
+    check_kind(Real, "a number", s=s)
+    if isinstance(s, bool) or s % 1 or not 1 <= s <= m:
         raise InputError(f"s = {s:g} active features: it must be a whole number from 1 to m = {m}")
 
 

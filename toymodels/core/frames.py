@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from toymodels.core.seeds import seeded
 from toymodels.errors import check_whole
 
 
@@ -25,7 +26,7 @@ def check_frame(m: int, d0: int) -> None:
 def random_frame(m: int, d0: int, seed: int) -> Float[Tensor, "d0 m"]:
     """Draw m independent uniform unit vectors in R^d0. Raises InputError unless 1 ≤ d0 ≤ m."""
     check_frame(m, d0)
-    return _unit(torch.randn(d0, m, generator=torch.Generator().manual_seed(seed)))
+    return _unit(torch.randn(d0, m, generator=seeded(seed)))
 
 
 def optimised_frame(m: int, d0: int, seed: int) -> Float[Tensor, "d0 m"]:

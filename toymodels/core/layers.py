@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from toymodels.core.features import Inputs
 from toymodels.core.tasks import Task
-from toymodels.errors import InputError, check_choice
+from toymodels.errors import InputError, check_choice, check_kind, check_whole
 from toymodels.registry import Member, Registry
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -42,10 +43,12 @@ class FirstLayer(nn.Module):
         """Take the weights as they are; `origin` says how they were made ("gaussian", "trained", …).
 
         `scale` is the standard deviation of weights that were drawn. Closed forms hold for some origins only.
-        Raises InputError for an unknown activation.
+        Raises InputError for an unknown activation, or what is no matrix with a vector.
         """
         super().__init__()
+        check_kind(str, f"the name of one of {', '.join(ACTIVATIONS)}", activation=activation)
         check_choice(ACTIVATIONS, activation=activation)
+        check_weights(weight, bias)
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(bias)
         self.activation = activation
@@ -68,7 +71,9 @@ class IdentityLayer(nn.Module):
     origin = "identity"
 
     def __init__(self, m: int):
+        """Take the number of features. Raises InputError for less than 1."""
         super().__init__()
+        check_whole(1, m=m)
         self.width = m
 
     def forward(self, x: Float[Tensor, "batch m"]) -> Float[Tensor, "batch m"]:
@@ -175,6 +180,7 @@ def make_layer(name: str, m: int, d: int, seed: int, activation: str = "relu", *
     Raises InputError for an unknown name or knob, d < 1 or an unknown activation.
     """
     member, knobs = LAYERS.named(name)
+    check_whole(1, m=m, d=d)
     problem = {"m": m, "d": d, "seed": seed, "activation": activation, **offered}
     member.aside(member.check, problem, knobs)
     layer: nn.Module = member.call(problem, knobs)
@@ -192,10 +198,40 @@ def apply(module: nn.Module, m: int, noun: str) -> Tensor:
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"the {noun} does not take a batch of inputs with m = {m} features: {reason}") from None
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != 2:
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != 2 or outputs.is_complex():
         shape = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+        shape += " of complex numbers" if isinstance(outputs, Tensor) and outputs.is_complex() else ""
         raise InputError(f"the {noun} returns {shape} for 2 inputs: it must return one row of numbers for each input")
     return outputs
+
+
+def check_problem(module: Any, task: Any, inputs: Any, noun: str = "layer") -> None:
+    """Raise InputError unless these are a module with weights that are real numbers, a task, and inputs that fit the task."""
+    check_module(module, noun)
+    check_kind(Task, "a Task, such as PairTask(m, 'and') or make_task('relu', m)", task=task)
+    check_kind(Inputs, "Inputs, such as features.enumerate() or features.sampled(1000, seed=0)", inputs=inputs)
+    if inputs.m != task.m:
+        raise InputError(f"the inputs have {inputs.m} features and the task {task.m}: they must be the same")
+    if not len(inputs):
+        raise InputError("there are no inputs: an error needs at least one")
+
+
+def check_module(module: Any, noun: str) -> None:
+    """Raise InputError unless this is a torch module whose weights are there and real numbers."""
+    check_kind(nn.Module, "a torch module, from (batch, m) to a row of numbers for each input", **{noun: module})
+    for name, tensor in module.state_dict().items():
+        if isinstance(tensor, Tensor) and (tensor.is_complex() or tensor.is_meta):
+            wrong = "has no values yet (device meta)" if tensor.is_meta else "holds complex numbers"
+            raise InputError(f"{name} of the {noun} {wrong}: weights must be real numbers")
+
+
+def check_weights(weight: Any, bias: Any) -> None:
+    """Raise InputError unless these are a matrix and a vector of real numbers, with an entry of the vector for each row."""
+    check_kind(Tensor, "a tensor, such as torch.tensor(values)", weight=weight, bias=bias)
+    real = weight.is_floating_point() and bias.is_floating_point()
+    if weight.ndim != 2 or bias.shape != weight.shape[:1] or not real:
+        shown = f"weight {tuple(weight.shape)} {weight.dtype}, bias {tuple(bias.shape)} {bias.dtype}"
+        raise InputError(f"{shown}: it must be a matrix, and a vector with a number for each of its rows, of floats")
 
 
 def check_made(layer: Any, name: str, m: int) -> None:

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from toymodels.core.dispatch import dispatched
 from toymodels.core.features import Inputs, Source
+from toymodels.core.layers import apply, check_problem
 from toymodels.core.losses import case_weights
 from toymodels.core.readoffs import READOFFS, Combination, LinearReadoff
 from toymodels.core.tasks import Task
+from toymodels.errors import InputError
 
 RANK = 1e-6
 """Singular values of the scaled activations below this share of the largest count as 0."""
@@ -38,7 +40,7 @@ def least_squares(layer: nn.Module, task: Task, inputs: Inputs) -> LinearReadoff
 
     Unweighted: on sparse inputs almost every target of U-AND is 0, and the readoff is close to 0.
     """
-    return linear_readoff(solve_all(copy.deepcopy(layer).double().eval(), task, inputs))
+    return linear_readoff(solve_all(_checked(layer, task, inputs), task, inputs))
 
 
 @READOFFS(
@@ -49,8 +51,20 @@ def balanced(
     layer: nn.Module, task: Task, features: Source, inputs: Inputs, *, weight: str | float | int = "case"
 ) -> LinearReadoff:
     """Minimise the squared error with the weights of `losses.case_weights`: by default every input case weighs the same."""
+    layer = _checked(layer, task, inputs)
     weights = case_weights(weight, task.truth, task.case_probabilities(features))
-    return linear_readoff(solve_weighted(copy.deepcopy(layer).double().eval(), task, inputs, weights))
+    return linear_readoff(solve_weighted(layer, task, inputs, weights))
+
+
+def _checked(layer: nn.Module, task: Task, inputs: Inputs) -> nn.Module:
+    """Return the layer in float64. Raises InputError unless it takes the inputs, and returns finite numbers for them."""
+    check_problem(layer, task, inputs)
+    layer = copy.deepcopy(layer).double().eval()
+    apply(layer, inputs.m, "layer")
+    returned = layer(inputs.dense(slice(0, 1), torch.float64))
+    if returned.dtype != torch.float64 or not bool(returned.isfinite().all()):
+        raise InputError("the layer returns numbers that are not finite, or no float64 for inputs in float64")
+    return layer
 
 
 def extended(layer: nn.Module, inputs: Inputs, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from toymodels.core.dispatch import dispatched
 from toymodels.core.features import ENUMERATION_LIMIT, Features, Inputs, count_in_words
-from toymodels.core.layers import apply
+from toymodels.core.layers import apply, check_problem
 from toymodels.core.readoffs import READOFFS, Fitted, LinearReadoff
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError, check_whole
@@ -240,6 +240,7 @@ def minimax(
     Raises InputError for activations that are not finite; BrokenProcessPool if a process is killed.
     """
     check_whole(least=1, processes=processes)
+    check_problem(layer, task, inputs)
     layer = copy.deepcopy(layer).double().eval()
     apply(layer, inputs.m, "layer")
     known = kept.known(_key(layer, task, inputs)) if kept is not None else []

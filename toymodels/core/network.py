@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from toymodels.core.layers import IdentityLayer, apply
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import ALL
+from toymodels.errors import check_kind
 
 
 class Network(nn.Module):
@@ -24,7 +25,10 @@ class Network(nn.Module):
     """
 
     def __init__(self, layer: nn.Module, readoff: nn.Module):
+        """Join a layer and a readoff. Raises InputError for what is no module."""
         super().__init__()
+        wanted = "a torch module, such as FirstLayer(weight, bias) or nn.Linear(neurons, outputs)"
+        check_kind(nn.Module, wanted, layer=layer, readoff=readoff)
         self.layer = layer
         self.readoff = as_readoff(readoff)
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from toymodels.core.features import Inputs
-from toymodels.core.layers import LayerMember
+from toymodels.core.layers import LayerMember, check_weights
 from toymodels.core.tasks import ALL, Task
 from toymodels.registry import Member, Registry
 
@@ -28,7 +28,9 @@ class LinearReadoff(nn.Module):
     bias: Float[Tensor, " outputs"]
 
     def __init__(self, weight: Float[Tensor, "outputs neurons"], bias: Float[Tensor, " outputs"]):
+        """Take the weights as they are. Raises InputError for what is no matrix with a vector."""
         super().__init__()
+        check_weights(weight, bias)
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(bias)
 

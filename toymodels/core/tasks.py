@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from toymodels.core.features import Source, as_features
+from toymodels.core.seeds import seeded
 from toymodels.errors import InputError, check_whole
 from toymodels.registry import Member, Registry, parse_call
 from toymodels.theory.gates import CASE_NAMES, GATE_NAMES, Gate, bilinear
@@ -93,7 +94,7 @@ class Task(ABC):
         """Return the task on n outputs drawn at random from this seed, in their order; the task itself if it has no more."""
         if n >= self.n_outputs:
             return self
-        order = torch.randperm(self.n_outputs, generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(self.n_outputs, generator=seeded(seed))
         return self.subset(order[:n].sort().values)
 
     def stored(self) -> dict[str, Tensor]:
@@ -183,7 +184,7 @@ class PairTask(PairwiseTask):
 
         Raises InputError for m < 2, an unknown gate, an empty list, an index out of range or a pair with k = l.
         """
-        self.gate = Gate.parse(gate) if isinstance(gate, str) else gate
+        self.gate = gate if isinstance(gate, Gate) else Gate.parse(gate)
         self.truth: tuple[int, ...] = self.gate.truth
         self.m, self.name = m, self.gate.name
         self.all_pairs = pairs is None

@@ -5,6 +5,7 @@ A frozen layer is one whose parameters do not require gradients; there is no oth
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -18,12 +19,14 @@ from torch import Tensor
 from toymodels.core.dispatch import dispatched
 from toymodels.core.features import Inputs, Source, as_features, checked_sample
 from toymodels.core.kfac import PreconditionedLBFGS, curvature, groups_of
+from toymodels.core.layers import apply, check_module
 from toymodels.core.losses import Loss, LossValue, case_weights, loss_and_gradients
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.seeds import seeded
 from toymodels.core.settings import DEFAULT_STEPS, FULL_BATCH, TrainingSettings
 from toymodels.core.tasks import Task
-from toymodels.errors import InputError
+from toymodels.errors import InputError, check_device, check_kind
 
 CHUNK = 10
 """Iterations of kfac or lbfgs between two looks at the clock (metrics, checkpoint, Ctrl-C), and between two metrics of kfac."""
@@ -77,16 +80,27 @@ class Trainer:
     ):
         """Prepare a training; `seed` draws the batches (adam) and samples of outputs, on the device.
 
-        Raises InputError if all inputs are needed and are too many to enumerate, or if outputs are sampled and the readoff is
-        not linear.
+        Raises InputError for arguments that do not fit together, if all inputs are needed and are too many to enumerate, or if
+        outputs are sampled and the readoff is not linear.
         """
+        check_kind(Network, "a Network(layer, readoff)", network=network)
+        check_module(network, "network")
+        check_kind(Task, "a Task, such as PairTask(m, 'and') or make_task('relu', m)", task=task)
+        wanted = "a source of inputs, such as SparseFeatures.at_most(m, 2), not a list of them"
+        check_kind(Source, wanted, features=features)
+        check_kind(TrainingSettings, "TrainingSettings(…)", settings=settings)
         features = as_features(features)
+        if features.m != task.m:
+            raise InputError(f"the features are {features.m} and the task has {task.m}: they must be the same")
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            raise InputError("nothing can be trained: no weight of layer or readoff requires gradients")
+        check_device(device)
         self.network, self.task, self.features, self.settings = network.to(device), task, features, settings
         self.optimiser_name = settings.resolve(features, task)
         self.steps = settings.steps or DEFAULT_STEPS[self.optimiser_name]
         self._full_batch = self.optimiser_name in FULL_BATCH
         self.device = torch.device(device)
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.generator = seeded(seed, self.device)
         self._weights = case_weights(settings.weight, task.truth, task.case_probabilities(features))
         self._exponents = settings.exponents
         self._losses = [settings.make_loss(stage) for stage in range(len(self._exponents))]
@@ -97,11 +111,17 @@ class Trainer:
         if self._full_batch or settings.batch == "all":
             self._inputs = features.enumerate(device=device)
         else:
-            checked_sample(features, 2, torch.Generator(self.device).manual_seed(0))
+            checked_sample(features, 2, seeded(0, self.device))
         self._sampling = settings.pairs_per_step is not None and settings.pairs_per_step < task.n_outputs
         if self._sampling and not isinstance(network.readoff, LinearReadoff):
             raise InputError("pairs_per_step needs a linear readoff: leave it out")
         self._trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        with torch.no_grad():
+            outputs = apply(copy.deepcopy(network).eval(), task.m, "network")
+        if outputs.shape[1] != task.n_outputs:
+            raise InputError(f"the network has {outputs.shape[1]} outputs, the task {task.name} {task.n_outputs}")
+        if not bool(outputs.isfinite().all()):
+            raise InputError("the network returns numbers that are not finite: a weight is infinite or not a number")
         with optimiser_context():
             self._optimisers = self._new_optimisers()
 
@@ -115,6 +135,8 @@ class Trainer:
 
         These two raise ArithmeticError if the loss is not finite; with Adam the caller must check the loss when it reads it.
         """
+        if self.finished:
+            raise InputError(f"all {self.steps:,} steps are done: make a new Trainer with more")
         started = time.perf_counter()
         stage = self._stage_of(self.step)
         if stage != self._stage and self._full_batch:

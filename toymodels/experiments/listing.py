@@ -12,7 +12,7 @@ from typing import Any
 
 import tyro
 
-from toymodels.errors import InputError
+from toymodels.errors import InputError, NoEffectError
 from toymodels.runs.identity import NOT_IN_IDENTITY
 from toymodels.runs.metrics import error_label
 from toymodels.runs.record import load_config, read_sessions
@@ -48,6 +48,12 @@ class RunsConfig:
 
     def __post_init__(self) -> None:
         error_label(self.metric)
+        if not self.compare and self.metric != RunsConfig.metric:
+            raise NoEffectError(
+                f"metric {self.metric} is what --compare compares: name two runs in it, or leave metric out"
+            )
+        if self.compare and (self.where or self.sort or self.descending):
+            raise NoEffectError("where, sort and descending are of the list, and --compare prints none: leave them out")
         if self.compare and len(self.compare) != 2:
             raise InputError(f"--compare {' '.join(self.compare)}: name two runs, as the list of the folder names them")
 

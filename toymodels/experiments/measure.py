@@ -10,7 +10,7 @@ from typing import Any
 
 import tyro
 
-from toymodels.errors import InputError, check_choice, check_different, check_whole
+from toymodels.errors import InputError, NoEffectError, check_choice, check_different, check_whole
 from toymodels.given import conform
 from toymodels.registry import Lazy, load_plugins
 
@@ -73,6 +73,10 @@ class EvaluateConfig:
         check_whole(0, seed=self.seed)
         if self.json is not None:
             check_writable(self.json)
+            if self.json.resolve() == self.file.resolve():
+                raise InputError(
+                    f"json = {self.json} is the file of the network, and would replace it: name another file"
+                )
 
 
 def measure(config: EvaluateConfig) -> str:
@@ -80,8 +84,8 @@ def measure(config: EvaluateConfig) -> str:
     from toymodels.core.features import make_features
     from toymodels.core.minimax import check_minimax
     from toymodels.core.readoffs import READOFFS
+    from toymodels.errors import check_device
     from toymodels.runs import text
-    from toymodels.runs.settings import check_device
     from toymodels.runs.storage import write_json
 
     check_device(config.device)
@@ -123,6 +127,10 @@ def _read(config: EvaluateConfig) -> Any:
         return find_network(tensors, task_of, config.m, config.activation, config.weights, config.biases)
     if config.weights or config.biases or config.activation != "relu" or config.m is not None:
         raise InputError(f"{config.file} is of a run and describes itself: leave out m, activation, weights and biases")
+    if config.pairs is not None and config.task is None:
+        raise NoEffectError(
+            f"{config.file} is of a run and has pairs of its own: leave pairs out, or name a task with them"
+        )
     network, task, _ = load_network(config.file)
     if config.task is not None:
         task = task_of(task.m)

@@ -94,10 +94,10 @@ def run(kind: str, config: Any) -> Path:
 
     Raises InputError for wrong settings or a folder that holds another run, before anything is written; Interrupted on Ctrl-C.
     """
+    from toymodels.errors import check_device
     from toymodels.parallel.processes import bars
     from toymodels.runs.identity import to_dict
     from toymodels.runs.record import FORMAT, begin_session, load_config, locked, open_record, run_name
-    from toymodels.runs.settings import check_device
     from toymodels.runs.storage import write_json, write_results
     from toymodels.runs.table import read_result, tidy
     from toymodels.runs.tracking import Mirror, check_mirror

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toymodels.errors import InputError, NoEffectError, check_choice, check_whole
+from toymodels.errors import InputError, NoEffectError, check_choice, check_different, check_whole
 from toymodels.given import conform
 from toymodels.registry import load_plugins
 
@@ -75,11 +75,15 @@ class SearchConfig:
     """Python files of your own that register first layers and readoffs."""
 
     def __post_init__(self) -> None:
+        from toymodels.core.frames import FRAMES
         from toymodels.core.layers import LAYERS
         from toymodels.core.readoffs import READOFFS
-        from toymodels.core.tasks import task_name
+        from toymodels.core.tasks import TASKS, make_task, task_name
+        from toymodels.experiments.genericity import metric_names
+        from toymodels.experiments.registry import EXPERIMENTS
         from toymodels.runs.metrics import is_metric
         from toymodels.runs.settings import check_seeds
+        from toymodels.runs.storage import check_writable
 
         conform(self)
         load_plugins(self.plugin)
@@ -95,7 +99,15 @@ class SearchConfig:
                 f"{idle} is what a search over {self.over} finds: give smallest and largest, or leave it out"
             )
         check_whole(least=1, pairs=self.pairs, steps=self.steps, most_inputs=self.most_inputs)
-        task_name(self.task)
+        ends = {name: value for name in ("smallest", "largest") if (value := getattr(self, name)) is not None}
+        check_whole(least=1, eval_inputs=self.eval_inputs, **ends)
+        check_choice(FRAMES, frame=self.frame)
+        for name in ("m", "d", "s", "methods"):
+            if getattr(self, name):
+                check_different("value", getattr(self, name), **{name: [str(value) for value in getattr(self, name)]})
+        task = task_name(self.task)
+        if not TASKS.named(task)[0].pairwise:
+            raise InputError(f"task {task}: a search is for gates on pairs, such as and, xor or 0111")
         if not is_metric(self.metric) or self.metric in ("within_quarter", "seconds"):
             raise InputError(f"metric {self.metric!r}: name an error, such as worst_error or rms_ones")
         if not all(0 < error < math.inf for error in self.reach):
@@ -108,6 +120,15 @@ class SearchConfig:
             READOFFS.named(readoff)
         if not self.methods or next(self.searches(), None) is None:
             raise InputError("nothing to measure: name a method, and sizes with fewer inputs than most_inputs")
+        check_writable(self.out / "compare")
+        if (self.out / "config.json").exists():
+            raise InputError(f"{self.out} is the folder of a run: name another one for the runs of the search")
+        if self.metric not in metric_names(make_task(task, max(self.m if self.over == "d" else self.d))):
+            raise InputError(
+                f"metric {self.metric!r}: {task} has no such error; name one such as worst_error or rms_ones"
+            )
+        for search in {search.method: search for search in self.searches()}.values():
+            EXPERIMENTS["compare"].check(search.configuration(search.grid()[0]))
 
     def searches(self) -> Iterator[Search]:
         """Yield every search that is small enough."""

@@ -22,6 +22,7 @@ from toymodels.core.layers import FirstLayer, IdentityLayer, unwrap
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
+from toymodels.errors import InputError
 from toymodels.fast.columns import apply_sparse
 from toymodels.fast.error_sums import BlockSums, Scratch
 from toymodels.parallel.threads import parallel_for
@@ -111,6 +112,8 @@ class _BlockEvaluator:
     def _rows(self, rows: slice, sums: BlockSums, scratch: Scratch) -> None:
         x = self.inputs.dense(rows, self.dtype)
         a = apply_sparse(self.network.layer, x, self.inputs.indices[rows])
+        if len(a) != len(x):
+            raise InputError(f"the network returns {len(a)} rows for {len(x)} inputs: it must return one for each")
         shares = self.inputs.probabilities[rows] / self.task.n_outputs
         weight = float(shares[0]) if bool((shares == shares[0]).all()) else shares
         bits = x.to(torch.uint8).T.contiguous() if self.pairs is not None else None

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from toymodels.core.features import Inputs, SparseFeatures
+from toymodels.core.seeds import seeded
 from toymodels.core.tasks import PairTask
 from toymodels.errors import check_whole
 from toymodels.theory.gates import Gate
@@ -56,7 +57,7 @@ def stream_outputs(
     largest = max(len(inputs), task.n_outputs, task.m)
     size = block or max(16, min(d, _ENTRIES // largest // 16 * 16))
     outputs = torch.zeros(len(inputs), task.n_outputs, dtype=torch.float64)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     for start in range(0, d, size):
         # Drawn with one row per neuron; then one row per feature, and a row of zeros for the padding of the inputs.
         weight = torch.randn(min(size, d - start), task.m, generator=generator).T.contiguous()
@@ -98,7 +99,7 @@ def sample_cases(m: int, s: int, gate: Gate, n: int, seed: int) -> tuple[Inputs,
     *given their case* have the same distribution as over all inputs and pairs; the shares of the cases have not.
     """
     inputs = SparseFeatures.exactly(m, s).sampled(n, seed) if s else _empty(m, n)
-    order = torch.rand(n, m, generator=torch.Generator().manual_seed(seed))
+    order = torch.rand(n, m, generator=seeded(seed))
     x = inputs.dense()
     on, off = (order + x).argsort(1, descending=True), (order - x).argsort(1, descending=True)
     pairs = [order.argsort(1)[:, :2]]

@@ -106,6 +106,8 @@ def write_report(folder: Path, path: Path) -> Path:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: name that of a sweep or a run")
     check_writable(path)
+    if path.suffix not in (".html", ".htm"):
+        raise InputError(f"{path}: a report is a page: name a file that ends in .html")
     failed = _failures(folder)
     try:
         rows = load_table(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from toymodels.core.seeds import seeded
 from toymodels.errors import InputError
 from toymodels.laws.registry import BOTH, Law, Measured, Problem, Value, law
 from toymodels.theory.bernoulli import asymptotic_probability, bernoulli_errors, debias, least_rms, least_worst_error
@@ -34,7 +35,7 @@ def _measure(drawn: DrawnLayers, p: float) -> tuple[list[CaseErrors], str]:
     k, l = task.pairs.T
 
     def errors(seed: int) -> CaseErrors:
-        generator = torch.Generator().manual_seed(drawn.random_seed(seed))
+        generator = seeded(drawn.random_seed(seed))
         weight = (torch.rand(d, m, generator=generator) < p).float()
         inputs = SparseFeatures.exactly(m, s).sampled(1, drawn.random_seed(seed, "evaluation"))
         active = (weight @ inputs.dense()[0] - 1).relu()

@@ -88,11 +88,12 @@ class DrawnLayers:
         import torch
 
         from toymodels import PairTask
+        from toymodels.core.seeds import seeded
 
         task = PairTask(self.problem.m, self.problem.gate)
         if task.n_outputs <= limit:
             return task
-        generator = torch.Generator().manual_seed(self.random_seed(seed, "pairs"))
+        generator = seeded(self.random_seed(seed, "pairs"))
         return task.subset(torch.randperm(task.n_outputs, generator=generator)[:limit])
 
     def pairs_chosen(self, limit: int = FIT_PAIRS) -> str:

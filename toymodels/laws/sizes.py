@@ -20,6 +20,10 @@ MOST_FEATURES, MOST_ACTIVE = 10_000_000, 500
 """Up to which the tables take seconds: some laws sum over the numbers of active features, in whole numbers of many digits."""
 
 
+MOST_WEIGHTS = 10_000_000
+"""Weights of a layer up to which measurements beside the laws take minutes."""
+
+
 @dataclass(frozen=True)
 class SizeSettings:
     """The settings that the tables of `bounds` and `width` share."""
@@ -48,8 +52,10 @@ class SizeSettings:
         if self.outputs is not None:
             check_whole(0, math.comb(self.m, 2), outputs=self.outputs)
         check_whole(1, 1024, bits=self.bits)
-        if self.json is not None and self.json.is_dir():
-            raise InputError(f"json = {self.json} is a folder: name a file")
+        if self.json is not None:
+            from toymodels.runs.storage import check_writable
+
+            check_writable(self.json)
 
     def problem(self, gate: Gate) -> Problem:
         """Return the problem that laws speak about, for one gate."""
@@ -74,6 +80,8 @@ class BoundsConfig(SizeSettings):
         check_whole(1, 10**12, d=self.d)
         check_different("seed", self.seeds, seeds=[str(seed) for seed in self.seeds])
         check_whole(0, seeds=min(self.seeds))
+        if self.check and self.m * self.d > MOST_WEIGHTS:
+            raise InputError(f"m·d = {self.m * self.d:,} weights are more than the {MOST_WEIGHTS:,} that --check draws")
         if not self.check and self.seeds != BoundsConfig.seeds:
             raise NoEffectError("seeds are of the layers that --check draws: add --check, or leave them out")
 

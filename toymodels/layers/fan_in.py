@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from toymodels.core.layers import LAYERS, FirstLayer
 from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.seeds import seeded
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError, check_whole
 from toymodels.tasks.sets import SymmetricTask, conjunction, members
@@ -35,7 +36,7 @@ def fan_in(m: int, d: int, seed: int, k: int, p: float | int | None = None, acti
     check_whole(2, m, k=k)
     p = formula_p(m, d, k) if p is None else p
     _check_probability(p)
-    weight = (torch.rand(d, m, generator=torch.Generator().manual_seed(seed)) < p).float()
+    weight = (torch.rand(d, m, generator=seeded(seed)) < p).float()
     return FirstLayer(weight, torch.full((d,), 1.0 - k), activation, ORIGIN)
 
 
@@ -162,7 +163,7 @@ def gate_neurons(
     check_whole(d=d)
     check_whole(1, d, per_gate=per_gate)
     number = conjunction(m, sets=sets).n_outputs
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     return torch.stack([torch.randperm(d, generator=generator)[:per_gate] for _ in range(number)])
 
 

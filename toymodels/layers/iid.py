@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from toymodels.core.layers import FirstLayer
+from toymodels.core.seeds import seeded
 from toymodels.errors import InputError, check_whole
 from toymodels.theory.bernoulli import asymptotic_probability, least_worst_error
 from toymodels.theory.distributions import RADEMACHER, WeightDistribution, bernoulli_weights
@@ -30,7 +31,7 @@ def iid(
     `name` is kept as the layer's origin. Raises InputError for m < 1, d < 1 or an unknown activation.
     """
     check_whole(1, m=m, d=d)
-    uniform = torch.rand(d, m, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    uniform = torch.rand(d, m, dtype=torch.float64, generator=seeded(seed))
     edges = torch.tensor(weights.probabilities, dtype=torch.float64).cumsum(0)[:-1]
     weight: Tensor = torch.tensor(weights.values, dtype=torch.float32)[torch.bucketize(uniform, edges, right=True)]
     return FirstLayer(weight, torch.full((d,), float(weights.bias)), activation, name)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from toymodels.core.layers import LAYERS, FirstLayer
+from toymodels.core.seeds import seeded
 from toymodels.errors import InputError
 
 
@@ -21,7 +22,7 @@ def spectrum_matched(trained: nn.Module, seed: int) -> FirstLayer:
 
     Keeps the spectrum; the distribution of the weights becomes nearly Gaussian and their arrangement random.
     """
-    layer, generator = _first_layer(trained), torch.Generator().manual_seed(seed)
+    layer, generator = _first_layer(trained), seeded(seed)
     values = torch.linalg.svdvals(layer.weight.detach().double().cpu())
     left, right = (_orthonormal(size, len(values), generator) for size in layer.weight.shape)
     return _like(layer, (left * values) @ right.T, _permuted(layer.bias, generator), "spectrum_matched")
@@ -30,14 +31,14 @@ def spectrum_matched(trained: nn.Module, seed: int) -> FirstLayer:
 @LAYERS("shuffled", role="null", order=92, source="derived here")
 def shuffled(trained: nn.Module, seed: int) -> FirstLayer:
     """Put all weights in random order, and all biases: keeps the distribution of the weights, not their arrangement."""
-    layer, generator = _first_layer(trained), torch.Generator().manual_seed(seed)
+    layer, generator = _first_layer(trained), seeded(seed)
     return _like(layer, _permuted(layer.weight, generator), _permuted(layer.bias, generator), "shuffled")
 
 
 @LAYERS("shuffled_within", role="null", order=93, source="derived here")
 def shuffled_within(trained: nn.Module, seed: int) -> FirstLayer:
     """Put the weights of each neuron in random order, with its bias: keeps each neuron's distribution of weights as well."""
-    layer, generator = _first_layer(trained), torch.Generator().manual_seed(seed)
+    layer, generator = _first_layer(trained), seeded(seed)
     weight = layer.weight.detach().cpu()
     order = torch.rand(weight.shape, generator=generator).argsort(1)
     return _like(layer, weight.gather(1, order), layer.bias.detach().cpu(), "shuffled_within")
@@ -50,7 +51,7 @@ def gaussian_like(trained: nn.Module, seed: int) -> FirstLayer:
     With the same seed the normals are those of a frozen Gaussian layer: the two rows of a comparison differ in mean, scale
     and biases only.
     """
-    layer, generator = _first_layer(trained), torch.Generator().manual_seed(seed)
+    layer, generator = _first_layer(trained), seeded(seed)
     weight = layer.weight.detach().cpu()
     drawn = weight.mean() + weight.std() * torch.randn(weight.shape, generator=generator)
     return _like(layer, drawn, _permuted(layer.bias, generator), "gaussian_like")

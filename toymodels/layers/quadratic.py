@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from toymodels.core.frames import coherence
 from toymodels.core.layers import LAYERS, FirstLayer
 from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.seeds import seeded
 from toymodels.core.tasks import PairTask, Task, pair_task
 from toymodels.errors import InputError, check_whole
 from toymodels.theory.gates import CASES, Gate
@@ -58,7 +59,7 @@ def quadratic(m: int, d: int, seed: int, frame: Float[Tensor, "r m"] | None = No
     check_whole(2, m=m)
     r = root(d)
     if frame is None:
-        frame = torch.randn(r, m, generator=torch.Generator().manual_seed(seed))
+        frame = torch.randn(r, m, generator=seeded(seed))
         frame = frame / frame.norm(dim=0, keepdim=True)
     _check_frame(frame, r, m)
     i, j = torch.triu_indices(r, r, 1, device=frame.device)

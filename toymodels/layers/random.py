@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from toymodels.core.layers import LAYERS, FirstLayer, IdentityLayer
+from toymodels.core.seeds import seeded
 from toymodels.errors import InputError, check_positive, check_whole
 
 
@@ -48,17 +49,17 @@ def gaussian(
     m: int, d: int, seed: int, activation: str = "relu", *, scale: float | int = 1.0, bias: float | int = 0.0
 ) -> FirstLayer:
     """Draw W_ij ~ N(0, scale²) iid; every bias equals `bias`. Raises InputError for d < 1 or a scale ≤ 0."""
-    check_whole(1, d=d)
+    check_whole(1, m=m, d=d)
     check_positive(scale=scale)
-    weight = scale * torch.randn(d, m, generator=torch.Generator().manual_seed(seed))
+    weight = scale * torch.randn(d, m, generator=seeded(seed))
     return FirstLayer(weight, torch.full((d,), float(bias)), activation, "gaussian", scale)
 
 
 @LAYERS("kaiming", order=11, source="PyTorch's default for a linear layer")
 def kaiming(m: int, d: int, seed: int, activation: str = "relu") -> FirstLayer:
     """Draw weights and biases uniformly in ±1/√m (kaiming-uniform with a = √5)."""
-    check_whole(1, d=d)
-    generator = torch.Generator().manual_seed(seed)
+    check_whole(1, m=m, d=d)
+    generator = seeded(seed)
     bound = 1 / math.sqrt(m)
     weight = torch.empty(d, m).uniform_(-bound, bound, generator=generator)
     bias = torch.empty(d).uniform_(-bound, bound, generator=generator)
@@ -70,8 +71,8 @@ def kaiming(m: int, d: int, seed: int, activation: str = "relu") -> FirstLayer:
 )
 def kaiming_normal(m: int, d: int, seed: int, activation: str = "relu") -> FirstLayer:
     """Draw weights from N(0, 2/m), and biases uniformly in ±1/√m."""
-    check_whole(1, d=d)
-    generator = torch.Generator().manual_seed(seed)
+    check_whole(1, m=m, d=d)
+    generator = seeded(seed)
     weight = math.sqrt(2 / m) * torch.randn(d, m, generator=generator)
     bias = torch.empty(d).uniform_(-1 / math.sqrt(m), 1 / math.sqrt(m), generator=generator)
     return FirstLayer(weight, bias, activation, "kaiming_normal", math.sqrt(2 / m))

@@ -28,6 +28,7 @@ from toymodels.core.frames import random_frame
 from toymodels.core.layers import LAYERS, FirstLayer, embed_before
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.seeds import seeded
 from toymodels.core.tasks import PairTask, Task, pair_task
 from toymodels.errors import InputError, check_whole
 from toymodels.layers.bernoulli import is_pair_and
@@ -57,7 +58,7 @@ def gate_neurons(m: int, d: int, seed: int, pairs: Pairs, per_gate: int) -> Int[
     """Draw each gate's own neurons without replacement: those that `targeted` uses with the same arguments."""
     table = PairTask(m, "and", pairs).pairs
     _check_sizes(d, per_gate)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     ranks = [
         torch.rand(min(_ROWS, len(table) - start), d, generator=generator, dtype=torch.float64).topk(per_gate).indices
         for start in range(0, len(table), _ROWS)
@@ -159,7 +160,7 @@ def random_graph(m: int, gates: int, seed: int) -> Int[Tensor, "gates 2"]:
     check_whole(2, m=m)
     number = m * (m - 1) // 2
     check_whole(1, number, gates=gates)
-    chosen = torch.randperm(number, generator=torch.Generator().manual_seed(seed))[:gates]
+    chosen = torch.randperm(number, generator=seeded(seed))[:gates]
     return torch.triu_indices(m, m, 1).T[chosen]
 
 

@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 import toymodels
+from toymodels.errors import InputError
 from toymodels.parallel import progress, stopping
 from toymodels.parallel.progress import Bar
 from toymodels.parallel.terminal import show_any_text
@@ -100,11 +101,24 @@ def worker_pool(
             raise
 
 
+def check_guarded() -> None:
+    """Raise InputError in a script that workers would run again from its first line, because it has no guard."""
+    main = sys.modules.get("__main__")
+    file = Path(getattr(main, "__file__", None) or "")
+    is_script = getattr(main, "__spec__", None) is None and file.suffix == ".py" and file.is_file()
+    if is_script and b"__main__" not in file.read_bytes():
+        raise InputError(
+            f"{file.name} starts worker processes, and each of them would run it again: put its calls under "
+            'if __name__ == "__main__":'
+        )
+
+
 def start_resource_tracker() -> None:
     """Start the process that removes the locks of killed processes, before anything else of `multiprocessing` starts it.
 
     Ctrl-C and SIGHUP do not end this one, and it does not warn of what it removes after our last words.
     """
+    check_guarded()
     quiet = "ignore:resource_tracker:UserWarning"
     sys.warnoptions.append(quiet)
     try:

@@ -57,10 +57,20 @@ def show_any_text() -> None:
         sys.stderr = _Lasting(sys.stderr)
 
 
+def visible(text: str) -> str:
+    """Write signs that would steer a terminal (colours, a cleared screen) as their numbers; line ends and tabs stay."""
+    return "".join(
+        sign
+        if (sign >= " " and sign != "\x7f" and not "\x80" <= sign < "\xa0") or sign in "\n\t"
+        else f"\\x{ord(sign):02x}"
+        for sign in text
+    )
+
+
 def write_out(text: str) -> None:
     """Write a command's text to standard output. Raises WriteError if its disk is full, BrokenPipeError if nobody reads it."""
     try:
-        print(text)
+        print(visible(text))
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:

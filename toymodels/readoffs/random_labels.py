@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from toymodels.core.features import Inputs, dense
 from toymodels.core.minimax import Keeper, fitted_minimax, minimax
 from toymodels.core.readoffs import READOFFS, Fitted
-from toymodels.core.seeds import derive_seed
+from toymodels.core.seeds import derive_seed, seeded
 from toymodels.core.tasks import ALL, Task
 from toymodels.errors import InputError
 
@@ -39,7 +39,7 @@ class RandomLabels(Task):
             raise InputError(f"random labels are zeros and ones, but {task.name} has real targets: leave them out")
         if not inputs.enumerated:
             raise InputError("random labels are given to all inputs: take fewer (active) features, so that they can be")
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeded(seed)
         self.m, self.n_outputs, self.name = task.m, task.n_outputs, f"random labels as sparse as {task.name}"
         # An input is identified by a sum of random whole numbers, one for each active feature, exact in float64.
         indices = inputs.indices.cpu()

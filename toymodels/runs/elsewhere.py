@@ -40,6 +40,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         state = "is a folder: `toymodels show` prints a run" if path.is_dir() else "is not there"
+        if path.exists() and not path.is_dir():
+            state = "is a pipe or a device"
+        elif path.is_symlink():
+            state = "is a link to nothing"
         raise InputError(f"{path} {state}; name a file of weights, .pt or .safetensors")
     try:
         if path.suffix == ".safetensors":
@@ -52,6 +56,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, for files that are something else
         reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+        if (
+            not isinstance(error, RuntimeError | OSError) and not reason.strip("0123456789'")
+        ) or not path.stat().st_size:
+            reason = "the file is empty" if not path.stat().st_size else "it is something else"
         right = "save them by torch.save(net.state_dict(), FILE) or as safetensors"
         unsafe = "whole modules and other Python objects are not read, because they can run code"
         raise InputError(f"{path} holds no weights that can be read ({reason}): {right}; {unsafe}") from None
@@ -62,6 +70,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(
             f"{path} holds {len(found)} sets of weights: save those of one network, net.state_dict(), alone"
         )
+    for name, tensor in found[0].items():
+        if tensor.is_meta or tensor.layout != torch.strided or not tensor.numel():
+            what = (
+                "no values (device meta)" if tensor.is_meta else f"shape {_shape(tensor)} in the layout {tensor.layout}"
+            )
+            raise InputError(f"{path}: {name} has {what}: weights must be dense tensors with at least one number")
     return found[0]
 
 

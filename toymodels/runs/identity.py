@@ -111,7 +111,7 @@ def spread(values: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str,
     problems: list[str] = []
     for key, value in values.items():
         inner = {key: value}
-        if isinstance(value, Mapping) and key not in names:
+        if isinstance(value, Mapping) and value and key not in names:
             inner, wrong = spread(value, names)
             problems += wrong
         problems += [f"{name} is set twice, alone or in mappings: set it once" for name in inner if name in settings]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -67,7 +68,7 @@ def wrong_value(row: Mapping[str, Any]) -> str:
     texts = ("kind", "run", "task", "first_layer", "readoff", "covered")
     for column, value in row.items():
         number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-        right = not _holds_dict(value)
+        right = not _holds_other(value)
         if column in whole:
             right = isinstance(value, int) and number and value >= 0
         elif column in texts:
@@ -81,8 +82,11 @@ def wrong_value(row: Mapping[str, Any]) -> str:
     return ""
 
 
-def _holds_dict(value: Any) -> bool:
-    return isinstance(value, dict) or (isinstance(value, list | tuple) and any(map(_holds_dict, value)))
+def _holds_other(value: Any) -> bool:
+    """Whether a value is, or a list holds, a mapping or a number that is not finite."""
+    if isinstance(value, list | tuple):
+        return any(map(_holds_other, value))
+    return isinstance(value, dict) or (isinstance(value, float) and not math.isfinite(value))
 
 
 def title(column: str) -> str:

@@ -43,6 +43,7 @@ from toymodels.runs.metrics import metrics_of, wrong_value
 from toymodels.runs.storage import (
     cannot_read,
     cannot_write,
+    check_regular,
     check_writable,
     damaged,
     read_json,
@@ -171,14 +172,20 @@ def load_config(folder: Path) -> Saved:
     """Read the configuration of a record. Raises InputError if it is missing, damaged or of an unknown version."""
     content = read_json(folder / "config.json", ("format",))
     version = content["format"]
-    if version not in (OLD_FORMAT, FORMAT):
+    if type(version) is not int or version not in (OLD_FORMAT, FORMAT):
         raise InputError(
-            f"{folder} was written in format {version}, this version reads formats {OLD_FORMAT} and {FORMAT}: repeat the run"
+            f"{folder} was written in format {version!r}, this version reads formats {OLD_FORMAT} and {FORMAT}: repeat the run"
         )
     content = read_json(folder / "config.json", ("kind", "config"))
-    code = content.get("plugin_code", [])
-    if not isinstance(content["config"], dict) or len(content["config"].get("plugin", ())) != len(code):
+    code, settings = content.get("plugin_code", []), content["config"]
+    plugins: Any = settings.get("plugin", []) if isinstance(settings, dict) else None
+    if not (_texts(plugins) and _texts(code)) or len(plugins) != len(code):
         raise damaged(folder / "config.json", "config or plugin_code is wrong")
+    if not isinstance(content["kind"], str) or not content["kind"]:
+        raise damaged(folder / "config.json", f"kind is {content['kind']!r}")
+    wrong = [f"{name} is {settings.get(name)!r}" for name in ("m", "d") if type(settings.get(name)) is not int]
+    if wrong:
+        raise damaged(folder / "config.json", wrong[0])
     config = upgraded(content["config"])
     if version == OLD_FORMAT:
         # The old version always wrote these; today they are left out at their defaults.
@@ -187,6 +194,10 @@ def load_config(folder: Path) -> Saved:
         str(_readable(folder, Path(path), digest)) for path, digest in zip(config.get("plugin", ()), code, strict=True)
     ]
     return Saved(version, content["kind"], config, code)
+
+
+def _texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
 def _readable(folder: Path, plugin: Path, digest: str) -> Path:
@@ -361,6 +372,7 @@ def load_network(path: Path | str) -> tuple[Network, Task, dict[str, Tensor]]:
     if not path.exists():
         raise InputError(f"{path} is missing: the run did not get that far, repeat its command to continue")
     try:
+        check_regular(path)
         with open(path, "rb"):  # safetensors says "no such file" about one that may not be read
             pass
     except OSError as error:

@@ -154,20 +154,6 @@ def check_seeds(seeds: tuple[int, ...]) -> None:
         raise InputError(f"seeds {seeds}: they must be different whole numbers from 0 up")
 
 
-def check_device(device: str) -> None:
-    """Raise InputError for a device that this machine does not have, or that is neither a CPU nor a CUDA GPU."""
-    import torch
-
-    try:
-        if torch.device(device).type not in ("cpu", "cuda"):
-            raise ValueError("it is neither cpu nor cuda")
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        advice = "use cpu, or see torch.cuda.is_available()"
-        raise InputError(f"the device {device!r} is not there ({reason}): {advice}") from None
-
-
 def covers_all(features: Features, task: Task) -> bool:
     """Whether an evaluation uses every input."""
     from toymodels.core.features import ENUMERATION_LIMIT

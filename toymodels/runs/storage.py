@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,11 @@ from toymodels.errors import InputError, WriteError, notice
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Numbers of the errors that mean: no room for the file."""
 
+
+_OF_RECORDS = frozenset(
+    {"config.json", "environment.json", "results.json", "result.json", "wandb.json", "sweep.json", "suggestions.jsonl"}
+    | {"metrics.jsonl", "checkpoint.pt", "network.safetensors"}
+)
 
 REPEAT = "delete the run's folder and repeat the run"
 """What to do about a damaged file of a record."""
@@ -88,7 +94,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raise InputError, before any work, for a file that could not be written after it."""
+    """Raise InputError, before any work, for a file that could not be written after it, or is a part of a record."""
+    if path.name in _OF_RECORDS and path.is_file():
+        raise InputError(f"{path} is a file of a record, which would be lost: name another file")
     try:
         folder = path.parent
         while not folder.exists() and not folder.is_symlink():
@@ -152,7 +160,10 @@ def write_results(path: Path, content: Any) -> None:
 def read_json(path: Path, keys: Sequence[str] = (), advice: str = REPEAT) -> Any:
     """Read a JSON file, which must be an object with these keys. Raises InputError if it is missing, damaged or lacks them."""
     try:
+        check_regular(path)
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refused)
+    except NotADirectoryError:
+        raise InputError(f"{path.parent} is not a folder: name the folder of a run") from None
     except FileNotFoundError:
         raise InputError(
             f"{path} is missing: this is not the folder of a run, or the run did not get that far"
@@ -164,6 +175,13 @@ def read_json(path: Path, keys: Sequence[str] = (), advice: str = REPEAT) -> Any
     if keys and not (isinstance(content, dict) and content.keys() >= set(keys)):
         raise damaged(path, f"it lacks {', '.join(keys)}", advice=advice)
     return content
+
+
+def check_regular(path: Path) -> None:
+    """Raise InputError for a pipe or a device, which would have no end; FileNotFoundError for nothing."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{path} cannot be read (it is a pipe or a device): name another file")
 
 
 def _refused(constant: str) -> NoReturn:
@@ -188,6 +206,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint. Raises InputError for one that cannot be read."""
     try:
+        check_regular(path)
         with open(path, "rb"):
             pass
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
@@ -195,6 +214,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             raise TypeError
     except OSError as error:
         raise cannot_read(path, error) from None
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(
             f"the checkpoint {path} cannot be read ({type(error).__name__}): delete it to start over"

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from toymodels.errors import InputError, notice
+from toymodels.given import read_text
 from toymodels.runs.identity import NOT_IN_IDENTITY
 from toymodels.runs.metrics import ABOUT, KEYS, is_metric, metric_columns, title, wrong_value
 from toymodels.runs.old import SILENT, rows_of_old_run
 from toymodels.runs.record import OLD_FORMAT, load_config
-from toymodels.runs.storage import cannot_read, check_writable, damaged, read_json, write_text
+from toymodels.runs.storage import check_writable, damaged, read_json, write_text
 from toymodels.runs.text import number, render
 from toymodels.theory.statistics import mean_interval
 
@@ -89,6 +90,9 @@ def read_table(folder: Path | str) -> list[Row]:
     folder = Path(folder)
     if folder.is_file():
         return _from_file(folder)
+    if not folder.is_dir():
+        state = "is a pipe or a device" if folder.exists() else "does not exist"
+        raise InputError(f"{folder} {state}: name the folder of a run or a sweep, or a table (.csv, .jsonl)")
     results, left_out = finished_runs(folder)
     if left_out and not results:
         raise left_out[0]
@@ -156,15 +160,10 @@ def hashable(value: Any) -> Any:
 
 def _from_file(path: Path) -> list[Row]:
     try:
-        if path.suffix == ".csv":
-            with open(path, newline="", encoding="utf-8-sig") as file:
-                cells = list(csv.reader(file, strict=True))
-            header = [str(_parsed(name)) for name in (cells[0] if cells else [])]
-            rows = [dict(zip(header, map(_parsed, line), strict=True)) for line in cells[1:]]
-        else:
-            rows = [dict(json.loads(line)) for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except OSError as error:
-        raise cannot_read(path, error) from None
+        text = read_text(path, "a table of results (.csv or .jsonl)", 2**31)
+        rows = _from_csv(text) if path.suffix == ".csv" else list(map(_from_json, filter(str.strip, text.splitlines())))
+    except InputError:
+        raise
     except (ValueError, TypeError, RecursionError, csv.Error) as error:
         raise InputError(f"{path} is not a table of results ({error}): write one with `toymodels results`") from None
     missing = sorted((_NEEDED | {"worst_error"}) - set(rows[0] if rows else ()))
@@ -175,6 +174,33 @@ def _from_file(path: Path) -> list[Row]:
     if what:
         raise InputError(f"{path} is not a table of results ({what}): write one with `toymodels results`")
     return rows
+
+
+def _from_csv(text: str) -> list[Row]:
+    header, *lines = [*filter(None, csv.reader(io.StringIO(text, newline=""), strict=True))] or [[]]
+    names = _different([str(_parsed(name)) for name in header])
+    for position, line in enumerate(lines, 1):
+        if len(line) != len(names):
+            raise ValueError(f"row {position} has {len(line)} cells, and there are {len(names)} columns")
+    return [dict(zip(names, map(_parsed, line), strict=True)) for line in lines]
+
+
+def _from_json(line: str) -> Row:
+    def row(pairs: list[tuple[str, Any]]) -> Row:
+        _different([name for name, _ in pairs])
+        return dict(pairs)
+
+    content = json.loads(line, object_pairs_hook=row)
+    if not isinstance(content, dict):
+        raise ValueError(f"a line is not an object: {line[:40]}")
+    return content
+
+
+def _different(names: list[str]) -> list[str]:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"there are two columns {twice}")
+    return names
 
 
 def describe(folder: Path) -> str:

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from toymodels.errors import InputError
+from toymodels.errors import InputError, NoEffectError
 from toymodels.parallel.processes import cores, start_resource_tracker
 from toymodels.parallel.stopping import ctrl_c_blocked
 from toymodels.sweeps.work import Outcome, start_worker
@@ -181,6 +181,8 @@ def open_backend(scheduler: str, workers: int | None, folder: Path) -> Backend:
     if scheduler == "local":
         return Local(workers or cores())
     if scheduler.startswith(("tcp://", "tls://")):
+        if workers is not None:
+            raise NoEffectError(f"workers = {workers}: a Dask cluster has its own number: leave it out")
         return Dask(scheduler)
     if scheduler in ("slurm", "slurm-local"):
         return Slurm(folder, workers or 100, "slurm" if scheduler == "slurm" else "local")

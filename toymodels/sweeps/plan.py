@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toymodels.errors import InputError, nearest
+from toymodels.errors import InputError, check_device, nearest
 from toymodels.experiments.registry import EXPERIMENTS, Experiment, summary_of, without_effect
 from toymodels.given import converted, refuse_all
 from toymodels.registry import load_plugins, plugin_digest
 from toymodels.runs.identity import KNOB, from_dict, identity, spread
 from toymodels.runs.record import run_name
-from toymodels.runs.settings import check_device
 from toymodels.runs.table import read_result
 from toymodels.runs.tracking import wandb_mode
 from toymodels.sweeps.definition import Sweep, SweepFile
@@ -72,6 +71,8 @@ class Plan:
         settings, problems = spread(suggested, known)
         refuse_all(problems)
         values = {**{key: value for key, value in own.items() if key in known}, **self.base, **settings, "threads": 1}
+        if isinstance(values.get("inputs"), str):
+            values["inputs"] = _inputs_beside(values["inputs"], self.sweep.path)
         listed = values.get("plugin", ())
         named = [plugin_path(name, self.sweep.path) for name in ([listed] if isinstance(listed, str) else listed)]
         plugins = dict.fromkeys([*(path.resolve() for path in self.plugin), *named])
@@ -136,6 +137,15 @@ def plugin_path(name: str | Path, sweep_file: Path) -> Path:
     """Return the path of a plugin or base file that a sweep file names: beside the file, or else in the current folder."""
     beside = sweep_file.parent / name
     return (beside if beside.is_file() else Path(name)).resolve()
+
+
+def _inputs_beside(inputs: str, sweep_file: Path) -> str:
+    """Return the name of a source of inputs with the path of the file that it names, if that lies beside the sweep file."""
+    for name in re.findall(r"[^(,=\s]+\.(?:csv|json)(?=\s*[,)])", inputs):
+        path = str(plugin_path(name, sweep_file))
+        if not Path(name).is_file() and Path(path).is_file() and not set(path) & set("(),="):
+            return inputs.replace(name, path)
+    return inputs
 
 
 def grid_size(grid: Search) -> int:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from toymodels.core.seeds import seeded
 from toymodels.core.tasks import ALL, TASKS, Task
 from toymodels.errors import InputError, check_choice, check_positive, check_whole
 
@@ -64,7 +65,7 @@ def mixing_matrix(kind: str, m: int, sigma: float | int, seed: int) -> Float[Ten
     if kind == "none":
         return None
     check_positive(most=1 if kind == "embedding" else math.inf, sigma=sigma)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     if kind == "embedding":
         rows = torch.randn(m, round(1 / sigma**2), generator=generator)
         unit = rows / rows.norm(dim=1, keepdim=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from toymodels.errors import InputError
+from toymodels.errors import InputError, check_kind
 
 CASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 """The four input cases (x_k, x_l) in the order in which every table of four is written: case = 2·x_k + x_l."""
@@ -57,6 +57,7 @@ class Gate:
     @staticmethod
     def alias(text: str) -> str:
         """Return the name of a gate written in another way (U-AND, 0001, And); any other text as it is."""
+        check_kind(str, "text, such as 'and'", name=text)
         key = text.lower().replace("-", "_").removeprefix("u_")
         by_table = {table: name for name, table in _NAMES.items()}
         return by_table.get(key, key if key in _NAMES else text)
