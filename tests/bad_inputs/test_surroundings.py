@@ -72,7 +72,7 @@ def test_no_name_steers_the_terminal():
 
 def test_lists_of_the_same_bytes_are_read_by_their_endings(tmp_path):
     for name in ("in.csv", "in.json"):
-        (tmp_path / name).write_text("")
+        (tmp_path / name).write_text("this test only")
     load_plugins([tmp_path / "in.csv", tmp_path / "in.json"])
     version = version_of(tmp_path / "in.json")
     assert data_file("in.json", version).suffix == ".json"
