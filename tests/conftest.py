@@ -2,6 +2,7 @@
 
 import signal
 
+import jaxtyping
 import pytest
 import torch
 from threadpoolctl import threadpool_limits
@@ -10,6 +11,23 @@ torch.set_num_threads(1)
 threadpool_limits(1)
 # A shell starts what it runs in the background with Ctrl-C ignored, and the commands that tests stop would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+WHOLE = ("bounds", "experiments", "reference", "sweeps", "runs")
+"""Folders of tests of whole commands. They run the code as users run it: the types that pytest checks at every call would take
+two thirds of their time. The same functions are called with these checks in the other folders."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Check no types at calls in tests of whole commands, and in the fixtures that they begin with."""
+    folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", folder in WHOLE or folder.endswith(".py"))
+    try:
+        return (yield)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture(params=("plain", "fast"))

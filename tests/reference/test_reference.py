@@ -58,7 +58,10 @@ def differences(kind, part, folder, whole=True):
         assert (None if seeds[0] is None else all(seeds)) == old["proved"]
         trained = "trained" in (old["first_layer"], old["readoff"]) or old["first_layer"] in NULL_MODELS
         group = "trained" if trained else "fitted"
-        largest[group] = max(largest[group], *(abs(new[metric] - old[metric]) for metric in METRICS))
+        for metric in METRICS:
+            # A readoff whose worst error is optimal to 1e-10 may differ by the root of that, 1e-5, where the optimum is flat.
+            free = old["readoff"] == "minimax" and metric not in ("worst_error", "mean_worst_error")
+            largest[group] = max(largest[group], abs(new[metric] - old[metric]) / (10 if free else 1))
     return largest
 
 

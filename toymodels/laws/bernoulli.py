@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from toymodels.core.seeds import seeded
 from toymodels.errors import InputError
 from toymodels.laws.registry import BOTH, Law, Measured, Problem, Value, law
 from toymodels.theory.bernoulli import asymptotic_probability, bernoulli_errors, debias, least_rms, least_worst_error
@@ -35,6 +34,8 @@ def _measure(drawn: DrawnLayers, p: float) -> tuple[list[CaseErrors], str]:
     k, l = task.pairs.T
 
     def errors(seed: int) -> CaseErrors:
+        from toymodels.core.seeds import seeded
+
         generator = seeded(drawn.random_seed(seed))
         weight = (torch.rand(d, m, generator=generator) < p).float()
         inputs = SparseFeatures.exactly(m, s).sampled(1, drawn.random_seed(seed, "evaluation"))

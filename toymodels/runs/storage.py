@@ -102,7 +102,8 @@ def check_writable(path: Path) -> None:
         while not folder.exists() and not folder.is_symlink():
             folder = folder.parent
         able = not path.is_dir() and folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
-        reason = "" if able else f" ({folder} is a link to nothing)" if not folder.exists() else ""
+        reason = "" if folder.exists() else f" ({folder} is a link to nothing)"
+        reason = " (it is a folder)" if path.is_dir() else reason
     except (OSError, RuntimeError) as error:  # a name that is too long; links in a circle
         able, reason = False, f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
     if not able:
