@@ -70,7 +70,7 @@ def by_jax(m: int, d: int, batch: int, p: int) -> dict[str, float]:
         shares = table[(2 * one + other).astype(int)]
         return (shares * jnp.abs(outputs - one * other) ** p).mean()
 
-    def step(state: Any, _: Any) -> Any:
+    def step(state: Any) -> Any:
         weights, means, squares, key, count = state
         key, drawn = jax.random.split(key)
         x = (jax.random.uniform(drawn, (batch, m)) < ACTIVE / m).astype(jnp.float32)
@@ -79,13 +79,8 @@ def by_jax(m: int, d: int, batch: int, p: int) -> dict[str, float]:
         squares = [0.999 * square + 0.001 * slope**2 for square, slope in zip(squares, slopes, strict=True)]
         size = 1e-3 * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
         moved = zip(weights, means, squares, strict=True)
-        return (
-            [w - size * mean / (jnp.sqrt(square) + 1e-8) for w, mean, square in moved],
-            means,
-            squares,
-            key,
-            count,
-        ), None
+        weights = [w - size * mean / (jnp.sqrt(square) + 1e-8) for w, mean, square in moved]
+        return weights, means, squares, key, count
 
     def start(key: Any) -> Any:
         shapes = ((m, d), (d,), (d, pairs.shape[1]), (pairs.shape[1],))
@@ -98,7 +93,7 @@ def by_jax(m: int, d: int, batch: int, p: int) -> dict[str, float]:
     for name, networks in (("JAX, 1", 1), (f"JAX, {STACK} stacked", STACK)):
         keys = jax.random.split(jax.random.key(0), networks)
         state = jax.vmap(start)(keys) if networks > 1 else start(keys[0])
-        one = jax.vmap(lambda s: step(s, None)[0]) if networks > 1 else (lambda s: step(s, None)[0])
+        one = jax.vmap(step) if networks > 1 else step
         many = jax.jit(lambda s, one=one: jax.lax.fori_loop(0, 20, lambda _, inner: one(inner), s))
 
         def steps(count: int, many: Any = many, state: Any = state) -> None:

@@ -81,17 +81,19 @@ def curvature(network: Network, inputs: Inputs) -> list[Block]:
     hook = None if layer is None else layer.register_forward_pre_hook(lambda part, arguments: seen.append(arguments[0]))
     moments: dict[str, Tensor] = {}
     dtype = readoff.weight.dtype
-    for rows in inputs.blocks(max(1, _BLOCK // (readoff.weight.shape[1] + inputs.m))):
-        share = inputs.probabilities[rows, None]
-        maps = {"readoff": (network.layer(inputs.dense(rows, dtype)), readoff.bias.requires_grad)}
-        if layer is not None:
-            maps["layer"] = (seen.pop(), layer.bias.requires_grad)
-        for name, (values, with_bias) in maps.items():
-            values = values.double()
-            joined = torch.cat([values, values.new_ones(len(values), 1)], 1) if with_bias else values
-            moments[name] = moments.get(name, 0.0) + (share * joined).T @ joined
-    if hook is not None:
-        hook.remove()
+    try:
+        for rows in inputs.blocks(max(1, _BLOCK // (readoff.weight.shape[1] + inputs.m))):
+            share = inputs.probabilities[rows, None]
+            maps = {"readoff": (network.layer(inputs.dense(rows, dtype)), readoff.bias.requires_grad)}
+            if layer is not None:
+                maps["layer"] = (seen.pop(), layer.bias.requires_grad)
+            for name, (values, with_bias) in maps.items():
+                values = values.double()
+                joined = torch.cat([values, values.new_ones(len(values), 1)], 1) if with_bias else values
+                moments[name] = moments.get(name, 0.0) + (share * joined).T @ joined
+    finally:
+        if hook is not None:
+            hook.remove()
     inverse = {name: _inverse(moment, DAMPING["inputs"]).to(dtype) for name, moment in moments.items()}
     blocks = [Block(_trained(readoff), None, inverse["readoff"])] if readoff.weight.requires_grad else []
     if layer is not None and layer.weight.shape[0] == readoff.weight.shape[1]:

@@ -237,7 +237,6 @@ class _State:
 
     number: np.ndarray
     y: np.ndarray
-    t: np.ndarray
     above: np.ndarray
     below: np.ndarray
     u: np.ndarray
@@ -249,15 +248,14 @@ class _State:
 
     @classmethod
     def at_start(cls, G: np.ndarray, targets: np.ndarray, keep: int) -> _State:
-        """Begin in the middle: with t above every |f|, and multipliers that are the slacks' inverses."""
+        """Begin in the middle: with t = 1.2, above every |f|, and multipliers that are the slacks' inverses."""
         count, (n, k) = len(targets), G.shape
-        t = np.full(count, 1.2)
-        above, below = t[:, None] + targets, t[:, None] - targets
+        above, below = 1.2 + targets, 1.2 - targets
         u, v = 1 / above, 1 / below
         mass = (u.sum(1) + v.sum(1))[:, None]
         u, v, y = u / mass, v / mass, np.zeros((count, k))
         keeps = np.full(count, min(keep, n))
-        return cls(np.arange(count), y, t, above, below, u, v, keeps, y.copy(), y.copy(), v - u)
+        return cls(np.arange(count), y, above, below, u, v, keeps, y.copy(), y.copy(), v - u)
 
     def some(self, chosen: np.ndarray) -> _State:
         """Return the state of some of the targets."""
@@ -303,7 +301,7 @@ def _advance(
     share = np.minimum(np.maximum(0.95, 1 - complementarity), _SHARE)
     primal = np.minimum(1.0, share * np.minimum(_longest(s.above, d_above), _longest(s.below, d_below)))
     length = np.minimum(1.0, share * np.minimum(_longest(s.u, du), _longest(s.v, dv)))
-    s.y, s.t = s.y + primal[:, None] * z[:, :k], s.t + primal * z[:, k]
+    s.y = s.y + primal[:, None] * z[:, :k]
     s.above, s.below = s.above + primal[:, None] * d_above, s.below + primal[:, None] * d_below
     s.u, s.v = s.u + length[:, None] * du, s.v + length[:, None] * dv
     s.predicted = (1 - length)[:, None] * dual

@@ -125,13 +125,18 @@ def _solved(
     yield from _solved_here(held, targets) if workers == 1 else _solved_apart(held, targets, workers)
 
 
+def _in_groups(solver: ChebyshevSolver, targets: Float[np.ndarray, "outputs inputs"]) -> Iterator[Chebyshev]:
+    group = _group(targets.shape[1])
+    for start in range(0, len(targets), group):
+        yield from solver.solve_all(targets[start : start + group])
+
+
 def _solved_here(activations: np.ndarray, chunks: Iterator[np.ndarray]) -> Generator[Chebyshev, None, None]:
     # The matrix products are too short for threads: on busy cores a second thread makes them many times slower.
     with threadpool_limits(1, "blas"):
         solver = ChebyshevSolver(activations)
         for targets in chunks:
-            for start in range(0, len(targets), _group(targets.shape[1])):
-                yield from solver.solve_all(targets[start : start + _group(targets.shape[1])])
+            yield from _in_groups(solver, targets)
 
 
 def _solved_apart(
@@ -177,6 +182,4 @@ def _solve_chunk(targets: Float[np.ndarray, "outputs inputs"]) -> list[Chebyshev
     global _solver
     if _solver is None:  # not at the start of the worker, where an error would not reach the caller
         _solver = ChebyshevSolver(np.load(_path, mmap_mode="r"))
-    group = _group(targets.shape[1])
-    parts = (targets[start : start + group] for start in range(0, len(targets), group))
-    return [certificate for part in parts for certificate in _solver.solve_all(part)]
+    return list(_in_groups(_solver, targets))

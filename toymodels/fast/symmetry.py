@@ -73,4 +73,7 @@ def _key(row: np.ndarray) -> bytes:
 
 def _numbers(inputs: Inputs) -> dict[bytes, int]:
     """Return the number of each input by its set of active features."""
-    return {_key(row): number for number, row in enumerate(inputs.indices.cpu().numpy())}
+    if "numbers" not in inputs.kept:
+        inputs.kept["numbers"] = {_key(row): number for number, row in enumerate(inputs.indices.cpu().numpy())}
+    numbers: dict[bytes, int] = inputs.kept["numbers"]
+    return numbers

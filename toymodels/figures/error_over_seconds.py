@@ -8,15 +8,15 @@ import numpy as np
 
 from toymodels.errors import InputError
 from toymodels.figures.registry import figure
-from toymodels.figures.series import task_title
+from toymodels.figures.series import BLUE, GREEN, PURPLE, VERMILION, task_title
 from toymodels.figures.style import Drawing, errors_axis, heading, legend, new_figure, quiet, sizes_axis
 from toymodels.figures.table import Row, active_in_words, coverage, require, require_fixed, title_of
 from toymodels.runs.metrics import error_label
 from toymodels.runs.table import levels
 from toymodels.theory.statistics import mean_interval
 
-COLOURS = {"kfac": "#D55E00", "lbfgs": "#0072B2", "adam": "#009E73", "adamw": "#CC79A7"}
-"""Of optimisers, from the palette of Okabe and Ito."""
+COLOURS = {"kfac": VERMILION, "lbfgs": BLUE, "adam": GREEN, "adamw": PURPLE}
+"""Of optimisers."""
 SIZES = ("m", "d", "s")
 _TICKS = [10.0**power for power in range(-3, 6)]
 """Of the axis of seconds, as far as it reaches."""
