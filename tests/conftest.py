@@ -13,7 +13,7 @@ threadpool_limits(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-WHOLE = ("bounds", "experiments", "reference", "sweeps")
+WHOLE = ("bounds", "experiments", "reference", "runs", "sweeps")
 """Folders of tests of whole commands. They run the code as users run it: the types that pytest checks at every call would take
 two thirds of their time. The same functions are called with these checks in the other folders."""
 
