@@ -1,6 +1,8 @@
 # Everything sets itself up: a virtual environment in .venv with the pinned packages. Needs make and Python 3.11 or later.
 PYTHON ?= python3
 BIN := .venv/bin
+# Each test process would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup compare scaling page-tables docs notebooks test test-long test-plain mutants wheel lint clean
 .DEFAULT_GOAL := compare

@@ -13,17 +13,17 @@ threadpool_limits(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-WHOLE = ("bounds", "experiments", "reference", "runs", "sweeps")
-"""Folders of tests of whole commands. They run the code as users run it: the types that pytest checks at every call would take
-two thirds of their time. The same functions are called with these checks in the other folders."""
+CHECKED = ("circuits", "core", "fast", "inputs", "laws", "layers", "readoffs", "tasks", "theory")
+"""Folders of tests that check types at every call. Tests of whole commands would take three times as long with these checks,
+and call the same functions; so would the few that a search calls thousands of times: they are marked `unchecked`."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Check no types at calls in tests of whole commands, and in the fixtures that they begin with."""
+    """Check types at calls where CHECKED says so, also in the fixtures that a test begins with."""
     folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
     before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", folder in WHOLE or folder.endswith(".py"))
+    jaxtyping.config.update("jaxtyping_disable", folder not in CHECKED or "unchecked" in item.keywords)
     try:
         return (yield)
     finally:

@@ -51,7 +51,7 @@ def through_everything(kind, plugin, settings, tmp_path, capsys):
     ]
     sweep = tmp_path / "sweep.yaml"
     sweep.write_text(SWEEP.format(kind=kind, plugin=plugin, settings="\n".join(lines)))
-    run(["sweep", sweep, "--out", tmp_path / "sweep", "--workers", 2], capsys)
+    run(["sweep", sweep, "--out", tmp_path / "sweep", "--workers", 1], capsys)
     swept = read_table(tmp_path / "sweep")
     assert {row["d"] for row in swept} == {9, 16}
     assert len(swept) == 2 * len(rows)

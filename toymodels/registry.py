@@ -17,6 +17,7 @@ import ast
 import functools
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import pkgutil
@@ -26,6 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
 from typing import Any, Generic, TypeVar
 
 from toymodels.errors import InputError, check_kind, nearest
@@ -274,6 +276,16 @@ DATA = (".csv", ".json")
 """Endings of data files that a setting may name; they are kept in a record, and sent to workers, as plugins are."""
 
 
+class _FromSource(importlib.machinery.SourceFileLoader):
+    """Compile a plugin's code as it stands, and leave no __pycache__ beside the user's file.
+
+    Python's own cache takes a file of the same size that was changed within a second for the file as it was.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def load_plugins(files: Sequence[Path | str]) -> None:
     """Run each file once in this process, so that its members are registered; worker processes run them again.
 
@@ -289,13 +301,13 @@ def load_plugins(files: Sequence[Path | str]) -> None:
             _plugins[path] = digest
             continue
         name = f"toymodels_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-        spec = importlib.util.spec_from_file_location(name, path)
+        loader = _FromSource(name, str(path))
+        spec = importlib.util.spec_from_file_location(name, path, loader=loader)
         assert spec is not None
-        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module  # classes of a plugin are pickled by the name of its module
         try:
-            spec.loader.exec_module(module)
+            loader.exec_module(module)
         except (Exception, SystemExit) as error:
             del sys.modules[name]
             if isinstance(error, InputError):

@@ -1,4 +1,7 @@
-"""Every wrong input gets an answer: a sentence for each problem, exit status 2, nothing written, within seconds."""
+"""Every wrong input gets an answer: a sentence for each problem, exit status 2, nothing written, within seconds.
+
+The suite takes every fifth; all of them are tried by `make test-long`, and by `python -m tests.bad_inputs`, which counts them.
+"""
 
 import re
 
@@ -22,7 +25,11 @@ def named(case):
     return re.sub(r" at 0x\w+", "", f"{case.entry}: {case.name}")
 
 
-@pytest.mark.parametrize("case", CASES, ids=named)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[pytest.mark.long] if number % 5 else []) for number, case in enumerate(CASES)],
+    ids=[named(case) for case in CASES],
+)
 def test_a_wrong_input_is_answered(case, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     verdict, said = judge(case, run)

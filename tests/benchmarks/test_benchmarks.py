@@ -104,8 +104,9 @@ def nothing():
 
 def test_each_case_has_memory_of_its_own():
     small, large = (harness.run_case(harness.Case("x", measure)) for measure in (nothing, one_hundred_mib))
-    # Pages beyond the block: thread stacks and the like, some MiB.
-    assert 100 <= large[0] - small[0] < 130
+    # Pages beyond the block: thread stacks and the like, some MiB. What the imports held for a moment and gave back,
+    # some MiB again, counts in the small peak alone.
+    assert 90 < large[0] - small[0] < 130
     assert large[2] == harness.cores()
 
 

@@ -20,6 +20,8 @@ from toymodels.theory.distributions import RADEMACHER, WeightDistribution, berno
 from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.two_valued import sign_readoff
 
+pytestmark = pytest.mark.unchecked
+
 SKEW = WeightDistribution((-1.0, 0.0, 2.0), (0.5, 0.3, 0.2), 0.25)
 
 

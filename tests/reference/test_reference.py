@@ -71,7 +71,12 @@ LONG = ("constructions, at most 2", "constructions, exactly 3", "embedded, rando
 
 @pytest.mark.parametrize(
     ("kind", "name", "whole"),
-    [(kind, name, name not in LONG) for kind in ("compare", "train") for name in REFERENCE[kind] if name != LONG[0]]
+    [
+        pytest.param(kind, name, name not in LONG, marks=[pytest.mark.long] if number % 2 else [])
+        for kind in ("compare", "train")
+        for number, name in enumerate(REFERENCE[kind])
+        if name != LONG[0]
+    ]
     + [pytest.param("compare", name, True, marks=pytest.mark.long) for name in LONG],
 )
 def test_rows_are_as_before(kind, name, whole, tmp_path, monkeypatch):

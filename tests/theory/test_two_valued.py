@@ -22,6 +22,8 @@ from toymodels.theory.two_valued import (
     two_valued_weights,
 )
 
+pytestmark = pytest.mark.unchecked
+
 AND, XOR = Gate.parse("and"), Gate.parse("xor")
 
 
