@@ -30,6 +30,14 @@ def pytest_runtest_protocol(item):
         jaxtyping.config.update("jaxtyping_disable", before)
 
 
+@pytest.fixture(autouse=True)
+def not_alone(monkeypatch):
+    """Undo what a run of a sweep did in this process: it said that its process is one of many, without threads and bars."""
+    from toymodels.parallel import processes  # not above: pytest has not turned the type checks on yet
+
+    monkeypatch.setattr(processes, "_alone", False)
+
+
 @pytest.fixture(params=("plain", "fast"))
 def form(request, monkeypatch):
     """The name of a form: the test runs once with plain forms only, and once with the faster ones that apply."""

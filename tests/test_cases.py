@@ -24,7 +24,6 @@ CASES = Path(__file__).parent / "cases"
 def here(tmp_path, monkeypatch):
     """Runs are done in this process, in a folder of their own, by the backend that this returns."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(processes, "_alone", False)
     monkeypatch.setattr(processes, "cores", lambda: 1)
     monkeypatch.delenv("WANDB_PROJECT", raising=False)
     backend = Here()

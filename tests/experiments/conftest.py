@@ -11,9 +11,3 @@ def one_core():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(processes, "cores", lambda: 1)
         yield
-
-
-@pytest.fixture(autouse=True)
-def not_alone(monkeypatch):
-    """Undo what a search does: its process works alone from then on."""
-    monkeypatch.setattr(processes, "_alone", False)

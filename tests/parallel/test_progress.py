@@ -14,7 +14,6 @@ def clock(monkeypatch):
     """A clock that stands still until the test moves it; this process shows its progress."""
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    monkeypatch.setattr(processes, "_alone", False)
     monkeypatch.setattr(progress, "_whole", progress._Whole())
     return clock
 
@@ -93,7 +92,6 @@ def test_a_log_on_a_full_disk_stops_no_work(clock, monkeypatch):
 @pytest.mark.parametrize(("seconds", "says"), [(0.0, False), (0.2, True)])
 def test_slow_work_says_what_it_is(seconds, says, monkeypatch, capsys):
     monkeypatch.setattr(progress, "SILENT_SECONDS", 0.05)
-    monkeypatch.setattr(processes, "_alone", False)
     with tell_if_slow("measuring errors"):
         time.sleep(seconds)
     assert capsys.readouterr().err == ("measuring errors …\n" if says else "")
@@ -101,7 +99,6 @@ def test_slow_work_says_what_it_is(seconds, says, monkeypatch, capsys):
 
 def test_slow_work_that_has_spoken_says_no_more(monkeypatch, capsys):
     monkeypatch.setattr(progress, "SILENT_SECONDS", 0.05)
-    monkeypatch.setattr(processes, "_alone", False)
     with tell_if_slow("measuring errors"), Bar("and", 1, "step"):
         time.sleep(0.2)
     assert "measuring" not in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Plugins: members from a file of one's own, wherever a run is done, and in its record."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -265,3 +266,17 @@ def test_settings_of_a_record_name_the_plugin(lab, fresh):
         from_dict(TrainConfig, {"m": 5, "d": 4, "layer": "sparse"})
     config = from_dict(TrainConfig, {"m": 5, "d": 4, "layer": "sparse", "layer_density": 0.25, "plugin": [str(lab)]})
     assert config.knobs == {"density": 0.25}
+
+
+def test_a_plugin_runs_as_it_stands(tmp_path, monkeypatch):
+    """Python's cache would lie beside the file, and a change within a second to code of the same size would not be seen."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(registry, "_plugins", {})
+    file = tmp_path / "mine.py"
+    for value in (1, 2):
+        file.write_text(f"import sys\nsys.seen_by_the_test = {value}\n")
+        os.utime(file, (1e9, 1e9))
+        registry.load_plugins([file])
+        assert sys.seen_by_the_test == value
+    del sys.seen_by_the_test
+    assert list(tmp_path.iterdir()) == [file]

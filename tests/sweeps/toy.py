@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,6 +43,8 @@ def follow_environment():
     def logged(config, task, layer, seed, folder, *rest):
         with open(os.environ["TOY_LOG"], "a") as log:
             print(folder.parent.name, os.getpid(), file=log)
+        while Path(os.environ["TOY_LOG"]).read_text().count("\n") < int(os.environ.get("TOY_MEET", 0)):
+            time.sleep(0.01)  # until so many have come
         times = Path(os.environ["TOY_LOG"]).read_text().count(folder.parent.name)
         if times <= int(os.environ.get(f"TOY_KILL_{config.d}", 0)):
             os.kill(os.getpid(), signal.SIGKILL)  # as a system out of memory does
