@@ -393,7 +393,7 @@ class SparseFeatures(Features):
         check_kind(torch.Generator, "a torch.Generator; `sampled` takes a seed", generator=generator)
         device = generator.device
         probabilities, features = _even(n, device), _numbers(self.m, device)
-        if self.p is not None and n * self.m * self.m <= _SMALL_PAIRS:
+        if self.p is not None and self.drawn_singly(n):
             active = torch.rand(n, self.m, device=device, generator=generator) < self.p
             indices = torch.where(active, features, self.m)
             values = None if self.values == ONE else draw_values(self.values, indices.shape, generator)
@@ -411,6 +411,10 @@ class SparseFeatures(Features):
         indices = choose(self.m, sizes, widest, generator)
         values = None if self.values == ONE else draw_values(self.values, indices.shape, generator)
         return Inputs(self.m, indices, probabilities, False, f"{n:,} sampled", values)
+
+    def drawn_singly(self, n: int) -> bool:
+        """Whether `sample` draws each feature of n inputs by itself: it is active where a uniform number is below p."""
+        return self.p is not None and n * self.m * self.m <= _SMALL_PAIRS
 
     def enumerate(self, limit: int = ENUMERATION_LIMIT, device: torch.device | str = "cpu") -> Inputs:
         """List every input of positive probability, with its probability.

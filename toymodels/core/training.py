@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from toymodels.core.dispatch import dispatched
-from toymodels.core.features import Inputs, Source, as_features, checked_sample
+from toymodels.core.features import Features, Inputs, Source, as_features, checked_sample
 from toymodels.core.kfac import PreconditionedLBFGS, curvature, groups_of
 from toymodels.core.layers import apply, check_module
 from toymodels.core.losses import Loss, LossValue, case_weights, loss_and_gradients
@@ -64,6 +65,26 @@ def optimiser_context() -> AbstractContextManager[None]:
 def optimiser_step(optimiser: torch.optim.Optimizer) -> None:
     """Take a step with the gradients that the parameters have."""
     optimiser.step()
+
+
+@dispatched
+def adam_step(
+    network: Network,
+    task: Task,
+    source: Features | Inputs,
+    n: int,
+    generator: torch.Generator,
+    loss: Loss,
+    weights: Sequence[float],
+    optimiser: torch.optim.Optimizer,
+) -> LossValue:
+    """Take a step of Adam or AdamW on n inputs drawn from the source, or on all of them if it is a list of n inputs."""
+    for parameter in network.parameters():
+        parameter.grad = None
+    inputs = source if isinstance(source, Inputs) else source.sample(n, generator)
+    reached = loss_and_gradients(network, task, inputs, loss, weights)
+    optimiser_step(optimiser)
+    return reached
 
 
 class Trainer:
@@ -241,17 +262,21 @@ class Trainer:
         return reached
 
     def _adam(self, loss: Loss) -> LossValue:
+        size = len(self._inputs) if self._inputs is not None else int(self.settings.batch)
         share = 1 - self.step / self.steps
         factor = {"constant": 1.0, "linear": share, "cosine": (1 - math.cos(math.pi * share)) / 2}
         for optimiser in self._optimisers:
             optimiser.param_groups[0]["lr"] = self.settings.lr * factor[self.settings.lr_schedule]
-        self._forget_gradients()
-        inputs = self._inputs
-        if inputs is None:
-            inputs = self.features.sample(int(self.settings.batch), self.generator)
-        reached = self._gradients(loss, inputs)
-        for optimiser in self._optimisers:
-            optimiser_step(optimiser)
+        source = self.features if self._inputs is None else self._inputs
+        if not self._sampling:
+            (optimiser,) = self._optimisers
+            reached = adam_step(self.network, self.task, source, size, self.generator, loss, self._weights, optimiser)
+        else:
+            self._forget_gradients()
+            inputs = source if isinstance(source, Inputs) else source.sample(size, self.generator)
+            reached = self._gradients(loss, inputs)
+            for optimiser in self._optimisers:
+                optimiser_step(optimiser)
         self.step += 1
         return reached
 

@@ -69,13 +69,13 @@ def tables_apply(task: Task, inputs: Inputs, loss: Loss, sample: Tensor | None, 
     return sample is None and (size <= SMALL or held)
 
 
-@fast_form(step_threads, lambda network, *_: next(network.parameters()).device.type == "cpu")
+@fast_form(step_threads, lambda *_: True)
 @contextmanager
 def _step_threads(network: Network, task: Task, inputs: int, loss: Loss, precise: bool) -> Iterator[None]:
     """Give a small network's step a single torch thread: the work outside of blocks is too short for more."""
     small = inputs * task.n_outputs <= SMALL
     blocks = pairs_apply(network, task, loss) and (precise or not _squared(loss))
-    one = (small or blocks) and sum(parameter.numel() for parameter in network.parameters()) < _LARGE
+    one = n_threads() > 1 and (small or blocks) and sum(p.numel() for p in network.parameters()) < _LARGE
     with tiny_is_zero(), torch_single_threaded() if one else nullcontext():
         yield
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -72,6 +73,12 @@ class PairTables:
     def _codes(self) -> Int[Tensor, "2 pairs"]:
         """Sorted codes min·m + max of all pairs, and the outputs they belong to."""
         return torch.stack((self.pairs.amin(1) * self.m + self.pairs.amax(1)).sort())
+
+    @cached_property
+    def features(self) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
+        """The first and the second feature of each pair."""
+        first, second = self.pairs.T.contiguous().numpy()
+        return first, second
 
     @cached_property
     def readers(self) -> tuple[Int[Tensor, "m readers"], Bool[Tensor, "m readers"]]:

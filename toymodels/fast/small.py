@@ -1,16 +1,19 @@
 """Compute loss and gradients of small networks on tables that stay in the processor's cache: fast `loss_and_gradients`.
 
-A table has a row for each pair and a column for each input, so that a feature's values can be copied as whole rows. Tables are
-kept from step to step: new memory for each of them would cost as much as the arithmetic.
+A table has a row for each pair and a column for each input. Between the three products that no form avoids, compiled loops
+(`fast.compiled`) pass over it twice. Tables are kept from step to step: new memory for each of them would cost as much as the
+arithmetic.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -22,8 +25,10 @@ from toymodels.core.losses import Loss, LossValue, LpLoss, loss_and_gradients
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
+from toymodels.fast.compiled import SIGN, WHOLE, slopes_of_errors, subtract_targets
 from toymodels.fast.gradients import add_gradient, pairs_apply, tables_apply, value_and_factor
 from toymodels.fast.pair_lp import signed_power
+from toymodels.fast.pairs import tables_of
 from toymodels.theory.gates import bilinear
 
 
@@ -37,7 +42,8 @@ def _applies(
     precise: bool = False,
 ) -> bool:
     on_cpu = inputs.indices.device.type == "cpu" and inputs.values is None
-    return on_cpu and pairs_apply(network, task, loss) and tables_apply(task, inputs, loss, sample, precise)
+    real = next(network.parameters()).dtype in (torch.float32, torch.float64)
+    return on_cpu and real and pairs_apply(network, task, loss) and tables_apply(task, inputs, loss, sample, precise)
 
 
 @fast_form(loss_and_gradients, _applies)
@@ -55,7 +61,7 @@ def small_gradients(
     layer, readoff = network.layer, network.readoff
     assert isinstance(readoff, LinearReadoff)
     weight, bias = readoff.weight.detach(), readoff.bias.detach()
-    columns, probability = _columns(inputs, weight.dtype)
+    columns, shares = columns_of(inputs, weight.dtype)
     parameters = (layer.weight, layer.bias) if type(layer) is FirstLayer else layer.parameters()
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     relu = layer if type(layer) is FirstLayer and layer.activation == "relu" else None
@@ -66,39 +72,15 @@ def small_gradients(
             traced = layer(columns.T)
         activations = traced.detach().T.contiguous()
 
-    tables = _Tables.of(task.n_outputs, columns.shape[1], weight.dtype)
-    errors, slopes = tables.errors, tables.slopes
-    torch.addmm(bias[:, None], weight, activations, out=errors)
-    fixed = _fixed(inputs, task, tuple(weights), columns, probability) if inputs.enumerated else None
-    if fixed is not None:
-        errors.sub_(fixed.targets)
-    else:
-        first, second = task.pairs.T
-        values = torch.index_select(columns, 0, second, out=tables.second)
-        _subtract(errors, task.truth, columns, first, values, tables.spare)
-    unit = max(-float(errors.amin()), float(errors.amax()))
-    if unit > 0 and 1 / unit <= torch.finfo(weight.dtype).max:  # a product is faster than a quotient
-        errors.mul_(1 / unit)
-    elif unit > 0:
-        errors.div_(unit)
-    signed_power(errors, loss.p - 1, slopes)
-    if fixed is not None:
-        slopes.mul_(fixed.shares)
-        even = 1.0
-    else:
-        even = _multiply(slopes, weights, columns, first, values, tables.spare) / len(inputs)
-    power = even * float(torch.dot(slopes.view(-1), errors.view(-1)))
-    value, factor = value_and_factor(loss, power / task.n_outputs, unit, task.n_outputs)
-    factor *= even
-    if (
-        abs(factor) > torch.finfo(weight.dtype).max
-    ):  # torch takes an infinite factor, but no larger number than its type holds
-        factor = math.copysign(math.inf, factor)
-
+    tables = Tables.of(task.n_outputs, columns.shape[1], weight.dtype)
+    value, factor, unit = tables.slopes_of(
+        weight, bias.numpy(), activations, columns.numpy(), shares, task, weights, loss
+    )
+    slopes = tables.powers
     if readoff.weight.requires_grad:
         gradient = torch.empty_like(weight)
         add_gradient(readoff.weight, torch.addmm(gradient, slopes, activations.T, beta=0, alpha=factor))
-        add_gradient(readoff.bias, slopes.sum(1).mul_(factor))
+        add_gradient(readoff.bias, tables.totals * factor)
     if trained:
         back = torch.addmm(torch.empty_like(activations), weight.T, slopes, beta=0, alpha=factor)
         if relu is not None:
@@ -114,8 +96,8 @@ def small_gradients(
     return LossValue(value, unit)
 
 
-def _columns(inputs: Inputs, dtype: torch.dtype) -> tuple[Float[Tensor, "m inputs"], Float[Tensor, " inputs"] | None]:
-    """Return the transposed inputs, and their probabilities unless these are all the same."""
+def columns_of(inputs: Inputs, dtype: torch.dtype) -> tuple[Float[Tensor, "m inputs"], Float[np.ndarray, " inputs"]]:
+    """Return the transposed inputs, and their probabilities."""
     kept = inputs.kept.get(("columns", dtype))
     if kept is None:
         active = inputs.kept.get("active")
@@ -123,72 +105,82 @@ def _columns(inputs: Inputs, dtype: torch.dtype) -> tuple[Float[Tensor, "m input
             columns = torch.zeros(inputs.m + 1, len(inputs), dtype=dtype).scatter_(0, inputs.indices.T, 1)[: inputs.m]
         else:
             columns = active.T.to(dtype, memory_format=torch.contiguous_format)
-        even = not inputs.enumerated or bool((inputs.probabilities == inputs.probabilities[0]).all())
-        kept = columns, None if even else inputs.probabilities.to(dtype)
-        inputs.kept["columns", dtype] = kept
+        shares = inputs.probabilities.to(dtype) if inputs.enumerated else even_shares(len(inputs), dtype)
+        kept = inputs.kept["columns", dtype] = columns, shares.numpy()
     return kept
 
 
-class _Fixed(NamedTuple):
-    """Targets, and weights times probabilities, of inputs that are the same in every step."""
-
-    targets: Float[Tensor, "pairs inputs"]
-    shares: Float[Tensor, "pairs inputs"]
-
-
-def _fixed(
-    inputs: Inputs, task: PairTask, weights: tuple[float, ...], columns: Tensor, probability: Tensor | None
-) -> _Fixed:
-    key = "fixed", weights, columns.dtype
-    task_of, tables = inputs.kept.get(key, (None, None))
-    if task_of is not task:
-        x = columns.T
-        shares = task.by_case(x, weights).T
-        shares = shares / len(inputs) if probability is None else shares * probability
-        tables = _Fixed(task.targets(x).T.contiguous(), shares.contiguous())
-        inputs.kept[key] = task, tables
-    assert tables is not None
-    return tables
+@functools.lru_cache(maxsize=8)
+def even_shares(n: int, dtype: torch.dtype) -> Float[Tensor, " {n}"]:
+    """Return the probabilities of a sample, the same tensor at every call."""
+    return torch.full((n,), 1 / n, dtype=dtype)
 
 
-class _Tables(threading.local):
-    """The four tables of a size, kept for each thread."""
+@functools.lru_cache(maxsize=64)
+def _coefficients(by_case: tuple[float | int, ...], kind: np.dtype[Any]) -> tuple[Any, ...]:
+    """Return the coefficients of the bilinear form that has these values in the cases 00, 01, 10, 11."""
+    return tuple(map(kind.type, bilinear(by_case)))
 
-    def __init__(self) -> None:
-        self.size: object = None
+
+class Tables(threading.local):
+    """The two tables of a size, and a number for each pair, for torch and for NumPy; kept for each thread."""
+
+    size: object = None
+    outputs: Tensor
+    powers: Tensor
+    totals: Tensor
+    errors: Any
+    slopes: Any
+    sums: Any
+    bits: Any
 
     @classmethod
-    def of(cls, pairs: int, inputs: int, dtype: torch.dtype) -> _Tables:
+    def of(cls, pairs: int, inputs: int, dtype: torch.dtype) -> Tables:
         """Return the tables of this thread, made again if the size changes."""
         if _tables.size != (pairs, inputs, dtype):
+            _tables.outputs, _tables.powers = torch.empty(2, pairs, inputs, dtype=dtype)
+            _tables.totals = torch.empty(pairs, dtype=dtype)
+            _tables.errors, _tables.slopes = _tables.outputs.numpy(), _tables.powers.numpy()
+            _tables.sums, _tables.bits = _tables.totals.numpy(), _tables.errors.view(SIGN[_tables.errors.dtype].dtype)
             _tables.size = pairs, inputs, dtype
-            _tables.errors, _tables.slopes, _tables.second, _tables.spare = torch.empty(4, pairs, inputs, dtype=dtype)
         return _tables
 
+    def slopes_of(
+        self,
+        weight: Float[Tensor, "pairs neurons"],
+        bias: Float[np.ndarray, " pairs"],
+        activations: Float[Tensor, "neurons inputs"],
+        columns: Float[np.ndarray, "m inputs"],
+        shares: Float[np.ndarray, " inputs"],
+        task: PairTask,
+        weights: Sequence[float],
+        loss: LpLoss,
+    ) -> tuple[float, float, float]:
+        """Return (loss, factor, largest |error|); factor·powers are then the slopes of the loss in the outputs.
 
-_tables = _Tables()
+        Their sums over inputs are factor·totals.
+        """
+        torch.mm(weight, activations, out=self.outputs)
+        kind, (first, second) = shares.dtype, tables_of(task).features
+        targets, cases = _coefficients(tuple(task.truth), kind), _coefficients(tuple(weights), kind)
+        bits = subtract_targets(self.errors, self.bits, SIGN[kind], bias, columns, first, second, targets)
+        unit, most = float(SIGN[kind].dtype.type(bits).view(kind)), _MOST[kind]
+        inverse = 1.0
+        if unit > 0 and 1 / unit <= most:  # a product is faster than a quotient
+            inverse = 1 / unit
+        elif unit > 0:
+            self.outputs.div_(unit)
+        p = int(loss.p) if loss.p in WHOLE else 0
+        if not p:
+            signed_power(torch.mul(self.outputs, inverse), loss.p - 1, self.powers)
+        power = slopes_of_errors(
+            p, self.errors, kind.type(inverse), columns, first, second, shares, cases, self.slopes, self.sums
+        )
+        value, factor = value_and_factor(loss, power / task.n_outputs, unit, task.n_outputs)
+        if abs(factor) > most:  # torch takes an infinite factor, but no larger number than its type holds
+            factor = math.copysign(math.inf, factor)
+        return value, factor, unit
 
 
-def _subtract(
-    errors: Tensor, truth: Sequence[int], columns: Tensor, first: Tensor, values: Tensor, spare: Tensor
-) -> None:
-    """Subtract the targets α + β·x_k + (γ + δ·x_k)·x_l, where `values` holds x_l."""
-    alpha, beta, gamma, delta = bilinear(truth)
-    if gamma or delta:
-        torch.index_select(gamma + delta * columns, 0, first, out=spare)
-        errors.addcmul_(spare, values, value=-1)
-    if alpha or beta:
-        errors.sub_(torch.index_select(alpha + beta * columns, 0, first, out=spare))
-
-
-def _multiply(
-    slopes: Tensor, weights: Sequence[float], columns: Tensor, first: Tensor, values: Tensor, spare: Tensor
-) -> float:
-    """Multiply by the weights of the cases up to a constant, which is returned; overwrites `values`."""
-    if len(set(weights)) == 1:
-        return float(weights[0])
-    alpha, beta, gamma, delta = bilinear(weights)
-    torch.index_select(gamma + delta * columns, 0, first, out=spare)
-    values.mul_(spare).add_(torch.index_select(alpha + beta * columns, 0, first, out=spare))
-    slopes.mul_(values)
-    return 1.0
+_MOST = {kind: float(np.finfo(kind.type).max) for kind in SIGN}
+_tables = Tables()

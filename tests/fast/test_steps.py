@@ -1,0 +1,142 @@
+"""Steps of Adam on tables in the cache: the same steps as the plain form takes, also after something was put in another place."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+import toymodels
+from toymodels.core.features import SparseFeatures
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.settings import TrainingSettings
+from toymodels.core.tasks import PairTask
+from toymodels.core.training import Trainer
+from toymodels.fast import steps
+from toymodels.layers.random import gaussian
+
+M, D = 7, 6
+FEATURES = {
+    "independent": SparseFeatures.independent(M, 0.3),
+    "exactly": SparseFeatures.exactly(M, 3),
+    "at_most": SparseFeatures.at_most(M, 3),
+}
+SETTINGS = {
+    "p = 4": {"p": (4,)},
+    "p = 2": {"p": (2,), "weight": "value"},
+    "p = 8, root": {"p": (8,), "root": True},
+    "p = 2.5": {"p": (2.5,), "weight": 3.0},
+    "p = 3, then 4": {"p": (3, 4), "lr_schedule": "cosine"},
+    "adamw": {"p": (4,), "optimiser": "adamw", "weight_decay": 0.3},
+    "decay": {"p": (4,), "weight_decay": 0.01},
+    "all inputs": {"p": (4,), "batch": "all"},
+}
+
+
+def trainer(settings, features="at_most", gate="and", frozen=False, dtype=torch.float64, steps=12):
+    task = PairTask(M, gate)
+    layer = gaussian(M, D, 0).requires_grad_(not frozen)
+    network = Network(layer, LinearReadoff.constant(task.n_outputs, D)).to(dtype)
+    words = {"optimiser": "adam", "batch": 16, "lr": 0.01, "steps": steps, **settings}
+    return Trainer(network, task, FEATURES[features], TrainingSettings(**words), 5)
+
+
+def finished(one):
+    """Take all steps; return losses and largest errors."""
+    reached = []
+    while not one.finished:
+        progress = one.advance()
+        reached.append((float(progress.loss), float(progress.worst_error)))
+    return torch.tensor(reached, dtype=torch.float64)
+
+
+def assert_equal(one, other, tolerance):
+    for a, b in zip(one.network.parameters(), other.network.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+    for a, b in zip(*(list(t.state()["optimisers"][0]["state"].values()) for t in (one, other)), strict=True):
+        assert float(a["step"]) == float(b["step"])
+        for name in ("exp_avg", "exp_avg_sq"):
+            torch.testing.assert_close(a[name], b[name], rtol=100 * tolerance, atol=tolerance)
+
+
+def plainly(*arguments, **named):
+    with toymodels.plain():
+        one = trainer(*arguments, **named)
+        return one, finished(one)
+
+
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_they_are_those_of_the_plain_form(settings, features, wing):
+    if features == "independent" and settings == "all inputs":
+        features = "exactly"
+    plain, expected = plainly(SETTINGS[settings], features)
+    fast = trainer(SETTINGS[settings], features)
+    reached = finished(fast)
+    assert fast._optimisers[0] in steps._benches  # not by another form
+    torch.testing.assert_close(reached[:, 0], expected[:, 0], rtol=1e-9, atol=0)
+    if SETTINGS[settings]["p"] != (2,):  # the plain form's is that of the whole batch there, too
+        torch.testing.assert_close(reached[:, 1], expected[:, 1], rtol=1e-9, atol=0)
+    assert_equal(fast, plain, 1e-9)
+
+
+@pytest.mark.parametrize("gate", ["xor", "or", "nand", "1101"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_any_gate_and_a_frozen_layer(gate, frozen, wing):
+    plain, expected = plainly({"p": (4,)}, gate=gate, frozen=frozen)
+    fast = trainer({"p": (4,)}, gate=gate, frozen=frozen)
+    torch.testing.assert_close(finished(fast), expected, rtol=1e-9, atol=0)
+    assert fast._optimisers[0] in steps._benches
+    assert_equal(fast, plain, 1e-9)
+
+
+def test_float32_differs_by_rounding_alone(wing):
+    plain, expected = plainly({"p": (4,)}, dtype=torch.float32)
+    fast = trainer({"p": (4,)}, dtype=torch.float32)
+    torch.testing.assert_close(finished(fast), expected, rtol=1e-4, atol=0)
+    # Adam divides by the root of the mean square: a gradient that is nothing but rounding may move a weight by its whole lr.
+    assert_equal(fast, plain, 12 * 0.01)
+
+
+def test_what_is_put_in_its_place_is_used(wing):
+    """Moments that were restored, weights of another tensor, another exponent: no step is taken on the old ones."""
+    expected = trainer({"p": (4,)})
+    finished(expected)
+    one = trainer({"p": (4,)})
+    for number in range(12):
+        if number == 4:
+            state = copy.deepcopy(one.state())
+            one.advance()
+            one.restore(state)
+        if number == 8:
+            with torch.no_grad():
+                one.network.readoff.weight.data = one.network.readoff.weight.clone()
+        one.advance()
+    assert_equal(one, expected, 0)
+
+
+def test_trainers_that_take_turns_do_not_meet(wing):
+    """Tables of a size are shared between networks, one after the other."""
+    alone = [trainer({"p": (p,)}, features) for p, features in ((4, "exactly"), (2, "independent"), (4, "at_most"))]
+    turns = [trainer({"p": (p,)}, features) for p, features in ((4, "exactly"), (2, "independent"), (4, "at_most"))]
+    for one in alone:
+        finished(one)
+    for _ in range(12):
+        for one in turns:
+            one.advance()
+    for one, other in zip(alone, turns, strict=True):
+        assert_equal(one, other, 0)
+
+
+def test_a_network_that_diverges_says_so_and_leaves_the_others_alone(wing):
+    alone, beside, wild = trainer({"p": (8,)}), trainer({"p": (8,)}), trainer({"p": (8,)})
+    with torch.no_grad():
+        wild.network.layer.weight.fill_(math.inf)
+    finished(alone)
+    lost = []
+    while not beside.finished:
+        lost.append(float(wild.advance().loss))
+        beside.advance()
+    assert not math.isfinite(lost[-1])
+    assert_equal(beside, alone, 0)

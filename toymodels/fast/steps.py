@@ -1,0 +1,222 @@
+"""Take steps of Adam on small networks with little but their arithmetic: fast `adam_step`.
+
+A step of such a network takes torch less time than Python needs to ask for it. What the step asks for is therefore looked up
+once (`_Bench`), and again only after something has been put in its place. Many networks are trained one after the other in each
+process at the same speed: there is no call left that several of them could share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from toymodels.core.dispatch import fast_form
+from toymodels.core.features import ONE, Features, Inputs, SparseFeatures
+from toymodels.core.layers import FirstLayer
+from toymodels.core.losses import Loss, LossValue, LpLoss
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import PairTask, Task
+from toymodels.core.training import adam_step
+from toymodels.fast.compiled import active_below, adam, through_relu
+from toymodels.fast.gradients import SMALL, pairs_apply
+from toymodels.fast.small import Tables, columns_of, even_shares
+
+_DTYPES = (torch.float32, torch.float64)
+
+
+def _applies(
+    network: Network,
+    task: Task,
+    source: Features | Inputs,
+    n: int,
+    generator: torch.Generator,
+    loss: Loss,
+    weights: Sequence[float],
+    optimiser: torch.optim.Optimizer,
+) -> bool:
+    bench = _benches.get(optimiser)
+    if bench is not None and bench.is_for(network, task, source, n, loss, weights, optimiser):
+        return True
+    if not _possible(network, task, source, n, loss, optimiser):
+        return False
+    _benches[optimiser] = _Bench(network, task, source, n, loss, weights, optimiser)
+    return True
+
+
+def _possible(
+    network: Network, task: Task, source: Features | Inputs, n: int, loss: Loss, optimiser: torch.optim.Optimizer
+) -> bool:
+    """Whether it is a small linear readoff of pairs on a plain ReLU layer, and a begun Adam as the trainer makes it."""
+    layer, readoff = network.layer, network.readoff
+    if not pairs_apply(network, task, loss) or n * task.n_outputs > SMALL or not isinstance(readoff, LinearReadoff):
+        return False
+    if type(layer) is not FirstLayer or layer.activation != "relu" or readoff.weight.dtype not in _DTYPES:
+        return False
+    parameters = [layer.weight, layer.bias, readoff.weight, readoff.bias]
+    if layer.weight.requires_grad != layer.bias.requires_grad or not all(p.is_contiguous() for p in parameters):
+        return False
+    if any(p.device.type != "cpu" or p.dtype != readoff.weight.dtype for p in parameters):
+        return False
+    if isinstance(source, Inputs):
+        if source.values is not None:
+            return False
+    elif not isinstance(source, SparseFeatures) or source.values != ONE:
+        return False
+    if type(optimiser) not in (torch.optim.Adam, torch.optim.AdamW) or len(optimiser.param_groups) != 1:
+        return False
+    (group,) = optimiser.param_groups
+    trained = [p for p in parameters if p.requires_grad]
+    same = {id(p) for p in group["params"]} == {id(p) for p in trained} and readoff.weight.requires_grad
+    plain = not group["amsgrad"] and not group["maximize"] and readoff.bias.requires_grad
+    return same and plain and all("exp_avg_sq" in optimiser.state.get(p, {}) for p in trained)
+
+
+@fast_form(adam_step, _applies)
+@torch.no_grad()
+def small_step(
+    network: Network,
+    task: PairTask,
+    source: SparseFeatures | Inputs,
+    n: int,
+    generator: torch.Generator,
+    loss: LpLoss,
+    weights: Sequence[float],
+    optimiser: torch.optim.Adam,
+) -> LossValue:
+    """Take the step on tables that stay in the processor's cache. Parameters have no gradients afterwards."""
+    return _benches[optimiser].step(generator)
+
+
+class _Parameter:
+    """A parameter and its moments, as flat arrays of NumPy."""
+
+    def __init__(self, parameter: Tensor, state: dict[str, Any], gradient: Tensor):
+        self.parameter, self.state, self.gradient = parameter, state, gradient
+        self.mean, self.square, self.step = state["exp_avg"], state["exp_avg_sq"], state["step"]
+        self.address = parameter.data_ptr()
+        self.flat = [tensor.detach().view(-1).numpy() for tensor in (parameter, gradient, self.mean, self.square)]
+        self.count = self.step.numpy()
+
+    def is_in_place(self, state: dict[str, Any]) -> bool:
+        """Whether parameter and moments still lie where they lay."""
+        return (
+            self.state is state
+            and state["exp_avg"] is self.mean
+            and state["exp_avg_sq"] is self.square
+            and state["step"] is self.step
+            and self.parameter.data_ptr() == self.address
+            and self.parameter.requires_grad
+        )
+
+
+class _Bench:
+    """All that a step works on."""
+
+    def __init__(
+        self,
+        network: Network,
+        task: Task,
+        source: Features | Inputs,
+        n: int,
+        loss: Loss,
+        weights: Sequence[float],
+        optimiser: torch.optim.Optimizer,
+    ):
+        layer, readoff = network.layer, network.readoff
+        assert isinstance(layer, FirstLayer)
+        assert isinstance(readoff, LinearReadoff)
+        assert isinstance(task, PairTask)
+        assert isinstance(loss, LpLoss)
+        self.key = network, layer, readoff, task, source, n
+        self.task, self.source, self.n, self.loss, self.weights = task, source, n, loss, tuple(weights)
+        self.activation, self.frozen = layer.activation, not layer.weight.requires_grad
+        self.weight, self.bias = layer.weight.detach(), layer.bias.detach()
+        self.read, self.offset = readoff.weight.detach(), readoff.bias.detach()
+        self.read_slopes, d = torch.empty_like(self.read), len(self.bias)
+        self.tables = Tables.of(task.n_outputs, n, self.read.dtype)
+        self.activations, self.back = torch.empty(2, d, n, dtype=self.read.dtype)
+        self.layer_slopes, self.bias_slopes = torch.empty_like(self.weight), torch.empty_like(self.bias)
+        self.offset_slopes = torch.empty_like(self.offset)
+        pairs = [(readoff.weight, self.read_slopes), (readoff.bias, self.offset_slopes)]
+        if not self.frozen:
+            pairs += [(layer.weight, self.layer_slopes), (layer.bias, self.bias_slopes)]
+        (self.group,) = optimiser.param_groups
+        self.states, self.decoupled = optimiser.state, type(optimiser) is torch.optim.AdamW
+        self.parameters = [_Parameter(p, self.states[p], gradient) for p, gradient in pairs]
+        self.columns = torch.empty(task.m, n, dtype=self.read.dtype)
+        self.uniform: Tensor | None = None
+        if isinstance(source, SparseFeatures) and source.drawn_singly(n):
+            self.uniform = torch.empty(n, task.m)
+
+    def is_for(
+        self,
+        network: Network,
+        task: Task,
+        source: Features | Inputs,
+        n: int,
+        loss: Loss,
+        weights: Sequence[float],
+        optimiser: torch.optim.Optimizer,
+    ) -> bool:
+        """Whether it was made for such a step, and nothing has been replaced since."""
+        modules = network._modules
+        now = network, modules["layer"], modules["readoff"], task, source, n
+        return (
+            all(a is b for a, b in zip(now[:5], self.key[:5], strict=True))
+            and n == self.n
+            and loss == self.loss
+            and tuple(weights) == self.weights
+            and modules["layer"].activation == self.activation  # type: ignore[union-attr]
+            and self.frozen is not self._layer_is_trained()
+            and optimiser.param_groups[0] is self.group
+            and all(one.is_in_place(self.states[one.parameter]) for one in self.parameters)
+        )
+
+    def _layer_is_trained(self) -> bool:
+        weight = self.key[1]._parameters["weight"]
+        return weight is not None and weight.requires_grad
+
+    def step(self, generator: torch.Generator) -> LossValue:
+        """Draw inputs, and change the parameters."""
+        columns, shares = self._inputs(generator)
+        x = columns.numpy()
+        activations = torch.addmm(self.bias[:, None], self.weight, columns, out=self.activations).relu_()
+        tables = Tables.of(self.task.n_outputs, self.n, self.read.dtype)
+        value, factor, unit = tables.slopes_of(
+            self.read, self.offset.numpy(), activations, x, shares, self.task, self.weights, self.loss
+        )
+        torch.mm(tables.powers, activations.T, out=self.read_slopes)
+        self.offset_slopes.copy_(tables.totals)
+        if not self.frozen:
+            torch.mm(self.read.T, tables.powers, out=self.back)
+            through_relu(self.back.numpy(), activations.numpy(), self.bias_slopes.numpy())
+            torch.mm(self.back, columns.T, out=self.layer_slopes)
+        group = self.group
+        (beta1, beta2), lr, decay = group["betas"], float(group["lr"]), group["weight_decay"]
+        kept, added = (1 - lr * decay, 0.0) if self.decoupled else (1.0, decay)
+        for one in self.parameters:
+            one.count += 1
+            adam(*one.flat, factor, lr, kept, beta1, beta2, group["eps"], added, float(one.count))
+            one.parameter.grad = None
+        return LossValue(value, unit)
+
+    def _inputs(self, generator: torch.Generator) -> tuple[Tensor, Any]:
+        """Draw the same inputs as the source does, if they are not the same in every step."""
+        if isinstance(self.source, Inputs):
+            return columns_of(self.source, self.read.dtype)
+        if self.uniform is None:
+            assert isinstance(self.source, SparseFeatures)
+            return columns_of(self.source.sample(self.n, generator), self.read.dtype)
+        assert isinstance(self.source, SparseFeatures)
+        torch.rand(self.n, self.task.m, generator=generator, out=self.uniform)
+        uniform = self.uniform.numpy()
+        active_below(uniform, uniform.dtype.type(self.source.p), self.columns.numpy())
+        return self.columns, even_shares(self.n, self.read.dtype).numpy()
+
+
+_benches: WeakKeyDictionary[torch.optim.Optimizer, _Bench] = WeakKeyDictionary()
