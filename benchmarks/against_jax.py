@@ -44,12 +44,14 @@ def ours(m: int, d: int, batch: int, p: int) -> dict[str, float]:
 
     torch.set_num_threads(1)
     new, plain = pair_of_trainers(m, d, batch, float(p), "case")
+    others = [pair_of_trainers(m, d, batch, float(p), "case")[0] for _ in range(STACK)]
 
     def repeated(step: Callable[[], object]) -> Callable[[int], None]:
         return lambda count: [step() for _ in range(count)] and None
 
     return {
         "ours": rate(repeated(new.advance), 1),
+        f"{STACK} in turn": rate(repeated(lambda: [one.advance() for one in others]), STACK),
         "plain PyTorch": rate(repeated(plain.step), 1),
         "GFLOP/s": matmul()(),
     }

@@ -25,7 +25,7 @@ def test_both_trainers_take_the_same_step(p, weight, form, monkeypatch):
     monkeypatch.setenv("TOYMODELS_PLAIN", "1" if form == "plain" else "0")
     if form == "large":
         monkeypatch.setattr("toymodels.fast.gradients.SMALL", 0)
-        monkeypatch.setattr("toymodels.fast.gradients.FIXED", 0)
+        monkeypatch.setattr("toymodels.fast.gradients.ALONE", 0)
     ours, plain = training.pair_of_trainers(20, 10, 64, p, weight)
     start = ours.generator.get_state()
     loss = ours.advance().loss

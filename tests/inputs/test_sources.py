@@ -203,7 +203,7 @@ def test_fitted_readoffs_minimise_the_weighted_squares(source, form, fit):
 @pytest.mark.parametrize("loss", [LpLoss(2.0), LpLoss(5.0), ApartLoss(3.0)], ids=str)
 def test_losses_and_gradients_weigh_inputs_by_their_probabilities(source, form, loss, monkeypatch):
     monkeypatch.setattr(gradients, "SMALL", 0)
-    monkeypatch.setattr(gradients, "FIXED", 0)
+    monkeypatch.setattr(gradients, "ALONE", 0)
     features, every, shares = source
     task, inputs, network = problem(features, "and")
     weights = case_weights("case", task.truth, task.case_probabilities(features))

@@ -13,7 +13,7 @@ import torch
 
 from toymodels.cli import main
 from toymodels.experiments.registry import EXPERIMENTS, run
-from toymodels.fast import gradients
+from toymodels.fast import gradients, pair_lp
 from toymodels.parallel import processes
 from toymodels.runs.identity import from_dict
 from toymodels.runs.table import read_table
@@ -80,9 +80,10 @@ LONG = ("constructions, at most 2", "constructions, exactly 3", "embedded, rando
     + [pytest.param("compare", name, True, marks=pytest.mark.long) for name in LONG],
 )
 def test_rows_are_as_before(kind, name, whole, tmp_path, monkeypatch):
-    # Small problems have a form of their own now, whose rounding is another; that for large ones is the arithmetic of then.
+    # Loops are compiled now, and their rounding is another; the form for other devices is the arithmetic of then.
     monkeypatch.setattr(gradients, "SMALL", 0)
-    monkeypatch.setattr(gradients, "FIXED", 0)
+    monkeypatch.setattr(gradients, "ALONE", 0)
+    monkeypatch.setattr(pair_lp, "DTYPES", ())
     monkeypatch.setattr(processes, "_alone", True)  # in this process, where the line above holds
     largest = differences(kind, REFERENCE[kind][name], tmp_path / "run", whole)
     assert largest["fitted"] <= 1e-6

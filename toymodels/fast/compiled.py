@@ -7,6 +7,7 @@ Compiled code is kept on disk, beside this file or in the user's cache.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from typing import Any
 
 import numba
 import numpy as np
+import torch
+
+from toymodels.theory.gates import bilinear
 
 WHOLE = (2, 4, 8)
 """Exponents p whose powers are computed here; other powers cost as much as a pass of torch's, and are left to it."""
@@ -143,3 +147,11 @@ def adam(parameter, gradient, mean, square, factor, lr, kept, beta1, beta2, eps,
 
 SIGN: dict[Any, Any] = {np.dtype(np.float32): np.int32(2**31 - 1), np.dtype(np.float64): np.int64(2**63 - 1)}
 """All bits but the sign."""
+DTYPES = (torch.float32, torch.float64)
+"""Types that these loops take."""
+
+
+@functools.lru_cache(maxsize=64)
+def coefficients(by_case: tuple[float | int, ...], kind: np.dtype[Any]) -> tuple[Any, ...]:
+    """Return the coefficients of the bilinear form that has these values in the cases 00, 01, 10, 11."""
+    return tuple(map(kind.type, bilinear(by_case)))

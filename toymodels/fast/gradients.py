@@ -31,11 +31,11 @@ _LEAST_SHARE = {torch.float32: 1e-3, torch.float64: 1e-10}
 """Share of `SquaredTerm.size` below which the sum of a squared loss has lost too many digits to rounding (in float32 the
 rounding error is about 1e-7 of that size, so the fourth digit of the sum is wrong)."""
 SMALL = 2**18
-"""Inputs × outputs up to which tables of them stay in a core's cache (four of float32 take 4 MiB), so that blocks and Gram
-matrices are no faster (measured at m from 16 to 50; see `fast.small`)."""
-FIXED = 2**21
-"""The same for inputs that are the same in every step, so that targets and weights are held, and one thread: two threads are
-faster in blocks."""
+"""Inputs × outputs up to which the two tables of them stay in a core's cache (float32: 2 MiB), so that blocks and Gram matrices
+are no faster (measured at m from 16 to 50; see `fast.small`)."""
+ALONE = 2**23
+"""The same for a single thread, which is faster on tables in memory than in blocks: their products are larger. Two threads are
+faster in blocks. A squared loss of a batch is faster by Gram matrices."""
 _LARGE = 2**24
 """Number of parameters from which an optimiser's pass over them is faster with torch's threads."""
 
@@ -57,16 +57,14 @@ def _applies(
     return (
         inputs.values is None
         and pairs_apply(network, task, loss)
-        and not tables_apply(task, inputs, loss, sample, precise)
+        and not (sample is None and tables_apply(len(inputs) * task.n_outputs, loss, inputs.indices.device, precise))
     )
 
 
-def tables_apply(task: Task, inputs: Inputs, loss: Loss, sample: Tensor | None, precise: bool) -> bool:
-    """Whether tables of all inputs and outputs are faster than blocks and Gram matrices."""
-    size = len(inputs) * task.n_outputs
-    fixed = inputs.enumerated and inputs.indices.device.type == "cpu" and size <= FIXED
-    held = fixed and (precise or not _squared(loss)) and n_threads() == 1
-    return sample is None and (size <= SMALL or held)
+def tables_apply(size: int, loss: Loss, device: torch.device, precise: bool = False) -> bool:
+    """Whether tables of all inputs × outputs, `size` of them, are faster than blocks and Gram matrices."""
+    alone = size <= ALONE and device.type == "cpu" and n_threads() == 1
+    return size <= SMALL or (alone and (precise or not _squared(loss)))
 
 
 @fast_form(step_threads, lambda *_: True)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from toymodels.core.features import Inputs
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask
+from toymodels.fast.compiled import DTYPES, SIGN, WHOLE, coefficients, slopes_of_errors, subtract_targets
 from toymodels.fast.pairs import tables_of
 from toymodels.parallel.threads import n_threads, parallel_for
 
@@ -184,6 +185,8 @@ class PairTerm:
     ) -> tuple[float, float]:
         """Return (power, largest |error|) of some inputs; add to `gradient` (in the activations) and to the readoff's."""
         n, pairs = len(activations), self.task.n_outputs
+        if activations.device.type == "cpu" and activations.dtype in DTYPES:
+            return self._compiled(rows, activations, gradient)
         a = filled(activations)
         transposed = a.T.contiguous()
         # Unequal probabilities are multiplied into the activations, once for all pairs.
@@ -227,6 +230,48 @@ class PairTerm:
             for _, _, total in results:
                 gradient += total[:, : gradient.shape[1]].mul_(factor)
         return scale * sum(result[0] for result in results), self.unit * max(result[1] for result in results)
+
+    def _compiled(self, rows: Rows, activations: Tensor, gradient: Tensor) -> tuple[float, float]:
+        """Do the same on the processor: between the products, compiled loops pass twice over a block."""
+        a = filled(activations)
+        transposed, columns, shares = a.T.contiguous(), rows.columns.numpy(), rows.probability.numpy()
+        size = max(8, min(self.task.n_outputs, _ENTRIES // len(a)))
+        starts = range(0, self.task.n_outputs, size)
+        threads = min(n_threads(), len(starts))
+        first, second = tables_of(self.task).features
+        one = shares.dtype.type(1)
+        targets, cases = coefficients(self.values, shares.dtype), coefficients(self.weights, shares.dtype)
+        p = int(self.p) if self.p in WHOLE else 0
+
+        def work(thread: int) -> tuple[float, float, Tensor]:
+            e, slopes = a.new_empty(2, size, len(a))
+            bits = e.numpy().view(SIGN[shares.dtype].dtype)
+            r_buffer, g_buffer = a.new_zeros(size, a.shape[1]), a.new_empty(size, a.shape[1])
+            total, offsets, sums = torch.zeros_like(a), a.new_zeros(size).numpy(), a.new_empty(size).numpy()
+            power, worst = 0.0, 0.0
+            for start in starts[thread::threads]:
+                outputs = slice(start, min(start + size, self.task.n_outputs))
+                n = outputs.stop - start
+                k, l = first[outputs], second[outputs]
+                r = self.readings.filled(outputs, 1 / self.unit, r_buffer)
+                errors, powers = torch.mm(r, transposed, out=e[:n]), slopes[:n]
+                largest = subtract_targets(
+                    errors.numpy(), bits[:n], SIGN[shares.dtype], offsets, columns, k, l, targets
+                )
+                worst = max(worst, float(bits.dtype.type(largest).view(shares.dtype)))
+                if not p:
+                    signed_power(errors, self.p - 1, powers)
+                power += slopes_of_errors(p, errors.numpy(), one, columns, k, l, shares, cases, powers.numpy(), sums)
+                self.readings.add(outputs, torch.mm(powers, a, out=g_buffer[:n]))
+                if self.layer:
+                    total.addmm_(powers.T, r)
+            return power, worst, total
+
+        results = parallel_for(work, threads)
+        if self.layer:
+            for _, _, total in results:
+                gradient += total[:, : gradient.shape[1]].mul_(self.unit)
+        return sum(result[0] for result in results), self.unit * max(result[1] for result in results)
 
     def _subtract_targets(self, e: Tensor, targets: Tensor | None, places: Tensor | None) -> None:
         if targets is not None:

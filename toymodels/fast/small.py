@@ -25,11 +25,10 @@ from toymodels.core.losses import Loss, LossValue, LpLoss, loss_and_gradients
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
-from toymodels.fast.compiled import SIGN, WHOLE, slopes_of_errors, subtract_targets
+from toymodels.fast.compiled import DTYPES, SIGN, WHOLE, coefficients, slopes_of_errors, subtract_targets
 from toymodels.fast.gradients import add_gradient, pairs_apply, tables_apply, value_and_factor
 from toymodels.fast.pair_lp import signed_power
 from toymodels.fast.pairs import tables_of
-from toymodels.theory.gates import bilinear
 
 
 def _applies(
@@ -41,9 +40,11 @@ def _applies(
     sample: Int[Tensor, " chosen"] | None = None,
     precise: bool = False,
 ) -> bool:
-    on_cpu = inputs.indices.device.type == "cpu" and inputs.values is None
-    real = next(network.parameters()).dtype in (torch.float32, torch.float64)
-    return on_cpu and real and pairs_apply(network, task, loss) and tables_apply(task, inputs, loss, sample, precise)
+    device = inputs.indices.device
+    if device.type != "cpu" or inputs.values is not None or sample is not None or not pairs_apply(network, task, loss):
+        return False
+    real = network.readoff.weight.dtype in DTYPES
+    return real and tables_apply(len(inputs) * task.n_outputs, loss, device, precise)
 
 
 @fast_form(loss_and_gradients, _applies)
@@ -116,12 +117,6 @@ def even_shares(n: int, dtype: torch.dtype) -> Float[Tensor, " {n}"]:
     return torch.full((n,), 1 / n, dtype=dtype)
 
 
-@functools.lru_cache(maxsize=64)
-def _coefficients(by_case: tuple[float | int, ...], kind: np.dtype[Any]) -> tuple[Any, ...]:
-    """Return the coefficients of the bilinear form that has these values in the cases 00, 01, 10, 11."""
-    return tuple(map(kind.type, bilinear(by_case)))
-
-
 class Tables(threading.local):
     """The two tables of a size, and a number for each pair, for torch and for NumPy; kept for each thread."""
 
@@ -162,7 +157,7 @@ class Tables(threading.local):
         """
         torch.mm(weight, activations, out=self.outputs)
         kind, (first, second) = shares.dtype, tables_of(task).features
-        targets, cases = _coefficients(tuple(task.truth), kind), _coefficients(tuple(weights), kind)
+        targets, cases = coefficients(tuple(task.truth), kind), coefficients(tuple(weights), kind)
         bits = subtract_targets(self.errors, self.bits, SIGN[kind], bias, columns, first, second, targets)
         unit, most = float(SIGN[kind].dtype.type(bits).view(kind)), _MOST[kind]
         inverse = 1.0

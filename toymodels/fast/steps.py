@@ -22,11 +22,9 @@ from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
 from toymodels.core.training import adam_step
-from toymodels.fast.compiled import active_below, adam, through_relu
-from toymodels.fast.gradients import SMALL, pairs_apply
+from toymodels.fast.compiled import DTYPES, active_below, adam, through_relu
+from toymodels.fast.gradients import pairs_apply, tables_apply
 from toymodels.fast.small import Tables, columns_of, even_shares
-
-_DTYPES = (torch.float32, torch.float64)
 
 
 def _applies(
@@ -42,20 +40,30 @@ def _applies(
     bench = _benches.get(optimiser)
     if bench is not None and bench.is_for(network, task, source, n, loss, weights, optimiser):
         return True
-    if not _possible(network, task, source, n, loss, optimiser):
+    if not _possible(network, task, source, n, generator, loss, optimiser):
         return False
     _benches[optimiser] = _Bench(network, task, source, n, loss, weights, optimiser)
     return True
 
 
 def _possible(
-    network: Network, task: Task, source: Features | Inputs, n: int, loss: Loss, optimiser: torch.optim.Optimizer
+    network: Network,
+    task: Task,
+    source: Features | Inputs,
+    n: int,
+    generator: torch.Generator,
+    loss: Loss,
+    optimiser: torch.optim.Optimizer,
 ) -> bool:
     """Whether it is a small linear readoff of pairs on a plain ReLU layer, and a begun Adam as the trainer makes it."""
     layer, readoff = network.layer, network.readoff
-    if not pairs_apply(network, task, loss) or n * task.n_outputs > SMALL or not isinstance(readoff, LinearReadoff):
+    if (
+        not pairs_apply(network, task, loss)
+        or not tables_apply(n * task.n_outputs, loss, generator.device)
+        or not isinstance(readoff, LinearReadoff)
+    ):
         return False
-    if type(layer) is not FirstLayer or layer.activation != "relu" or readoff.weight.dtype not in _DTYPES:
+    if type(layer) is not FirstLayer or layer.activation != "relu" or readoff.weight.dtype not in DTYPES:
         return False
     parameters = [layer.weight, layer.bias, readoff.weight, readoff.bias]
     if layer.weight.requires_grad != layer.bias.requires_grad or not all(p.is_contiguous() for p in parameters):
