@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from toymodels.experiments.settings import NetworkSettings
     from toymodels.experiments.train import TrainConfig
 
-_RUN, _STEP, _ENTRY, _PRODUCT = 0.2, 2e-3, 3e-9, 2.6e-10
+_RUN, _STEP, _ENTRY, _PRODUCT = 0.2, 5e-4, 2e-9, 8e-11
 """Seconds of a run, of a step, of an output on an input, and of a neuron read for it."""
 _PROGRAM, PIVOTS = 2e-3, 4.5e-10
 """Seconds of a minimax readoff of one output, and more for each input × neuron² (measured: 6 ms at 1,276 × 100², 0.9 s at
