@@ -86,7 +86,7 @@ def formula(latex: str) -> str:
 
 
 def typeset(text: str) -> str:
-    """Turn a_i and a^{2k} into subscripts and superscripts, outside of code."""
+    """Turn a_i and a^{2k} into subscripts and superscripts, and keep "m = 16" and "± 0.1" on one line, outside of code."""
     parts = re.split(r"(```.*?```|`[^`]*`)", text, flags=re.DOTALL)
     for position in range(0, len(parts), 2):
         part = re.sub(
@@ -94,6 +94,7 @@ def typeset(text: str) -> str:
             lambda match: f"{match[1]}<sub>{match[2].strip('{}')}</sub>",
             parts[position],
         )
+        part = re.sub(r"(?<=\S) ([=±<≤≥]) (?=[−\d])", "\u00a0\\1\u00a0", part)
         parts[position] = re.sub(r"\^(\{[^}]*\}|[-−]?\w+)", lambda match: f"<sup>{match[1].strip('{}')}</sup>", part)
     return "".join(parts)
 
@@ -193,7 +194,7 @@ def members() -> str:
         for member in registry.values():
             source = cell(member.source).replace("docs/theory.md", "[theory](../theory.md)")
             rows.append(f"| `{called(member)}` | {cell(purpose(member))} | {source} |")
-        parts += [f"## {plural(registry)}", "\n".join(rows)]
+        parts += [f"## {plural(registry)}", '<div class="options" markdown>', "\n".join(rows), "</div>"]
     return "\n\n".join(parts)
 
 
