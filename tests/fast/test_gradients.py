@@ -435,3 +435,19 @@ def test_training_reaches_an_exact_fit(forms, tmp_path, monkeypatch):
         )
         (row,) = read_json(run_train(config) / "results.json")["rows"]
         assert row["worst_error"] < 1e-5
+
+
+def test_errors_whose_inverse_is_no_number():
+    """The inverse of 1e-39 is more than float32 holds: such errors are divided by the largest, not multiplied."""
+    task, inputs = PairTask(6, "false"), SparseFeatures.at_most(6, 2).enumerate()
+    outputs = 1e-39 * torch.linspace(-1, 1, task.n_outputs)
+    network = Network(gaussian(6, 4, 0), LinearReadoff(torch.zeros(task.n_outputs, 4), outputs))
+    found = []
+    for function in (loss_and_gradients.plain, small_gradients):
+        network.zero_grad()
+        reached = function(network, task, inputs, LpLoss(3.0), (1.0,) * 4)
+        found.append((float(reached.value) * 1e39, network.readoff.bias.grad))
+    assert found[0][0] > 0.1
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-4)
+    # Steps of 1.4e-45 between the numbers there are shares of 1.4e-6 of the largest.
+    assert torch.allclose(found[0][1], found[1][1], rtol=1e-5, atol=1e-5)

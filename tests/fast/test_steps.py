@@ -1,5 +1,6 @@
 """Steps of Adam on tables in the cache: the same steps as the plain form takes, also after something was put in another place."""
 
+import contextlib
 import copy
 import math
 
@@ -8,11 +9,12 @@ import torch
 
 import toymodels
 from toymodels.core.features import SparseFeatures
+from toymodels.core.losses import LpLoss
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.settings import TrainingSettings
 from toymodels.core.tasks import PairTask
-from toymodels.core.training import Trainer
+from toymodels.core.training import Trainer, adam_step
 from toymodels.fast import steps
 from toymodels.layers.random import gaussian
 
@@ -143,3 +145,16 @@ def test_a_network_that_diverges_says_so_and_leaves_the_others_alone(wing):
         beside.advance()
     assert not math.isfinite(lost[-1])
     assert_equal(beside, alone, 0)
+
+
+def test_another_number_of_inputs(wing):
+    found = []
+    for form in (contextlib.nullcontext, toymodels.plain):
+        one = trainer({"p": (4,)})
+        for _ in range(3):
+            one.advance()
+        with form():
+            (optimiser,) = one._optimisers
+            adam_step(one.network, one.task, one.features, 9, one.generator, LpLoss(4.0), one._weights, optimiser)
+        found.append(one)
+    assert_equal(*found, 1e-9)
