@@ -450,3 +450,15 @@ def test_errors_whose_inverse_is_no_number():
     # Steps of 1.4e-45 between the numbers there are shares of 1.4e-6 of the largest.
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
     assert torch.allclose(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_loss_that_overflows_is_infinite():
+    """Powers of errors of a million, without the root, are more than float32 holds: the loss says so, nothing is raised."""
+    task, inputs = PairTask(6, "and"), SparseFeatures.at_most(6, 2).enumerate()
+    for function in (loss_and_gradients.plain, small_gradients):
+        network = Network(gaussian(6, 4, 0), LinearReadoff.constant(task.n_outputs, 4))
+        with torch.no_grad():
+            network.readoff.bias.fill_(1e6)
+        reached = function(network, task, inputs, LpLoss(8.0, root=False), (1.0,) * 4)
+        assert not torch.as_tensor(reached.value, dtype=torch.float32).isfinite()
+        assert not network.readoff.bias.grad.isfinite().all()
