@@ -113,7 +113,10 @@ def test_what_is_put_in_its_place_is_used(wing):
             one.restore(state)
         if number == 6:
             for moments in one._optimisers[0].state.values():
-                moments["exp_avg"], moments["exp_avg_sq"] = moments["exp_avg"].clone(), moments["exp_avg_sq"].clone()
+                moments["exp_avg"] = moments["exp_avg"].clone()
+        if number == 7:
+            for moments in one._optimisers[0].state.values():
+                moments["exp_avg_sq"] = moments["exp_avg_sq"].clone()
         if number == 8:
             with torch.no_grad():
                 one.network.readoff.weight.data = one.network.readoff.weight.clone()
