@@ -4,14 +4,16 @@ import math
 import jaxtyping
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+import toymodels
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import SparseFeatures
 from toymodels.core.losses import LOSSES, ApartLoss, ElementwiseLoss, LpLoss
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
-from toymodels.core.training import Trainer, TrainingSettings
+from toymodels.core.training import Trainer, TrainingSettings, adam_step
 from toymodels.errors import InputError
 from toymodels.fast.columns import columns_win
 from toymodels.fast.pairs import tables_of
@@ -352,3 +354,19 @@ def test_lbfgs_on_layers_made_from_columns():
     trained = Trainer(net, task, features, TrainingSettings(optimiser="lbfgs", steps=5, p=(4.0,)), 0)
     train(trained)
     assert not torch.equal(layer.weight, before)
+
+
+@pytest.mark.parametrize(
+    "features", [SparseFeatures.independent(8, 0.3), SparseFeatures.exactly(8, 2)], ids=["free", "exactly"]
+)
+@pytest.mark.parametrize("p", [2.0, 4.0])
+def test_a_plain_step_reads_no_number(p, features):
+    """On a device Python would wait for each one. Fake tensors have no numbers to read."""
+    with FakeTensorMode(allow_non_fake_inputs=True), toymodels.plain():
+        task = PairTask(8, "and")
+        network = Network(gaussian(8, 6, 0).requires_grad_(True), LinearReadoff.constant(task.n_outputs, 6))
+        optimiser = torch.optim.Adam(network.parameters(), fused=True)
+        weights = (1.0, 1.0, 1.0, 2.0)
+        reached = adam_step(network, task, features, 32, torch.Generator(), LpLoss(p), weights, optimiser)
+        with pytest.raises(DataDependentOutputException):
+            float(reached.value)
