@@ -103,7 +103,10 @@ def _pointwise(name: str, order: int, function: Callable[[Tensor], Tensor], word
     TASKS(name, order=order, source="arXiv:2606.14673; arXiv:2607.04800")(make)
 
 
-_pointwise("relu", 20, torch.relu, "ReLU(x)")
-_pointwise("abs", 21, torch.abs, "|x|")
-_pointwise("square", 22, torch.square, "x²")
-_pointwise("copy", 23, lambda x: x, "x itself")
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu, "abs": torch.abs, "square": torch.square, "copy": lambda x: x,
+}  # fmt: skip
+"""The functions of each feature, by the names of their tasks; copy is the identity."""
+
+for _order, (_name, _words) in enumerate({"relu": "ReLU(x)", "abs": "|x|", "square": "x²", "copy": "x itself"}.items()):
+    _pointwise(_name, 20 + _order, FUNCTIONS[_name], _words)

@@ -126,24 +126,26 @@ def single_alpha(n: int, d: int) -> float:
     return float(n / d / (1 + (gamma**2 / (n - 1)) ** (1 / 3)))
 
 
-def several_active(u: float, ratio: float, p: float) -> float:
-    """Compute the loss E|e|⁴ (per output) of a linear response αP with several features active, at u = αd/n and ratio = n/d.
+def several_active(u: float, others: float, p: float) -> float:
+    """Compute the loss E|e|⁴ of an output of a linear response αP with several features active, at u = αd/n.
 
-    (p/10)((u−1)⁴ + u⁴) + (p² r/3) u² ((u−1)² + u²) + (p² r²/3) u⁴: arXiv:2607.04800.
+    e = own + interference: (p/10)((u−1)⁴ + u⁴) + (p²/3) ρ u² ((u−1)² + u²) + (p²/3) ρ² u⁴, in which α² Σ_{j≠i} P_ij² = ρ u².
+    The interference counts as Gaussian. A projection of rank d has ρ = n/d − 1; arXiv:2607.04800 writes n/d.
     """
     own = p / 10 * ((u - 1) ** 4 + u**4)
-    both = p**2 * ratio / 3 * u**2 * ((u - 1) ** 2 + u**2)
-    return own + both + p**2 * ratio**2 / 3 * u**4
+    return own + p**2 * others / 3 * u**2 * ((u - 1) ** 2 + u**2) + p**2 * others**2 / 3 * u**4
 
 
-def several_alpha(n: int, d: int, p: float) -> float:
-    """Compute the α that minimises `several_active`. The loss is convex in u here: its derivative is a cubic with one real root
-    in (0, 1)."""
+def several_alpha(n: int, d: int, p: float, published: bool = False) -> float:
+    """Compute the α that minimises `several_active`, with ρ = n/d − 1, or as published n/d (which is larger: α is smaller).
+
+    The derivative by u is a cubic; of its real roots the one with the least loss counts.
+    """
     check_sizes(n, d)
     check_probability(p)
-    r = n / d
-    # d/du of a(u−1)⁴ + (a + 2b + c)u⁴ − 2b u³ + b u², with a = p/10, b = p² r/3, c = p² r²/3.
+    r = n / d if published else n / d - 1
+    # The loss is a(u−1)⁴ + (a + 2b + c)u⁴ − 2b u³ + b u², with a = p/10, b = p² ρ/3, c = p² ρ²/3.
     a, b, c = p / 10, p**2 * r / 3, p**2 * r**2 / 3
     roots = np.roots([4 * (2 * a + 2 * b + c), -12 * a - 6 * b, 12 * a + 2 * b, -4 * a])
     real = [float(root.real) for root in roots if abs(root.imag) < 1e-9]
-    return r * min(real, key=lambda u: several_active(u, r, p))
+    return n / d * min(real, key=lambda u: several_active(u, r, p))
