@@ -6,6 +6,8 @@ loss is a mean over inputs and outputs; "per p" divides it by p, so that E x_i²
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import minimize_scalar
@@ -21,13 +23,13 @@ def check_sizes(n: int, d: int) -> None:
     check_whole(1, n, d=d)
 
 
-def check_probability(p: float) -> None:
+def check_probability(p: float | int) -> None:
     """Raise InputError unless 0 < p ≤ 1."""
     if isinstance(p, bool) or not isinstance(p, int | float) or not 0 < p <= 1:
         raise InputError(f"p = {p!r}: the probability that a feature is active must be a number above 0, 1 at most")
 
 
-def check_power(q: float) -> None:
+def check_power(q: float | int) -> None:
     """Raise InputError unless 1 ≤ q ≤ 64."""
     if isinstance(q, bool) or not isinstance(q, int | float) or not 1 <= q <= 64:
         raise InputError(f"q = {q!r}: the exponent of the loss must be a number from 1 to 64")
@@ -65,7 +67,7 @@ def naive(n: int, d: int, mixing: Matrix | None = None) -> float:
     return float((n - d) / (6 * n) + ((M**2).sum() + np.trace(M[d:, d:])) / (3 * n))
 
 
-def naive_with_offset(n: int, d: int, p: float) -> float:
+def naive_with_offset(n: int, d: int, p: float | int) -> float:
     """Compute the squared loss per p of d exact features and the constant E y = p/4 for the rest, M = 0: (n−d)/n · (1/6 − p/16)."""
     check_sizes(n, d)
     check_probability(p)
@@ -91,14 +93,14 @@ def linear(n: int, d: int, mixing: Matrix | None = None) -> float:
     return (n / 4 + rank_error(np.eye(n) / 2 + check_mixing(mixing, n), d)) / (3 * n)
 
 
-def power_of_nothing(p: float, q: float) -> float:
+def power_of_nothing(p: float | int, q: float | int) -> float:
     """Compute E|y|^q of y = ReLU(x), the loss of the output 0: p/(2(q + 1))."""
     check_probability(p)
     check_power(q)
     return p / (2 * (q + 1))
 
 
-def power_of_constant(p: float, q: float) -> tuple[float, float]:
+def power_of_constant(p: float | int, q: float | int) -> tuple[float, float]:
     """Compute (least E|y − c|^q over constants c, that c) of y = ReLU(x).
 
     E|y − c|^q = (p/2) ((1 − c)^{q+1} + c^{q+1})/(q + 1) + (1 − p/2) c^q for 0 ≤ c ≤ 1, by integration; found numerically to 1e-10.
@@ -126,7 +128,7 @@ def single_alpha(n: int, d: int) -> float:
     return float(n / d / (1 + (gamma**2 / (n - 1)) ** (1 / 3)))
 
 
-def several_active(u: float, others: float, p: float) -> float:
+def several_active(u: Any, others: float | int, p: float | int) -> Any:
     """Compute the loss E|e|⁴ of an output of a linear response αP with several features active, at u = αd/n.
 
     e = own + interference: (p/10)((u−1)⁴ + u⁴) + (p²/3) ρ u² ((u−1)² + u²) + (p²/3) ρ² u⁴, in which α² Σ_{j≠i} P_ij² = ρ u².
@@ -136,7 +138,7 @@ def several_active(u: float, others: float, p: float) -> float:
     return own + p**2 * others / 3 * u**2 * ((u - 1) ** 2 + u**2) + p**2 * others**2 / 3 * u**4
 
 
-def several_alpha(n: int, d: int, p: float, published: bool = False) -> float:
+def several_alpha(n: int, d: int, p: float | int, published: bool = False) -> float:
     """Compute the α that minimises `several_active`, with ρ = n/d − 1, or as published n/d (which is larger: α is smaller).
 
     The derivative by u is a cubic; of its real roots the one with the least loss counts.
