@@ -26,7 +26,8 @@ def drawn(seed, outputs=N, bias=True):
         (0.5 * bias) * torch.randn(D, generator=generator).double(),
     )
     second = LinearReadoff(
-        torch.randn(outputs, D, generator=generator).double() / D, bias * torch.randn(outputs, generator=generator).double()
+        torch.randn(outputs, D, generator=generator).double() / D,
+        bias * torch.randn(outputs, generator=generator).double(),
     )
     return Network(first, second)
 
@@ -36,7 +37,7 @@ def grid_worst(made, task, s, low, high, points):
     layers = two_layer(made, N, task.n_outputs)
     axis = np.linspace(low, high, points)
     worst = 0.0
-    for features in ([(i,) for i in range(N)] if s == 1 else [(i, k) for i in range(N) for k in range(i)]):
+    for features in [(i,) for i in range(N)] if s == 1 else [(i, k) for i in range(N) for k in range(i)]:
         x = torch.zeros(points**s, N, dtype=torch.float64)
         x[:, list(features)] = torch.from_numpy(np.stack(np.meshgrid(*[axis] * s), -1).reshape(-1, s))
         worst = max(worst, float(np.abs(layers(x.numpy()) - task.targets(x).numpy()).max()))
@@ -48,7 +49,18 @@ def grid_worst(made, task, s, low, high, points):
 @pytest.mark.parametrize("seed", range(10))
 def test_a_fine_grid_comes_near_from_below(seed, s):
     """Ten networks, every second one without biases, each with another task."""
-    name = ("relu", "abs", "copy", "square", "product", "minimum", "maximum", "distance", "relu(mixing=symmetric)", "square")[seed]
+    name = (
+        "relu",
+        "abs",
+        "copy",
+        "square",
+        "product",
+        "minimum",
+        "maximum",
+        "distance",
+        "relu(mixing=symmetric)",
+        "square",
+    )[seed]
     task = make_task(name, N, seed=1)
     made = drawn(seed, task.n_outputs, bias=seed % 2 == 1)
     low, high = ((-1.0, 1.0), (-0.5, 2.0), (0.0, 1.0))[seed % 3]
@@ -68,14 +80,16 @@ def climbed(made, task, s, low, high):
     best = 0.0
     rng = np.random.default_rng(0)
     steps = np.array([[np.cos(t), np.sin(t)][:s] for t in np.linspace(0, 2 * math.pi, 64, endpoint=False)])
-    for features in ([(i,) for i in range(N)] if s == 1 else [(i, k) for i in range(N) for k in range(i)]):
+    for features in [(i,) for i in range(N)] if s == 1 else [(i, k) for i in range(N) for k in range(i)]:
 
         def error(points, features=features):
             x = torch.zeros(len(points), N, dtype=torch.float64)
             x[:, list(features)] = torch.from_numpy(points)
             return np.abs(layers(x.numpy()) - task.targets(x).numpy())
 
-        start = np.concatenate([rng.uniform(low, high, (3000, s)), np.stack(np.meshgrid(*[[low, 0, high]] * s), -1).reshape(-1, s)])
+        start = np.concatenate(
+            [rng.uniform(low, high, (3000, s)), np.stack(np.meshgrid(*[[low, 0, high]] * s), -1).reshape(-1, s)]
+        )
         values = error(start)
         for output in range(task.n_outputs):
             point, value = start[values[:, output].argmax()], values[:, output].max()
@@ -135,8 +149,18 @@ def test_embedded_features_and_plain_modules_are_read():
         (lambda: worst_over_amplitudes(drawn(0), make_task("relu", N), 2, sets=[(1, 1)]), "different features"),
         (lambda: worst_over_amplitudes(drawn(0), make_task("relu", 6), 1), "they must be the same"),
         (lambda: worst_over_amplitudes(nn.Linear(N, N), make_task("relu", N)), "1 nn.Linear"),
-        (lambda: worst_over_amplitudes(nn.Sequential(nn.Linear(N, D), nn.Tanh(), nn.Linear(D, N)), make_task("relu", N)), "is not W_out"),
-        (lambda: worst_over_amplitudes(network(torch.full((D, N), math.nan), torch.ones(N, D)), make_task("relu", N)), "not a number"),
+        (
+            lambda: worst_over_amplitudes(
+                nn.Sequential(nn.Linear(N, D), nn.Tanh(), nn.Linear(D, N)), make_task("relu", N)
+            ),
+            "is not W_out",
+        ),
+        (
+            lambda: worst_over_amplitudes(
+                network(torch.full((D, N), math.nan), torch.ones(N, D)), make_task("relu", N)
+            ),
+            "not a number",
+        ),
         (lambda: worst_over_amplitudes(drawn(0), make_task("relu", N), 1, (-1.0,)), "two finite numbers"),
     ],
 )
@@ -149,6 +173,8 @@ def test_a_result_says_where_it_is():
     made, task = drawn(1), make_task("relu", N)
     found = worst_over_amplitudes(made, task, 2)
     assert isinstance(found, WorstError)
-    assert abs(error_at(made, task, found.features, found.amplitudes, found.output)) == pytest.approx(found.value, rel=1e-12)
+    assert abs(error_at(made, task, found.features, found.amplitudes, found.output)) == pytest.approx(
+        found.value, rel=1e-12
+    )
     assert found.sets == 10
     assert found.value < found.upper < found.value + 1e-9

@@ -129,7 +129,10 @@ def test_the_best_scale_and_the_code_built_from_it():
     assert errors.cv < 0.5
     assert errors.mean < 0.15
     plain = pinv_decoder(torch.randn(20, 40, generator=generator), x)
-    assert errors.fourth < feature_errors(plain, task, SparseFeatures.independent(40, 0.05, "symmetric").sampled(20_000, 1)).fourth
+    assert (
+        errors.fourth
+        < feature_errors(plain, task, SparseFeatures.independent(40, 0.05, "symmetric").sampled(20_000, 1)).fourth
+    )
 
 
 @pytest.mark.parametrize(
@@ -149,9 +152,24 @@ def test_the_best_scale_and_the_code_built_from_it():
         (lambda: biregular(10, 4, 3, 0), "a multiple of d"),
         (lambda: biregular(10, 5, 5, 0), "k = 5"),
         (lambda: designed_code(np.full((4, 2), 2), torch.zeros(1, 4)), "zeros and ones"),
-        (lambda: feature_errors(network(torch.eye(4), torch.eye(4)), make_task("and", 4), SparseFeatures.exactly(4, 1).enumerate()), "not pointwise"),
-        (lambda: feature_errors(network(torch.eye(4), torch.eye(4)), make_task("relu", 4), SparseFeatures.exactly(5, 1).enumerate()), "must be the same"),
-        (lambda: feature_errors(network(torch.eye(4), torch.eye(4)), make_task("relu", 4), SparseFeatures.exactly(4, 1).sampled(1, 0)), "positive in none"),
+        (
+            lambda: feature_errors(
+                network(torch.eye(4), torch.eye(4)), make_task("and", 4), SparseFeatures.exactly(4, 1).enumerate()
+            ),
+            "not pointwise",
+        ),
+        (
+            lambda: feature_errors(
+                network(torch.eye(4), torch.eye(4)), make_task("relu", 4), SparseFeatures.exactly(5, 1).enumerate()
+            ),
+            "must be the same",
+        ),
+        (
+            lambda: feature_errors(
+                network(torch.eye(4), torch.eye(4)), make_task("relu", 4), SparseFeatures.exactly(4, 1).sampled(1, 0)
+            ),
+            "positive in none",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(make, words):

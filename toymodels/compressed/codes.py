@@ -24,7 +24,9 @@ def biregular(n: int, d: int, k: int, seed: int, swaps: int = 20_000) -> Float[n
     check_whole(1, d - 1, k=k)
     check_whole(0, seed=seed, swaps=swaps)
     if n * k % d:
-        raise InputError(f"n·k = {n * k} edges on d = {d} neurons: they must be a multiple of d, for neurons of equal degree")
+        raise InputError(
+            f"n·k = {n * k} edges on d = {d} neurons: they must be a multiple of d, for neurons of equal degree"
+        )
     rng = np.random.default_rng(seed)
     code = np.zeros((n, d), dtype=np.int64)
     left = np.full(d, n * k // d)

@@ -96,7 +96,9 @@ def worst_over_amplitudes(
     name = task.name.partition("(")[0]
     if not isinstance(task, PointwiseTask | PairFunctionTask) or name not in AFFINE | QUADRATIC:
         allowed = ", ".join(sorted(AFFINE | QUADRATIC))
-        raise InputError(f"the task {task.name} is not piecewise linear or quadratic as {allowed} are: name one of these")
+        raise InputError(
+            f"the task {task.name} is not piecewise linear or quadratic as {allowed} are: name one of these"
+        )
     layers = two_layer(network, task.m, task.n_outputs)
     chosen = _sets(task.m, s, sets)
     lines = layers.d + 7
@@ -121,9 +123,7 @@ def worst_over_amplitudes(
     reach = max(abs(low), abs(high)) * s
     hidden = np.abs(layers.w_in).max(1) * reach + np.abs(layers.b_in)
     allowance = _ROUNDING * (1 + value + float((np.abs(layers.w_out) @ hidden).max()))
-    return WorstError(
-        value, value + allowance, features, tuple(map(float, where)), output, corners, len(chosen)
-    )
+    return WorstError(value, value + allowance, features, tuple(map(float, where)), output, corners, len(chosen))
 
 
 def _interval(amplitudes: Any) -> tuple[float, float]:

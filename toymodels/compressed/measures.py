@@ -62,7 +62,9 @@ def feature_errors(network: Network | nn.Module, task: Task, inputs: Inputs) -> 
     Raises InputError for a task that is not pointwise, inputs of another size, or a feature that is never positive in them.
     """
     check_pointwise(task)
-    check_kind(Inputs, "Inputs, such as SparseFeatures.independent(m, p, 'symmetric').sampled(n, seed=0)", inputs=inputs)
+    check_kind(
+        Inputs, "Inputs, such as SparseFeatures.independent(m, p, 'symmetric').sampled(n, seed=0)", inputs=inputs
+    )
     check_kind(nn.Module, "a network or another module", network=network)
     if inputs.m != task.m:
         raise InputError(f"the inputs have {inputs.m} features and the task {task.m}: they must be the same")
@@ -94,7 +96,9 @@ def check_pointwise(task: Task) -> PointwiseTask:
     """Return the task. Raises InputError unless it is a function of each feature (relu, abs, square, copy)."""
     if not isinstance(task, PointwiseTask):
         name = getattr(task, "name", type(task).__name__)
-        raise InputError(f"the task {name} is not pointwise: this is for relu, abs, square and copy, with or without mixing")
+        raise InputError(
+            f"the task {name} is not pointwise: this is for relu, abs, square and copy, with or without mixing"
+        )
     return task
 
 

@@ -145,9 +145,13 @@ def train_stack(
         check_whole(0, seed=seed)
     shape = (len(seeds), recipe.n, recipe.n)
     if mixing is not None and (mixing.shape != shape or not bool(mixing.isfinite().all())):
-        raise InputError(f"mixing matrices of shape {tuple(mixing.shape)}: they must be {shape}, one a seed, and finite")
+        raise InputError(
+            f"mixing matrices of shape {tuple(mixing.shape)}: they must be {shape}, one a seed, and finite"
+        )
     if start is not None and start.w_in.shape != (len(seeds), recipe.d, recipe.n):
-        raise InputError(f"weights of shape {tuple(start.w_in.shape)}: they must fit {(len(seeds), recipe.d, recipe.n)}")
+        raise InputError(
+            f"weights of shape {tuple(start.w_in.shape)}: they must fit {(len(seeds), recipe.d, recipe.n)}"
+        )
     begin = initial_stack(recipe, seeds) if start is None else start
     w_in = begin.w_in.clone().requires_grad_()
     second = torch.ones(len(seeds), 1, 1) if recipe.tied else begin.w_out.clone()
