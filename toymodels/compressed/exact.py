@@ -105,7 +105,7 @@ def worst_over_amplitudes(
     crossings = 2 if s == 1 else (4 if not layers.b_in.any() else lines)
     if len(chosen) * lines * crossings * task.n_outputs > _MOST * (1 if name in AFFINE else 0.5):
         raise InputError(
-            f"{len(chosen):,} sets × about {lines * crossings:,} corners × {task.n_outputs:,} outputs are too many: name fewer sets"
+            f"{len(chosen):,} sets × {lines * crossings:,} corners × {task.n_outputs:,} outputs are too many: name fewer sets"
         )
     best: tuple[float, tuple[int, ...], np.ndarray, int] = (-1.0, (), np.zeros(s), 0)
     corners = 0

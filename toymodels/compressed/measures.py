@@ -73,19 +73,24 @@ def feature_errors(network: Network | nn.Module, task: Task, inputs: Inputs) -> 
     loss = fourth = share = largest = 0.0
     for rows in inputs.blocks(max(1, _ENTRIES // task.m)):
         x = inputs.dense(rows, dtype=_dtype(made))
-        weight = inputs.probabilities[rows, None]
+        weight = inputs.probabilities[rows]
         target = task.targets(x).double()
-        error = made(x).double() - target
-        if error.shape != target.shape:
-            raise InputError(f"the network has {error.shape[1]} outputs and the task {target.shape[1]}: one a feature")
+        outputs = made(x)
+        if outputs.shape != target.shape:
+            raise InputError(
+                f"the network has {outputs.shape[1]} outputs and the task {target.shape[1]}: one a feature"
+            )
+        error = outputs.double().sub_(target)
         if not bool(error.isfinite().all()):
             raise InputError("the network returns numbers that are not finite: a weight is infinite or not a number")
-        positive = (x > 0) * weight
-        sums += torch.stack([positive.sum(0), (positive * error**2).sum(0), (positive * target**2).sum(0)])
-        loss += float((weight * error**2).sum()) / task.m
-        fourth += float((weight * error**4).sum()) / task.m
-        share += float((weight * (x != 0)).sum()) / task.m
         largest = max(largest, float(error.abs().max()))
+        square, positive = error.square_(), (x > 0).double()
+        loss += float(weight @ square.mean(1))
+        fourth += float(weight @ square.square().mean(1))
+        share += float(weight @ (x != 0).double().mean(1))
+        sums[0] += weight @ positive
+        sums[1] += weight @ square.mul_(positive)
+        sums[2] += weight @ target.square_().mul_(positive)
     if not bool((sums[0] > 0).all()):
         never = int((sums[0] == 0).nonzero()[0, 0])
         raise InputError(f"feature {never} is positive in none of {len(inputs):,} inputs: take more, or a larger p")

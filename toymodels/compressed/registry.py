@@ -1,4 +1,4 @@
-"""Register baselines and floors of compressed computation: a predicted number each, with its source, its domain and a measurement.
+"""Register baselines and floors of compressed computation: a predicted number each, its source, its domain, a measurement.
 
 A member is a function of a `Compressed` problem that returns the number. `build` makes the network that it speaks of, if there is
 one; the measurement beside it is then that network's squared loss per p on sampled inputs. `measure` replaces it for numbers of
@@ -20,7 +20,7 @@ from toymodels.compressed.measures import feature_errors
 from toymodels.core.features import SparseFeatures
 from toymodels.core.network import Network
 from toymodels.core.seeds import derive_seed
-from toymodels.errors import InputError, check_choice, check_whole
+from toymodels.errors import InputError, check_kind, check_whole
 from toymodels.registry import Member, Registry
 from toymodels.tasks.pointwise import FUNCTIONS, PointwiseTask
 from toymodels.theory.compressed import check_mixing, check_probability, check_sizes
@@ -33,7 +33,7 @@ class Compressed:
 
     n: int = 100
     d: int = 50
-    p: float = 0.01
+    p: float | int = 0.01
     mixing: Float[np.ndarray, "n n"] | None = field(default=None, repr=False)
     """M; None: 0."""
     single: bool = False
@@ -133,8 +133,8 @@ def strain(samples: Sequence[float], predicted: float, reach: float = 1.0) -> fl
 
 
 def compare_all(problem: Compressed, seed: int = 0, inputs: int = 40_000) -> list[dict[str, Any]]:
-    """Predict and measure every baseline that applies: a row each, with name, kind, about, predicted, measured, interval, source."""
-    check_choice((True, False), single=problem.single)
+    """Predict and measure every baseline that applies: a row each."""
+    check_kind(Compressed, "a Compressed problem, such as Compressed(100, 50, 0.01)", problem=problem)
     check_whole(0, seed=seed)
     rows = []
     for member in BASELINES.values():

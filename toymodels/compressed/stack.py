@@ -25,7 +25,7 @@ from toymodels.tasks.pointwise import FUNCTIONS
 from toymodels.theory.compressed import check_power, check_probability, check_sizes
 
 INITIAL = {"uniform": (0.1, 0.15), "kaiming": (None, None)}
-"""Half-widths of the uniform distributions of W_in and W_out: those of arXiv:2607.04800; kaiming: 1/√inputs (PyTorch's default)."""
+"""Half-widths of the uniform distributions of W_in and W_out: those of arXiv:2607.04800; None: 1/√inputs (PyTorch's own)."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Recipe:
     """Features, and outputs."""
     d: int = 50
     """Neurons, n at most."""
-    p: float = 0.02
+    p: float | int = 0.02
     """Probability that a feature is active; its value is then uniform on [−1, 1]."""
     exactly: int | None = None
     """Features active at once, always so many, in place of p."""
-    q: float = 4.0
+    q: float | int = 4.0
     """Exponent of the loss, the mean of |error|^q over inputs and outputs; 1 to 64."""
     function: str = "relu"
     """f: relu, abs, square or copy."""
@@ -50,9 +50,9 @@ class Recipe:
     """Steps of Adam."""
     batch: int = 1024
     """Inputs drawn for each step and seed."""
-    lr: float = 0.01
+    lr: float | int = 0.01
     """Learning rate at the start; it falls to 0 as a cosine."""
-    weight_decay: float = 0.0
+    weight_decay: float | int = 0.0
     """Decoupled weight decay (AdamW) per step, times the learning rate."""
     initial: Literal["uniform", "kaiming"] = "uniform"
     """uniform: W_in U(−0.1, 0.1), W_out U(−0.15, 0.15); kaiming: PyTorch's default."""
@@ -182,7 +182,7 @@ def train_stack(
     return Stack(trained.w_in.detach(), trained.w_out.detach())
 
 
-def slope(errors: Tensor, q: float) -> Tensor:
+def slope(errors: Tensor, q: float | int) -> Tensor:
     """Compute the derivative of |e|^q by e, q |e|^{q−1} sign(e); for whole q by products, which cost less than a power."""
     if q == 1:
         return errors.sign()

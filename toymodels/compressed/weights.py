@@ -53,9 +53,8 @@ def two_layer(module: nn.Module, n: int, outputs: int) -> TwoLayer:
     matrices = _read(module)
     made = TwoLayer(*(tensor.detach().double().cpu().numpy() for tensor in matrices))
     if made.n != n or made.w_out.shape[0] != outputs:
-        raise InputError(
-            f"the network takes {made.n} features to {made.w_out.shape[0]} outputs, the task {n} to {outputs}: they must be the same"
-        )
+        sizes = f"the network takes {made.n} features to {made.w_out.shape[0]} outputs, the task {n} to {outputs}"
+        raise InputError(f"{sizes}: they must be the same")
     if not all(np.isfinite(array).all() for array in (made.w_in, made.b_in, made.w_out, made.b_out)):
         raise InputError("a weight of the network is infinite or not a number: all must be finite")
     x = torch.randn(64, n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

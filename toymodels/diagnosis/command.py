@@ -73,7 +73,7 @@ def run_diagnose(config: DiagnoseConfig) -> str:
         files = [config.out / "diagnosis.json", config.out / "diagnosis.html"]
         write_json(files[0], {"source": name, "features": features.name, **found.to_dict()})
         write_text(files[1], page(found, name))
-    rows = [(row["name"], written(row["value"]), row["what"]) for row in found.measures]
+    rows = [(row["name"], written(row["value"]), row["what"].removeprefix("Compute ")) for row in found.measures]
     table = text.render(("measure", "value", "what it is"), rows, right=(1,))
     reasons = "\n".join(f"- {reason}" for reason in found.reasons)
     about = f"{name}: {found.subject.n} features in {found.subject.d} neurons, {task.name}, {features.name} active"
@@ -140,5 +140,7 @@ def _with_matrix(config: DiagnoseConfig, task: Any) -> Any:
     if len(matrices) != 1 or not matrices[0].is_floating_point():
         raise InputError(f"{config.matrix} holds {len(matrices)} matrices: it must hold M alone, of real numbers")
     if pointwise.mixing is not None:
-        raise InputError(f"the task {task.name} draws a mixing matrix of its own: name the task without mixing, or no matrix")
+        raise InputError(
+            f"the task {task.name} draws a mixing matrix of its own: name the task without mixing, or no matrix"
+        )
     return PointwiseTask(task.m, pointwise.function, pointwise.name, matrices[0])

@@ -53,7 +53,9 @@ def _responses(axis: Any, subject: Subject) -> None:
     order = np.argsort(-own)
     axis.plot(own[order], ".", markersize=3, color=PALETTE[0], label="its own output")
     axis.plot(others[order], ".", markersize=3, color=PALETTE[1], label="largest |other output|")
-    axis.plot(np.diag(subject.responses(-1.0))[order], ".", markersize=3, color=PALETTE[2], label="its own output at −1")
+    axis.plot(
+        np.diag(subject.responses(-1.0))[order], ".", markersize=3, color=PALETTE[2], label="its own output at −1"
+    )
     axis.set(title="responses to one feature at x = 1", xlabel="feature, by its response", ylabel="output")
     axis.legend(fontsize=6, frameon=False)
     quiet(axis)

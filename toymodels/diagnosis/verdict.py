@@ -34,7 +34,12 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
-        about = {"task": self.subject.task.name, "n": self.subject.n, "d": self.subject.d, "inputs": len(self.subject.inputs)}
+        about = {
+            "task": self.subject.task.name,
+            "n": self.subject.n,
+            "d": self.subject.d,
+            "inputs": len(self.subject.inputs),
+        }
         return {"verdict": self.verdict, "reasons": list(self.reasons), **about, "measures": list(self.measures)}
 
 
@@ -75,7 +80,9 @@ def judge(subject: Subject) -> tuple[str, Sequence[str]]:
         return "undecided", [f"There are {subject.d} neurons for {subject.n} features: nothing needs to be shared."]
     linear = controls.linear_share(subject)
     if linear > LINEAR:
-        return "linear copy", [f"A linear map of the inputs explains {linear:.0%} of the outputs; ReLU itself has 50 %."]
+        return "linear copy", [
+            f"A linear map of the inputs explains {linear:.0%} of the outputs; ReLU itself has 50 %."
+        ]
     if subject.task.mixing is not None:
         gain, clean = errors.against_naive(subject), controls.clean_against_naive(subject)
         if gain < 0.98 and clean > 0.98 and errors.computed(subject) < 0.9:
@@ -86,7 +93,7 @@ def judge(subject: Subject) -> tuple[str, Sequence[str]]:
     served, own = errors.served(subject), weights.dedicated(subject)
     if served == 0 or share > 0.9:
         return "undecided", [
-            f"{served:.0%} of the features are served, and the mean error is {share:.2f} of that of the output 0: nothing is computed."
+            f"Nothing is computed: {served:.0%} of the features are served, the mean error is {share:.2f} of the output 0's."
         ]
     if own > 0.9:
         return "naive", [
@@ -101,7 +108,7 @@ def judge(subject: Subject) -> tuple[str, Sequence[str]]:
         ]
     if served < 0.9 or even > EVEN:
         return "undecided", [
-            f"No feature has a neuron of its own, but only {served:.0%} are served, with a CV of {even:.2f} (a code: 100 %, below {EVEN:g})."
+            f"Features share neurons, but only {served:.0%} are served, with a CV of {even:.2f} (a code: all, below {EVEN:g})."
         ]
     on, swap, coherent = weights.on_share(subject), weights.swap(subject), weights.coherence(subject)
     reasons = [
@@ -110,6 +117,8 @@ def judge(subject: Subject) -> tuple[str, Sequence[str]]:
         f"Swapped columns are recognised in {swap:.0%} of the tries.",
     ]
     if errors.computed(subject) < 0.5:
-        reasons.append(f"It is weak: {errors.computed(subject):.0%} of the features have an error below a tenth of the output 0's.")
+        reasons.append(
+            f"It is weak: {errors.computed(subject):.0%} of features have an error below a tenth of the output 0's."
+        )
     sparse = on <= SPARSE and swap >= SWAPS and coherent <= COHERENT
     return ("sparse code" if sparse else "dense code"), reasons

@@ -91,6 +91,7 @@ def run(member: Any, folder: Path, seeds: tuple[int, ...], full: bool = False, f
     ]  # fmt: skip
     table = text.render(("number", "published", "ours (95 % t interval over seeds)", "verdict"), cells, right=(1, 2))
     settings = ", ".join(f"{name} {value:,}" for name, value in size.items())
-    about = f"{'full' if full else 'reduced'} size ({settings}), {len(seeds)} seeds, each with weights, inputs and matrices of its own"
+    words = f"{len(seeds)} seeds, each with weights, inputs and matrices of its own"
+    about = f"{'full' if full else 'reduced'} size ({settings}), {words}"
     parts = [f"{member.shows}\n{about}", table, *([answer] if answer else []), "\n".join(map(str, written))]
     return "\n\n".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ NAIVE = theory.naive(N, D)
 SHIPPED = {0.0: 0.0833, 0.005: 0.0794, 0.01: 0.0774, 0.015: 0.0777, 0.02: 0.0802, 0.03: 0.0922, 0.04: 0.1138}
 """σ: L/p of the semi-NMF network as published."""
 SIGMAS = {
-    "asymmetric": (0.0, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.08), "symmetric": (0.01, 0.02, 0.03, 0.04, 0.06, 0.08)
+    "asymmetric": (0.0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.08), "symmetric": (0.02, 0.04, 0.06, 0.08)
 }  # fmt: skip
 READ = {
     ("asymmetric", 0.02): 0.0755,
@@ -104,7 +105,7 @@ def _gain_lines(rows: Sequence[Row]) -> list[Line]:
 def below_naive(rows: Sequence[Row], name: str) -> float:
     """Find the σ at which the mean of a column crosses the naive L/p from below, by lines between the σ measured."""
     points = [(row["sigma"], float(np.mean(row[name])) - NAIVE) for row in rows if row["sigma"]]
-    for (a, low), (b, high) in zip(points, points[1:], strict=False):
+    for (a, low), (b, high) in itertools.pairwise(points):
         if low < 0 <= high:
             return float(a - low * (b - a) / (high - low))
     return float("nan")
@@ -124,7 +125,8 @@ def _gain_answer(rows: Sequence[Row]) -> str:
             means = [float(np.mean(row[name])) for row in part]
             least = int(np.argmin(means))
             words.append(
-                f"{label}: least {means[least]:.4f} at σ = {part[least]['sigma']:g}, above naive from σ = {below_naive(part, name):.3f}"
+                f"{label}: least {means[least]:.4f} at σ = {part[least]['sigma']:g}, above naive from σ = "
+                f"{below_naive(part, name):.3f}"
             )
         sentences.append(f"{mixing.capitalize()} M, L/p (naive {NAIVE:.4f}): {'; '.join(words)}.")
     return " ".join(sentences)
@@ -161,7 +163,8 @@ def _draw_gain(rows: Sequence[Row]) -> Any:
     axes[0].set_ylabel("L/p", fontsize=8)
     legend(figure, columns=3)
     first = rows[0]
-    about = f"n = {N}, d = {D}, p = {P}, {len(first['seeds'])} draws of M, weights and inputs, {first['steps']:,} steps of {first['batch']:,}"
+    size = f"n = {N}, d = {D}, p = {P}, {first['steps']:,} steps of {first['batch']:,}"
+    about = f"{size}, {len(first['seeds'])} draws of M, weights and inputs"
     heading(figure, f"Squared loss per p on ReLU(x) + M x: {about}")
     return figure
 

@@ -23,11 +23,11 @@ class Line:
     """One number, ours beside the published one."""
 
     what: str
-    ours: Sequence[float]
+    ours: Sequence[float | int]
     """One for each seed, with data of its own."""
-    published: float | None = None
+    published: float | int | None = None
     """None if nobody has published it."""
-    reading: float = 0.0
+    reading: float | int = 0.0
     """How far the published number may be off: half a unit of its last digit, or the accuracy of reading a figure."""
 
     @property
@@ -79,7 +79,7 @@ class Reproduction(Member):
     """Draws the rows: a matplotlib Figure."""
     answer: Callable[[Sequence[Row]], str] | None = None
     """Says in a sentence or two what follows from the rows."""
-    minutes: float = 5.0
+    minutes: float | int = 5
     """About how long the reduced size takes on one core."""
 
 

@@ -68,7 +68,7 @@ def naive(n: int, d: int, mixing: Matrix | None = None) -> float:
 
 
 def naive_with_offset(n: int, d: int, p: float | int) -> float:
-    """Compute the squared loss per p of d exact features and the constant E y = p/4 for the rest, M = 0: (n−d)/n · (1/6 − p/16)."""
+    """Compute the squared loss per p of d exact features and p/4 = E y for the rest, M = 0: (n−d)/n · (1/6 − p/16)."""
     check_sizes(n, d)
     check_probability(p)
     return (n - d) / n * (1 / 6 - p / 16)
@@ -103,7 +103,8 @@ def power_of_nothing(p: float | int, q: float | int) -> float:
 def power_of_constant(p: float | int, q: float | int) -> tuple[float, float]:
     """Compute (least E|y − c|^q over constants c, that c) of y = ReLU(x).
 
-    E|y − c|^q = (p/2) ((1 − c)^{q+1} + c^{q+1})/(q + 1) + (1 − p/2) c^q for 0 ≤ c ≤ 1, by integration; found numerically to 1e-10.
+    E|y − c|^q = (p/2) ((1 − c)^{q+1} + c^{q+1})/(q + 1) + (1 − p/2) c^q for 0 ≤ c ≤ 1; the least one is
+    found numerically to 1e-10.
     """
     check_probability(p)
     check_power(q)

@@ -7,7 +7,9 @@ import torch
 
 from toymodels.compressed.registry import BASELINES, Compressed
 from toymodels.compressed.stack import network
+from toymodels.core.layers import FirstLayer
 from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
 from toymodels.theory import compressed as theory
 
 _PAPER = "arXiv:2606.14673"
@@ -28,8 +30,10 @@ def naive_network(problem: Compressed, seed: int) -> Network:
 def offset_network(problem: Compressed, seed: int) -> Network:
     """Make the naive network with the constant p/4, the mean of y, on the outputs that it does not compute."""
     made = naive_network(problem, seed)
-    made.readoff.bias[problem.d :] = problem.p / 4
-    return made
+    bias = torch.zeros(problem.n)
+    bias[problem.d :] = (1 / problem.n if problem.single else problem.p) / 4
+    rows = torch.eye(problem.n)[: problem.d]
+    return Network(made.layer, LinearReadoff(rows.T.contiguous(), bias)).requires_grad_(False)
 
 
 @BASELINES("nothing", about="output 0: L/p", domain="every M", build=nothing_network, source="definition", order=0)
@@ -56,9 +60,6 @@ def naive_offset(problem: Compressed) -> float:
 
 def linear_network(problem: Compressed, seed: int) -> Network:
     """Make the best network without activation function: the best matrix of rank d for 1/2 + M."""
-    from toymodels.core.layers import FirstLayer
-    from toymodels.core.readoffs import LinearReadoff
-
     n, d = problem.n, problem.d
     left, values, right = np.linalg.svd(problem.target - np.eye(n) / 2)
     w_in, w_out = torch.from_numpy(right[:d].copy()), torch.from_numpy(left[:, :d] * values[:d])

@@ -76,4 +76,4 @@ def kappa_of(activations: np.ndarray, i: int) -> float:
     solved = linprog(
         np.r_[np.zeros(d), 1.0], bounds, np.zeros(len(bounds)), equal, [1.0], limits, method="highs"
     )  # fmt: skip
-    return float(solved.fun) if solved.status == 0 else float("inf")
+    return float(solved.x[-1]) if solved.status == 0 and solved.x is not None else float("inf")

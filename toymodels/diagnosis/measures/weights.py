@@ -66,7 +66,7 @@ def dedicated(subject: Subject) -> float:
 @MEASURES(
     "swap", source="arXiv:2607.04800", order=24,
     tells="Near 1 the decoder goes by which neurons are on: a feature's weights can be moved to another feature's neurons.",
-    cannot="A naive network passes for the features that it computes; what is on depends on a limit (0.3 of the neuron's largest).",
+    cannot="A naive network passes for the features that it computes; what is on depends on a limit (0.3 of the largest).",
 )  # fmt: skip
 def swap(subject: Subject) -> float:
     """Compute how often feature i's on-weights, put on the on-neurons of j, have their largest output at j.
@@ -101,4 +101,3 @@ def kurtosis(subject: Subject) -> float:
     if not kept.any():
         return float("nan")
     return float(((centred[:, kept] ** 4).mean(0) / spread[kept] ** 2 - 3).mean())
-
