@@ -354,6 +354,30 @@ def null_models() -> Table:
     return grid(names, [(layer, [cell(layer, *column) for column in columns]) for layer in layers], "first layer")
 
 
+def reproduced(name: str) -> Table:
+    """Set the numbers of a reproduction beside the published ones; ± is the 95 % t interval over seeds."""
+    content = json.loads((RESULTS / "compressed" / f"{name}.json").read_text())
+    lines = []
+    for line in content["lines"]:
+        half = "" if line["half_interval"] is None else f" ± {line['half_interval']:.2g}"
+        published = "–" if line.get("published") is None else f"{line['published']:.4g}"
+        lines.append([line["what"], published, f"{line['ours']:.4g}{half}", line["verdict"].replace("-", "−")])
+    return [["number", "published", "ours", "verdict"], *lines]
+
+
+def confusion(seeds: int) -> Table:
+    """Count the verdicts of `diagnose` on networks of each known nature."""
+    from toymodels.diagnosis.verdict import VERDICTS
+
+    lines = []
+    for row in rows_of("compressed/confusion.jsonl"):
+        given = row["verdicts"][:seeds]
+        wrong = "–" if row["right"] is None else f"{np.mean([verdict != row['right'] for verdict in given]):.0%}"
+        counts = [str(given.count(verdict)) if verdict in given else "" for verdict in VERDICTS]
+        lines.append([row["nature"], row["right"] or "border case", *counts, wrong])
+    return [["network", "known nature", *VERDICTS, "wrong"], *lines]
+
+
 TABLES: dict[str, Callable[..., Table]] = {
     function.__name__: function
     for function in (
@@ -372,6 +396,8 @@ TABLES: dict[str, Callable[..., Table]] = {
         best_p,
         by_class,
         null_models,
+        reproduced,
+        confusion,
     )
 }
 
