@@ -365,6 +365,22 @@ def reproduced(name: str) -> Table:
     return [["number", "published", "ours", "verdict"], *lines]
 
 
+def mixing_gain() -> Table:
+    """Lay out L/p by σ: trained and semi-NMF networks at p = 0.01, then semi-NMF and its floor with one feature active."""
+
+    def cell(values: Sequence[float]) -> str:
+        mean, half = mean_interval(values)
+        return f"{mean:.4f} ± {half:.4f}"
+
+    columns = ("trained", "semi_nmf", "semi_nmf_published", "single_right", "single_published", "closed")
+    lines = [
+        [row["mixing"], f"{row['sigma']:g}", *(cell(row[name]) for name in columns)]
+        for row in rows_of("compressed/mixing_gain.jsonl")
+    ]
+    heads = ["M", "σ", "trained", "semi-NMF, transpose right", "semi-NMF as published"]
+    return [[*heads, "one active: right", "as published", "closed form"], *lines]
+
+
 def confusion(seeds: int) -> Table:
     """Count the verdicts of `diagnose` on networks of each known nature."""
     from toymodels.diagnosis.verdict import VERDICTS
@@ -398,6 +414,7 @@ TABLES: dict[str, Callable[..., Table]] = {
         null_models,
         reproduced,
         confusion,
+        mixing_gain,
     )
 }
 
