@@ -354,6 +354,46 @@ def null_models() -> Table:
     return grid(names, [(layer, [cell(layer, *column) for column in columns]) for layer in layers], "first layer")
 
 
+def reproduced(name: str) -> Table:
+    """Set the numbers of a reproduction beside the published ones; ± is the 95 % t interval over seeds."""
+    content = json.loads((RESULTS / "compressed" / f"{name}.json").read_text())
+    lines = []
+    for line in content["lines"]:
+        half = "" if line["half_interval"] is None else f" ± {line['half_interval']:.2g}"
+        published = "–" if line.get("published") is None else f"{line['published']:.4g}"
+        lines.append([line["what"], published, f"{line['ours']:.4g}{half}", line["verdict"].replace("-", "−")])
+    return [["number", "published", "ours", "verdict"], *lines]
+
+
+def mixing_gain() -> Table:
+    """Lay out L/p by σ: trained and semi-NMF networks at p = 0.01, then semi-NMF and its floor with one feature active."""
+
+    def cell(values: Sequence[float]) -> str:
+        mean, half = mean_interval(values)
+        return f"{mean:.4f} ± {half:.4f}"
+
+    columns = ("trained", "semi_nmf", "semi_nmf_published", "single_right", "single_published", "closed")
+    lines = [
+        [row["mixing"], f"{row['sigma']:g}", *(cell(row[name]) for name in columns)]
+        for row in rows_of("compressed/mixing_gain.jsonl")
+    ]
+    heads = ["M", "σ", "trained", "semi-NMF, transpose right", "semi-NMF as published"]
+    return [[*heads, "one active: right", "as published", "closed form"], *lines]
+
+
+def confusion(seeds: int) -> Table:
+    """Count the verdicts of `diagnose` on networks of each known nature."""
+    from toymodels.diagnosis.verdict import VERDICTS
+
+    lines = []
+    for row in rows_of("compressed/confusion.jsonl"):
+        given = row["verdicts"][:seeds]
+        wrong = "–" if row["right"] is None else f"{np.mean([verdict != row['right'] for verdict in given]):.0%}"
+        counts = [str(given.count(verdict)) if verdict in given else "" for verdict in VERDICTS]
+        lines.append([row["nature"], row["right"] or "border case", *counts, wrong])
+    return [["network", "known nature", *VERDICTS, "wrong"], *lines]
+
+
 TABLES: dict[str, Callable[..., Table]] = {
     function.__name__: function
     for function in (
@@ -372,6 +412,9 @@ TABLES: dict[str, Callable[..., Table]] = {
         best_p,
         by_class,
         null_models,
+        reproduced,
+        confusion,
+        mixing_gain,
     )
 }
 

@@ -263,6 +263,14 @@ def commands() -> dict[str, Command]:
             prepare=_of("figures.draw", "with_knobs"),
         ),
         "report": _own(ReportConfig, _report),
+        "diagnose": Command(
+            "Say how a network computes real-valued features: naive, linear copy, sparse or dense code, mixed, undecided.",
+            _of("diagnosis.command", "DiagnoseConfig"), deferred("diagnosis.command", "run_diagnose"),
+        ),
+        "reproduce": Command(
+            "Measure a published figure or table again, ours beside the published number.",
+            _of("reproductions.command", "ReproduceConfig"), deferred("reproductions.command", "reproduce"), True,
+        ),
         "cite": _own(CiteConfig, _cite),
     }  # fmt: skip
 

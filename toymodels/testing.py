@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from toymodels.compressed.registry import BASELINES
 from toymodels.core.dispatch import plain
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import INPUTS, VALUES, Features, Inputs, SparseFeatures, make_features
@@ -29,12 +30,14 @@ from toymodels.core.losses import LOSSES, make_loss
 from toymodels.core.network import Network
 from toymodels.core.readoffs import READOFFS, Combination, Fitted, LinearReadoff, as_fitted
 from toymodels.core.tasks import TASKS, Task, make_task
+from toymodels.diagnosis.registry import MEASURES
 from toymodels.errors import InputError
 from toymodels.experiments.compare import CompareConfig
 from toymodels.experiments.rows import RowMaker
 from toymodels.laws.checks import check_law
 from toymodels.laws.registry import LAWS
 from toymodels.registry import Registry, load_plugins
+from toymodels.reproductions.registry import REPRODUCTIONS
 from toymodels.runs.record import load_network, save_network
 
 M, D, S = 6, 9, 2
@@ -59,7 +62,7 @@ def check_member(registry: Registry[Any], name: str) -> None:
 
 def checkable() -> list[Registry[Any]]:
     """Return the registries whose members have checks."""
-    return [LAYERS, READOFFS, TASKS, LOSSES, VALUES, INPUTS, LAWS]
+    return [LAYERS, READOFFS, TASKS, LOSSES, VALUES, INPUTS, LAWS, BASELINES, MEASURES, REPRODUCTIONS]
 
 
 def check_plugin(file: Path) -> Iterator[tuple[str, str, str]]:

@@ -12,7 +12,7 @@ FUNCTIONS = {"relu": lambda v: max(v, 0.0), "abs": abs, "square": lambda v: v * 
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize("mixing", ["none", "asymmetric", "symmetric", "embedding"])
+@pytest.mark.parametrize("mixing", ["none", "asymmetric", "symmetric", "embedding", "low_rank"])
 def test_targets_are_the_function_of_each_feature_and_the_mixture_of_all(name, mixing):
     task = make_task(f"{name}(mixing={mixing}, sigma=0.5)", 6, seed=3)
     x = SparseFeatures.independent(6, 0.4, "symmetric").sampled(40, 0).dense(dtype=torch.float64)
@@ -45,6 +45,17 @@ def test_mixing_matrices_are_what_they_say():
     assert not torch.equal(drawn, mixing_matrix("asymmetric", m, sigma, 1))
 
 
+@pytest.mark.parametrize("rank", [3, 10, 40])
+def test_a_matrix_of_low_rank_has_a_flat_spectrum_and_the_norm_of_an_asymmetric_one(rank):
+    m, sigma = 40, 0.1
+    values = torch.linalg.svdvals(mixing_matrix("low_rank", m, sigma, 0, rank).double())
+    assert values[:rank].tolist() == pytest.approx([sigma * m / rank**0.5] * rank, rel=1e-5)
+    assert float((values**2).sum()) == pytest.approx(sigma**2 * m**2, rel=1e-5)
+    assert values[rank:].abs().sum() < 1e-4
+    task = make_task(f"relu(mixing=low_rank, rank={rank}, sigma=0.1)", m, seed=0)
+    assert torch.equal(task.mixing, mixing_matrix("low_rank", m, sigma, 0, rank))
+
+
 def test_the_matrix_of_a_record_comes_back_whatever_the_seed():
     task = make_task("relu(mixing=symmetric)", 6, seed=3)
     again = make_task(task.name, 6, seed=8, stored=task.stored())
@@ -59,6 +70,8 @@ def test_the_matrix_of_a_record_comes_back_whatever_the_seed():
         (lambda: make_task("relu(mixing=some)", 6), "unknown mixing"),
         (lambda: make_task("relu(mixing=symmetric, sigma=0)", 6), "must be a positive number"),
         (lambda: make_task("relu(mixing=embedding, sigma=2)", 6), "1 at most"),
+        (lambda: make_task("relu(mixing=low_rank, rank=7)", 6), "rank = 7: it must be at most 6"),
+        (lambda: make_task("relu(mixing=symmetric, rank=3)", 6), "only mixing = low_rank"),
         (lambda: PointwiseTask(6, torch.abs, "abs", torch.full((6, 6), math.nan)), "and finite"),
         (lambda: make_task("relu", 6, [(0, 1)]), "leave pairs out"),
     ],

@@ -50,18 +50,27 @@ class PointwiseTask(Task):
         return {} if self.mixing is None else {"matrix": self.mixing}
 
 
-MIXING = ("none", "asymmetric", "symmetric", "embedding")
+MIXING = ("none", "asymmetric", "symmetric", "embedding", "low_rank")
 """Kinds of mixing matrices."""
 
 
-def mixing_matrix(kind: str, m: int, sigma: float | int, seed: int) -> Float[Tensor, "m m"] | None:
-    """Draw a mixing matrix (float32); None for "none".
+def mixing_matrix(
+    kind: str, m: int, sigma: float | int, seed: int, rank: int | None = None
+) -> Float[Tensor, "m m"] | None:
+    """Draw a mixing matrix (float32); None for "none", which papers call clean.
 
     asymmetric: iid N(0, σ²). symmetric: N(0, σ²) on and above the diagonal, mirrored. embedding: W_E W_Eᵀ − 1 with m random unit
-    rows of W_E in 1/σ² dimensions, so that entries off the diagonal have standard deviation σ; the diagonal is 0.
-    Raises InputError for another kind, or a σ that is not positive, finite and (embedding) at most 1.
+    rows of W_E in 1/σ² dimensions, so that entries off the diagonal have standard deviation σ; the diagonal is 0. low_rank:
+    c U Vᵀ with U and V of `rank` random orthonormal columns each (m/2 if None), a flat spectrum; c = σm/√rank, so that ‖M‖² =
+    σ²m² as for asymmetric.
+    Raises InputError for another kind, a σ that is not positive, finite and (embedding) at most 1, or a rank that does not fit.
     """
     check_choice(MIXING, mixing=kind)
+    check_whole(least=1, m=m)
+    if rank is not None:
+        if kind != "low_rank":
+            raise InputError(f"rank = {rank}: only mixing = low_rank has one; leave it out")
+        check_whole(1, m, rank=rank)
     if kind == "none":
         return None
     check_positive(most=1 if kind == "embedding" else math.inf, sigma=sigma)
@@ -70,26 +79,34 @@ def mixing_matrix(kind: str, m: int, sigma: float | int, seed: int) -> Float[Ten
         rows = torch.randn(m, round(1 / sigma**2), generator=generator)
         unit = rows / rows.norm(dim=1, keepdim=True)
         return (unit @ unit.T).fill_diagonal_(0)
+    if kind == "low_rank":
+        r = rank or max(1, m // 2)
+        left, right = (torch.linalg.qr(torch.randn(m, r, generator=generator))[0] for _ in range(2))
+        return sigma * m / r**0.5 * left @ right.T
     drawn = sigma * torch.randn(m, m, generator=generator)
     return drawn if kind == "asymmetric" else drawn.triu() + drawn.triu(1).T
 
 
 def _pointwise(name: str, order: int, function: Callable[[Tensor], Tensor], words: str) -> None:
     def make(
-        m: int, seed: int, matrix: Tensor | None, *, mixing: str = "none", sigma: float | int = 0.02
+        m: int, seed: int, matrix: Tensor | None, *, mixing: str = "none", sigma: float | int = 0.02, rank: int = 0
     ) -> PointwiseTask:
         if matrix is None:
-            matrix = mixing_matrix(mixing, m, sigma, seed)
+            matrix = mixing_matrix(mixing, m, sigma, seed, rank or None)
         return PointwiseTask(m, function, name, matrix)
 
     make.__doc__ = (
-        f"Compute {words} of each feature, plus M x with a mixing matrix M (none, asymmetric, symmetric, embedding)."
+        f"Compute {words} of each feature, plus M x with a mixing matrix M "
+        "(none, asymmetric, symmetric, embedding, low_rank)."
     )
     make.__qualname__ = f"pointwise_{name}"
     TASKS(name, order=order, source="arXiv:2606.14673; arXiv:2607.04800")(make)
 
 
-_pointwise("relu", 20, torch.relu, "ReLU(x)")
-_pointwise("abs", 21, torch.abs, "|x|")
-_pointwise("square", 22, torch.square, "x²")
-_pointwise("copy", 23, lambda x: x, "x itself")
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu, "abs": torch.abs, "square": torch.square, "copy": lambda x: x,
+}  # fmt: skip
+"""The functions of each feature, by the names of their tasks; copy is the identity."""
+
+for _order, (_name, _words) in enumerate({"relu": "ReLU(x)", "abs": "|x|", "square": "x²", "copy": "x itself"}.items()):
+    _pointwise(_name, 20 + _order, FUNCTIONS[_name], _words)

@@ -1,0 +1,177 @@
+"""Networks trained side by side: each is what it would be alone, follows its recipe, and is measured feature by feature."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from toymodels.compressed.codes import best_scale, biregular, designed_code, pinv_decoder
+from toymodels.compressed.measures import feature_errors
+from toymodels.compressed.stack import Recipe, Stack, initial_stack, network, slope, train_stack
+from toymodels.core.features import SparseFeatures
+from toymodels.core.tasks import make_task
+from toymodels.errors import InputError
+
+SMALL = Recipe(n=12, d=6, p=0.1, steps=20, batch=32)
+
+
+@pytest.mark.parametrize("q", [1, 1.5, 2, 2.2, 3, 4, 8])
+def test_slopes_are_those_of_finite_differences(q):
+    e = torch.tensor([-1.3, -0.2, 0.4, 2.0], dtype=torch.float64)
+    step = 1e-6
+    expected = ((e + step).abs() ** q - (e - step).abs() ** q) / (2 * step)
+    assert torch.allclose(slope(e, q), expected, rtol=1e-6)
+    assert not slope(torch.zeros(3), q).any()
+
+
+@pytest.mark.parametrize("changes", [{}, {"tied": True, "q": 4.0}, {"weight_decay": 0.01}, {"exactly": 2}])
+def test_a_network_does_not_depend_on_its_neighbours(changes):
+    recipe = dataclasses.replace(SMALL, q=changes.pop("q", 2.0), **changes)
+    both = train_stack(recipe, [3, 5])
+    alone = train_stack(recipe, [5])
+    assert torch.allclose(both.w_in[1], alone.w_in[0], atol=1e-5)
+    assert torch.allclose(both.w_out[1], alone.w_out[0], atol=1e-5)
+    assert not torch.allclose(both.w_in[0], both.w_in[1], atol=1e-2)
+    if recipe.tied:
+        pinv = torch.linalg.pinv(both.w_in[0].double())
+        ratio = both.w_out[0].double() / pinv
+        assert torch.allclose(ratio, ratio[0, 0], rtol=1e-3)
+
+
+def test_the_first_step_is_that_of_adam_on_the_mean_of_the_power():
+    recipe = dataclasses.replace(SMALL, steps=1, q=3.0, lr=0.1)
+    begin, end = initial_stack(recipe, [4]), train_stack(recipe, [4])
+    losses = []
+    train_stack(recipe, [4], watch=lambda step, loss: losses.append(float(loss[0])))
+    from toymodels.core.seeds import derive_seed, seeded
+
+    x = recipe.draw(32, [seeded(derive_seed(4, "batches"))])
+    w_in, w_out = begin.w_in.clone().requires_grad_(), begin.w_out.clone().requires_grad_()
+    loss = ((Stack(w_in, w_out)(x) - x.relu()).abs() ** 3).mean()
+    loss.backward()
+    assert losses == [pytest.approx(float(loss.detach()), rel=1e-5)]
+    moved = end.w_in - begin.w_in
+    expected = -0.1 * w_in.grad / (w_in.grad.abs() + 1e-8)
+    assert torch.allclose(moved, expected, atol=1e-4)
+    assert begin.w_in.abs().max() <= 0.1 < begin.w_out.abs().max() <= 0.15
+
+
+def test_inputs_have_their_probability_and_values():
+    from toymodels.core.seeds import seeded
+
+    recipe = Recipe(n=50, d=5, p=0.1)
+    x = recipe.draw(4000, [seeded(0), seeded(1)])
+    n = x[0].numel()
+    assert not torch.equal(x[0], x[1])
+    for rows in x:
+        on = rows != 0
+        assert float(on.double().mean()) == pytest.approx(0.1, abs=4 * math.sqrt(0.09 / n))
+        values = rows[on].double()
+        assert abs(float(values.mean())) < 4 / math.sqrt(3 * len(values))
+        assert float((values**2).mean()) == pytest.approx(1 / 3, abs=4 * math.sqrt(4 / 45 / len(values)))
+    assert ((dataclasses.replace(recipe, exactly=3).draw(100, [seeded(0)]) != 0).sum(-1) == 3).all()
+
+
+def test_training_with_a_mixing_matrix_approaches_its_target():
+    mixing = 0.3 * torch.randn(2, 6, 6, generator=torch.Generator().manual_seed(0))
+    recipe = Recipe(n=6, d=6, p=0.3, q=2, steps=300, batch=64)
+    seen = []
+    stack = train_stack(recipe, [0, 1], mixing, watch=lambda step, loss: seen.append(loss))
+    assert (seen[-1] < 0.7 * seen[0]).all()
+    on = train_stack(dataclasses.replace(recipe, steps=1, lr=1e-9), [0, 1], mixing, start=stack)
+    assert torch.allclose(on.w_in, stack.w_in, atol=1e-6)
+
+
+def test_errors_by_feature_of_networks_that_are_known():
+    n, d = 20, 10
+    inputs = SparseFeatures.independent(n, 0.2, "symmetric").sampled(40_000, 0)
+    naive = network(torch.eye(n)[:d], torch.eye(n)[:, :d])
+    errors = feature_errors(naive, make_task("relu", n), inputs)
+    assert float(errors.mse[:d].max()) < 1e-12
+    positive = 0.1 * 40_000  # each feature: E x⁴ − (E x²)² = 1/5 − 1/9
+    assert np.allclose(errors.mse[d:], 1 / 3, atol=5 * math.sqrt((1 / 5 - 1 / 9) / positive))
+    assert errors.mse[d:].tolist() == errors.power[d:].tolist()
+    assert errors.cv == pytest.approx(1, abs=0.02)  # half of them 0, half the same
+    assert errors.loss_per_p == pytest.approx(1 / 12, rel=0.03)
+    assert errors.fourth == pytest.approx(0.2 / 20, rel=0.05)
+    assert errors.largest == pytest.approx(1, abs=1e-3)
+    assert errors.share == pytest.approx(0.2, rel=0.02)
+
+
+def test_codes_are_biregular_and_swaps_lower_their_overlaps():
+    def squares(code):
+        overlap = code @ code.T
+        return int((overlap**2).sum() - (overlap.diagonal() ** 2).sum())
+
+    first, last = (biregular(40, 20, 4, 0, swaps) for swaps in (0, 4000))
+    for code in (first, last):
+        assert set(np.unique(code)) == {0, 1}
+        assert (code.sum(1) == 4).all()
+        assert (code.sum(0) == 8).all()
+    assert squares(last) < 0.95 * squares(first)
+    # A pair of edges whose features or neurons are the same would not be counted right: the sum is recomputed from nothing.
+    steps = [squares(biregular(40, 20, 4, 0, swaps)) for swaps in (500, 1000, 2000)]
+    assert steps == sorted(steps, reverse=True)
+
+
+def test_the_best_scale_and_the_code_built_from_it():
+    generator = torch.Generator().manual_seed(0)
+    y, t = torch.randn(2, 500, 4, generator=generator)
+    c, loss = best_scale(y, t)
+    grid = [float(((k * y - t) ** 4).mean()) for k in (c - 0.01, c, c + 0.01)]
+    assert min(grid) == grid[1] == pytest.approx(loss, rel=1e-5)
+    x = SparseFeatures.independent(40, 0.05, "symmetric").sampled(8_000, 0).dense()
+    code = designed_code(biregular(40, 20, 4, 0, 4000), x)
+    task = make_task("relu", 40)
+    errors = feature_errors(code, task, SparseFeatures.independent(40, 0.05, "symmetric").sampled(20_000, 1))
+    assert errors.cv < 0.5
+    assert errors.mean < 0.15
+    plain = pinv_decoder(torch.randn(20, 40, generator=generator), x)
+    assert (
+        errors.fourth
+        < feature_errors(plain, task, SparseFeatures.independent(40, 0.05, "symmetric").sampled(20_000, 1)).fourth
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Recipe(n=10, d=11), "d = 11"),
+        (lambda: Recipe(p=0.0), "above 0"),
+        (lambda: Recipe(q=0.9), "from 1 to 64"),
+        (lambda: Recipe(function="cube"), "unknown function"),
+        (lambda: Recipe(steps=0), "steps = 0"),
+        (lambda: Recipe(lr=0), "lr = 0"),
+        (lambda: Recipe(exactly=101), "exactly = 101"),
+        (lambda: train_stack(SMALL, [1, 1]), "twice"),
+        (lambda: train_stack(SMALL, [-1]), "at least 0"),
+        (lambda: train_stack(SMALL, [1], torch.zeros(1, 3, 3)), "mixing matrices of shape"),
+        (lambda: train_stack(SMALL, [1], start=initial_stack(Recipe(), [1])), "they must fit"),
+        (lambda: biregular(10, 4, 3, 0), "a multiple of d"),
+        (lambda: biregular(10, 5, 5, 0), "k = 5"),
+        (lambda: designed_code(np.full((4, 2), 2), torch.zeros(1, 4)), "zeros and ones"),
+        (
+            lambda: feature_errors(
+                network(torch.eye(4), torch.eye(4)), make_task("and", 4), SparseFeatures.exactly(4, 1).enumerate()
+            ),
+            "not pointwise",
+        ),
+        (
+            lambda: feature_errors(
+                network(torch.eye(4), torch.eye(4)), make_task("relu", 4), SparseFeatures.exactly(5, 1).enumerate()
+            ),
+            "must be the same",
+        ),
+        (
+            lambda: feature_errors(
+                network(torch.eye(4), torch.eye(4)), make_task("relu", 4), SparseFeatures.exactly(4, 1).sampled(1, 0)
+            ),
+            "positive in none",
+        ),
+    ],
+)
+def test_wrong_settings_are_refused(make, words):
+    with pytest.raises(InputError, match=words):
+        make()

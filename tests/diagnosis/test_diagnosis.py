@@ -1,0 +1,269 @@
+"""Verdicts on networks of known nature; measures against their definitions; wrong networks are refused."""
+
+import html
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from toymodels.cli import main
+from toymodels.compressed.stack import network
+from toymodels.core.features import SparseFeatures
+from toymodels.core.tasks import make_task
+from toymodels.diagnosis.known import KNOWN, naive_weights
+from toymodels.diagnosis.measures.decoding import kappa_of, leverages
+from toymodels.diagnosis.page import page, sorted_features
+from toymodels.diagnosis.registry import MEASURES, measure_all
+from toymodels.diagnosis.verdict import VERDICTS, diagnose, judge, subject_of
+from toymodels.errors import InputError
+
+PUBLISHED = Path(__file__).parents[3] / "shared" / "published"
+BUILT = [name for name, member in KNOWN.items() if member.nature and "steps" not in member.parameters]
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_built_networks_get_their_own_verdict(name):
+    ((made, task),) = KNOWN[name].call({"n": 60, "d": 30, "seeds": [3]})
+    assert judge(subject_of(made, task, inputs=20_000))[0] == KNOWN[name].nature
+
+
+def test_every_verdict_is_that_of_a_known_network():
+    assert {KNOWN[name].nature for name in BUILT} == set(VERDICTS)
+
+
+@pytest.mark.long
+def test_at_most_a_twentieth_of_twenty_seeds_each_is_wrong():
+    wrong = []
+    for name in BUILT:
+        for seed, (made, task) in enumerate(KNOWN[name].call({"n": 100, "d": 50, "seeds": list(range(20))})):
+            verdict = judge(subject_of(made, task, inputs=30_000, seed=seed))[0]
+            if verdict != KNOWN[name].nature:
+                wrong.append((name, seed, verdict))
+    assert len(wrong) <= len(BUILT), wrong
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published weights are not here")
+@pytest.mark.parametrize(("file", "verdict"), [("l4", "sparse code"), ("l2", "naive")])
+def test_published_networks(file, verdict):
+    weights = load_file(PUBLISHED / f"{file}.safetensors")
+    subject = subject_of(network(weights["W_in"], weights["W_out"]), make_task("relu", 100), inputs=100_000)
+    assert judge(subject)[0] == verdict
+    values = {
+        name: MEASURES[name].function(subject) for name in ("coherence", "pinv_cosine", "rank_saturation", "swap")
+    }
+    expected = {"l4": (0.236, 0.996, 50.4 / 50, 1.0), "l2": (0.967, 1.0, 1.0, None)}[file]
+    for value, known in zip(values.values(), expected, strict=True):
+        assert known is None or value == pytest.approx(known, abs=0.004)
+    known_loss, known_largest = {"l4": (2.39e-3, 0.66), "l2": (1.65e-3, 0.99)}[file]
+    # Squared errors of 200,000 active features, whose relative spread is 1 or so; the largest one depends on the sample.
+    assert subject.errors.loss == pytest.approx(known_loss, rel=0.02)
+    assert subject.errors.largest == pytest.approx(known_largest, rel=0.1)
+
+
+def small(seed=0, d=6, n=10):
+    generator = torch.Generator().manual_seed(seed)
+    return subject_of(
+        network(torch.randn(d, n, generator=generator).double(), torch.randn(n, d, generator=generator).double()),
+        make_task("relu(mixing=asymmetric, sigma=0.1)", n, seed=1), inputs=2000,
+    )  # fmt: skip
+
+
+def test_every_measure_is_a_number_or_says_why_not():
+    subject = small()
+    rows = measure_all(subject)
+    assert [row["name"] for row in rows] == list(MEASURES)
+    # Nothing is served by random weights, so nothing of it has a neuron of its own.
+    assert [row["name"] for row in rows if row["value"] is None] == ["dedicated"]
+    assert all(row["tells"].endswith(".") and row["cannot"].endswith(".") for row in rows)
+    assert [row["value"] for row in measure_all(small())] == [row["value"] for row in rows]
+    plain = {row["name"]: row["value"] for row in measure_all(subject_of(subject.network, make_task("relu", 10)))}
+    assert plain["transplant"] is None
+
+
+def test_measures_by_their_definitions():
+    subject = small()
+    w, v = subject.layers.w_in, subject.layers.w_out
+    size = np.abs(w)
+    loads = [sum(size[k, i] > 0.3 * max(size[k]) for i in range(10)) for k in range(6)]
+    assert MEASURES["load"].function(subject) == pytest.approx(np.mean(loads))
+    assert MEASURES["on_share"].function(subject) == pytest.approx(np.mean(loads) / 10)
+    cosines = [
+        abs(w[:, i] @ w[:, j]) / np.sqrt((w[:, i] @ w[:, i]) * (w[:, j] @ w[:, j])) for i in range(10) for j in range(i)
+    ]
+    assert MEASURES["coherence"].function(subject) == pytest.approx(max(cosines))
+    pinv = np.linalg.pinv(w)
+    expected = (pinv * v).sum() / np.sqrt((pinv**2).sum() * (v**2).sum())
+    assert MEASURES["pinv_cosine"].function(subject) == pytest.approx(expected)
+    R = v @ np.maximum(w, 0)
+    scales = np.linspace(-1, 1, 200_001)
+    best = min(((s * R - np.eye(10)) ** 2).sum() for s in scales[::1000])
+    assert MEASURES["rank_saturation"].function(subject) == pytest.approx(best / 4, rel=1e-3)
+    assert leverages(subject).sum() == pytest.approx(6)
+    assert np.allclose(leverages(subject), np.diag(w.T @ np.linalg.inv(w @ w.T) @ w))
+    negative = v @ np.maximum(-w, 0)
+    assert MEASURES["at_minus_one"].function(subject) == pytest.approx(np.trace(negative) / np.trace(R))
+    x = subject.x
+    active = x[(x != 0).any(1)]
+    assert MEASURES["clipped"].function(subject) == pytest.approx((active @ w.T < 0).mean())
+
+
+def test_the_naive_network_has_the_measures_that_it_must_have():
+    w_in, w_out = naive_weights(40, 20, 0, noise=0.0)
+    subject = subject_of(network(w_in, w_out), make_task("relu", 40), inputs=20_000)
+    values = {row["name"]: row["value"] for row in measure_all(subject)}
+    assert values["against_naive"] == pytest.approx(1, rel=0.1)  # other features are left out than the first 20
+    for name, value in {
+        "served": 0.5,
+        "computed": 0.5,
+        "load": 1,
+        "dedicated": 1,
+        "swap": 1,
+        "error_share": 0.5,
+    }.items():
+        assert values[name] == pytest.approx(value)
+    assert values["rank_saturation"] == pytest.approx(1)
+    assert values["leverage_spread"] == pytest.approx(0.5)
+    assert values["worst_one"] == pytest.approx(1)
+    assert values["at_minus_one"] == 0
+    linear = subject_of(
+        network(torch.cat([torch.eye(4), -torch.eye(4)]), torch.cat([torch.eye(4), -torch.eye(4)], 1)),
+        make_task("relu", 4),
+    )
+    assert MEASURES["linear_share"].function(linear) == pytest.approx(1)
+
+
+def test_kappa_is_the_best_of_many_readouts_and_obeys_its_bound():
+    """Borobia et al.: κ_i ≤ 1 + √((F−1)h_i/(1−h_i)) for h_i ≤ 1/2."""
+    rng = np.random.default_rng(0)
+    a = np.abs(rng.standard_normal((12, 5)))
+    for i in range(4):
+        kappa = kappa_of(a, i)
+        tried = rng.standard_normal((20_000, 5))
+        tried /= (tried @ a[i])[:, None]
+        assert kappa <= np.abs(tried @ np.delete(a, i, 0).T).max(1).min() + 1e-9
+        h = float((np.linalg.pinv(a.T)[i] * a[i]).sum())
+        assert h > 0.5 or kappa <= 1 + np.sqrt(11 * h / (1 - h))
+    assert kappa_of(np.eye(3), 0) == pytest.approx(0, abs=1e-9)
+    assert kappa_of(np.zeros((3, 2)), 0) == np.inf
+
+
+def test_modules_of_others_and_features_of_ones_own():
+    w_in, w_out = naive_weights(60, 30, 1)
+    plain = nn.Sequential(nn.Linear(60, 30, bias=False), nn.ReLU(), nn.Linear(30, 60, bias=False))
+    with torch.no_grad():
+        plain[0].weight.copy_(w_in)
+        plain[2].weight.copy_(w_out)
+    features = SparseFeatures.exactly(60, 2, "symmetric")
+    found = diagnose(plain, make_task("relu", 60), features, inputs=10_000)
+    assert found.verdict == "naive"
+    assert found.reasons
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_features_are_sorted_by_their_neurons():
+    w_in = torch.tensor([[0.0, 0.2, 1.0, 0.1], [0.5, 0.1, 0.3, 2.0]])
+    subject = subject_of(network(w_in, torch.ones(4, 2)), make_task("relu", 4), inputs=1000)
+    assert sorted_features(subject).tolist() == [2, 1, 3, 0]
+
+
+def test_the_command_reads_a_file_and_writes_a_page(tmp_path, capsys):
+    w_in, w_out = naive_weights(20, 10, 1)
+    save_file({"enc": w_in.contiguous(), "dec": w_out.contiguous()}, tmp_path / "net.safetensors")
+    save_file({"M": torch.zeros(20, 20)}, tmp_path / "m.safetensors")
+    words = ["diagnose", str(tmp_path / "net.safetensors"), "--task", "relu", "--m", "20", "--eval-inputs", "4000"]
+    assert main([*words, "--matrix", str(tmp_path / "m.safetensors"), "--out", str(tmp_path / "page")]) == 0
+    assert capsys.readouterr().out.startswith("naive\n")
+    content = json.loads((tmp_path / "page" / "diagnosis.json").read_text())
+    assert content["verdict"] == "naive"
+    assert [row["name"] for row in content["measures"]] == list(MEASURES)
+    text = (tmp_path / "page" / "diagnosis.html").read_text()
+    assert "data:image/svg+xml" in text
+    assert all(html.escape(row["tells"]) in text and html.escape(row["cannot"]) in text for row in content["measures"])
+
+
+def test_the_command_reads_a_run(tmp_path, capsys):
+    run = [
+        "train",
+        "--task",
+        "relu",
+        "--m",
+        "8",
+        "--d",
+        "4",
+        "--s",
+        "1",
+        "--inputs",
+        "independent",
+        "--values",
+        "symmetric",
+    ]
+    options = ["--optimiser", "adam", "--p", "2", "--weight", "1", "--steps", "5", "--out", str(tmp_path / "run")]
+    assert main([*run, *options]) == 0
+    capsys.readouterr()
+    assert main(["diagnose", str(tmp_path / "run"), "--eval-inputs", "1000"]) == 0
+    assert capsys.readouterr().out.split("\n")[0] in VERDICTS
+    assert main(["diagnose", str(tmp_path / "run"), "--m", "8"]) == 2
+    assert "knows its own m" in capsys.readouterr().err
+
+
+def test_a_name_with_signs_of_html_is_escaped():
+    found = diagnose(network(*naive_weights(6, 3, 0)), make_task("relu", 6), inputs=500)
+    assert "<b>x</b>" not in page(found, "<b>x</b>")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["nothing.pt", "--task", "relu"], "is not there"),
+        (["net.safetensors"], "name the task"),
+        (["net.safetensors", "--task", "and", "--m", "5"], "no chain"),
+        (["net.safetensors", "--task", "relu", "--m", "20", "--matrix", "net.safetensors"], "must hold M alone"),
+        (["net.safetensors", "--task", "relu", "--m", "20", "--matrix", "small.safetensors"], "must be 20 × 20"),
+        (
+            ["net.safetensors", "--task", "relu(mixing=symmetric)", "--m", "20", "--matrix", "m.safetensors"],
+            "of its own",
+        ),
+        (["net.safetensors", "--task", "relu", "--m", "20", "--eval-inputs", "9"], "at least 100"),
+        (["bad.safetensors", "--task", "relu", "--m", "20"], "not a number"),
+        ([".", "--task", "relu"], "config.json"),
+    ],
+)
+def test_wrong_commands_are_one_sentence(words, expected, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    w_in, w_out = naive_weights(20, 10, 1)
+    save_file({"enc": w_in.contiguous(), "dec": w_out.contiguous()}, "net.safetensors")
+    save_file({"enc": w_in * float("nan"), "dec": w_out.contiguous()}, "bad.safetensors")
+    save_file({"M": torch.zeros(20, 20)}, "m.safetensors")
+    save_file({"M": torch.zeros(3, 3)}, "small.safetensors")
+    before = set(tmp_path.iterdir())
+    assert main(["diagnose", *words]) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: diagnose(nn.Linear(4, 4), make_task("relu", 4)), "1 nn.Linear"),
+        (lambda: diagnose(network(torch.eye(4), torch.eye(4)), make_task("and", 4)), "not pointwise"),
+        (
+            lambda: diagnose(network(torch.eye(4), torch.eye(4)), make_task("relu", 4), SparseFeatures.exactly(5, 1)),
+            "must be the same",
+        ),
+        (lambda: diagnose(network(torch.eye(4), torch.eye(4)), make_task("relu", 4), inputs=5), "at least 100"),
+        (lambda: diagnose(network(torch.eye(4), torch.eye(4)), make_task("relu", 4), seed=-1), "at least 0"),
+    ],
+)
+def test_wrong_calls_are_refused(make, words):
+    with pytest.raises(InputError, match=words):
+        make()
+
+
+def test_as_many_neurons_as_features_is_no_question():
+    assert judge(subject_of(network(torch.eye(4), torch.eye(4)), make_task("relu", 4)))[0] == "undecided"

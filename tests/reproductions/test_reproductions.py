@@ -1,0 +1,107 @@
+"""Reproductions: every one runs at toy size, goes on where it stopped, compares by intervals, and writes before it draws."""
+
+import json
+
+import pytest
+
+from toymodels.cli import main
+from toymodels.errors import InputError
+from toymodels.reproductions import command, l4, mixing
+from toymodels.reproductions.registry import REPRODUCTIONS, Line
+from toymodels.theory.statistics import mean_interval
+
+TOY = {"steps": 2, "batch": 8, "eval": 3000, "swaps": 50, "n": 20, "d": 10}
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """All problems at 20 features and 10 neurons."""
+    for name, value in {"N": 20, "D": 10, "P": 0.1}.items():
+        monkeypatch.setattr(mixing, name, value)
+    monkeypatch.setattr(mixing, "SIGMAS", {"asymmetric": (0.0, 0.1), "symmetric": (0.1, 0.2)})
+
+
+@pytest.mark.parametrize("name", REPRODUCTIONS)
+def test_each_runs_at_toy_size(name, toy, tmp_path, monkeypatch):
+    member = REPRODUCTIONS[name]
+    monkeypatch.setitem(member.__dict__, "reduced", {key: TOY[key] for key in member.reduced})
+    shown = command.run(member, tmp_path / "out", (0, 1))
+    content = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert content["lines"]
+    assert content["seeds"] == [0, 1]
+    assert all(line["what"] in shown for line in content["lines"])
+    assert (tmp_path / "out" / f"{name}.png").exists() == (member.draw is not None)
+    assert member.source
+    assert member.minutes > 0
+    assert set(member.full) == set(member.reduced)
+    # What is measured is not measured again.
+    before = (tmp_path / "out" / "rows.jsonl").read_bytes()
+    monkeypatch.setattr(type(member), "call", lambda *arguments: pytest.fail("measured again"))
+    assert command.run(member, tmp_path / "out", (0, 1), figures=False).split("\n")[0] == shown.split("\n")[0]
+    assert (tmp_path / "out" / "rows.jsonl").read_bytes() == before
+
+
+def test_numbers_stay_where_a_figure_fails(toy, tmp_path, monkeypatch):
+    member = REPRODUCTIONS["q_sweep"]
+    monkeypatch.setitem(member.__dict__, "reduced", {key: TOY[key] for key in member.reduced})
+    monkeypatch.setitem(member.__dict__, "draw", lambda rows: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        command.run(member, tmp_path / "out", (0,))
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text())["lines"]
+
+
+def test_verdicts_follow_from_intervals():
+    values = [1.0, 1.1, 0.9, 1.0, 1.0]
+    mean, half = mean_interval(values)
+    assert Line("a", values, mean + 0.99 * half).verdict == "agree"
+    assert Line("a", values, mean + 1.01 * half).verdict == "differ by -0.0887 (-8.1%)"
+    assert Line("a", values, mean + 1.5 * half, 0.51 * half).verdict == "agree"
+    assert Line("a", values).verdict == "not published"
+    assert Line("a", [1.0], 1.2).verdict.startswith("differ by -0.2")
+    assert Line("a", [2.0] * 3, 0.0).verdict == "differ by +2"
+
+
+def test_a_crossing_is_found_between_the_sizes_measured():
+    rows = [
+        {"sigma": sigma, "x": [mixing.NAIVE + error] * 2} for sigma, error in ((0.0, 1.0), (0.1, -0.02), (0.2, 0.01))
+    ]
+    assert mixing.below_naive(rows, "x") == pytest.approx(0.1 + 0.1 * 2 / 3)
+    assert mixing.below_naive(rows[:2], "x") != mixing.below_naive(rows[:2], "x")  # not a number
+
+
+@pytest.mark.parametrize(
+    ("cvs", "counts", "words"),
+    [
+        ([1.0, 1.0, 0.0, 0.0], [50, 50, 100, 100], "a jump between neighbours"),
+        ([1.0, 0.7, 0.3, 0.0], [50, 60, 90, 100], "a crossover over 2 value"),
+    ],
+)
+def test_a_jump_is_told_from_a_crossover(cvs, counts, words):
+    rows = [{"q": q, "cv": [cv], "computed": [n]} for q, cv, n in zip((2, 2.1, 2.2, 2.3), cvs, counts, strict=True)]
+    answer = l4._jump_or_crossover(rows)
+    assert words in answer
+    assert "q = 2.1" in answer
+
+
+def test_the_list_and_wrong_commands(capsys, tmp_path):
+    assert main(["reproduce", "--list"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in REPRODUCTIONS)
+    for words, expected in (
+        (["no_such"], "unknown reproduction"),
+        (["q_table", "--seeds", "0", "0"], "twice"),
+        (["q_table", "--seeds", "-1"], "at least 0"),
+        (["q_table", "--out", str(tmp_path / "file")], "is a file"),
+    ):
+        (tmp_path / "file").write_text("")
+        assert main(["reproduce", *words]) == 2
+        assert expected in capsys.readouterr().err
+
+
+def test_matrices_are_drawn_for_each_seed():
+    first, second = mixing.matrices("asymmetric", 0.1, [0, 1])
+    assert not first.equal(second)
+    assert first.equal(mixing.matrices("asymmetric", 0.1, [0])[0])
+    assert not mixing.matrices("symmetric", 0.0, [0])[0].any()
+    with pytest.raises(InputError, match="unknown mixing"):
+        mixing.matrices("odd", 0.1, [0])

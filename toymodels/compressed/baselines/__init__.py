@@ -1,0 +1,1 @@
+"""Baselines and floors, a file for each idea."""

@@ -1,0 +1,203 @@
+"""Train several networks side by side, one for each seed: y = W_out ReLU(W_in x), no biases, on y = f(x) + M x.
+
+Statements about trained networks need several seeds. As one stack of matrices they cost little more than one network. Each seed
+has its own initial weights and its own inputs, so that an interval over seeds covers both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from toymodels.core.features import SparseFeatures
+from toymodels.core.layers import FirstLayer
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.seeds import derive_seed, seeded
+from toymodels.errors import InputError, check_choice, check_different, check_not_negative, check_positive, check_whole
+from toymodels.tasks.pointwise import FUNCTIONS
+from toymodels.theory.compressed import check_power, check_probability, check_sizes
+
+INITIAL = {"uniform": (0.1, 0.15), "kaiming": (None, None)}
+"""Half-widths of the uniform distributions of W_in and W_out: those of arXiv:2607.04800; None: 1/√inputs (PyTorch's own)."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the networks of a stack are trained; defaults: arXiv:2607.04800 at a reduced size."""
+
+    n: int = 100
+    """Features, and outputs."""
+    d: int = 50
+    """Neurons, n at most."""
+    p: float | int = 0.02
+    """Probability that a feature is active; its value is then uniform on [−1, 1]."""
+    exactly: int | None = None
+    """Features active at once, always so many, in place of p."""
+    q: float | int = 4.0
+    """Exponent of the loss, the mean of |error|^q over inputs and outputs; 1 to 64."""
+    function: str = "relu"
+    """f: relu, abs, square or copy."""
+    tied: bool = False
+    """Whether W_out is c·pinv(W_in), with a trained number c, in place of weights of its own."""
+    steps: int = 4000
+    """Steps of Adam."""
+    batch: int = 1024
+    """Inputs drawn for each step and seed."""
+    lr: float | int = 0.01
+    """Learning rate at the start; it falls to 0 as a cosine."""
+    weight_decay: float | int = 0.0
+    """Decoupled weight decay (AdamW) per step, times the learning rate."""
+    initial: Literal["uniform", "kaiming"] = "uniform"
+    """uniform: W_in U(−0.1, 0.1), W_out U(−0.15, 0.15); kaiming: PyTorch's default."""
+
+    def __post_init__(self) -> None:
+        check_sizes(self.n, self.d)
+        check_probability(self.p)
+        check_power(self.q)
+        check_choice(FUNCTIONS, function=self.function)
+        check_choice(INITIAL, initial=self.initial)
+        check_whole(1, steps=self.steps, batch=self.batch)
+        check_positive(most=100, lr=self.lr)
+        check_not_negative(weight_decay=self.weight_decay)
+        if self.exactly is not None:
+            check_whole(1, self.n, exactly=self.exactly)
+
+    @property
+    def share(self) -> float:
+        """The probability that a given feature is active."""
+        return self.p if self.exactly is None else self.exactly / self.n
+
+    def draw(self, inputs: int, generators: Sequence[torch.Generator]) -> Float[Tensor, "stack inputs n"]:
+        """Draw inputs for each network of a stack, each from its own generator."""
+        if self.exactly is not None:
+            features = SparseFeatures.exactly(max(self.n, 2), self.exactly, "symmetric")
+            return torch.stack([features.sample(inputs, generator).dense() for generator in generators])
+        uniform = torch.empty(len(generators), inputs, self.n)
+        for rows, generator in zip(uniform, generators, strict=True):
+            torch.rand(inputs, self.n, generator=generator, out=rows)
+        # u < p says that the feature is active, and u/p is then uniform on [0, 1): one draw serves for both.
+        active = uniform < self.p
+        return uniform.mul_(2 / self.p).sub_(1).mul_(active)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Networks y = W_out ReLU(W_in x) of the same size."""
+
+    w_in: Float[Tensor, "stack d n"]
+    w_out: Float[Tensor, "stack n d"]
+
+    def __len__(self) -> int:
+        return len(self.w_in)
+
+    def __call__(self, x: Float[Tensor, "stack inputs n"]) -> Float[Tensor, "stack inputs n"]:
+        """Compute the outputs of each network for its own inputs."""
+        return torch.relu(x @ self.w_in.mT) @ self.w_out.mT
+
+    def network(self, index: int) -> Network:
+        """Return one of the networks, with biases of 0."""
+        return network(self.w_in[index], self.w_out[index], "trained")
+
+
+def network(w_in: Float[Tensor, "d n"], w_out: Float[Tensor, "n d"], origin: str = "given") -> Network:
+    """Make the network y = W_out ReLU(W_in x), with biases of 0 that are not trained."""
+    layer = FirstLayer(w_in.detach().clone(), torch.zeros(w_in.shape[0], dtype=w_in.dtype), "relu", origin)
+    made = Network(layer, LinearReadoff(w_out.detach().clone(), torch.zeros(w_out.shape[0], dtype=w_out.dtype)))
+    return made.requires_grad_(False)
+
+
+def initial_stack(recipe: Recipe, seeds: Sequence[int]) -> Stack:
+    """Draw the weights that training starts from."""
+
+    def drawn(rows: int, columns: int, half: float | None, generator: torch.Generator) -> Tensor:
+        half = 1 / math.sqrt(columns) if half is None else half
+        return half * (2 * torch.rand(rows, columns, generator=generator) - 1)
+
+    first, second = INITIAL[recipe.initial]
+    matrices = []
+    for seed in seeds:
+        generator = seeded(derive_seed(seed, "trained layer"))
+        matrices.append((drawn(recipe.d, recipe.n, first, generator), drawn(recipe.n, recipe.d, second, generator)))
+    return Stack(torch.stack([m[0] for m in matrices]), torch.stack([m[1] for m in matrices]))
+
+
+def train_stack(
+    recipe: Recipe,
+    seeds: Sequence[int],
+    mixing: Float[Tensor, "stack n n"] | None = None,
+    start: Stack | None = None,
+    watch: Callable[[int, Float[Tensor, " stack"]], None] | None = None,
+) -> Stack:
+    """Train a network for each seed, and return them.
+
+    `mixing` holds a matrix M for each; `start` are weights to go on from; `watch(step, losses)` is called at every step with the
+    loss of each network on its batch. Raises InputError for arguments that do not fit, ArithmeticError if a loss is not finite.
+    """
+    check_different("seed", list(seeds), seeds=[str(seed) for seed in seeds])
+    for seed in seeds:
+        check_whole(0, seed=seed)
+    shape = (len(seeds), recipe.n, recipe.n)
+    if mixing is not None and (mixing.shape != shape or not bool(mixing.isfinite().all())):
+        raise InputError(
+            f"mixing matrices of shape {tuple(mixing.shape)}: they must be {shape}, one a seed, and finite"
+        )
+    if start is not None and start.w_in.shape != (len(seeds), recipe.d, recipe.n):
+        raise InputError(
+            f"weights of shape {tuple(start.w_in.shape)}: they must fit {(len(seeds), recipe.d, recipe.n)}"
+        )
+    begin = initial_stack(recipe, seeds) if start is None else start
+    w_in = begin.w_in.clone().requires_grad_()
+    second = torch.ones(len(seeds), 1, 1) if recipe.tied else begin.w_out.clone()
+    second.requires_grad_()
+    kind = torch.optim.AdamW if recipe.weight_decay else torch.optim.Adam
+    optimiser = kind([w_in, second], lr=recipe.lr, weight_decay=recipe.weight_decay)
+    generators = [seeded(derive_seed(seed, "batches")) for seed in seeds]
+    function = FUNCTIONS[recipe.function]
+
+    def stack() -> Stack:
+        return Stack(w_in, second * _pinv(w_in) if recipe.tied else second)
+
+    for step in range(recipe.steps):
+        optimiser.param_groups[0]["lr"] = recipe.lr * (1 + math.cos(math.pi * step / recipe.steps)) / 2
+        x = recipe.draw(recipe.batch, generators)
+        target = function(x) if mixing is None else function(x) + x @ mixing.mT
+        outputs = stack()(x)
+        errors = outputs.detach() - target
+        optimiser.zero_grad(set_to_none=True)
+        # The gradient of the mean of |error|^q by the outputs, of each network on its own.
+        outputs.backward(slope(errors, recipe.q).div_(errors[0].numel()))
+        optimiser.step()
+        if watch is not None:
+            watch(step, (errors.abs() ** recipe.q).mean((1, 2)))
+    trained = stack()
+    if not bool(trained.w_in.isfinite().all() and trained.w_out.isfinite().all()):
+        raise ArithmeticError("a weight is no longer finite: take a smaller lr or q")
+    return Stack(trained.w_in.detach(), trained.w_out.detach())
+
+
+def slope(errors: Tensor, q: float | int) -> Tensor:
+    """Compute the derivative of |e|^q by e, q |e|^{q−1} sign(e); for whole q by products, which cost less than a power."""
+    if q == 1:
+        return errors.sign()
+    if q not in (2, 3, 4, 8):
+        return errors.abs().pow_(q - 1).mul_(q).copysign_(errors)
+    if q == 2:
+        return errors * 2
+    if q == 3:
+        return (errors.abs() * errors).mul_(3)
+    square = errors * errors
+    if q == 4:
+        return square.mul_(errors).mul_(4)
+    return (square * square).mul_(square).mul_(errors).mul_(8)
+
+
+def _pinv(w: Float[Tensor, "stack d n"]) -> Float[Tensor, "stack n d"]:
+    """Compute the pseudo-inverse of matrices of full row rank, Wᵀ(W Wᵀ)⁻¹, which is cheap to differentiate."""
+    return w.mT @ torch.linalg.inv(w @ w.mT)

@@ -1,0 +1,1 @@
+"""The measures of `diagnose`, a file for each kind."""

@@ -1,0 +1,134 @@
+"""Write a diagnosis as one page: the verdict with its reasons, the pictures that people use, and every measure."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import numpy as np
+
+from toymodels.diagnosis.registry import COMPUTED, SERVED, Subject
+from toymodels.diagnosis.verdict import VERDICTS, Diagnosis
+from toymodels.figures.series import PALETTE
+from toymodels.figures.style import Drawing, default_style, embedded, heading, new_figure, quiet
+
+_CURVES = 6
+
+
+def draw(subject: Subject, title: str) -> Drawing:
+    """Draw W_in sorted, one-hot responses, response curves, errors by feature, features per neuron, and W_out W_in."""
+    with default_style():
+        figure = new_figure(7.2)
+        axes = figure.subplots(3, 2)
+        for axis, panel in zip(axes.flat, (_weights, _responses, _curves, _errors, _loads, _product), strict=True):
+            panel(axis, subject)
+            axis.title.set_fontsize(8)
+            axis.xaxis.label.set_fontsize(8)
+            axis.yaxis.label.set_fontsize(8)
+        heading(figure, title)
+    return Drawing("diagnosis", title, figure)
+
+
+def sorted_features(subject: Subject) -> np.ndarray:
+    """Return the features in the order of the neuron that reads them most, then of that weight."""
+    size = np.abs(subject.layers.w_in)
+    return np.lexsort((-size.max(0), size.argmax(0)))
+
+
+def _image(axis: Any, values: np.ndarray) -> None:
+    limit = float(np.abs(values).max()) or 1.0
+    axis.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest", rasterized=True)
+    axis.tick_params(labelsize=7)
+
+
+def _weights(axis: Any, subject: Subject) -> None:
+    _image(axis, subject.layers.w_in[:, sorted_features(subject)])
+    axis.set(title="W_in, features sorted by their largest neuron", xlabel="feature", ylabel="neuron")
+
+
+def _responses(axis: Any, subject: Subject) -> None:
+    R = subject.responses()
+    own = np.diag(R)
+    others = np.abs(R - np.diag(own)).max(0)
+    order = np.argsort(-own)
+    axis.plot(own[order], ".", markersize=3, color=PALETTE[0], label="its own output")
+    axis.plot(others[order], ".", markersize=3, color=PALETTE[1], label="largest |other output|")
+    axis.plot(
+        np.diag(subject.responses(-1.0))[order], ".", markersize=3, color=PALETTE[2], label="its own output at −1"
+    )
+    axis.set(title="responses to one feature at x = 1", xlabel="feature, by its response", ylabel="output")
+    axis.legend(fontsize=6, frameon=False)
+    quiet(axis)
+
+
+def _curves(axis: Any, subject: Subject) -> None:
+    import torch
+
+    amplitude = np.linspace(-1, 1, 81)
+    order = np.argsort(subject.share)
+    for i in order[np.linspace(0, subject.n - 1, min(_CURVES, subject.n)).astype(int)]:
+        x = np.zeros((len(amplitude), subject.n))
+        x[:, i] = amplitude
+        axis.plot(amplitude, subject.layers(x)[:, i], linewidth=0.9, color=PALETTE[0], alpha=0.7)
+    target = subject.task.function(torch.from_numpy(amplitude)).numpy()
+    axis.plot(amplitude, target, "k--", linewidth=0.8, label="target without M")
+    axis.set(title="output i over x_i, from the best feature to the worst", xlabel="x_i", ylabel="output i")
+    axis.legend(fontsize=6, frameon=False)
+    quiet(axis)
+
+
+def _errors(axis: Any, subject: Subject) -> None:
+    axis.plot(np.sort(subject.share), ".", markersize=3, color=PALETTE[0])
+    for level, name in ((SERVED, "served"), (COMPUTED, "computed")):
+        axis.axhline(level, color="0.6", linewidth=0.7, linestyle=":")
+        axis.annotate(name, (0, level), fontsize=6, va="bottom")
+    axis.set(title="errors by feature (x_i > 0)", xlabel="feature, by its error", ylabel="MSE / that of the output 0")
+    axis.set_ylim(bottom=0)
+    quiet(axis)
+
+
+def _loads(axis: Any, subject: Subject) -> None:
+    loads = subject.on.sum(1)
+    axis.bar(*np.unique(loads, return_counts=True), color=PALETTE[0])
+    axis.set(title="features per neuron (on: above 0.3 of its largest)", xlabel="features", ylabel="neurons")
+    quiet(axis)
+
+
+def _product(axis: Any, subject: Subject) -> None:
+    mixing = subject.task.mixing
+    T = np.eye(subject.n) + (0 if mixing is None else mixing.double().numpy())
+    product = subject.layers.w_out @ subject.layers.w_in
+    off = ~np.eye(subject.n, dtype=bool)
+    axis.plot(T[off], product[off], ".", markersize=1.5, color=PALETTE[1], label="off the diagonal", rasterized=True)
+    axis.plot(np.diag(T), np.diag(product), ".", markersize=3, color=PALETTE[0], label="diagonal")
+    axis.set(title="W_out W_in against 1 + M", xlabel="entry of 1 + M", ylabel="entry of W_out W_in")
+    axis.legend(fontsize=6, frameon=False)
+    quiet(axis)
+
+
+def page(diagnosis: Diagnosis, name: str) -> str:
+    """Return the page as HTML that needs no other file."""
+    subject = diagnosis.subject
+    about = f"{name}: {subject.n} features in {subject.d} neurons, {subject.task.name}, {len(subject.inputs):,} inputs"
+    rows = "\n".join(
+        f"<tr><td>{html.escape(row['name'])}</td><td class=number>{written(row['value'])}</td>"
+        f"<td>{html.escape(row['what'])}<br><b>Tells:</b> {html.escape(row['tells'])} <b>Cannot tell:</b> "
+        f"{html.escape(row['cannot'])} <i>{html.escape(row['source'])}</i></td></tr>"
+        for row in diagnosis.measures
+    )
+    reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in diagnosis.reasons)
+    picture = embedded(draw(subject, about))
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{html.escape(name)}: {diagnosis.verdict}</title>
+<style>body{{font:15px/1.45 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}}td{{vertical-align:top;padding:.3em .6em;
+border-top:1px solid #ddd;font-size:13px}}.number{{text-align:right;white-space:nowrap}}img{{width:100%}}</style></head><body>
+<h1>{diagnosis.verdict.capitalize()}</h1><p>{html.escape(about)}</p><ul>{reasons}</ul>
+<p>Possible verdicts: {", ".join(VERDICTS)}. How often each is wrong: docs/howto/diagnose.md.</p>
+<img alt="W_in, responses, curves, errors, features per neuron and W_out W_in" src="{picture}">
+<table>{rows}</table></body></html>
+"""
+
+
+def written(value: float | None) -> str:
+    """Write a number with 3 digits, or a dash."""
+    return "–" if value is None else f"{value:.3g}"

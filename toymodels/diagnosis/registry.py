@@ -1,0 +1,121 @@
+"""The network under diagnosis, and the register of its measures: each one number, with what it can and cannot tell."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from toymodels.compressed.measures import FeatureErrors, feature_errors
+from toymodels.compressed.weights import TwoLayer
+from toymodels.core.features import Inputs
+from toymodels.core.layers import FirstLayer
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.registry import Member, Registry
+from toymodels.tasks.pointwise import PointwiseTask
+
+ON = 0.3
+"""A weight of a neuron counts as on above this share of the neuron's largest one (Dvořák)."""
+SERVED, COMPUTED = 0.5, 0.1
+"""A feature is served, or computed, if its mean squared error is below this share of what the output 0 would have."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network y = W_out ReLU(W_in x + b) + c, the task it should compute, and a sample of inputs."""
+
+    layers: TwoLayer
+    task: PointwiseTask
+    inputs: Inputs = field(repr=False)
+    seed: int = 0
+
+    @property
+    def n(self) -> int:
+        """Features."""
+        return self.layers.n
+
+    @property
+    def d(self) -> int:
+        """Neurons."""
+        return self.layers.d
+
+    @functools.cached_property
+    def network(self) -> Network:
+        """The network, in float64."""
+        w_in, b_in, w_out, b_out = (
+            torch.from_numpy(a.copy())
+            for a in (self.layers.w_in, self.layers.b_in, self.layers.w_out, self.layers.b_out)
+        )
+        return Network(FirstLayer(w_in, b_in), LinearReadoff(w_out, b_out)).requires_grad_(False)
+
+    @functools.cached_property
+    def x(self) -> Float[np.ndarray, "inputs n"]:
+        """The inputs of the sample, without their probabilities."""
+        return np.asarray(self.inputs.dense(dtype=torch.float64).numpy())
+
+    @functools.cached_property
+    def errors(self) -> FeatureErrors:
+        """Errors feature by feature on the sample."""
+        return feature_errors(self.network, self.task, self.inputs)
+
+    @functools.cached_property
+    def clean(self) -> FeatureErrors:
+        """The same for the task without its mixing matrix."""
+        if self.task.mixing is None:
+            return self.errors
+        return feature_errors(self.network, PointwiseTask(self.n, self.task.function, "clean"), self.inputs)
+
+    @functools.cached_property
+    def share(self) -> Float[np.ndarray, " n"]:
+        """Mean squared error of each feature while it is positive, as a share of that of the output 0."""
+        return np.asarray((self.errors.mse / self.errors.power.clamp(min=1e-300)).numpy())
+
+    def responses(self, amplitude: float = 1.0) -> Float[np.ndarray, "outputs n"]:
+        """Return the outputs (column i) for feature i alone at this amplitude, less those for no feature."""
+        x = amplitude * np.eye(self.n)
+        return np.asarray((self.layers(x) - self.layers(np.zeros((1, self.n)))).T)
+
+    @functools.cached_property
+    def used(self) -> np.ndarray:
+        """Features whose column of W_in is longer than a tenth of the longest one."""
+        length = np.linalg.norm(self.layers.w_in, axis=0)
+        return np.flatnonzero(length > 0.1 * length.max()) if length.any() else np.zeros(0, dtype=int)
+
+    @functools.cached_property
+    def on(self) -> np.ndarray:
+        """Which weights of W_in are on: above ON times the largest of their neuron (neurons × n)."""
+        size = np.abs(self.layers.w_in)
+        return (size > ON * size.max(1, keepdims=True)) & (size > 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure(Member):
+    """One number of a network: `function(subject)` returns it, or None where it says nothing (with the reason in `cannot`)."""
+
+    tells: str
+    """What it can tell, one sentence."""
+    cannot: str
+    """What it cannot tell, one sentence."""
+    applies: Callable[[Subject], bool] = lambda subject: True
+    """Whether it means something for this network and task."""
+
+
+MEASURES = Registry("measure", Measure, "toymodels.diagnosis.measures")
+"""Measures by name, in the order of tables."""
+
+
+def measure_all(subject: Subject) -> list[dict[str, Any]]:
+    """Compute every measure that applies: rows with name, value, purpose, tells, cannot, source."""
+    rows = []
+    for member in MEASURES.values():
+        value = member.call({"subject": subject}) if member.applies(subject) else None
+        number = None if value is None or not np.isfinite(value) else float(value)
+        about = {"what": member.purpose, "tells": member.tells, "cannot": member.cannot, "source": member.source}
+        rows.append({"name": member.name, "value": number, **about})
+    return rows
