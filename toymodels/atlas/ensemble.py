@@ -1,8 +1,8 @@
 """Train many layers at once on the L_p error with p rising from 2 to 64, and drop the worst ones on the way.
 
-All members of an ensemble take the steps of L-BFGS (Nocedal 1980) in the same batched products: for small layers this costs little
-more than one member. After each exponent from `HALVED` on, only the best share goes on: successive halving (Jamieson & Talwalkar,
-"Non-stochastic best arm identification and hyperparameter optimization", 2016).
+All members of an ensemble take the steps of L-BFGS (Nocedal 1980) in the same batched products: for small layers
+this costs little more than one member. After each exponent from `HALVED` on, only the best share goes on:
+successive halving (Jamieson & Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization", 2016).
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ class Ensemble:
 
     def _loss(self, vectors: Vectors, doublings: int, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         layer = self.layers(vectors)
-        readoff = vectors[:, self.cell.d * (self.cell.m + 1) :].reshape(len(vectors), self.cell.outputs, self.cell.d + 1)
+        readoff = vectors[:, self.cell.d * (self.cell.m + 1) :].reshape(
+            len(vectors), self.cell.outputs, self.cell.d + 1
+        )
         z = layer[:, :, :-1] @ self._x.T + layer[:, :, -1:]
         a = z.clamp(min=0)
         error = torch.baddbmm(readoff[:, :, -1:] - self._f, readoff[:, :, :-1], a)
@@ -101,11 +103,11 @@ def train(
     exponents: Sequence[float] = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0),
     steps: int = 100,
     kept: int = 4,
-    late: bool = True,
 ) -> list[tuple[float, Float[np.ndarray, "d m+1"], int]]:
     """Train an ensemble; return (largest error, layer, number of its start) of the members that are left, the best first.
 
-    `steps` are taken with each exponent; in the end about `kept` members are left. The largest error is that of the trained readoffs.
+    `steps` are taken with each exponent; in the end about `kept` members are left. The largest error is
+    that of the trained readoffs.
     Raises InputError for no starts, or exponents that are not powers of 2.
     """
     check_whole(1, steps=steps, kept=kept)

@@ -7,8 +7,8 @@ An entry is one .safetensors file with these tensors:
     rows, multipliers, output            a certificate μ of the output with the largest error: Σ|μ| = 1, Σ μ = 0, Σ μ a = 0
 
 The stored readoffs, evaluated on every input, give the *worst error*: an upper bound of what the layer reaches. The certificate
-gives a *lower bound* for this layer: no readoff of it has a smaller worst error than μ·f (`core.minimax`). Both are computed from the
-stored numbers; nothing that a file states of itself is trusted.
+gives a *lower bound* for this layer: no readoff of it has a smaller worst error than μ·f (`core.minimax`). Both are computed from
+the stored numbers; nothing that a file states of itself is trusted.
 """
 
 from __future__ import annotations
@@ -119,7 +119,9 @@ def prove(entry: Entry) -> Proof:
         leak = np.abs(entry.multipliers @ activations[entry.rows]) / np.where(size > 0, size, 1)
         leak = max(float(leak.max(initial=0.0)), abs(float(entry.multipliers.sum())))
         if leak > LEAK:
-            raise InputError(f"the certificate proves nothing: it leaks {leak:.1e} of an activation, more than {LEAK:g}")
+            raise InputError(
+                f"the certificate proves nothing: it leaks {leak:.1e} of an activation, more than {LEAK:g}"
+            )
         lower = float(entry.multipliers @ targets[entry.rows, entry.output])
     return Proof(worst, lower)
 
@@ -159,13 +161,13 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def entry_bytes(entry: Entry) -> bytes:
-    """Return the file of an entry. Readoffs have float32: the worst error is that of the stored numbers."""
+    """Return the file of an entry. Readoffs may have float32: the worst error is that of the stored numbers."""
     from safetensors.numpy import save
 
     tensors = {
         "weight": np.ascontiguousarray(entry.weight, np.float64),
         "bias": np.ascontiguousarray(entry.bias, np.float64),
-        "readoff": np.ascontiguousarray(entry.readoff, np.float32),
+        "readoff": np.ascontiguousarray(entry.readoff),
         "offset": np.ascontiguousarray(entry.offset, np.float64),
         "rows": np.ascontiguousarray(entry.rows, np.int64),
         "multipliers": np.ascontiguousarray(entry.multipliers, np.float64),

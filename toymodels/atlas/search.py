@@ -1,12 +1,13 @@
 """Search for a better layer of a cell: fresh starts of all kinds, layers of neighbouring cells, perturbed ones; then descend.
 
 A neighbour's layer is grown by a neuron or by a feature, or loses one; some of these are layers of the cell as they are, so that
-no cell is worse than a narrower one, or than one of more features. What is trained is an ensemble (`atlas.ensemble`); the best few are
-solved exactly, and the best of these goes down the exact gradient of its worst error (`core.worst_case`).
+no cell is worse than a narrower one, or than one of more features. What is trained is an ensemble (`atlas.ensemble`); the best
+few are solved exactly, and the best of these goes down the exact gradient of its worst error (`core.worst_case`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -76,16 +77,20 @@ def solved(cell: Cell, layer: Layer, facts: Mapping[str, object]) -> Entry:
     check_layer(cell, layer[:, :-1], layer[:, -1])
     known = _solve(cell, layer)
     output = int(np.argmax([one.lower_bound for one in known]))
-    readoff = np.stack([one.coefficients for one in known]).astype(np.float32)
+    readoff = np.stack([one.coefficients for one in known])
     entry = Entry(
         cell, layer[:, :-1].copy(), layer[:, -1].copy(), readoff, np.zeros(len(known)), known[output].rows,
         known[output].multipliers, output, dict(facts),
     )  # fmt: skip
-    error = entry.activations() @ readoff.T.astype(np.float64) - cell.targets()
-    offset = -(error.max(0) / 2 + error.min(0) / 2)  # the best for readoffs that are rounded
-    return Entry(
-        cell, entry.weight, entry.bias, readoff, offset, entry.rows, entry.multipliers, output, entry.facts
-    )  # fmt: skip
+    rounded = _centred(dataclasses.replace(entry, readoff=readoff.astype(np.float32)))
+    # large coefficients that cancel do not bear rounding
+    return rounded if prove(rounded).gap <= CLOSE / 10 else _centred(entry)
+
+
+def _centred(entry: Entry) -> Entry:
+    """Return the entry with the best offset of each readoff."""
+    error = entry.activations() @ entry.readoff.T.astype(np.float64) - entry.cell.targets()
+    return dataclasses.replace(entry, offset=-(error.max(0) / 2 + error.min(0) / 2))
 
 
 def _solve(cell: Cell, layer: Layer) -> tuple[Chebyshev, ...]:
@@ -130,7 +135,9 @@ def _layer(entry: Entry) -> Layer:
     return np.column_stack([entry.weight, entry.bias])
 
 
-def _neighbours(cell: Cell, known: Mapping[Cell, Entry], rng: np.random.Generator) -> list[Callable[[], tuple[str, Layer]]]:
+def _neighbours(
+    cell: Cell, known: Mapping[Cell, Entry], rng: np.random.Generator
+) -> list[Callable[[], tuple[str, Layer]]]:
     """Return functions that each draw a start near a layer of this cell or a neighbouring one."""
     m, d = cell.m, cell.d
     makers: list[Callable[[], tuple[str, Layer]]] = []
@@ -160,6 +167,12 @@ def _neighbours(cell: Cell, known: Mapping[Cell, Entry], rng: np.random.Generato
     def narrower(layer: Layer) -> Layer:
         return np.delete(layer, rng.integers(len(layer)), axis=0)
 
+    def without_feature(layer: Layer) -> Layer:
+        return np.delete(layer, rng.integers(m + 1), axis=1)
+
+    def shaken(layer: Layer) -> Layer:
+        return layer + 0.03 * rng.standard_normal(layer.shape)
+
     def with_feature(layer: Layer) -> Layer:
         column = layer[:, rng.integers(m - 1)] if rng.random() < 0.5 else rng.permutation(layer[:, : m - 1].ravel())[:d]
         return np.insert(layer, m - 1, column + 0.1 * rng.standard_normal(d) * np.abs(layer[:, :-1]).mean(), axis=1)
@@ -173,9 +186,10 @@ def _neighbours(cell: Cell, known: Mapping[Cell, Entry], rng: np.random.Generato
     add(cell, "perturbed", perturbed)
     add(cell, "perturbed", perturbed)
     add(cell.at(m, d + 1), f"a neuron less than d = {d + 1}", narrower)
-    add(Cell(cell.task, cell.s, m + 1, d), f"a feature less than m = {m + 1}", lambda layer: np.delete(layer, rng.integers(m + 1), 1))
-    for others in {t: None for t in ("and", "xor", "and_of(k=3)") if t != cell.task and set_size(t) <= m}:
-        add(Cell(others, cell.s, m, d), f"a layer for {others}", lambda layer: layer + 0.03 * rng.standard_normal(layer.shape))
+    add(cell.at(m + 1, d), f"a feature less than m = {m + 1}", without_feature)
+    for task in ("and", "xor", "and_of(k=3)"):
+        if task != cell.task and set_size(task) <= m:
+            add(Cell(task, cell.s, m, d), f"a layer for {task}", shaken)
     if d > 1:
         add(cell.at(m, d - 1), f"a neuron more than d = {d - 1}", wider)
     if m - 1 >= max(2, cell.s, set_size(cell.task)):
@@ -196,8 +210,8 @@ def improve(
 ) -> Entry | None:
     """Search a cell for about so many seconds; return an entry that is better than the known one by more than CLOSE, or None.
 
-    `known` are the entries of other cells and of this one. Which layers are tried depends on the seed, on `known`, and on the seconds
-    (they set the size of the ensembles). Raises InputError for a seed below 0 or seconds that are not above 0.
+    `known` are the entries of other cells and of this one. Which layers are tried depends on the seed, on `known`, and on the
+    seconds (they set the size of the ensembles). Raises InputError for a seed below 0 or seconds that are not above 0.
     """
     check_whole(0, seed=seed)
     check_positive(seconds=seconds)

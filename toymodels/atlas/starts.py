@@ -73,7 +73,7 @@ def identity(m: int, d: int, rng: np.random.Generator) -> Layer:
 
 @STARTS("groups", order=6)
 def groups(m: int, d: int, rng: np.random.Generator) -> Layer:
-    """Cut the features into groups anew for every few neurons, one neuron for each group: weight 1, bias −1 or 0; and add noise."""
+    """Cut the features into groups again and again, one neuron for each group: weight 1, bias 0 to −1; and add noise."""
     weight = np.zeros((d, m))
     size = int(rng.integers(2, max(3, m // 2 + 1)))
     row = 0

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +47,7 @@ def layer_gradient(
     inputs: Inputs,
     certificates: Sequence[Chebyshev],
     weights: Float[np.ndarray, " outputs"] | None = None,
-) -> dict[str, Float[Tensor, "..."]]:
+) -> dict[str, Float[Tensor, ...]]:
     """Compute the gradient of Σ_i w_i ε_i in each parameter of the layer, by name, from the outputs' certificates.
 
     `certificates` are those of `minimax` for this layer, task and inputs; `weights` are the w_i, by default 1 each. Float64.
@@ -80,17 +80,22 @@ def layer_gradient(
 def check_certificates(task: Task, inputs: Inputs, certificates: Sequence[Chebyshev]) -> None:
     """Raise InputError unless there is a certificate for each output, over these inputs."""
     if len(certificates) != task.n_outputs:
-        raise InputError(f"there are {len(certificates)} certificates for {task.n_outputs} outputs: one for each is needed")
+        raise InputError(
+            f"there are {len(certificates)} certificates for {task.n_outputs} outputs: one for each is needed"
+        )
     for known in certificates:
         check_kind(Chebyshev, "a Chebyshev, as `minimax` returns it", certificate=known)
         if len(known.rows) and not 0 <= known.rows.min() <= known.rows.max() < len(inputs):
             raise InputError(f"a certificate names inputs that are not among the {len(inputs)}: it is of other inputs")
 
 
-def output_weights(errors: Float[np.ndarray, " outputs"], temperature: float) -> tuple[float, Float[np.ndarray, " outputs"]]:
+def output_weights(
+    errors: Float[np.ndarray, " outputs"], temperature: float
+) -> tuple[float, Float[np.ndarray, " outputs"]]:
     """Return the soft maximum T ln Σ exp(ε_i/T) of the errors, and its derivative in each: softmax(ε/T).
 
-    It lies between the largest error and T ln(number of outputs) above it. Raises InputError for a temperature that is not above 0.
+    It lies between the largest error and T ln(number of outputs) above it. Raises InputError for a temperature
+    that is not above 0.
     """
     check_positive(temperature=temperature)
     largest = errors.max()
@@ -121,14 +126,14 @@ def descend(
     inputs: Inputs,
     steps: int = 100,
     summary: str = "soft",
-    progress: Callable[[range], Sequence[int] | range] = lambda steps: steps,
+    progress: Callable[[range], Iterable[int]] = lambda steps: steps,
     after: Callable[[Descended], None] = lambda reached: None,
 ) -> Descended:
     """Bring down the worst error of a layer by L-BFGS on its exact gradient, from where it is; the best layer is kept.
 
-    `summary`: "soft" (a soft maximum over outputs, colder and colder), "mean" (over outputs), or "largest" (the output of the largest
-    error alone: slow, because of ties). A step is taken only if it lowers the summary of the true errors, each proved by the
-    solver. `progress` may wrap the loop over steps; `after` is called with what is reached after each of them (to store it).
+    `summary`: "soft" (a soft maximum over outputs, colder and colder), "mean" (over outputs), or "largest" (the output of the
+    largest error alone: slow, because of ties). A step is taken only if it lowers the summary of the true errors, as the
+    solver finds them. `progress` may wrap the loop over steps; `after` is called with what is reached after each of them (to store it).
     Raises InputError for a layer without parameters that require gradients, or what `minimax` refuses.
     """
     check_whole(1, steps=steps)
