@@ -40,10 +40,8 @@ class Ensemble:
         self.cell = cell
         self._x = torch.from_numpy(cell.x().copy())
         self._f = torch.from_numpy(cell.targets().T.copy())
-        ones = self._f > 0
-        share = float(ones.sum()) / ones.numel()
-        weights = torch.where(ones, 0.5 / max(share, 1e-12), 0.5 / max(1 - share, 1e-12)) / ones.numel()
-        self._weights = weights
+        ones = self._f
+        self._weights = 0.5 * ones / ones.sum().clamp(min=1) + 0.5 * (1 - ones) / (1 - ones).sum().clamp(min=1)
 
     def begin(self, starts: Sequence[Float[np.ndarray, "d m+1"]]) -> Vectors:
         """Join layers and their least-squares readoffs, a little damped."""

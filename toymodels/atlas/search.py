@@ -36,7 +36,7 @@ STEPS = 100
 """Steps of the ensemble with each exponent."""
 _PACE = 2e7
 """Members × inputs × outputs × (neurons + _LOOSE) that an ensemble's step takes a second for: sets the number of members."""
-_LOOSE = 8
+_LOOSE, _STEPS_A_SECOND = 8, 30
 _SOLVED = 4
 
 
@@ -234,7 +234,7 @@ def improve(
                 best = found
         said(f"{cell.name}: {best.worst_error if best else before:.5f} trained, {before:.5f} known")
     if best is not None and CLOSE < best.worst_error < before + 0.02 * min(before, 1):
-        best = polish(cell, best, seconds=max(1.0, seconds - (time.perf_counter() - began)))
+        best = polish(cell, best, seconds=max(0.1 * seconds, seconds - (time.perf_counter() - began)))
     if best is None or not best.worst_error < before - CLOSE:
         return None
     spent = round(time.perf_counter() - began, 2)
@@ -245,8 +245,9 @@ def _trained(cell: Cell, known: Mapping[Cell, Entry], rng: np.random.Generator, 
     """Train ensembles of fresh starts and of starts near known layers; yield the best of each, solved exactly."""
     cost = cell.inputs * cell.outputs * (cell.d + _LOOSE) / _PACE
     near = _neighbours(cell, known, rng)
+    steps = min(STEPS, max(10, int(seconds * _STEPS_A_SECOND)))  # small ensembles take as long as middling ones
     for exponents, share in ((FRESH, 0.3), (WARM, 0.5 if near else 0.0)):
-        members = int(min(96, share * seconds / (cost * STEPS * 3)))
+        members = int(min(96, share * seconds / (cost * steps * 3)))
         if exponents is FRESH:
             kinds = STARTS.values()
             order = [kinds[i % len(kinds)] for i in range(max(members, 1))]
@@ -255,7 +256,7 @@ def _trained(cell: Cell, known: Mapping[Cell, Entry], rng: np.random.Generator, 
             drawn = [near[i % len(near)]() for i in range(max(members, len(near)))] if share else []
         if not drawn:
             continue
-        reached = train(cell, [layer for _, layer in drawn], exponents, STEPS, min(_SOLVED, len(drawn)))
+        reached = train(cell, [layer for _, layer in drawn], exponents, steps, min(_SOLVED, len(drawn)))
         for _, layer, number in reached[:_SOLVED]:
             yield Found(worst_error(cell, layer), layer, drawn[number][0])
 
