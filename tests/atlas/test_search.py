@@ -8,7 +8,7 @@ from toymodels.atlas.cells import Cell
 from toymodels.atlas.ensemble import Ensemble, lbfgs, train
 from toymodels.atlas.entries import CLOSE, prove
 from toymodels.atlas.search import Found, constructions, improve, inherited, polish, solved, worst_error
-from toymodels.atlas.starts import STARTS
+from toymodels.atlas.starts import STARTS, on_a_plane
 from toymodels.errors import InputError
 
 SMALL = Cell("and", 2, 4, 3)
@@ -99,6 +99,15 @@ def test_constructions_reach_what_they_should():
     assert dict(constructions(Cell("and", 2, 4, 3))) == {}
     cell = Cell("and_of(k=3)", 3, 4, 4)
     assert worst_error(cell, dict(constructions(cell))["a neuron for each output"]) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("m", [6, 7, 9, 12, 20])
+def test_m_minus_1_neurons_reach_a_quarter(m):
+    cell = Cell("and", 2, m, m - 1)
+    assert worst_error(cell, dict(constructions(cell))["m − 1 neurons on a plane"]) == pytest.approx(0.25, abs=1e-7)
+    assert dict(constructions(Cell("and", 3, m, m - 1))) == {}
+    with pytest.raises(InputError, match="m = 5"):
+        on_a_plane(5)
 
 
 def test_inherited_layers_are_no_worse_in_their_new_cell():

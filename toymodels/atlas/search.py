@@ -20,7 +20,7 @@ from jaxtyping import Float
 from toymodels.atlas.cells import Cell, set_size
 from toymodels.atlas.ensemble import train
 from toymodels.atlas.entries import CLOSE, Entry, check_layer, prove
-from toymodels.atlas.starts import STARTS
+from toymodels.atlas.starts import LEAST_ON_A_PLANE, STARTS, on_a_plane
 from toymodels.core.features import Inputs, SparseFeatures
 from toymodels.core.layers import FirstLayer
 from toymodels.core.minimax import Chebyshev, minimax
@@ -102,6 +102,8 @@ def constructions(cell: Cell) -> Iterator[tuple[str, Layer]]:
     m, d = cell.m, cell.d
     if d >= m:
         yield "identity", _padded(np.column_stack([np.eye(m), np.zeros(m)]), d)
+    if cell.s <= 2 and m >= LEAST_ON_A_PLANE and d >= m - 1:
+        yield "m − 1 neurons on a plane", _padded(on_a_plane(m), d)
     if d >= cell.outputs:
         size = set_size(cell.task)
         x = cell.at(m, d).x()

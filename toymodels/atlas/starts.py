@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from toymodels.errors import check_whole
 from toymodels.registry import Member, Registry
 
 Layer = Float[np.ndarray, "d m+1"]
@@ -23,6 +24,31 @@ class Start(Member):
 
 STARTS = Registry("kind of start", Start, "toymodels.atlas.starts")
 """Kinds of starts by name; a search draws as many of each."""
+
+
+LEAST_ON_A_PLANE = 6
+"""Features from which `on_a_plane` holds."""
+
+
+def on_a_plane(m: int) -> Layer:
+    """Return m − 1 neurons that reach 1/4 for AND at most 2 active, which features read by a neuron each need m for.
+
+    Inputs with exactly 2 active lie in the plane Σ x = 2, of m − 1 dimensions. Neuron i (one for each feature but the first) is
+    x_0 + u + (u/v)(x_i − v) there, and all are 0 on inputs with fewer active, by a weight γ on Σ x − 2: so the readoff whose value
+    is (x_k + x_l)/2 − 1/4 in the plane is (y_k + y_l)/2 − 1/4 on those, with y = (−u, v, …, v) the point of the plane at which all
+    neurons would be 0, v = (2 + u)/(m − 1). That lies between −1/4 and 1/4 if 2v ≤ 1 and u ≤ v, which some u > 0 allow from
+    m = 6 on. (Found by the search of this atlas at m = 6, 7 and 8; derived here.) Raises InputError for fewer features.
+    """
+    check_whole(LEAST_ON_A_PLANE, m=m)
+    u = min((m - 5) / 4, 1 / (m - 2))
+    v = (2 + u) / (m - 1)
+    inner = u / v
+    outer = 1 + u + inner
+    layer = np.full((m - 1, m + 1), outer)
+    layer[:, 0] += 1
+    layer[:, 1:m] += inner * np.eye(m - 1)
+    layer[:, m] = u - inner * v - 2 * outer
+    return layer
 
 
 def _noisy(weight: np.ndarray, bias: np.ndarray | float, rng: np.random.Generator) -> Layer:
@@ -71,7 +97,19 @@ def identity(m: int, d: int, rng: np.random.Generator) -> Layer:
     return _noisy(weight, bias, rng)
 
 
-@STARTS("groups", order=6)
+@STARTS("plane", order=6)
+def plane(m: int, d: int, rng: np.random.Generator) -> Layer:
+    """Take the m − 1 neurons of `on_a_plane` as far as neurons reach, the rest 0 or 1 at random; and add noise."""
+    weight = (rng.random((d, m)) < rng.uniform(0.2, 0.8)).astype(float)
+    bias = np.full(d, rng.choice([-0.5, -1.0]))
+    layer = np.column_stack([weight, bias])
+    if m >= LEAST_ON_A_PLANE:
+        made = on_a_plane(m)[:d]
+        layer[: len(made)] = made
+    return _noisy(layer[:, :m], layer[:, m], rng)
+
+
+@STARTS("groups", order=7)
 def groups(m: int, d: int, rng: np.random.Generator) -> Layer:
     """Cut the features into groups again and again, one neuron for each group: weight 1, bias 0 to −1; and add noise."""
     weight = np.zeros((d, m))

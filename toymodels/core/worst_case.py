@@ -132,8 +132,9 @@ def descend(
     """Bring down the worst error of a layer by L-BFGS on its exact gradient, from where it is; the best layer is kept.
 
     `summary`: "soft" (a soft maximum over outputs, colder and colder), "mean" (over outputs), or "largest" (the output of the
-    largest error alone: slow, because of ties). A step is taken only if it lowers the summary of the true errors, as the
-    solver finds them. `progress` may wrap the loop over steps; `after` is called with what is reached after each of them (to store it).
+    largest error alone: slow, because of ties). A step is taken only if it lowers the summary of the
+    true errors, as the solver finds them. `progress` may wrap the loop over steps; `after` is called with what is reached after
+    each of them (to store it).
     Raises InputError for a layer without parameters that require gradients, or what `minimax` refuses.
     """
     check_whole(1, steps=steps)
