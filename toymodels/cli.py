@@ -255,6 +255,10 @@ def commands() -> dict[str, Command]:
             "Print, prove, extend or search the atlas of the best layers known, cell by cell.",
             _of("experiments.atlas", "AtlasConfig"), deferred("experiments.atlas", "run_atlas"), True,
         ),
+        "descend": Command(
+            "Bring down the worst error of a first layer along its exact gradient.",
+            _of("experiments.descend", "DescendConfig"), deferred("experiments.descend", "run_descend"), True,
+        ),
         "check": _own(CheckConfig, _check),
         "results": _own(ResultsConfig, _results),
         "runs": Command(

@@ -44,7 +44,7 @@ def test_there_are_200_shipped_entries_and_each_is_proved():
 
 
 def test_a_check_needs_no_torch(atlas):
-    code = "import sys; from toymodels.cli import main; status = main(sys.argv[1:]); assert 'torch' not in sys.modules; sys.exit(status)"
+    code = "import sys; from toymodels.cli import main; status = main(sys.argv[1:]); sys.exit(status or ('torch' in sys.modules))"
     words = ["atlas", "check", "--folder", str(atlas)]
     subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True)
 

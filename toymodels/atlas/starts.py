@@ -34,9 +34,9 @@ def on_a_plane(m: int) -> Layer:
     """Return m − 1 neurons that reach 1/4 for AND at most 2 active, which features read by a neuron each need m for.
 
     Inputs with exactly 2 active lie in the plane Σ x = 2, of m − 1 dimensions. Neuron i (one for each feature but the first) is
-    x_0 + u + (u/v)(x_i − v) there, and all are 0 on inputs with fewer active, by a weight γ on Σ x − 2: so the readoff whose value
-    is (x_k + x_l)/2 − 1/4 in the plane is (y_k + y_l)/2 − 1/4 on those, with y = (−u, v, …, v) the point of the plane at which all
-    neurons would be 0, v = (2 + u)/(m − 1). That lies between −1/4 and 1/4 if 2v ≤ 1 and u ≤ v, which some u > 0 allow from
+    x_0 + u + (u/v)(x_i − v) there, and all are 0 on inputs with fewer active, by a weight on Σ x − 2. So the readoff that is
+    (x_k + x_l)/2 − 1/4 in the plane is (y_k + y_l)/2 − 1/4 on those, with y = (−u, v, …, v) the point of the plane at which all
+    neurons would be 0, v = (2 + u)/(m − 1). It lies between −1/4 and 1/4 if 2v ≤ 1 and u ≤ v, which some u > 0 allow from
     m = 6 on. (Found by the search of this atlas at m = 6, 7 and 8; derived here.) Raises InputError for fewer features.
     """
     check_whole(LEAST_ON_A_PLANE, m=m)

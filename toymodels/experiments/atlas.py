@@ -230,7 +230,7 @@ def failures(entry: Entry, proof: Proof) -> Iterator[str]:
 
 
 def _disorder(proofs: dict[Cell, Proof]) -> Iterator[tuple[Cell, str]]:
-    """Yield the cells that are worse than the features alone, than a narrower cell, or than one of more or more active features."""
+    """Yield the cells that are worse than the features alone, a narrower cell, or one of more or more active features."""
     from toymodels.atlas.entries import CLOSE
     from toymodels.theory.gates import GATE_NAMES, Gate
 
