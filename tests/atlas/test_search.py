@@ -6,7 +6,7 @@ import torch
 
 from toymodels.atlas.cells import Cell
 from toymodels.atlas.ensemble import Ensemble, lbfgs, train
-from toymodels.atlas.entries import CLOSE, prove
+from toymodels.atlas.entries import CLOSE, Entry, prove
 from toymodels.atlas.search import Found, constructions, improve, inherited, polish, solved, worst_error
 from toymodels.atlas.starts import STARTS, on_a_plane
 from toymodels.errors import InputError
@@ -101,6 +101,15 @@ def test_constructions_reach_what_they_should():
     assert worst_error(cell, dict(constructions(cell))["a neuron for each output"]) == pytest.approx(0, abs=1e-9)
 
 
+def solved_like(cell):
+    """An entry of the right shapes, whose readoffs nobody looks at."""
+    nothing = np.zeros(0)
+    outputs = np.zeros((cell.outputs, cell.d))
+    return Entry(
+        cell, np.eye(cell.d, cell.m), np.zeros(cell.d), outputs, outputs[:, 0], nothing.astype(int), nothing, 0
+    )
+
+
 @pytest.mark.parametrize("m", [6, 7, 9, 12, 20])
 def test_m_minus_1_neurons_reach_a_quarter(m):
     cell = Cell("and", 2, m, m - 1)
@@ -124,6 +133,11 @@ def test_inherited_layers_are_no_worse_in_their_new_cell():
         took[how] = True
         assert worst_error(Cell("and", 2, 4, 3), layer) <= prove(known[Cell("and", 2, 5, 3)]).worst_error + CLOSE
     assert len(took) == 3
+    # a neighbour that would have too many inputs is no reason to stop
+    wide = Cell("and", 2, 40, 41)
+    assert [how for how, _ in inherited(wide, {Cell("and", 2, 40, 40): solved_like(wide.at(40, 40))})] == [
+        "dead neurons more than d = 40"
+    ]
 
 
 def test_a_search_finds_a_layer_far_below_a_random_one_and_is_never_above_what_is_known():

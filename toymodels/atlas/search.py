@@ -122,15 +122,15 @@ def inherited(cell: Cell, known: Mapping[Cell, Entry]) -> Iterator[tuple[str, La
 
     A narrower one with dead neurons; one of more features without the last; one of the same size for more active features.
     """
-    for narrower in range(cell.d - 1, 0, -1):
-        if entry := known.get(cell.at(cell.m, narrower)):
-            yield f"a dead neuron more than d = {narrower}", _padded(_layer(entry), cell.d)
-            break
-    if entry := known.get(cell.at(cell.m + 1, cell.d)):
-        yield f"a feature less than m = {cell.m + 1}", np.delete(_layer(entry), cell.m, axis=1)
-    for s in range(cell.s + 1, cell.m + 1):
-        if entry := known.get(Cell(cell.task, s, cell.m, cell.d)):
-            yield f"at most {s} active", _layer(entry)
+    same = [(other, entry) for other, entry in known.items() if other.task == cell.task]
+    narrower = [other.d for other, _ in same if (other.s, other.m) == (cell.s, cell.m) and other.d < cell.d]
+    for other, entry in same:
+        if (other.s, other.m) == (cell.s, cell.m) and other.d == max(narrower, default=0):
+            yield f"dead neurons more than d = {other.d}", _padded(_layer(entry), cell.d)
+        if (other.s, other.m, other.d) == (cell.s, cell.m + 1, cell.d):
+            yield f"a feature less than m = {other.m}", np.delete(_layer(entry), cell.m, axis=1)
+        if other.s > cell.s and (other.m, other.d) == (cell.m, cell.d):
+            yield f"at most {other.s} active", _layer(entry)
 
 
 def _layer(entry: Entry) -> Layer:
@@ -149,8 +149,10 @@ def _neighbours(
         layer: Layer = member.call({"m": m, "d": max(rows, 2), "s": cell.s, "rng": rng})
         return layer[rng.permutation(len(layer))[:rows]]
 
-    def add(key: Cell, how: str, change: Callable[[Layer], Layer]) -> None:
-        if (entry := known.get(key)) is not None:
+    sizes = {(other.task, other.s, other.m, other.d): entry for other, entry in known.items()}
+
+    def add(how: str, change: Callable[[Layer], Layer], m: int, d: int, s: int = cell.s, task: str = cell.task) -> None:
+        if (entry := sizes.get((task, s, m, d))) is not None:
             layer = _layer(entry)
             makers.append(lambda: (how, change(layer)))
 
@@ -185,21 +187,17 @@ def _neighbours(
         row[m - 1] = 1
         return np.vstack([layer, row]) + 0.03 * rng.standard_normal((d, m + 1))
 
-    add(cell, "perturbed", perturbed)
-    add(cell, "perturbed", perturbed)
-    add(cell.at(m, d + 1), f"a neuron less than d = {d + 1}", narrower)
-    add(cell.at(m + 1, d), f"a feature less than m = {m + 1}", without_feature)
+    add("perturbed", perturbed, m, d)
+    add("perturbed", perturbed, m, d)
+    add(f"a neuron less than d = {d + 1}", narrower, m, d + 1)
+    add(f"a neuron more than d = {d - 1}", wider, m, d - 1)
+    add(f"a feature less than m = {m + 1}", without_feature, m + 1, d)
+    add(f"a feature more than m = {m - 1}", with_feature, m - 1, d)
+    add(f"a feature and a neuron more than m = {m - 1}, d = {d - 1}", with_both, m - 1, d - 1)
+    add(f"at most {cell.s - 1} active", shaken, m, d, s=cell.s - 1)
     for task in ("and", "xor", "and_of(k=3)"):
-        if task != cell.task and set_size(task) <= m:
-            add(Cell(task, cell.s, m, d), f"a layer for {task}", shaken)
-    if d > 1:
-        add(cell.at(m, d - 1), f"a neuron more than d = {d - 1}", wider)
-    if m - 1 >= max(2, cell.s, set_size(cell.task)):
-        add(cell.at(m - 1, d), f"a feature more than m = {m - 1}", with_feature)
-        if d > 1:
-            add(cell.at(m - 1, d - 1), f"a feature and a neuron more than m = {m - 1}, d = {d - 1}", with_both)
-    if cell.s > 1:
-        add(Cell(cell.task, cell.s - 1, m, d), f"at most {cell.s - 1} active", lambda layer: layer)
+        if task != cell.task:
+            add(f"a layer for {task}", shaken, m, d, task=task)
     return makers
 
 
