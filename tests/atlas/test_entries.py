@@ -94,7 +94,7 @@ def test_files_that_are_no_entries_are_refused(tmp_path):
     with pytest.raises(InputError, match="there is no file"):
         read_entry(path)
     path.write_bytes(b"nonsense")
-    with pytest.raises(InputError, match="no .safetensors file that can be read"):
+    with pytest.raises(InputError, match=r"no \.safetensors file that can be read"):
         read_entry(path)
     from safetensors.numpy import save_file
 
