@@ -32,11 +32,14 @@ def test_inputs_and_targets_are_those_of_the_core(cell):
 
 def test_the_floor_is_the_larger_one():
     assert floor_of(Cell("and", 2, 4, 3)) == 0.25 > worst_error_floor(Gate.parse("and"), 4, 2, 3)
-    assert floor_of(Cell("and", 2, 6, 8)) == worst_error_floor(Gate.parse("and"), 6, 2, 8)
+    assert floor_of(Cell("and", 2, 6, 8)) == pytest.approx(worst_error_floor(Gate.parse("and"), 6, 2, 8))
+    assert floor_of(Cell("and", 2, 6, 3)) > worst_error_floor(Gate.parse("and"), 6, 2, 3) + 0.05
     # three-input gates: the same proof with sets of three
     assert floor_of(Cell("and_of(k=3)", 3, 4, 2)) == 0.25
     assert floor_of(Cell("and_of(k=3)", 2, 4, 2)) == 0  # no output is ever 1
-    assert floor_of(Cell("xor", 2, 16, 20)) == worst_error_floor(Gate.parse("xor"), 16, 2, 20) > 0
+    by_rank = worst_error_floor(Gate.parse("xor"), 16, 2, 20)
+    assert by_rank > 0.1
+    assert floor_of(Cell("xor", 2, 16, 20)) == pytest.approx(by_rank)
 
 
 @pytest.mark.parametrize(
