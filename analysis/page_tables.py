@@ -403,7 +403,7 @@ def atlas_cells(cells: str) -> Table:
 
 
 def atlas_widths(task: str) -> Table:
-    """Return, for each s and m, the least d known for an error below 1/4, below 1/8 and of 0, and below which no layer has it."""
+    """Return, for each s and m, the least d known for some errors, and the d below which no layer has them."""
     from toymodels.atlas.cells import Cell
     from toymodels.atlas.floors import floor_of
 
@@ -416,13 +416,14 @@ def atlas_widths(task: str) -> Table:
             if (name, active, features) == (task, s, m)
         }
         cells = []
-        for level in (0.25, 0.125, CLOSE):
-            below = [d for d, best in errors.items() if best < level - (CLOSE if level > CLOSE else 0)]
-            least = next(d for d in range(1, 10**4) if floor_of(Cell(full, s, m, d)) < level)
-            known = str(min(below)) if below else f"> {max(errors)}"
+        for level, strictly in ((0.25, False), (0.25, True), (0.125, False), (0.125, True), (0.0, False)):
+            reached = [d for d, best in errors.items() if best <= level + (-CLOSE if strictly else CLOSE)]
+            floors = ((d, floor_of(Cell(full, s, m, d))) for d in range(1, 10**4))
+            least = next(d for d, floor in floors if (floor < level if strictly else floor <= level))
+            known = str(min(reached)) if reached else f"> {max(errors)}"
             cells.append(f"**{known}**" if known == str(least) else f"{known} (≥ {least})")
         lines.append((f"{s}, {m}", cells))
-    return grid(["below 1/4", "below 1/8", "0"], lines, "s, m")
+    return grid(["at most 1/4", "below 1/4", "at most 1/8", "below 1/8", "0"], lines, "s, m")
 
 
 TABLES: dict[str, Callable[..., Table]] = {

@@ -110,13 +110,13 @@ def solved_like(cell):
     )
 
 
-@pytest.mark.parametrize("m", [6, 7, 9, 12, 20])
+@pytest.mark.parametrize("m", [5, 6, 7, 9, 12, 20])
 def test_m_minus_1_neurons_reach_a_quarter(m):
     cell = Cell("and", 2, m, m - 1)
-    assert worst_error(cell, dict(constructions(cell))["m − 1 neurons on a plane"]) == pytest.approx(0.25, abs=1e-7)
+    assert worst_error(cell, dict(constructions(cell))["m − 1 neurons on a plane"]) == pytest.approx(0.25, abs=6e-7)
     assert dict(constructions(Cell("and", 3, m, m - 1))) == {}
-    with pytest.raises(InputError, match="m = 5"):
-        on_a_plane(5)
+    with pytest.raises(InputError, match="m = 4"):
+        on_a_plane(4)
 
 
 def test_inherited_layers_are_no_worse_in_their_new_cell():

@@ -180,6 +180,8 @@ def test_the_map_is_printed_written_and_drawn(atlas, tmp_path):
     table = (tmp_path / "map" / "atlas.csv").read_text().splitlines()
     assert len(table) == 1 + len(files_in(atlas))
     assert (tmp_path / "map" / "atlas.png").read_bytes().startswith(b"\x89PNG")
+    widths = show(AtlasConfig(folder=atlas, epsilon=(0.5, 0.25, 1e-9)))
+    assert re.search(r"^4 +1 = +3 ≥ 3|^4 +1 = +\d( =| ≥ \d) +6 =$", widths, re.MULTILINE)
     with pytest.raises(InputError, match="no entry of"):
         show(AtlasConfig(folder=atlas, m=(99,)))
     with pytest.raises(InputError, match="no entry of"):
@@ -194,6 +196,8 @@ def test_the_map_is_printed_written_and_drawn(atlas, tmp_path):
         (["atlas", "search"], "a search needs at least one task, m and d"),
         (["atlas", "--seed", "3"], "seconds and seed are of a search"),
         (["atlas", "check", "--out", "x"], "out is for the printed table"),
+        (["atlas", "check", "--epsilon", "0.25"], "epsilon is for the printed table"),
+        (["atlas", "--epsilon", "-1"], "must be a positive number"),
         (["atlas", "--task", "relu"], "task = 'relu'"),
         (["atlas", "--m", "0"], "m = 0"),
         (["atlas", "check", "--folder", "nowhere"], "there is no folder nowhere"),

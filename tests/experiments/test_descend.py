@@ -21,7 +21,9 @@ def layer(tmp_path, monkeypatch):
     """A layer of positive weights and negative biases in a file of the working folder."""
     monkeypatch.chdir(tmp_path)
     drawn = np.random.default_rng(SEED).random((4, 6))
-    save_file({"weight": torch.from_numpy(drawn[:, :5].copy()), "bias": torch.from_numpy(-drawn[:, 5])}, "layer.safetensors")
+    save_file(
+        {"weight": torch.from_numpy(drawn[:, :5].copy()), "bias": torch.from_numpy(-drawn[:, 5])}, "layer.safetensors"
+    )
     return drawn
 
 

@@ -41,6 +41,8 @@ class AtlasConfig:
     """Numbers of features; default all in the atlas."""
     d: tuple[int, ...] = ()
     """Numbers of neurons; default all in the atlas."""
+    epsilon: tuple[int | float, ...] = ()
+    """print: errors to reach; for each the least d known, and the d below which no layer reaches it, in place of the map."""
     seconds: int | float = 10.0
     """search: seconds for each cell, about."""
     seed: int = 0
@@ -70,6 +72,9 @@ class AtlasConfig:
             raise NoEffectError("seconds and seed are of a search: leave them out, or name search")
         if self.action != "print" and self.out is not None:
             raise NoEffectError("out is for the printed table: leave it out, or name print")
+        check_positive(**{f"epsilon[{i}]": error for i, error in enumerate(self.epsilon)})
+        if self.action != "print" and self.epsilon:
+            raise NoEffectError("epsilon is for the printed table: leave it out, or name print")
         if self.action == "search" and not (self.task and self.m and self.d):
             raise InputError("a search needs at least one task, m and d, as in --task and --m 6 --d 4 5")
         if self.out is not None:
@@ -120,6 +125,11 @@ def show(config: AtlasConfig) -> str:
     tables = []
     for task, s in sorted({(row["task"], row["s"]) for row in rows}):
         here = {(row["m"], row["d"]): row for row in rows if (row["task"], row["s"]) == (task, s)}
+        if config.epsilon:
+            tables.append(
+                f"{task}, at most {s} active: neurons for a worst error of ε\n" + _widths(here, task, s, config.epsilon)
+            )
+            continue
         features = sorted({m for m, _ in here})
         lines = [
             [str(d), *(_cell_text(here.get((m, d))) for m in features)] for d in sorted({d for _, d in here})
@@ -134,6 +144,24 @@ def show(config: AtlasConfig) -> str:
     if config.out is not None:
         tables.append("\n".join(map(str, write(rows, config.out))))
     return "\n\n".join(tables)
+
+
+def _widths(here: dict[tuple[int, int], dict[str, Any]], task: str, s: int, errors: Sequence[float]) -> str:
+    """Make a table of the least d known for each error and m, and of the d below which no layer reaches it."""
+    from toymodels.atlas.cells import Cell
+    from toymodels.atlas.entries import CLOSE
+    from toymodels.atlas.floors import floor_of
+    from toymodels.runs import text
+    from toymodels.theory.widths import smallest_width
+
+    def cell(m: int, error: float) -> str:
+        widths = [d for (features, d), row in here.items() if features == m and row["worst_error"] <= error + CLOSE]
+        least = smallest_width(lambda d: floor_of(Cell(task, s, m, d)) <= error)
+        known = f"{min(widths)}" if widths else "unknown"
+        return f"{known} =" if known == str(least) else f"{known} ≥ {least}"
+
+    lines = [[str(m), *(cell(m, error) for error in errors)] for m in sorted({m for m, _ in here})]
+    return text.render(("m", *(f"ε = {error:g}" for error in errors)), lines, range(len(errors) + 1))
 
 
 def _cell_text(row: dict[str, Any] | None) -> str:
