@@ -419,7 +419,7 @@ def atlas_widths(task: str) -> Table:
         for level, strictly in ((0.25, False), (0.25, True), (0.125, False), (0.125, True), (0.0, False)):
             reached = [d for d, best in errors.items() if best <= level + (-CLOSE if strictly else CLOSE)]
             floors = ((d, floor_of(Cell(full, s, m, d))) for d in range(1, 10**4))
-            least = next(d for d, floor in floors if (floor < level if strictly else floor <= level))
+            least = next(d for d, floor in floors if (floor < level - 1e-12 if strictly else floor <= level + 1e-12))
             known = str(min(reached)) if reached else f"> {max(errors)}"
             cells.append(f"**{known}**" if known == str(least) else f"{known} (≥ {least})")
         lines.append((f"{s}, {m}", cells))

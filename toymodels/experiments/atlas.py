@@ -156,7 +156,7 @@ def _widths(here: dict[tuple[int, int], dict[str, Any]], task: str, s: int, erro
 
     def cell(m: int, error: float) -> str:
         widths = [d for (features, d), row in here.items() if features == m and row["worst_error"] <= error + CLOSE]
-        least = smallest_width(lambda d: floor_of(Cell(task, s, m, d)) <= error)
+        least = smallest_width(lambda d: floor_of(Cell(task, s, m, d)) <= error + 1e-12)
         known = f"{min(widths)}" if widths else "unknown"
         return f"{known} =" if known == str(least) else f"{known} ≥ {least}"
 
