@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from toymodels.atlas.cells import file_task
+from toymodels.atlas.entries import CLOSE
 from toymodels.figures.fits import crossing
 from toymodels.figures.series import Method
 from toymodels.figures.superposed import lines_of
@@ -394,6 +396,76 @@ def confusion(seeds: int) -> Table:
     return [["network", "known nature", *VERDICTS, "wrong"], *lines]
 
 
+@functools.cache
+def _atlas() -> dict[tuple[str, int, int, int], tuple[float, float]]:
+    """Prove all entries of the atlas; return (worst error, floor) by task, s, m and d."""
+    from toymodels.atlas.entries import HERE, entries_in, prove
+    from toymodels.atlas.floors import floor_of
+
+    return {
+        (file_task(entry.cell.task), entry.cell.s, entry.cell.m, entry.cell.d): (
+            prove(entry).worst_error,
+            floor_of(entry.cell),
+        )
+        for entry in entries_in(HERE)
+    }
+
+
+def atlas(task: str, s: int, most: int = 8) -> Table:
+    """Return the worst error of the best layer known, and the floor, over d (lines) and m up to `most` (columns)."""
+    cells = {
+        (m, d): known for (name, active, m, d), known in _atlas().items() if (name, active) == (task, s) and m <= most
+    }
+    sizes = sorted({m for m, _ in cells})
+
+    def cell(m: int, d: int) -> str:
+        if (m, d) not in cells:
+            return ""
+        best, floor = cells[m, d]
+        return f"**{best:.4f}**" if best - floor <= CLOSE else f"{best:.4f} ({floor:.3f})"
+
+    lines = [(str(d), [cell(m, d) for m in sizes]) for d in sorted({d for _, d in cells})]
+    return grid([f"m = {m}" for m in sizes], lines, "d")
+
+
+def atlas_cells(cells: str) -> Table:
+    """Return what is known of some cells of AND, named m6d4s2,…: the best worst error, the floor, and how it was found."""
+    from toymodels.atlas.cells import Cell
+    from toymodels.atlas.entries import HERE, read_entry
+
+    lines = []
+    for name in cells.split(","):
+        m, d, s = map(int, re.fullmatch(r"m(\d+)d(\d+)s(\d+)", name).groups())
+        facts = read_entry(HERE / f"{Cell('and', s, m, d).name}.safetensors").facts
+        best, floor = _atlas()["and", s, m, d]
+        lines.append((f"{m}, {d}, {s}", [f"{best:.4f}", f"{floor:.3f}", str(facts["how"]), f"{facts['seconds']:.0f}"]))
+    return grid(["best known", "no layer is below", "how it was found", "seconds"], lines, "m, d, at most s")
+
+
+def atlas_widths(task: str) -> Table:
+    """Return, for each s and m, the least d known for some errors, and the d below which no layer has them."""
+    from toymodels.atlas.cells import Cell
+    from toymodels.atlas.floors import floor_of
+
+    lines = []
+    full = task.replace("and_of_3", "and_of(k=3)")
+    for s, m in sorted({(s, m) for name, s, m, _ in _atlas() if name == task}):
+        errors = {
+            d: best
+            for (name, active, features, d), (best, _) in _atlas().items()
+            if (name, active, features) == (task, s, m)
+        }
+        cells = []
+        for level, strictly in ((0.25, False), (0.25, True), (0.125, False), (0.125, True), (0.0, False)):
+            reached = [d for d, best in errors.items() if best <= level + (-CLOSE if strictly else CLOSE)]
+            floors = ((d, floor_of(Cell(full, s, m, d))) for d in range(1, 10**4))
+            least = next(d for d, floor in floors if (floor < level - 1e-12 if strictly else floor <= level + 1e-12))
+            known = str(min(reached)) if reached else f"> {max(errors)}"
+            cells.append(f"**{known}**" if known == str(least) else f"{known} (≥ {least})")
+        lines.append((f"{s}, {m}", cells))
+    return grid(["at most 1/4", "below 1/4", "at most 1/8", "below 1/8", "0"], lines, "s, m")
+
+
 TABLES: dict[str, Callable[..., Table]] = {
     function.__name__: function
     for function in (
@@ -415,6 +487,9 @@ TABLES: dict[str, Callable[..., Table]] = {
         reproduced,
         confusion,
         mixing_gain,
+        atlas,
+        atlas_cells,
+        atlas_widths,
     )
 }
 

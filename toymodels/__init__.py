@@ -32,6 +32,7 @@ _HOMES = {
     "core.settings": ("TrainingSettings",),
     "core.tasks": ("TASKS", "PairTask", "Task", "make_task"),
     "core.training": ("Trainer",),
+    "core.worst_case": ("descend", "layer_gradient"),
     "errors": ("InputError",),
     "experiments.registry": ("EXPERIMENTS",),
     "figures.registry": ("FIGURES",),

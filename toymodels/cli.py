@@ -251,6 +251,14 @@ def commands() -> dict[str, Command]:
             "Find how wide each first layer must be for an error, or how many features fit in a width.",
             _of("experiments.search", "SearchConfig"), deferred("experiments.search", "measure"), True,
         ),
+        "atlas": Command(
+            "Print, prove, extend or search the atlas of the best layers known, cell by cell.",
+            _of("experiments.atlas", "AtlasConfig"), deferred("experiments.atlas", "run_atlas"), True,
+        ),
+        "descend": Command(
+            "Bring down the worst error of a first layer along its exact gradient.",
+            _of("experiments.descend", "DescendConfig"), deferred("experiments.descend", "run_descend"), True,
+        ),
         "check": _own(CheckConfig, _check),
         "results": _own(ResultsConfig, _results),
         "runs": Command(

@@ -34,7 +34,7 @@ API = {
     "Features and tasks": ("core.features", "core.tasks", "theory.gates"),
     "First layers": ("core.layers", "layers.random"),
     "Readoffs": ("core.readoffs", "core.least_squares", "core.minimax", "readoffs.analytic"),
-    "Losses and training": ("core.losses", "core.settings", "core.training", "runs.loop"),
+    "Losses and training": ("core.losses", "core.settings", "core.training", "core.worst_case", "runs.loop"),
     "Evaluation": ("core.network", "core.evaluation", "core.dispatch"),
     "Registries": ("experiments.registry", "laws.registry", "figures.registry", "errors"),
 }

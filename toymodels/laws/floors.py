@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from toymodels.errors import InputError
 from toymodels.laws.registry import BASELINE, BOTH, FLOOR, WIDTH, Law, Measured, Problem, Value, law
-from toymodels.theory import floors, rank
+from toymodels.theory import convex, floors, polynomial, rank
 from toymodels.theory.widths import smallest_width
 
 if TYPE_CHECKING:
@@ -134,6 +134,45 @@ class WorstErrorFloor(Law):
             samples = drawn.each(worst, "minimax readoffs")
         which = f"{inputs.description} inputs, the worst of {drawn.pairs_chosen()}; over all pairs it is larger"
         return Measured(samples, f"minimax readoffs of Gaussian layers: {drawn.layers}, {which}", "mean")
+
+
+@_floor(
+    "polynomial_floor",
+    about="any layer of d: worst error",
+    source="derived here (theory.polynomial)",
+    faults=(3.5,),
+)
+class PolynomialFloor(WorstErrorFloor):
+    """The worst error that no layer of d neurons beats, because polynomials of its outputs have little rank."""
+
+    def predict(self, problem: Problem) -> Value:
+        value = polynomial.polynomial_floor(problem.gate, problem.m, self._active(problem), problem.d)
+        return value, "" if value else "says nothing at this size"
+
+    def width(self, problem: Problem, epsilon: float) -> Value:
+        width = polynomial.least_width(problem.gate, problem.m, self._active(problem), epsilon)
+        return width, "" if width > 1 else "says nothing at this ε"
+
+
+@_floor(
+    "convex_floor",
+    about="any layer of d: worst error",
+    source="Radon 1921 (theory.convex)",
+    gates=("and",),
+    faults=(25.0,),
+)
+class ConvexFloor(WorstErrorFloor):
+    """The worst error that no layer of d neurons beats, because d + 2 points in d dimensions are never all apart."""
+
+    def predict(self, problem: Problem) -> Value:
+        # With exactly s active the inputs with s − 2 features always on are left, and none on which every output is 0.
+        outputs = problem.pairs if problem.at_most else math.comb(problem.m - problem.s + 2, 2)
+        possible = problem.at_most or outputs >= problem.d + 2
+        value = convex.radon_floor(outputs, problem.d) if possible else 0.0
+        return value, "" if value else "says nothing at this size"
+
+    def width(self, problem: Problem, epsilon: float) -> Value:
+        return smallest_width(lambda d: self.reached(problem.at(d)) <= epsilon)
 
 
 def _least_squares(drawn: DrawnLayers) -> tuple[list[float], str]:

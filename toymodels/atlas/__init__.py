@@ -1,0 +1,1 @@
+"""The best first layers known, cell by cell: their files, their proofs, and the search for better ones."""
