@@ -75,8 +75,9 @@ def test_bad_input_is_one_sentence_status_2_and_nothing_written(arguments, words
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert words in captured.err
-    assert captured.err.count("\n") == 1
+    said = [line for line in captured.err.splitlines() if not line.endswith("at work …")]  # on a busy machine
+    assert len(said) == 1
+    assert words in said[0]
     assert list(tmp_path.iterdir()) == []
 
 
