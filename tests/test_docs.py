@@ -52,12 +52,14 @@ NOT_OURS = ("pip", "wandb", "make")
 
 
 @pytest.fixture
-def fresh(tmp_path, monkeypatch):
+def fresh(tmp_path, monkeypatch, request):
     """Work in a folder of one's own that holds the plugins of all pages, with our own members only, in one process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(processes, "cores", lambda: 1)
     monkeypatch.setattr(registries, "_plugins", dict(registries._plugins))
-    monkeypatch.setattr(toymodels.core.layers, "ACTIVATIONS", toymodels.core.layers.ACTIVATIONS)
+    activations = toymodels.core.layers.ACTIVATIONS
+    before = dict(activations)  # a plugin adds to the table itself
+    request.addfinalizer(lambda: (activations.clear(), activations.update(before)))
     for registry in (*checkable(), EXPERIMENTS, LAWS, FIGURES):
         ours = {name: member for name, member in registry.items() if member.plugin is None}
         monkeypatch.setattr(registry, "_members", ours)

@@ -16,7 +16,11 @@ from toymodels.tasks.sets import conjunction
 from toymodels.theory.distributions import RADEMACHER
 
 M, D, S = 10, 36, 3
-DRAWN = [name for name, member in LAYERS.items() if not member.uses_trained and member.role not in ("none", "trained")]
+DRAWN = [
+    name
+    for name, member in LAYERS.items()
+    if not member.uses_trained and member.role not in ("none", "trained") and "seed" in member.parameters
+]
 CONSTRUCTIONS = [name for name in DRAWN if LAYERS[name].role == "construction"]
 AND, AND3 = PairTask(M, "and"), conjunction(M, 3)
 
