@@ -52,14 +52,13 @@ NOT_OURS = ("pip", "wandb", "make")
 
 
 @pytest.fixture
-def fresh(tmp_path, monkeypatch, request):
+def fresh(tmp_path, monkeypatch):
     """Work in a folder of one's own that holds the plugins of all pages, with our own members only, in one process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(processes, "cores", lambda: 1)
     monkeypatch.setattr(registries, "_plugins", dict(registries._plugins))
     activations = toymodels.core.layers.ACTIVATIONS
     before = dict(activations)  # a plugin adds to the table itself
-    request.addfinalizer(lambda: (activations.clear(), activations.update(before)))
     for registry in (*checkable(), EXPERIMENTS, LAWS, FIGURES):
         ours = {name: member for name, member in registry.items() if member.plugin is None}
         monkeypatch.setattr(registry, "_members", ours)
@@ -68,7 +67,9 @@ def fresh(tmp_path, monkeypatch, request):
         Path(name).write_text(code)
     for folder in ("sweeps", "analysis", "docs"):
         Path(folder).symlink_to(ROOT / folder)
-    return tmp_path
+    yield tmp_path
+    activations.clear()
+    activations.update(before)
 
 
 def lines_of(code):
