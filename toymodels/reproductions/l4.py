@@ -124,7 +124,7 @@ def sweep_exponent(key: Row) -> Row:
     return _by_exponent(key)
 
 
-SWEEP = (2, 2.01, 2.02, 2.03, 2.05, 2.1, 2.15, 2.2, 2.3, 2.4, 2.5)
+SWEEP = (2, 2.01, 2.05, 2.1, 2.15, 2.2, 2.3, 2.4, 2.5)
 
 
 def _jump_or_crossover(rows: Sequence[Row]) -> str:
