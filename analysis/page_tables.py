@@ -392,7 +392,7 @@ def confusion(seeds: int) -> Table:
         given = row["verdicts"][:seeds]
         wrong = "–" if row["right"] is None else f"{np.mean([verdict != row['right'] for verdict in given]):.0%}"
         counts = [str(given.count(verdict)) if verdict in given else "" for verdict in VERDICTS]
-        lines.append([row["nature"], row["right"] or "border case", *counts, wrong])
+        lines.append([row["nature"], row["right"] or "no single one", *counts, wrong])
     return [["network", "known nature", *VERDICTS, "wrong"], *lines]
 
 

@@ -10,7 +10,7 @@ from toymodels.reproductions import command, l4, mixing
 from toymodels.reproductions.registry import REPRODUCTIONS, Line
 from toymodels.theory.statistics import mean_interval
 
-TOY = {"steps": 2, "batch": 8, "eval": 3000, "swaps": 50, "n": 20, "d": 10}
+TOY = {"steps": 2, "batch": 8, "eval": 1500, "swaps": 50, "n": 20, "d": 10}
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ class KnownNature(Member):
     """A kind of network: `function(n, d, seeds)` returns a network and its task for each seed; `trained` ones also take steps."""
 
     nature: str | None
-    """The verdict that is right; None for a border case, for which two are."""
+    """The verdict that is right; None for border cases, and for trained networks, whose nature depends on the training."""
 
 
 KNOWN = Registry("known nature", KnownNature)
@@ -69,9 +69,9 @@ def naive(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
     return [(network(*naive_weights(n, d, seed)), _relu(n)) for seed in seeds]
 
 
-@KNOWN("naive_trained", nature="naive", source="arXiv:2607.04800, q = 2", order=1)
+@KNOWN("naive_trained", nature=None, source="arXiv:2607.04800, q = 2", order=1)
 def naive_trained(n: int, d: int, seeds: Sequence[int], steps: int) -> list[Known]:
-    """Train on the squared error, which is known to lead to the naive network."""
+    """Train on the squared error, which leads to the naive network after a long time."""
     return _trained(n, d, seeds, steps, 2.0)
 
 
@@ -86,9 +86,9 @@ def _designed(n: int, d: int, seeds: Sequence[int], k: int) -> list[Known]:
     return [(designed_code(biregular(n, d, degree, seed, 5_000), _inputs(n, seed)), _relu(n)) for seed in seeds]
 
 
-@KNOWN("l4_trained", nature="sparse code", source="arXiv:2607.04800, q = 4", order=11)
+@KNOWN("l4_trained", nature=None, source="arXiv:2607.04800, q = 4", order=11)
 def l4_trained(n: int, d: int, seeds: Sequence[int], steps: int) -> list[Known]:
-    """Train on the fourth power, which is known to lead to a sparse code."""
+    """Train on the fourth power, which leads to a sparse code."""
     return _trained(n, d, seeds, steps, 4.0)
 
 

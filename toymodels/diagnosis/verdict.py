@@ -20,7 +20,7 @@ from toymodels.errors import InputError, check_kind, check_whole
 VERDICTS = ("naive", "linear copy", "sparse code", "dense code", "mixed", "undecided")
 """naive: features have neurons of their own; linear copy: what is gained is a linear map of the inputs; sparse code: every
 feature is read by few shared neurons; dense code: by many; mixed: some have neurons of their own and others share."""
-EVEN, SPARSE, COHERENT, SWAPS, LINEAR = 0.35, 0.25, 0.6, 0.9, 0.9
+EVEN, SPARSE, COHERENT, SWAPS, LINEAR = 0.5, 0.25, 0.6, 0.9, 0.9
 
 
 @dataclass(frozen=True)

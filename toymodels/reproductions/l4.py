@@ -29,7 +29,7 @@ DIGITS = {1: (5e-4, 5e-4), 2: (5e-5, 5e-5), 3: (5e-5, 5e-5), 4: (5e-6, 1.5e-3), 
 COMPUTED = 0.05
 """A feature with a smaller mean squared error (doing nothing: 1/3) counts as computed, as in the paper."""
 
-REDUCED = {"n": 100, "d": 50, "steps": 6000, "batch": 1024, "eval": 204_800}
+REDUCED = {"n": 100, "d": 50, "steps": 4000, "batch": 1024, "eval": 204_800}
 FULL = {"n": 100, "d": 50, "steps": 100_000, "batch": 8192, "eval": 204_800}
 
 
@@ -124,7 +124,7 @@ def sweep_exponent(key: Row) -> Row:
     return _by_exponent(key)
 
 
-SWEEP = (2, 2.05, 2.1, 2.15, 2.2, 2.3, 2.4, 2.5)
+SWEEP = (2, 2.01, 2.05, 2.1, 2.15, 2.2, 2.3, 2.4, 2.5)
 
 
 def _jump_or_crossover(rows: Sequence[Row]) -> str:

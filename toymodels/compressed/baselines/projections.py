@@ -68,8 +68,8 @@ def single_alpha(problem: Compressed) -> float:
 def _several_samples(problem: Compressed, seed: int) -> list[float]:
     """Find the best α for random projections on samples of inputs."""
     found = []
-    for k in range(12):
-        x = problem.features.sampled(20_000, seed + 100 + k).dense(dtype=torch.float64).numpy()
+    for k in range(8):
+        x = problem.features.sampled(10_000, seed + 100 + k).dense(dtype=torch.float64).numpy()
         found.append(best_alpha(projection(problem.n, problem.d, seed + k), x))
     return found
 
