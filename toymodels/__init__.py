@@ -37,6 +37,7 @@ _HOMES = {
     "figures.registry": ("FIGURES",),
     "ground_truth.folder": ("Pretrained", "from_pretrained", "save_pretrained"),
     "ground_truth.module": ("MLP", "as_mlp"),
+    "ground_truth.read": ("read_network",),
     "ground_truth.samples": ("FeatureVectors", "feature_vectors", "samples"),
     "laws.registry": ("LAWS",),
     "layers.random": ("gaussian", "kaiming", "kaiming_normal"),
