@@ -101,7 +101,7 @@ def fit_autoencoder(
     k: int | None = None,
     batch: bool = False,
     tied: bool = False,
-    steps: int = 3000,
+    steps: int = 1500,
     lr: float | int = 3e-3,
     inputs: int = 256,
 ) -> SparseAutoencoder:
@@ -183,7 +183,14 @@ def _neurons(activations: Tensor) -> nn.Module:
 
 @DICTIONARIES("l1", order=1, source="arXiv:2309.08600", label="SAE, L1", check=check_fit)
 def _l1(
-    activations: Tensor, latents: int, seed: int, *, l1: float = 0.03, tied: int = 0, steps: int = 3000, lr: float = 3e-3
+    activations: Tensor,
+    latents: int,
+    seed: int,
+    *,
+    l1: float = 0.03,
+    tied: int = 0,
+    steps: int = 1500,
+    lr: float = 3e-3,
 ) -> nn.Module:
     """Fit a ReLU autoencoder whose latents are kept small by their L1 norm."""
     return fit_autoencoder(activations, latents, seed, l1, tied=bool(tied), steps=steps, lr=lr)
@@ -191,7 +198,7 @@ def _l1(
 
 @DICTIONARIES("topk", order=2, source="arXiv:2406.04093", label="SAE, TopK", check=check_fit)
 def _topk(
-    activations: Tensor, latents: int, seed: int, *, k: int = 6, tied: int = 0, steps: int = 3000, lr: float = 3e-3
+    activations: Tensor, latents: int, seed: int, *, k: int = 6, tied: int = 0, steps: int = 1500, lr: float = 3e-3
 ) -> nn.Module:
     """Fit an autoencoder of which the k largest latents of each input count."""
     return fit_autoencoder(activations, latents, seed, k=k, tied=bool(tied), steps=steps, lr=lr)
@@ -199,7 +206,7 @@ def _topk(
 
 @DICTIONARIES("batch_topk", order=3, source="arXiv:2412.06410", label="SAE, BatchTopK", check=check_fit)
 def _batch_topk(
-    activations: Tensor, latents: int, seed: int, *, k: int = 6, tied: int = 0, steps: int = 3000, lr: float = 3e-3
+    activations: Tensor, latents: int, seed: int, *, k: int = 6, tied: int = 0, steps: int = 1500, lr: float = 3e-3
 ) -> nn.Module:
     """Fit an autoencoder of which k latents an input count on average over a batch."""
     return fit_autoencoder(activations, latents, seed, k=k, batch=True, tied=bool(tied), steps=steps, lr=lr)
@@ -222,5 +229,7 @@ def fit_dictionary(name: str, activations: Float[Tensor, "inputs neurons"], late
     member, knobs = DICTIONARIES.named(name)
     made: Any = member.call({"activations": activations, "latents": latents, "seed": seed}, knobs)
     if not isinstance(made, nn.Module) or not all(callable(getattr(made, part, None)) for part in ("encode", "decode")):
-        raise InputError(f"the method {name} returned a {type(made).__name__}: it must be a module with encode and decode")
+        raise InputError(
+            f"the method {name} returned a {type(made).__name__}: it must be a module with encode and decode"
+        )
     return made
