@@ -112,19 +112,20 @@ def fitted():
 
 def test_errors_through_the_reconstruction_are_those_of_a_hook(fitted):
     got = score(fitted, NETWORK, TASK, INPUTS)
-    outputs = NETWORK.readoff(fitted(LAYER(X)))
+    outputs = NETWORK.readoff(fitted(LAYER(X))).detach()
     errors = (outputs - TASK.targets(X)).double()
     # Activations in float32 here (7 digits, before the readoff magnifies their rounding), in float64 there.
     assert got["worst_error"] == pytest.approx(float(errors.abs().max()), rel=1e-4)
     assert got["rms"] == pytest.approx(float(errors.square().mean().sqrt()), rel=1e-4)
-    a = LAYER(X)
+    a = LAYER(X).detach()
     rest = (a - fitted(a)).square().sum() / (a - a.mean(0)).square().sum()
     assert got["explained"] == pytest.approx(1 - float(rest), rel=1e-4)
 
 
+@torch.no_grad()
 def test_sensitivities_are_those_of_the_linear_readoff(fitted):
     got = sensitivities(fitted, NETWORK, VECTORS, INPUTS, seed=1)
-    weight, a = NETWORK.readoff.weight.double(), LAYER(X).double()
+    weight, a = NETWORK.readoff.weight.detach().double(), LAYER(X).detach().double()
     error = fitted(LAYER(X)).double() - a
     by_error = ((error @ weight.T).square().mean() / error.square().sum(1).mean()).sqrt()
     assert got["sensitivity_sae_error"] == pytest.approx(float(by_error), rel=1e-9)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -92,7 +94,8 @@ def score(
     apply(network, task.m, "network")
     x = inputs.dense()
     a = network.layer(x)
-    z = dictionary.encode(a)
+    encode: Any = dictionary.encode
+    z: Tensor = encode(a)
     if z.ndim != 2 or len(z) != len(a):
         raise InputError(f"encode returned shape {tuple(z.shape)} for {len(a)} inputs: it must be a row for each")
     if not bool(z.isfinite().all()):
