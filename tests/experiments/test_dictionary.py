@@ -1,12 +1,15 @@
 """The bench of dictionaries: its rows, its record, its table, and what it refuses."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from toymodels import InputError
 from toymodels.cli import main
 from toymodels.experiments.dictionary import DictionaryConfig
+from toymodels.runs.table import read_table
 
 SMALL = ["--m", "5", "--d", "8", "--s", "2", "--methods", "neurons", "topk(k=2,steps=4)", "--steps", "2", "--samples", "60",
          "--layers", "gaussian", "trained", "--threads", "1"]  # fmt: skip
@@ -47,6 +50,7 @@ def test_a_bench_makes_a_row_for_each_layer_and_dictionary(tmp_path, capsys, mon
         ({"layers": ("nope",)}, "unknown first layer"),
         ({"readoff": "nope"}, "unknown readoff"),
         ({"readoff": "own"}, "is not for the first layer gaussian"),
+        ({"readoff": "random_labels"}, "is not for the first layer gaussian"),
         ({"latents": (0,)}, "it must be at least 1"),
         ({"latents": (3, 3)}, "twice"),
         ({"samples": 0}, "samples = 0"),
@@ -70,3 +74,45 @@ def test_a_row_of_another_run_is_refused(tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     assert main(command) == 2
     assert "samples is 7 there and 60 here" in capsys.readouterr().err
+
+
+def test_what_the_page_answers_stands_in_its_table():
+    root = Path(__file__).parents[2]
+    page = " ".join((root / "docs/results/dictionaries.md").read_text().partition("<!-- table")[0].split())
+    rows = read_table(root / "analysis/results/dictionaries.csv")
+    assert {row["seed"] for row in rows} == {0, 1, 2}
+
+    def mean(layer, dictionary, latents, column):
+        values = [
+            row[column]
+            for row in rows
+            if (row["first_layer"], row["dictionary"], row["latents"]) == (layer, dictionary, latents)
+        ]
+        assert len(values) == 3
+        return float(np.mean(values))
+
+    fitted = {
+        (row["first_layer"], row["dictionary"], row["latents"])
+        for row in rows
+        if row["dictionary"] not in ("neurons", "l1(steps=1)")
+    }
+    small, large = ({about for about in fitted if about[2] == latents} for latents in (12, 78))
+    assert min(mean(*about, "features_recall") for about in small) > 0.3
+    assert max(mean(*about, "functions_recall") for about in small) < 0.01
+    assert max(mean(*about, "features_recall") for about in large) < 0.3
+    assert min(mean("trained", f"l1(l1={l1})", 78, "functions_recall") for l1 in (0.1, 0.3)) > 0.95
+    both = {about: min(mean(*about, f"{name}_recall") for name in ("features", "functions")) for about in fitted}
+    nearest = max(both, key=both.get)
+    assert nearest == ("gaussian", "batch_topk", 78)
+    inputs, ands = (100 * mean(*nearest, f"{name}_recall") for name in ("features", "functions"))
+    assert f"{inputs:.0f} % of the inputs and {ands:.0f} % of the ANDs" in page
+    worst = {about: mean(*about, "worst_error") for about in fitted}
+    best = min(worst, key=worst.get)
+    assert best == ("trained", "batch_topk", 78)
+    assert f"{worst[best]:.2f} instead of {mean(*best, 'clean_worst_error'):.2f}" in page
+    untrained = [row for row in rows if row["dictionary"] == "l1(steps=1)"]
+    assert max(row["features_recall"] + row["functions_recall"] for row in untrained) == 0
+    ratios = [
+        row["sensitivity_sae_error"] / row["sensitivity_random"] for row in rows if row["dictionary"] != "neurons"
+    ]
+    assert max(ratios) < 1.05

@@ -95,7 +95,7 @@ class DictionaryConfig(NetworkSettings):
                 if not member.fits(task):
                     raise InputError(f"the first layer {name} is not for the task {task.name}: name another")
                 forms = member.aside(member.closed_forms, self.offered(member, task, 0), knobs) or frozenset()
-                if not readoff.applies(Combination(member, task, forms, self.d0 is not None)):
+                if not readoff.kept or not readoff.applies(Combination(member, task, forms, self.d0 is not None)):
                     raise InputError(f"the readoff {self.readoff} is not for the first layer {name}: name another")
 
     def first_layers(self) -> tuple[str, ...]:
