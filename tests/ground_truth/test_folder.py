@@ -248,6 +248,11 @@ def test_a_run_is_exported_by_a_command(tmp_path, capsys, monkeypatch):
     assert evaluate(again.model, again.task, again.features.enumerate()).worst_error == pytest.approx(
         recorded, rel=1e-9
     )
+    assert main(["evaluate", "net", "--readoffs", "trained", "least_squares"]) == 0
+    shown = capsys.readouterr().out
+    assert f"{recorded:.4f}" in next(line for line in shown.splitlines() if line.startswith("trained"))
+    assert main(["evaluate", "net", "--m", "6"]) == 2
+    assert "describes itself" in capsys.readouterr().err
     assert main(["export", "run", "net"]) == 2
     assert "is not empty" in capsys.readouterr().err
     assert main(["compare", *size, "--task", "and", "--no-figures", "--out", "two"]) == 0

@@ -147,6 +147,16 @@ def from_pretrained(folder: Path | str) -> Pretrained:
     return Pretrained(mlp, network, task, features, config)
 
 
+def is_pretrained(folder: Path) -> bool:
+    """Whether a folder says that `save_pretrained` has written it."""
+    if not (folder / "config.json").is_file():
+        return False
+    try:
+        return bool(read_json(folder / "config.json", ("format",))["format"] == FORMAT)
+    except InputError:
+        return False
+
+
 def _sized(config: Mapping[str, Any]) -> MLP:
     """Make the module of the sizes in a configuration; sizes that would need more than 10^10 weights are refused."""
     m, d, outputs, d0 = (config[name] for name in ("m", "d", "outputs", "d0"))
