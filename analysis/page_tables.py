@@ -466,6 +466,57 @@ def atlas_widths(task: str) -> Table:
     return grid(["at most 1/4", "below 1/4", "at most 1/8", "below 1/8", "0"], lines, "s, m")
 
 
+DICTIONARY_COLUMNS = {
+    "scores": {
+        "features_correlation": "features \\|r\\|",
+        "features_recall": "features found",
+        "functions_correlation": "ANDs \\|r\\|",
+        "functions_recall": "ANDs found",
+        "precision": "precision",
+        "l0": "L0",
+        "explained": "explained",
+        "dead": "dead",
+        "ultra_rare": "ultra-rare",
+    },
+    "errors": {
+        "clean_worst_error": "worst error, clean",
+        "worst_error": "worst error through it",
+        "clean_rms": "RMS, clean",
+        "rms": "RMS through it",
+    },
+    "moves": {
+        "sensitivity_sae_error": "SAE error",
+        "sensitivity_random": "random",
+        "sensitivity_features": "feature",
+        "sensitivity_functions": "AND",
+        "sensitivity_principal": "principal",
+    },
+}
+"""Columns of the tables of dictionaries, and their headings."""
+
+
+def dictionaries(columns: str, latents: int) -> Table:
+    """Return means with intervals for each first layer and dictionary with this number of latents (neurons: in both)."""
+    heads = DICTIONARY_COLUMNS[columns]
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows_of("dictionaries.csv"):
+        if row["latents"] == latents or (row["dictionary"] == "neurons" and columns != "moves"):
+            groups.setdefault((row["first_layer"], row["dictionary"]), []).append(row)
+    names = {"l1(steps=1)": "l1, not trained"}
+    lines = [
+        [*(names.get(word, word) for word in about)]
+        + [with_interval([row[name] for row in rows], ".3f").rpartition(" ")[0] for name in heads]
+        for about, rows in sorted(groups.items(), key=lambda group: group[0][0])
+    ]
+    header = ["first layer", "dictionary", *heads.values()]
+    if columns == "moves":
+        header.append("SAE error / random")
+        for line, (_, rows) in zip(lines, sorted(groups.items(), key=lambda group: group[0][0]), strict=True):
+            ratios = [row["sensitivity_sae_error"] / row["sensitivity_random"] for row in rows]
+            line.append(with_interval(ratios, ".2f").rpartition(" ")[0])
+    return [header, *lines]
+
+
 TABLES: dict[str, Callable[..., Table]] = {
     function.__name__: function
     for function in (
@@ -490,6 +541,7 @@ TABLES: dict[str, Callable[..., Table]] = {
         atlas,
         atlas_cells,
         atlas_widths,
+        dictionaries,
     )
 }
 

@@ -52,7 +52,7 @@ BAD = [
     (["compare", "--activation", "tanh", "--readoffs", "analytic"], "name another readoff"),
     (["compare", "--frozen-layer", "identity"], "name a random layer"),
     (["train", "--out", "/dev/null/run"], "cannot be written"),
-    (["nonsense"], "unknown command 'nonsense': choose one of compare, train, show"),
+    (["nonsense"], "unknown command 'nonsense': choose one of compare, train, dictionary, show"),
     (["train", "--layer-p"], "--layer-p has no value"),
     (["train", "--plugin"], "--plugin names no file"),
     (["show", "nowhere"], "is missing"),

@@ -234,6 +234,10 @@ def commands() -> dict[str, Command]:
             "Measure a network that was made elsewhere, from the file of its weights.",
             _of("experiments.measure", "EvaluateConfig"), deferred("experiments.measure", "measure"),
         ),
+        "export": Command(
+            "Write a network of a run, with its task and inputs, into a folder that other programs can read.",
+            _of("ground_truth.export", "ExportConfig"), deferred("ground_truth.export", "export"),
+        ),
         "bounds": Command(
             "Print each prediction and floor at one size with its source, and measurements beside them.",
             _of("laws.sizes", "BoundsConfig"), deferred("laws.tables", "run_bounds"),

@@ -34,6 +34,7 @@ from toymodels.diagnosis.registry import MEASURES
 from toymodels.errors import InputError
 from toymodels.experiments.compare import CompareConfig
 from toymodels.experiments.rows import RowMaker
+from toymodels.ground_truth.dictionaries import DICTIONARIES, fit_dictionary
 from toymodels.laws.checks import check_law
 from toymodels.laws.registry import LAWS
 from toymodels.registry import Registry, load_plugins
@@ -47,7 +48,8 @@ M, D, S = 6, 9, 2
 def check_member(registry: Registry[Any], name: str) -> None:
     """Check one member of a registry. Raises AssertionError if it fails."""
     checks = {id(LAYERS): check_layer, id(READOFFS): check_readoff, id(TASKS): check_task, id(LOSSES): check_loss,
-              id(VALUES): check_values, id(INPUTS): check_inputs, id(LAWS): check_law}  # fmt: skip
+              id(VALUES): check_values, id(INPUTS): check_inputs, id(LAWS): check_law,
+              id(DICTIONARIES): check_dictionary}  # fmt: skip
     member = registry[name]
     assert member.purpose.endswith((".", "…")), f"{name} has no docstring whose first line is a sentence"
     assert member.source or member.plugin or registry in (VALUES, INPUTS, TASKS), f"{name} does not say its source"
@@ -62,7 +64,7 @@ def check_member(registry: Registry[Any], name: str) -> None:
 
 def checkable() -> list[Registry[Any]]:
     """Return the registries whose members have checks."""
-    return [LAYERS, READOFFS, TASKS, LOSSES, VALUES, INPUTS, LAWS, BASELINES, MEASURES, REPRODUCTIONS]
+    return [LAYERS, READOFFS, TASKS, LOSSES, VALUES, INPUTS, LAWS, BASELINES, MEASURES, REPRODUCTIONS, DICTIONARIES]
 
 
 def check_plugin(file: Path) -> Iterator[tuple[str, str, str]]:
@@ -336,3 +338,21 @@ def _check_frequencies(name: str, features: Features, every: Inputs) -> None:
     assert bool(((counted - expected).abs() <= 6 * error).all()), (
         f"{name} draws with other probabilities than its list has"
     )
+
+
+def check_dictionary(name: str) -> None:
+    """Check a method of dictionary learning: shapes, finite latents, decode after encode, determinism from its seed."""
+    knobs = DICTIONARIES[name].knobs
+    quick = f"{name}({','.join(f'{knob}={value}' for knob, value in {'steps': 3, 'k': 2}.items() if knob in knobs)})"
+    a = torch.randn(40, D, generator=torch.Generator().manual_seed(0)).relu()
+    fitted = fit_dictionary(quick, a, 8, seed=0)
+    with torch.no_grad():
+        z: Tensor = fitted.encode(a)  # type: ignore[operator]
+        back: Tensor = fitted(a)
+        assert z.ndim == 2, f"{name} encodes to shape {tuple(z.shape)}: it must be a row for each input"
+        assert len(z) == len(a), f"{name} encodes {len(a)} inputs to {len(z)} rows"
+        assert back.shape == a.shape, f"{name} reconstructs shape {tuple(back.shape)} from {tuple(a.shape)}"
+        assert bool(z.isfinite().all() and back.isfinite().all()), f"{name} returns numbers that are not finite"
+        assert torch.equal(back, fitted.decode(z)), f"{name} is not decode after encode"  # type: ignore[operator]
+        again = fit_dictionary(quick, a, 8, seed=0)
+        assert torch.equal(back, again(a)), f"{name} is another dictionary when it is fitted again from the same seed"

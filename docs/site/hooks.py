@@ -36,6 +36,14 @@ API = {
     "Readoffs": ("core.readoffs", "core.least_squares", "core.minimax", "readoffs.analytic"),
     "Losses and training": ("core.losses", "core.settings", "core.training", "core.worst_case", "runs.loop"),
     "Evaluation": ("core.network", "core.evaluation", "core.dispatch"),
+    "Ground truth": (
+        "ground_truth.folder",
+        "ground_truth.module",
+        "ground_truth.samples",
+        "ground_truth.read",
+        "ground_truth.dictionaries",
+        "ground_truth.scores",
+    ),
     "Registries": ("experiments.registry", "laws.registry", "figures.registry", "errors"),
 }
 FURTHER = {

@@ -25,7 +25,7 @@ class EvaluateConfig:
     """Measure a network that was made elsewhere, from the file of its weights."""
 
     file: tyro.conf.Positional[Path]
-    """Weights by name: torch.save(net.state_dict(), FILE), or .safetensors (also of a run)."""
+    """Weights by name: torch.save(net.state_dict(), FILE), or .safetensors (also of a run); or an exported folder."""
     task: str | None = None
     """What it computes: and, xor, "and_of(k=3)", relu, … Outputs are in the task's order: all pairs k < l as (0, 1), (0, 2), …
     A network of a run has its own."""
@@ -114,13 +114,15 @@ def measure(config: EvaluateConfig) -> str:
 
 def _read(config: EvaluateConfig) -> Any:
     from toymodels.core.tasks import make_task
+    from toymodels.ground_truth.folder import from_pretrained, is_pretrained
     from toymodels.runs.elsewhere import Elsewhere, find_network, read_weights
     from toymodels.runs.record import is_network, load_network
 
     def task_of(m: int) -> Any:
         return make_task(config.task or "", m, config.pairs)
 
-    if not is_network(config.file):
+    exported = is_pretrained(config.file)
+    if not exported and not is_network(config.file):
         tensors = read_weights(config.file)
         if config.task is None:
             raise InputError("the file does not say what its network computes: name the task, as in --task and")
@@ -131,7 +133,11 @@ def _read(config: EvaluateConfig) -> Any:
         raise NoEffectError(
             f"{config.file} is of a run and has pairs of its own: leave pairs out, or name a task with them"
         )
-    network, task, _ = load_network(config.file)
+    if exported:
+        read = from_pretrained(config.file)
+        network, task = read.network, read.task
+    else:
+        network, task, _ = load_network(config.file)
     if config.task is not None:
         task = task_of(task.m)
     return Elsewhere(network, task, f"a network of a run, {task.m} features → {task.n_outputs:,} outputs")

@@ -52,7 +52,13 @@ class Experiment(Member):
     """Whether a run of one seed trains one network, whose progress early termination can follow."""
 
 
-EXPERIMENTS = Registry("kind of run", Experiment, "toymodels.experiments.compare", "toymodels.experiments.train")
+EXPERIMENTS = Registry(
+    "kind of run",
+    Experiment,
+    "toymodels.experiments.compare",
+    "toymodels.experiments.train",
+    "toymodels.experiments.dictionary",
+)
 """Kinds of runs by their names in records, on the command line and in a sweep file's command."""
 
 

@@ -1,0 +1,118 @@
+"""The bench of dictionaries: its rows, its record, its table, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from toymodels import InputError
+from toymodels.cli import main
+from toymodels.experiments.dictionary import DictionaryConfig
+from toymodels.runs.table import read_table
+
+SMALL = ["--m", "5", "--d", "8", "--s", "2", "--methods", "neurons", "topk(k=2,steps=4)", "--steps", "2", "--samples", "60",
+         "--layers", "gaussian", "trained", "--threads", "1"]  # fmt: skip
+
+
+def test_a_bench_makes_a_row_for_each_layer_and_dictionary(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("toymodels.parallel.processes.cores", lambda: 1)
+    command = ["dictionary", *SMALL, "--seeds", "0", "1", "--latents", "4", "9", "--out", str(tmp_path / "run")]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+    said = [(row["seed"], row["first_layer"], row["dictionary"], row["latents"]) for row in rows]
+    one = [("neurons", 8), ("topk(k=2,steps=4)", 4), ("topk(k=2,steps=4)", 9)]
+    assert said == [(seed, layer, *about) for seed in (0, 1) for layer in ("gaussian", "trained") for about in one]
+    assert all(row["worst_error"] == row["clean_worst_error"] for row in rows if row["dictionary"] == "neurons")
+    assert all(row["worst_error"] > row["clean_worst_error"] for row in rows if row["dictionary"] != "neurons")
+    mean = sum(row["l0"] for row in rows if row["latents"] == 8 and row["first_layer"] == "gaussian") / 2
+    line = next(line for line in shown.splitlines() if line.startswith("gaussian  neurons"))
+    assert f"{mean:.3f} ±" in line
+    before = (tmp_path / "run" / "results.json").read_text()
+    (tmp_path / "run" / "results.json").unlink()
+    assert main(command) == 0  # from the rows in the record
+    assert (tmp_path / "run" / "results.json").read_text() == before
+    assert main(["show", str(tmp_path / "run"), "--evaluate"]) == 0
+    assert "all with the recorded errors" in capsys.readouterr().out
+    assert main(["results", str(tmp_path / "run")]) == 0
+    assert "topk(k=2,steps=4)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"methods": ("nope",)}, "unknown sparse dictionary"),
+        ({"methods": ("topk(k=9)",), "latents": (4,)}, "k = 9: it must be at most 4"),
+        ({"methods": ()}, "methods is empty"),
+        ({"methods": ("l1", "l1(l1=0.03)")}, "twice"),
+        ({"layers": ("gaussian", "gaussian")}, "twice"),
+        ({"layers": ("nope",)}, "unknown first layer"),
+        ({"readoff": "nope"}, "unknown readoff"),
+        ({"readoff": "own"}, "is not for the first layer gaussian"),
+        ({"readoff": "random_labels"}, "is not for the first layer gaussian"),
+        ({"latents": (0,)}, "it must be at least 1"),
+        ({"latents": (3, 3)}, "twice"),
+        ({"samples": 0}, "samples = 0"),
+        ({"threshold": 1.5}, "threshold = 1.5"),
+        ({"device": "cuda"}, "leave device at cpu"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, words):
+    with pytest.raises(InputError, match=words):
+        DictionaryConfig(**settings)
+
+
+def test_a_row_of_another_run_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("toymodels.parallel.processes.cores", lambda: 1)
+    command = ["dictionary", *SMALL, "--seeds", "0", "--latents", "4", "--out", str(tmp_path / "run")]
+    assert main(command) == 0
+    (tmp_path / "run" / "results.json").unlink()
+    path = tmp_path / "run" / "and-seed-0" / "gaussian-neurons-4.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "of": {**content["of"], "samples": 7}}))
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "samples is 7 there and 60 here" in capsys.readouterr().err
+
+
+def test_what_the_page_answers_stands_in_its_table():
+    root = Path(__file__).parents[2]
+    page = " ".join((root / "docs/results/dictionaries.md").read_text().partition("<!-- table")[0].split())
+    rows = read_table(root / "analysis/results/dictionaries.csv")
+    assert {row["seed"] for row in rows} == {0, 1, 2}
+
+    def mean(layer, dictionary, latents, column):
+        values = [
+            row[column]
+            for row in rows
+            if (row["first_layer"], row["dictionary"], row["latents"]) == (layer, dictionary, latents)
+        ]
+        assert len(values) == 3
+        return float(np.mean(values))
+
+    fitted = {
+        (row["first_layer"], row["dictionary"], row["latents"])
+        for row in rows
+        if row["dictionary"] not in ("neurons", "l1(steps=1)")
+    }
+    small, large = ({about for about in fitted if about[2] == latents} for latents in (12, 78))
+    assert min(mean(*about, "features_recall") for about in small) > 0.3
+    assert max(mean(*about, "functions_recall") for about in small) < 0.01
+    assert max(mean(*about, "features_recall") for about in large) < 0.3
+    assert min(mean("trained", f"l1(l1={l1})", 78, "functions_recall") for l1 in (0.1, 0.3)) > 0.95
+    both = {about: min(mean(*about, f"{name}_recall") for name in ("features", "functions")) for about in fitted}
+    nearest = max(both, key=both.get)
+    assert nearest == ("gaussian", "batch_topk", 78)
+    inputs, ands = (100 * mean(*nearest, f"{name}_recall") for name in ("features", "functions"))
+    assert f"{inputs:.0f} % of the inputs and {ands:.0f} % of the ANDs" in page
+    worst = {about: mean(*about, "worst_error") for about in fitted}
+    best = min(worst, key=worst.get)
+    assert best == ("trained", "batch_topk", 78)
+    assert f"{worst[best]:.2f} instead of {mean(*best, 'clean_worst_error'):.2f}" in page
+    untrained = [row for row in rows if row["dictionary"] == "l1(steps=1)"]
+    assert max(row["features_recall"] + row["functions_recall"] for row in untrained) == 0
+    ratios = [
+        row["sensitivity_sae_error"] / row["sensitivity_random"] for row in rows if row["dictionary"] != "neurons"
+    ]
+    assert max(ratios) < 1.05

@@ -1,0 +1,96 @@
+"""Read a network from anywhere, a module, weights by name, a file or a folder, for the functions that measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from toymodels.core.layers import ACTIVATIONS, apply, check_module
+from toymodels.core.network import as_network
+from toymodels.core.tasks import Task, make_task
+from toymodels.errors import InputError, check_choice, check_kind, check_whole
+from toymodels.ground_truth.folder import from_pretrained
+from toymodels.ground_truth.module import MLP
+from toymodels.runs.elsewhere import Elsewhere, find_network, read_weights
+from toymodels.runs.record import is_network, load_network
+
+
+def read_network(
+    source: nn.Module | Mapping[str, Tensor] | Path | str,
+    task: Task | str | None = None,
+    m: int | None = None,
+    activation: str = "relu",
+    weights: Sequence[str] = (),
+    biases: Sequence[str] = (),
+) -> Elsewhere:
+    """Make a network of a torch module, a state_dict, a file of weights (.pt, .safetensors) or a folder of `save_pretrained`.
+
+    `task` is what it computes: a Task or its name; files of a run and folders have their own. m is found by the shapes if it is
+    left out. `activation` stands between the matrices of a state_dict, which `weights` and `biases` name where shapes allow
+    more than one order (see `toymodels evaluate`). The result has the fields `network`, `task` and `description`.
+    Raises InputError if parts are missing or do not fit together.
+    """
+    if m is not None:
+        check_whole(1, m=m)
+    wanted = "a torch module, a state_dict, or the path of a file of weights or of a folder"
+    check_kind((nn.Module, Mapping, str, Path), wanted, source=source)
+    if task is not None:
+        check_kind((Task, str), "a Task, or its name, such as 'and'", task=task)
+    check_kind(str, f"the name of one of {', '.join(ACTIVATIONS)}", activation=activation)
+    check_choice(ACTIVATIONS, activation=activation)
+    if isinstance(task, Task):
+        if m is not None and m != task.m:
+            raise InputError(f"m = {m}, and the task reads {task.m} features: leave m out")
+        m = task.m
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if path.is_dir() or is_network(path):
+            return _described(path, task, m)
+        source = read_weights(path)
+    if task is None:
+        raise InputError("the weights do not say what their network computes: name the task, as in task='and'")
+    if isinstance(source, nn.Module):
+        return _module(source, task, m)
+    for name, tensor in source.items():
+        check_kind(Tensor, "a tensor of weights", **{str(name): tensor})
+
+    def task_of(size: int) -> Task:
+        return task if isinstance(task, Task) else make_task(task, size)
+
+    return find_network(dict(source), task_of, m, activation, weights, biases)
+
+
+def _described(path: Path, task: Task | str | None, m: int | None) -> Elsewhere:
+    """Read a network that says itself what it computes; another task may be named, to measure it as a network for that."""
+    if path.is_dir():
+        read = from_pretrained(path)
+        network, own = read.network, read.task
+    else:
+        network, own, _ = load_network(path)
+    if m is not None and m != own.m:
+        raise InputError(f"{path} reads {own.m} features, and m is {m}: leave m out")
+    chosen = make_task(task, own.m) if isinstance(task, str) else task or own
+    _check_outputs(path.name, own.n_outputs, chosen)
+    return Elsewhere(network, chosen, f"{path.name}, {chosen.m} features → {chosen.n_outputs:,} outputs")
+
+
+def _module(module: nn.Module, task: Task | str, m: int | None) -> Elsewhere:
+    check_module(module, "network")
+    if m is None:
+        first = next((part for part in module.modules() if type(part) is nn.Linear), None)
+        m = module.m if isinstance(module, MLP) else None if first is None else first.in_features
+    if m is None:
+        raise InputError("the module has no nn.Linear that says how many features it reads: give m")
+    network = as_network(module, m)
+    whole = make_task(task, m) if isinstance(task, str) else task
+    _check_outputs("the module", apply(network, m, "network").shape[1], whole)
+    return Elsewhere(network, whole, f"a {type(module).__name__}, {m} features → {whole.n_outputs:,} outputs")
+
+
+def _check_outputs(what: str, outputs: int, task: Task) -> None:
+    if outputs != task.n_outputs:
+        raise InputError(
+            f"{what} has {outputs:,} outputs and the task {task.name} {task.n_outputs:,}, {task.outputs_in_words}"
+        )
