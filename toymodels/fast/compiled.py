@@ -58,12 +58,11 @@ def subtract_targets(errors, bits, sign, bias, columns, first, second, targets):
 
 
 @_compiled
-def slopes_of_errors(p, errors, inverse, columns, first, second, shares, weights, slopes, totals):  # type: ignore[no-untyped-def]
-    """Write P w sign(e) |e|^(p − 1) into `slopes` and its sums over inputs into `totals`; return Σ P w |e|^p.
+def slopes_of_errors(p, errors, inverse, columns, first, second, shares, weights, totals):  # type: ignore[no-untyped-def]
+    """Overwrite errors by their slopes P w sign(e) |e|^(p − 1), for a p in `WHOLE`; return Σ P w |e|^p.
 
     Here e = error·inverse, `shares` are the inputs' probabilities P, and `weights` the coefficients of the bilinear form of w.
-    For a p that is not in `WHOLE`, `slopes` must hold the powers sign(e) |e|^(p − 1). (A loop without a choice inside works on
-    several inputs at once.)
+    Sums of slopes over inputs go into `totals`. (A loop without a choice inside works on several inputs at once.)
     """
     w, of_k, of_l, of_both = weights
     sum_of_powers, zero = 0.0, errors.dtype.type(0)
@@ -77,7 +76,7 @@ def slopes_of_errors(p, errors, inverse, columns, first, second, shares, weights
                 slope = shares[i] * weight * e
                 power += slope * e
                 total += slope
-                slopes[pair, i] = slope
+                errors[pair, i] = slope
         elif p == 4:
             for i in range(errors.shape[1]):
                 e = errors[pair, i] * inverse
@@ -85,8 +84,8 @@ def slopes_of_errors(p, errors, inverse, columns, first, second, shares, weights
                 slope = shares[i] * weight * (e * e * e)
                 power += slope * e
                 total += slope
-                slopes[pair, i] = slope
-        elif p == 8:
+                errors[pair, i] = slope
+        else:
             for i in range(errors.shape[1]):
                 e = errors[pair, i] * inverse
                 square = e * e
@@ -94,14 +93,26 @@ def slopes_of_errors(p, errors, inverse, columns, first, second, shares, weights
                 slope = shares[i] * weight * (square * square * square * e)
                 power += slope * e
                 total += slope
-                slopes[pair, i] = slope
-        else:
-            for i in range(errors.shape[1]):
-                weight = w + of_k * columns[k, i] + (of_l + of_both * columns[k, i]) * columns[l, i]
-                slope = shares[i] * weight * slopes[pair, i]
-                power += slope * (errors[pair, i] * inverse)
-                total += slope
-                slopes[pair, i] = slope
+                errors[pair, i] = slope
+        sum_of_powers += power
+        totals[pair] = total
+    return sum_of_powers
+
+
+@_compiled
+def weigh_powers(powers, errors, inverse, columns, first, second, shares, weights, totals):  # type: ignore[no-untyped-def]
+    """Do the same for any p, where `powers` holds sign(e) |e|^(p − 1): these are overwritten, and the errors are not."""
+    w, of_k, of_l, of_both = weights
+    sum_of_powers, zero = 0.0, errors.dtype.type(0)
+    for pair in range(errors.shape[0]):
+        k, l = first[pair], second[pair]
+        power = total = zero
+        for i in range(errors.shape[1]):
+            weight = w + of_k * columns[k, i] + (of_l + of_both * columns[k, i]) * columns[l, i]
+            slope = shares[i] * weight * powers[pair, i]
+            power += slope * (errors[pair, i] * inverse)
+            total += slope
+            powers[pair, i] = slope
         sum_of_powers += power
         totals[pair] = total
     return sum_of_powers

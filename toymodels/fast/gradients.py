@@ -31,8 +31,8 @@ _LEAST_SHARE = {torch.float32: 1e-3, torch.float64: 1e-10}
 """Share of `SquaredTerm.size` below which the sum of a squared loss has lost too many digits to rounding (in float32 the
 rounding error is about 1e-7 of that size, so the fourth digit of the sum is wrong)."""
 SMALL = 2**18
-"""Inputs × outputs up to which the two tables of them stay in a core's cache (float32: 2 MiB), so that blocks and Gram matrices
-are no faster (measured at m from 16 to 50; see `fast.small`)."""
+"""Inputs × outputs up to which a table of them stays in a core's cache (float32: 1 MiB), so that blocks and Gram matrices are no
+faster (measured at m from 16 to 50; see `fast.small`)."""
 ALONE = 2**23
 """The same for a single thread, which is faster on tables in memory than in blocks: their products are larger. Two threads are
 faster in blocks. A squared loss of a batch is faster by Gram matrices."""

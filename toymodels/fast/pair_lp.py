@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from toymodels.core.features import Inputs
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask
-from toymodels.fast.compiled import DTYPES, SIGN, WHOLE, coefficients, slopes_of_errors, subtract_targets
+from toymodels.fast.compiled import DTYPES, SIGN, WHOLE, coefficients, slopes_of_errors, subtract_targets, weigh_powers
 from toymodels.fast.pairs import tables_of
 from toymodels.parallel.threads import n_threads, parallel_for
 
@@ -244,7 +244,7 @@ class PairTerm:
         p = int(self.p) if self.p in WHOLE else 0
 
         def work(thread: int) -> tuple[float, float, Tensor]:
-            e, slopes = a.new_empty(2, size, len(a))
+            e, powers = a.new_empty(size, len(a)), a.new_empty(0 if p else size, len(a))
             bits = e.numpy().view(SIGN[shares.dtype].dtype)
             r_buffer, g_buffer = a.new_zeros(size, a.shape[1]), a.new_empty(size, a.shape[1])
             total, offsets, sums = torch.zeros_like(a), a.new_zeros(size).numpy(), a.new_empty(size).numpy()
@@ -254,17 +254,21 @@ class PairTerm:
                 n = outputs.stop - start
                 k, l = first[outputs], second[outputs]
                 r = self.readings.filled(outputs, 1 / self.unit, r_buffer)
-                errors, powers = torch.mm(r, transposed, out=e[:n]), slopes[:n]
+                errors = torch.mm(r, transposed, out=e[:n])
                 largest = subtract_targets(
                     errors.numpy(), bits[:n], SIGN[shares.dtype], offsets, columns, k, l, targets
                 )
                 worst = max(worst, float(bits.dtype.type(largest).view(shares.dtype)))
-                if not p:
-                    signed_power(errors, self.p - 1, powers)
-                power += slopes_of_errors(p, errors.numpy(), one, columns, k, l, shares, cases, powers.numpy(), sums)
-                self.readings.add(outputs, torch.mm(powers, a, out=g_buffer[:n]))
+                given = errors.numpy(), one, columns, k, l, shares, cases, sums
+                if p:
+                    slopes = errors
+                    power += slopes_of_errors(p, *given)
+                else:
+                    slopes = signed_power(errors, self.p - 1, powers[:n])
+                    power += weigh_powers(slopes.numpy(), *given)
+                self.readings.add(outputs, torch.mm(slopes, a, out=g_buffer[:n]))
                 if self.layer:
-                    total.addmm_(powers.T, r)
+                    total.addmm_(slopes.T, r)
             return power, worst, total
 
         results = parallel_for(work, threads)

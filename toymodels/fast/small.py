@@ -25,7 +25,7 @@ from toymodels.core.losses import Loss, LossValue, LpLoss, loss_and_gradients
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
-from toymodels.fast.compiled import DTYPES, SIGN, WHOLE, coefficients, slopes_of_errors, subtract_targets
+from toymodels.fast.compiled import DTYPES, SIGN, WHOLE, coefficients, slopes_of_errors, subtract_targets, weigh_powers
 from toymodels.fast.gradients import add_gradient, pairs_apply, tables_apply, value_and_factor
 from toymodels.fast.pair_lp import signed_power
 from toymodels.fast.pairs import tables_of
@@ -77,7 +77,7 @@ def small_gradients(
     value, factor, unit = tables.slopes_of(
         weight, bias.numpy(), activations, columns.numpy(), shares, task, weights, loss
     )
-    slopes = tables.powers
+    slopes = tables.slopes
     if readoff.weight.requires_grad:
         gradient = torch.empty_like(weight)
         add_gradient(readoff.weight, torch.addmm(gradient, slopes, activations.T, beta=0, alpha=factor))
@@ -118,25 +118,29 @@ def even_shares(n: int, dtype: torch.dtype) -> Float[Tensor, " {n}"]:
 
 
 class Tables(threading.local):
-    """The two tables of a size, and a number for each pair, for torch and for NumPy; kept for each thread."""
+    """The table of a size, and a number for each pair, for torch and for NumPy; kept for each thread."""
 
     size: object = None
     outputs: Tensor
-    powers: Tensor
-    totals: Tensor
     errors: Any
-    slopes: Any
-    sums: Any
+    """The same numbers as `outputs`, and their bits."""
     bits: Any
+    powers: Tensor | None
+    """A second table, for exponents that need it."""
+    totals: Tensor
+    sums: Any
+    """The same numbers as `totals`."""
+    slopes: Tensor
+    """The table that holds the slopes."""
 
     @classmethod
     def of(cls, pairs: int, inputs: int, dtype: torch.dtype) -> Tables:
         """Return the tables of this thread, made again if the size changes."""
         if _tables.size != (pairs, inputs, dtype):
-            _tables.outputs, _tables.powers = torch.empty(2, pairs, inputs, dtype=dtype)
+            _tables.outputs, _tables.powers = torch.empty(pairs, inputs, dtype=dtype), None
             _tables.totals = torch.empty(pairs, dtype=dtype)
-            _tables.errors, _tables.slopes = _tables.outputs.numpy(), _tables.powers.numpy()
-            _tables.sums, _tables.bits = _tables.totals.numpy(), _tables.errors.view(SIGN[_tables.errors.dtype].dtype)
+            _tables.errors, _tables.sums = _tables.outputs.numpy(), _tables.totals.numpy()
+            _tables.bits = _tables.errors.view(SIGN[_tables.errors.dtype].dtype)
             _tables.size = pairs, inputs, dtype
         return _tables
 
@@ -151,7 +155,7 @@ class Tables(threading.local):
         weights: Sequence[float],
         loss: LpLoss,
     ) -> tuple[float, float, float]:
-        """Return (loss, factor, largest |error|); factor·powers are then the slopes of the loss in the outputs.
+        """Return (loss, factor, largest |error|); factor·slopes are then the slopes of the loss in the outputs.
 
         Their sums over inputs are factor·totals.
         """
@@ -165,12 +169,15 @@ class Tables(threading.local):
             inverse = 1 / unit
         elif unit > 0:
             self.outputs.div_(unit)
-        p = int(loss.p) if loss.p in WHOLE else 0
-        if not p:
-            signed_power(torch.mul(self.outputs, inverse), loss.p - 1, self.powers)
-        power = slopes_of_errors(
-            p, self.errors, kind.type(inverse), columns, first, second, shares, cases, self.slopes, self.sums
-        )
+        given = self.errors, kind.type(inverse), columns, first, second, shares, cases, self.sums
+        if loss.p in WHOLE:
+            self.slopes = self.outputs
+            power = slopes_of_errors(int(loss.p), *given)
+        else:
+            if self.powers is None:
+                self.powers = torch.empty_like(self.outputs)
+            self.slopes = signed_power(torch.mul(self.outputs, inverse), loss.p - 1, self.powers)
+            power = weigh_powers(self.slopes.numpy(), *given)
         value, factor = value_and_factor(loss, power / task.n_outputs, unit, task.n_outputs)
         if abs(factor) > most:  # torch takes an infinite factor, but no larger number than its type holds
             factor = math.copysign(math.inf, factor)

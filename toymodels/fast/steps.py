@@ -200,10 +200,10 @@ class _Bench:
         value, factor, unit = tables.slopes_of(
             self.read, self.offset_array, self.activations, columns.numpy(), shares, self.task, self.weights, self.loss
         )
-        torch.mm(tables.powers, self.activations.T, out=self.read_slopes)
+        torch.mm(tables.slopes, self.activations.T, out=self.read_slopes)
         self.offset_slopes.copy_(tables.totals)
         if not self.frozen:
-            torch.mm(self.read_across, tables.powers, out=self.back)
+            torch.mm(self.read_across, tables.slopes, out=self.back)
             through_relu(self.back_array, self.active, self.totals)
             torch.mm(self.back, columns.T, out=self.layer_slopes)
         group = self.group
