@@ -9,7 +9,7 @@ import torch
 from tests.core.networks import every_weight_different
 from toymodels import plain
 from toymodels.core.features import Inputs, SparseFeatures
-from toymodels.core.layers import IdentityLayer
+from toymodels.core.layers import FirstLayer, IdentityLayer
 from toymodels.core.least_squares import least_squares
 from toymodels.core.losses import LpLoss, case_weights, loss_and_gradients, make_loss
 from toymodels.core.network import Network
@@ -462,3 +462,21 @@ def test_a_loss_that_overflows_is_infinite():
         reached = function(network, task, inputs, LpLoss(8.0, root=False), (1.0,) * 4)
         assert not torch.as_tensor(reached.value, dtype=torch.float32).isfinite()
         assert not network.readoff.bias.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_largest_error_is_that_of_the_errors_at_any_size(dtype):
+    """Rows long enough for loops over several inputs at once; outputs are much larger than their errors."""
+    task, inputs = PairTask(24, "and"), SparseFeatures.exactly(24, 2).enumerate()
+    readoff = LinearReadoff(torch.ones(task.n_outputs, 24), -torch.ones(task.n_outputs))
+    with torch.no_grad():
+        readoff.weight.zero_()[torch.arange(task.n_outputs)[:, None], task.pairs] = 1.0  # relu(x) = x: x_k + x_l − 1
+    network = Network(FirstLayer(torch.eye(24), torch.zeros(24)), readoff).to(dtype)
+    with torch.no_grad():
+        network.readoff.bias += 0.95
+    expected = float((network(inputs.dense(dtype=dtype)) - task.targets(inputs.dense(dtype=dtype))).abs().max())
+    for function in (pair_gradients, small_gradients):
+        for p in (3.0, 4.0):
+            network.zero_grad()
+            reached = function(network, task, inputs, LpLoss(p), (1.0,) * 4, None, True)
+            assert float(reached.largest) == pytest.approx(expected, rel=1e-5)

@@ -38,20 +38,29 @@ def _compiled(function: Callable[..., Any]) -> Any:
 
 
 @_compiled
-def subtract_targets(errors, bits, sign, bias, columns, first, second, targets):  # type: ignore[no-untyped-def]
-    """Turn outputs without their bias into errors; return the bits of the largest |error|.
+def subtract_targets(errors, bias, columns, first, second, targets):  # type: ignore[no-untyped-def]
+    """Turn outputs without their bias into errors.
 
-    `errors` (pairs × inputs) is overwritten. `bits` are the same numbers as whole numbers, and `sign` masks their sign bit:
-    a processor finds the largest of several of these at once, and what is not a number is the largest. `columns` (features ×
-    inputs) are the inputs, `first` and `second` (pairs) the features of each pair, `targets` the coefficients of a bilinear form.
+    `errors` (pairs × inputs) is overwritten. `columns` (features × inputs) are the inputs, `first` and `second` (pairs) the
+    features of each pair, `targets` the coefficients of a bilinear form.
     """
     constant, of_k, of_l, of_both = targets
-    largest = bits[0, 0] & sign
     for pair in range(errors.shape[0]):
         k, l, offset = first[pair], second[pair], bias[pair] - constant
         for i in range(errors.shape[1]):
             errors[pair, i] += offset - (of_k * columns[k, i] + (of_l + of_both * columns[k, i]) * columns[l, i])
-        for i in range(errors.shape[1]):
+
+
+@_compiled
+def largest_of(bits, sign):  # type: ignore[no-untyped-def]
+    """Return the bits of the largest |number|, from all numbers as whole numbers of the same bits; `sign` masks the sign bit.
+
+    A processor finds the largest of several whole numbers at once, and what is not a number is the largest. This is a call of
+    its own because a compiler may read whole numbers before it writes real ones, though they lie in the same place.
+    """
+    largest = bits[0, 0] & sign
+    for pair in range(bits.shape[0]):
+        for i in range(bits.shape[1]):
             size = bits[pair, i] & sign
             largest = size if size > largest else largest
     return largest

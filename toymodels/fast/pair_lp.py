@@ -21,7 +21,15 @@ from torch import Tensor, nn
 from toymodels.core.features import Inputs
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask
-from toymodels.fast.compiled import DTYPES, SIGN, WHOLE, coefficients, slopes_of_errors, subtract_targets, weigh_powers
+from toymodels.fast.compiled import (
+    DTYPES,
+    SIGN,
+    WHOLE,
+    coefficients,
+    slopes_of_errors,
+    subtract_targets,
+    weigh_powers,
+)
 from toymodels.fast.pairs import tables_of
 from toymodels.parallel.threads import n_threads, parallel_for
 
@@ -255,9 +263,8 @@ class PairTerm:
                 k, l = first[outputs], second[outputs]
                 r = self.readings.filled(outputs, 1 / self.unit, r_buffer)
                 errors = torch.mm(r, transposed, out=e[:n])
-                largest = subtract_targets(
-                    errors.numpy(), bits[:n], SIGN[shares.dtype], offsets, columns, k, l, targets
-                )
+                subtract_targets(errors.numpy(), offsets, columns, k, l, targets)
+                largest = largest_of(bits[:n], SIGN[shares.dtype])
                 worst = max(worst, float(bits.dtype.type(largest).view(shares.dtype)))
                 given = errors.numpy(), one, columns, k, l, shares, cases, sums
                 if p:

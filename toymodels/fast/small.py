@@ -25,7 +25,16 @@ from toymodels.core.losses import Loss, LossValue, LpLoss, loss_and_gradients
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
-from toymodels.fast.compiled import DTYPES, SIGN, WHOLE, coefficients, slopes_of_errors, subtract_targets, weigh_powers
+from toymodels.fast.compiled import (
+    DTYPES,
+    SIGN,
+    WHOLE,
+    coefficients,
+    largest_of,
+    slopes_of_errors,
+    subtract_targets,
+    weigh_powers,
+)
 from toymodels.fast.gradients import add_gradient, pairs_apply, tables_apply, value_and_factor
 from toymodels.fast.pair_lp import signed_power
 from toymodels.fast.pairs import tables_of
@@ -162,7 +171,8 @@ class Tables(threading.local):
         torch.mm(weight, activations, out=self.outputs)
         kind, (first, second) = shares.dtype, tables_of(task).features
         targets, cases = coefficients(tuple(task.truth), kind), coefficients(tuple(weights), kind)
-        bits = subtract_targets(self.errors, self.bits, SIGN[kind], bias, columns, first, second, targets)
+        subtract_targets(self.errors, bias, columns, first, second, targets)
+        bits = largest_of(self.bits, SIGN[kind])
         unit, most = float(SIGN[kind].dtype.type(bits).view(kind)), _MOST[kind]
         inverse = 1.0
         if unit > 0 and 1 / unit <= most:  # a product is faster than a quotient
