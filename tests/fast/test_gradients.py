@@ -474,7 +474,7 @@ def test_the_largest_error_is_that_of_the_errors_at_any_size(dtype):
     network = Network(FirstLayer(torch.eye(24), torch.zeros(24)), readoff).to(dtype)
     with torch.no_grad():
         network.readoff.bias += 0.95
-    expected = float((network(inputs.dense(dtype=dtype)) - task.targets(inputs.dense(dtype=dtype))).abs().max())
+        expected = float((network(inputs.dense(dtype=dtype)) - task.targets(inputs.dense(dtype=dtype))).abs().max())
     for function in (pair_gradients, small_gradients):
         for p in (3.0, 4.0):
             network.zero_grad()

@@ -26,6 +26,7 @@ from toymodels.fast.compiled import (
     SIGN,
     WHOLE,
     coefficients,
+    largest_of,
     slopes_of_errors,
     subtract_targets,
     weigh_powers,
