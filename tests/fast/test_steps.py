@@ -94,11 +94,12 @@ def test_any_gate_and_a_frozen_layer(gate, frozen, wing):
 
 
 def test_float32_differs_by_rounding_alone(wing):
-    plain, expected = plainly({"p": (4,)}, dtype=torch.float32)
+    _, expected = plainly({"p": (4,)}, dtype=torch.float32)
     fast = trainer({"p": (4,)}, dtype=torch.float32)
+    # Losses and errors alone: Adam divides by the root of the mean square, and a gradient that is nothing but rounding may move a
+    # weight by its whole learning rate. Rounding of 6e-8 in an error is four times as much in its power, and 12 steps pass it on:
+    # 1e-4 leaves a factor of 30.
     torch.testing.assert_close(finished(fast), expected, rtol=1e-4, atol=0)
-    # Adam divides by the root of the mean square: a gradient that is nothing but rounding may move a weight by its whole lr.
-    assert_equal(fast, plain, 12 * 0.01)
 
 
 def test_what_is_put_in_its_place_is_used(wing):

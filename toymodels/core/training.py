@@ -133,6 +133,8 @@ class Trainer:
             self._inputs = features.enumerate(device=device)
         else:
             checked_sample(features, 2, seeded(0, self.device))
+        self._size = len(self._inputs) if self._inputs is not None else int(settings.batch)
+        """Inputs of a step."""
         self._sampling = settings.pairs_per_step is not None and settings.pairs_per_step < task.n_outputs
         if self._sampling and not isinstance(network.readoff, LinearReadoff):
             raise InputError("pairs_per_step needs a linear readoff: leave it out")
@@ -165,9 +167,8 @@ class Trainer:
                 self._optimisers = self._new_optimisers()  # the curvature estimated for another p does not help
         self._stage = stage
         loss = self._losses[stage]
-        size = len(self._inputs) if self._inputs is not None else int(self.settings.batch)
         take = {"kfac": self._kfac, "lbfgs": self._lbfgs}.get(self.optimiser_name, self._adam)
-        with step_threads(self.network, self.task, size, loss, self._full_batch):
+        with step_threads(self.network, self.task, self._size, loss, self._full_batch):
             reached = take(loss)
         self.seconds += time.perf_counter() - started
         return Progress(self.step, self._exponents[stage], reached.value, reached.largest, self.seconds)
@@ -262,7 +263,6 @@ class Trainer:
         return reached
 
     def _adam(self, loss: Loss) -> LossValue:
-        size = len(self._inputs) if self._inputs is not None else int(self.settings.batch)
         share = 1 - self.step / self.steps
         factor = {"constant": 1.0, "linear": share, "cosine": (1 - math.cos(math.pi * share)) / 2}
         for optimiser in self._optimisers:
@@ -270,10 +270,12 @@ class Trainer:
         source = self.features if self._inputs is None else self._inputs
         if not self._sampling:
             (optimiser,) = self._optimisers
-            reached = adam_step(self.network, self.task, source, size, self.generator, loss, self._weights, optimiser)
+            reached = adam_step(
+                self.network, self.task, source, self._size, self.generator, loss, self._weights, optimiser
+            )
         else:
             self._forget_gradients()
-            inputs = source if isinstance(source, Inputs) else source.sample(size, self.generator)
+            inputs = source if isinstance(source, Inputs) else source.sample(self._size, self.generator)
             reached = self._gradients(loss, inputs)
             for optimiser in self._optimisers:
                 optimiser_step(optimiser)

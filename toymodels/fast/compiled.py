@@ -1,4 +1,4 @@
-"""Pass over a table of errors of pairs once where torch would pass six times: loops compiled by Numba when first called.
+"""Pass three times over a table of errors of pairs, where torch would pass ten times: loops compiled by Numba when first called.
 
 A table has a row for each pair (k, l) and a column for each input. Targets and weights of a pair are bilinear in (x_k, x_l)
 (`gates.bilinear`), so that they are computed from two rows of the inputs while an error is at hand, and are never stored.
@@ -16,6 +16,7 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from toymodels.theory.gates import bilinear
 
@@ -52,11 +53,10 @@ def subtract_targets(errors, bias, columns, first, second, targets):  # type: ig
 
 
 @_compiled
-def largest_of(bits, sign):  # type: ignore[no-untyped-def]
+def _largest_of(bits, sign):  # type: ignore[no-untyped-def]
     """Return the bits of the largest |number|, from all numbers as whole numbers of the same bits; `sign` masks the sign bit.
 
-    A processor finds the largest of several whole numbers at once, and what is not a number is the largest. This is a call of
-    its own because a compiler may read whole numbers before it writes real ones, though they lie in the same place.
+    A processor finds the largest of several whole numbers at once, and what is not a number is the largest.
     """
     largest = bits[0, 0] & sign
     for pair in range(bits.shape[0]):
@@ -165,7 +165,17 @@ def adam(parameter, gradient, mean, square, factor, lr, kept, beta1, beta2, eps,
         parameter[i] = kept * parameter[i] - size * mean[i] / (np.sqrt(square[i]) * scale + eps)
 
 
-SIGN: dict[Any, Any] = {np.dtype(np.float32): np.int32(2**31 - 1), np.dtype(np.float64): np.int64(2**63 - 1)}
+def largest_size(numbers: Float[np.ndarray, "rows columns"]) -> float:
+    """Return the largest |number| of a table; not a number, if one is none.
+
+    Never within a loop that writes the numbers: a compiler may read whole numbers before it writes real ones, though they lie in
+    the same place.
+    """
+    sign = _SIGN[numbers.dtype]
+    return float(sign.dtype.type(_largest_of(numbers.view(sign.dtype), sign)).view(numbers.dtype))
+
+
+_SIGN: dict[Any, Any] = {np.dtype(np.float32): np.int32(2**31 - 1), np.dtype(np.float64): np.int64(2**63 - 1)}
 """All bits but the sign."""
 DTYPES = (torch.float32, torch.float64)
 """Types that these loops take."""

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -23,14 +24,13 @@ from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask
 from toymodels.fast.compiled import (
     DTYPES,
-    SIGN,
     WHOLE,
     coefficients,
-    largest_of,
+    largest_size,
     slopes_of_errors,
     subtract_targets,
     weigh_powers,
-)
+)  # fmt: skip
 from toymodels.fast.pairs import tables_of
 from toymodels.parallel.threads import n_threads, parallel_for
 
@@ -90,6 +90,29 @@ def signed_power(base: Float[Tensor, "*shape"], exponent: float | int, out: Tens
     if power is base:
         return out.copy_(base)
     return out if whole % 2 else out.copysign_(base)
+
+
+def slopes_of(
+    errors: Float[Tensor, "pairs inputs"],
+    inverse: float,
+    p: float | int,
+    spare: Tensor | None,
+    columns: Float[np.ndarray, "m inputs"],
+    features: tuple[np.ndarray, np.ndarray],
+    shares: Float[np.ndarray, " inputs"],
+    cases: tuple[Any, ...],
+    sums: np.ndarray,
+) -> tuple[float, Float[Tensor, "pairs inputs"]]:
+    """Return Σ P w |e|^p and the slopes P w sign(e) |e|^(p − 1) of e = error·inverse, whose sums over inputs go into `sums`.
+
+    The slopes take the place of the errors if p is in `WHOLE`, else that of `spare`. `shares` are P, `cases` those of w.
+    """
+    given = errors.numpy(), shares.dtype.type(inverse), columns, *features, shares, cases, sums
+    if p in WHOLE:
+        return slopes_of_errors(int(p), *given), errors
+    assert spare is not None
+    slopes = signed_power(errors if inverse == 1 else errors * inverse, p - 1, spare)
+    return weigh_powers(slopes.numpy(), *given), slopes
 
 
 class Readings:
@@ -248,13 +271,10 @@ class PairTerm:
         starts = range(0, self.task.n_outputs, size)
         threads = min(n_threads(), len(starts))
         first, second = tables_of(self.task).features
-        one = shares.dtype.type(1)
         targets, cases = coefficients(self.values, shares.dtype), coefficients(self.weights, shares.dtype)
-        p = int(self.p) if self.p in WHOLE else 0
 
         def work(thread: int) -> tuple[float, float, Tensor]:
-            e, powers = a.new_empty(size, len(a)), a.new_empty(0 if p else size, len(a))
-            bits = e.numpy().view(SIGN[shares.dtype].dtype)
+            e, spare = a.new_empty(size, len(a)), a.new_empty(0 if self.p in WHOLE else size, len(a))
             r_buffer, g_buffer = a.new_zeros(size, a.shape[1]), a.new_empty(size, a.shape[1])
             total, offsets, sums = torch.zeros_like(a), a.new_zeros(size).numpy(), a.new_empty(size).numpy()
             power, worst = 0.0, 0.0
@@ -265,15 +285,9 @@ class PairTerm:
                 r = self.readings.filled(outputs, 1 / self.unit, r_buffer)
                 errors = torch.mm(r, transposed, out=e[:n])
                 subtract_targets(errors.numpy(), offsets, columns, k, l, targets)
-                largest = largest_of(bits[:n], SIGN[shares.dtype])
-                worst = max(worst, float(bits.dtype.type(largest).view(shares.dtype)))
-                given = errors.numpy(), one, columns, k, l, shares, cases, sums
-                if p:
-                    slopes = errors
-                    power += slopes_of_errors(p, *given)
-                else:
-                    slopes = signed_power(errors, self.p - 1, powers[:n])
-                    power += weigh_powers(slopes.numpy(), *given)
+                worst = max(worst, largest_size(errors.numpy()))
+                part, slopes = slopes_of(errors, 1.0, self.p, spare[:n], columns, (k, l), shares, cases, sums)
+                power += part
                 self.readings.add(outputs, torch.mm(slopes, a, out=g_buffer[:n]))
                 if self.layer:
                     total.addmm_(slopes.T, r)

@@ -1,13 +1,12 @@
 """Compute loss and gradients of small networks on tables that stay in the processor's cache: fast `loss_and_gradients`.
 
 A table has a row for each pair and a column for each input. Between the three products that no form avoids, compiled loops
-(`fast.compiled`) pass over it twice. Tables are kept from step to step: new memory for each of them would cost as much as the
-arithmetic.
+(`fast.compiled`) pass over it three times. Tables are kept from step to step: new memory for each of them would cost as much as
+the arithmetic.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import threading
 from collections.abc import Sequence
@@ -25,18 +24,9 @@ from toymodels.core.losses import Loss, LossValue, LpLoss, loss_and_gradients
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
-from toymodels.fast.compiled import (
-    DTYPES,
-    SIGN,
-    WHOLE,
-    coefficients,
-    largest_of,
-    slopes_of_errors,
-    subtract_targets,
-    weigh_powers,
-)
+from toymodels.fast.compiled import DTYPES, WHOLE, coefficients, largest_size, subtract_targets
 from toymodels.fast.gradients import add_gradient, pairs_apply, tables_apply, value_and_factor
-from toymodels.fast.pair_lp import signed_power
+from toymodels.fast.pair_lp import slopes_of
 from toymodels.fast.pairs import tables_of
 
 
@@ -115,15 +105,8 @@ def columns_of(inputs: Inputs, dtype: torch.dtype) -> tuple[Float[Tensor, "m inp
             columns = torch.zeros(inputs.m + 1, len(inputs), dtype=dtype).scatter_(0, inputs.indices.T, 1)[: inputs.m]
         else:
             columns = active.T.to(dtype, memory_format=torch.contiguous_format)
-        shares = inputs.probabilities.to(dtype) if inputs.enumerated else even_shares(len(inputs), dtype)
-        kept = inputs.kept["columns", dtype] = columns, shares.numpy()
+        kept = inputs.kept["columns", dtype] = columns, inputs.probabilities.to(dtype).numpy()
     return kept
-
-
-@functools.lru_cache(maxsize=8)
-def even_shares(n: int, dtype: torch.dtype) -> Float[Tensor, " {n}"]:
-    """Return the probabilities of a sample, the same tensor at every call."""
-    return torch.full((n,), 1 / n, dtype=dtype)
 
 
 class Tables(threading.local):
@@ -132,8 +115,7 @@ class Tables(threading.local):
     size: object = None
     outputs: Tensor
     errors: Any
-    """The same numbers as `outputs`, and their bits."""
-    bits: Any
+    """The same numbers as `outputs`."""
     powers: Tensor | None
     """A second table, for exponents that need it."""
     totals: Tensor
@@ -149,7 +131,6 @@ class Tables(threading.local):
             _tables.outputs, _tables.powers = torch.empty(pairs, inputs, dtype=dtype), None
             _tables.totals = torch.empty(pairs, dtype=dtype)
             _tables.errors, _tables.sums = _tables.outputs.numpy(), _tables.totals.numpy()
-            _tables.bits = _tables.errors.view(SIGN[_tables.errors.dtype].dtype)
             _tables.size = pairs, inputs, dtype
         return _tables
 
@@ -169,30 +150,24 @@ class Tables(threading.local):
         Their sums over inputs are factor·totals.
         """
         torch.mm(weight, activations, out=self.outputs)
-        kind, (first, second) = shares.dtype, tables_of(task).features
-        targets, cases = coefficients(tuple(task.truth), kind), coefficients(tuple(weights), kind)
-        subtract_targets(self.errors, bias, columns, first, second, targets)
-        bits = largest_of(self.bits, SIGN[kind])
-        unit, most = float(SIGN[kind].dtype.type(bits).view(kind)), _MOST[kind]
+        kind, features = shares.dtype, tables_of(task).features
+        subtract_targets(self.errors, bias, columns, *features, coefficients(tuple(task.truth), kind))
+        unit, most = largest_size(self.errors), float(np.finfo(kind.type).max)
         inverse = 1.0
         if unit > 0 and 1 / unit <= most:  # a product is faster than a quotient
             inverse = 1 / unit
         elif unit > 0:
             self.outputs.div_(unit)
-        given = self.errors, kind.type(inverse), columns, first, second, shares, cases, self.sums
-        if loss.p in WHOLE:
-            self.slopes = self.outputs
-            power = slopes_of_errors(int(loss.p), *given)
-        else:
-            if self.powers is None:
-                self.powers = torch.empty_like(self.outputs)
-            self.slopes = signed_power(torch.mul(self.outputs, inverse), loss.p - 1, self.powers)
-            power = weigh_powers(self.slopes.numpy(), *given)
+        if loss.p not in WHOLE and self.powers is None:
+            self.powers = torch.empty_like(self.outputs)
+        cases = coefficients(tuple(weights), kind)
+        power, self.slopes = slopes_of(
+            self.outputs, inverse, loss.p, self.powers, columns, features, shares, cases, self.sums
+        )
         value, factor = value_and_factor(loss, power / task.n_outputs, unit, task.n_outputs)
         if abs(factor) > most:  # torch takes an infinite factor, but no larger number than its type holds
             factor = math.copysign(math.inf, factor)
         return value, factor, unit
 
 
-_MOST = {kind: float(np.finfo(kind.type).max) for kind in SIGN}
 _tables = Tables()

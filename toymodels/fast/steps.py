@@ -25,7 +25,7 @@ from toymodels.core.tasks import PairTask, Task
 from toymodels.core.training import adam_step
 from toymodels.fast.compiled import DTYPES, active_below, adam, through_relu
 from toymodels.fast.gradients import pairs_apply, tables_apply
-from toymodels.fast.small import Tables, columns_of, even_shares
+from toymodels.fast.small import Tables, columns_of
 
 
 def _applies(
@@ -105,7 +105,7 @@ class _Parameter:
     """A parameter and its moments, as flat arrays of NumPy."""
 
     def __init__(self, parameter: Tensor, state: dict[str, Any], gradient: Tensor):
-        self.parameter, self.state, self.gradient = parameter, state, gradient
+        self.parameter, self.state = parameter, state
         self.mean, self.square, self.step = state["exp_avg"], state["exp_avg_sq"], state["step"]
         self.address = parameter.data_ptr()
         self.flat = [tensor.detach().view(-1).numpy() for tensor in (parameter, gradient, self.mean, self.square)]
@@ -143,14 +143,14 @@ class _Bench:
         assert isinstance(loss, LpLoss)
         self.key = network, layer, readoff, task, source
         self.task, self.source, self.n, self.loss, self.weights = task, source, n, loss, weights
-        self.activation, self.frozen = layer.activation, not layer.weight.requires_grad
+        self.frozen = not layer.weight.requires_grad
         self.weight, self.bias = layer.weight.detach(), layer.bias.detach()
         self.read, self.offset = readoff.weight.detach(), readoff.bias.detach()
         kind, d = self.read.dtype, len(self.bias)
         self.held = layer.weight, layer.bias, readoff.weight, readoff.bias
-        self.columns, self.uniform = torch.empty(task.m, n, dtype=kind), None
-        if isinstance(source, SparseFeatures) and source.drawn_singly(n):
-            self.uniform = torch.empty(n, task.m)
+        self.columns, self.shares = torch.empty(task.m, n, dtype=kind), torch.full((n,), 1 / n, dtype=kind).numpy()
+        self.p = source.p if isinstance(source, SparseFeatures) and source.drawn_singly(n) else None
+        self.uniform = torch.empty(n, task.m)
         self.activations, self.back = torch.empty(2, d, n, dtype=kind)
         self.read_slopes, self.offset_slopes = torch.empty_like(self.read), torch.empty_like(self.offset)
         self.layer_slopes, self.bias_slopes = torch.empty_like(self.weight), torch.empty_like(self.bias)
@@ -186,7 +186,7 @@ class _Bench:
             and (loss is self.loss or loss == self.loss)
             and (weights is self.weights or tuple(weights) == tuple(self.weights))
             and optimiser.param_groups[0] is self.group
-            and layer.activation == self.activation  # type: ignore[union-attr]
+            and layer.activation == "relu"  # type: ignore[union-attr]
             and all(map(operator.is_, (*layer._parameters.values(), *readoff._parameters.values()), self.held))  # type: ignore[union-attr]
             and self.held[0].requires_grad is not self.frozen
             and all(one.is_in_place(self.states[one.parameter]) for one in self.parameters)
@@ -217,16 +217,12 @@ class _Bench:
 
     def _inputs(self, generator: torch.Generator) -> tuple[Tensor, Any]:
         """Draw the same inputs as the source does, if they are not the same in every step."""
-        if isinstance(self.source, Inputs):
-            return columns_of(self.source, self.read.dtype)
-        if self.uniform is None:
-            assert isinstance(self.source, SparseFeatures)
-            return columns_of(self.source.sample(self.n, generator), self.read.dtype)
-        assert isinstance(self.source, SparseFeatures)
-        torch.rand(self.n, self.task.m, generator=generator, out=self.uniform)
-        uniform = self.uniform.numpy()
-        active_below(uniform, uniform.dtype.type(self.source.p), self.columns.numpy())
-        return self.columns, even_shares(self.n, self.read.dtype).numpy()
+        if self.p is not None:
+            uniform = torch.rand(self.n, self.task.m, generator=generator, out=self.uniform).numpy()
+            active_below(uniform, uniform.dtype.type(self.p), self.columns.numpy())
+            return self.columns, self.shares
+        inputs = self.source if isinstance(self.source, Inputs) else self.source.sample(self.n, generator)
+        return columns_of(inputs, self.read.dtype)
 
 
 _benches: WeakKeyDictionary[torch.optim.Optimizer, _Bench] = WeakKeyDictionary()
