@@ -1,5 +1,7 @@
 """Scores are recomputed by a few independent lines, and are what they must be for dictionaries that know the truth."""
 
+import copy
+import dataclasses
 import itertools
 
 import numpy as np
@@ -156,3 +158,22 @@ def test_wrong_calls_are_refused(wrong, words, fitted):
     arguments = {"dictionary": fitted, "network": NETWORK, "task": TASK, "inputs": INPUTS, **wrong}
     with pytest.raises(InputError, match=words):
         score(**arguments)
+
+
+def test_a_network_of_float64_and_a_dictionary_in_training_are_measured_as_evaluate_does():
+    fitted = fit_dictionary("batch_topk(k=2)", LAYER(X).detach(), 8, 0)
+    expected = score(fitted, NETWORK, TASK, INPUTS)
+    fitted.train()
+    before = {name: value.clone() for name, value in fitted.state_dict().items()}
+    got = score(fitted, copy.deepcopy(NETWORK).double(), TASK, INPUTS)
+    assert got == pytest.approx(expected, rel=1e-5, abs=1e-6)  # float32 in both but for the readoff
+    assert all(torch.equal(value, before[name]) for name, value in fitted.state_dict().items())
+    sensitivities(fitted, copy.deepcopy(NETWORK).double(), VECTORS, INPUTS)
+
+
+def test_what_has_no_direction_has_no_sensitivity(fitted):
+    """The functions of a layer without a use for them are rounding alone."""
+    nothing = dataclasses.replace(VECTORS, functions=1e-8 * torch.ones_like(VECTORS.functions))
+    got = sensitivities(fitted, NETWORK, nothing, INPUTS)
+    assert got["sensitivity_functions"] is None
+    assert got["sensitivity_features"] > 0

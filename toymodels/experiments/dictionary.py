@@ -115,21 +115,22 @@ def dictionary_seed(config: DictionaryConfig, seed: int, folder: Path, position:
     """Make the rows of one seed; those in the record are read."""
     from toymodels.core.seeds import derive_seed
     from toymodels.experiments.rows import RowMaker
+    from toymodels.ground_truth.dictionaries import DICTIONARIES
     from toymodels.runs.identity import difference, network_identity
     from toymodels.runs.record import load_network
     from toymodels.runs.storage import damaged, read_json, write_results
 
     task, run = config.make_task(config.task, seed), network_identity(config, seed)
     maker = RowMaker(config, task, task, seed, folder / f"{task.name}-seed-{seed}", position)
+    activations = config.features().sampled(config.samples, derive_seed(seed, "fit"))
     rows = []
     for layer in config.layers:
         maker.row(layer, config.readoff)
         network = load_network(maker.path(layer, config.readoff).with_suffix(".safetensors"))[0]
-        activations = config.features().sampled(config.samples, derive_seed(seed, "fit"))
         for number in config.latents:
             for method in config.methods:
-                if method == "neurons" and number != config.latents[0]:
-                    continue
+                if number != config.latents[0] and "latents" not in DICTIONARIES.named(method)[0].parameters:
+                    continue  # it has a number of its own
                 path = maker.folder / f"{layer}-{method}-{number}.json"
                 if path.exists():
                     kept = read_json(path, ("of", "row"), advice="delete it, and the same command makes it again")
@@ -171,9 +172,7 @@ def _row(
         except InputError:  # a layer of another form than linear and activation, or one that is too large
             moves: dict[str, float | None] = {name: None for name, _ in COSTS if name.startswith("sensitivity_")}
         else:
-            moves = dict(sensitivities(fitted, network, vectors, measured, derive_seed(seed, "dictionary")))
-    if scores["explained"] == 1.0:  # nothing is moved: there is no sensitivity
-        moves = dict.fromkeys(moves)
+            moves = sensitivities(fitted, network, vectors, measured, derive_seed(seed, "dictionary"))
     return {
         "task": task.name, "first_layer": layer, "readoff": config.readoff, "dictionary": method, "seed": seed,
         **scores, "latents": int(scores["latents"]), **moves, "covered": measured.description, "seconds": seconds,

@@ -53,8 +53,7 @@ def export(config: ExportConfig) -> str:
     if folder == path:
         path = _chosen(folder, config.network)
     network, task, _ = load_network(path)
-    drawn = {"inputs": "at_most", "s": 2, "values": "one"}
-    drawn |= {name: saved.config[name] for name in drawn if saved.config.get(name) is not None}
+    drawn = {name: saved.config[name] for name in ("inputs", "s", "values")}
     made = save_pretrained(network, config.folder, task, _exact(drawn, task.m))
     rows = [(file.name, f"{file.stat().st_size:,} bytes") for file in sorted(made.iterdir())]
     return f"{render(('file', 'size'), rows, right=(1,))}\n\nfolder: {made} ({task.name} of {task.m} features, from {path})"

@@ -59,7 +59,7 @@ class MLP(nn.Module):
         self.m, self.d, self.n_outputs, self.d0, self.activation = m, d, n_outputs, d0, activation
         read = m if d0 is None else d0
         if d0 is not None:
-            self.embed = nn.utils.skip_init(nn.Linear, m, d0, bias=False)
+            self.embed = nn.utils.skip_init(nn.Linear, m, d0, bias=False, device=torch.get_default_device())
         if activation == NO_LAYER:
             if d != read:
                 raise InputError(f"d = {d}: without a first layer the activations are the {read} numbers that go in")
@@ -67,8 +67,8 @@ class MLP(nn.Module):
             self.act: nn.Module = nn.Identity()
         else:
             self.act = Activation(activation)
-            self.mlp_in = nn.utils.skip_init(nn.Linear, read, d)
-        self.mlp_out = nn.utils.skip_init(nn.Linear, d, n_outputs)
+            self.mlp_in = nn.utils.skip_init(nn.Linear, read, d, device=torch.get_default_device())
+        self.mlp_out = nn.utils.skip_init(nn.Linear, d, n_outputs, device=torch.get_default_device())
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
 
