@@ -57,3 +57,12 @@ def test_the_floor_is_the_larger_one():
 def test_what_is_no_cell_is_refused(make, match):
     with pytest.raises(InputError, match=match):
         make()
+
+
+@pytest.mark.parametrize(
+    ("written", "task"), [("and_of", "and_of(k=3)"), ("xor()", "xor"), ("and_of(k=3)", "and_of(k=3)")]
+)
+def test_a_task_has_one_spelling(written, task):
+    cell = Cell(written, 3, 5, 4)
+    assert cell == Cell(task, 3, 5, 4) == cell_of(cell.name)
+    assert np.array_equal(cell.targets(), Cell(task, 3, 5, 4).targets())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from toymodels.atlas.cells import Cell
-from toymodels.atlas.entries import CLOSE, TENSORS, entry_bytes, prove, read_entry, read_tensors
+from toymodels.atlas.entries import CLOSE, TENSORS, Entry, entry_bytes, prove, read_entry, read_tensors
 from toymodels.atlas.search import solved, worst_error
 from toymodels.errors import InputError
 
@@ -59,6 +59,9 @@ def put(array, value):
         (lambda e: {"weight": put(e.weight, np.nan)}, "weight must be finite"),
         (lambda e: {"bias": put(e.bias, np.inf)}, "bias must be finite"),
         (lambda e: {"readoff": put(e.readoff, np.nan)}, "readoff must be finite"),
+        (lambda e: {"weight": np.full_like(e.weight, 1e308)}, "so large that an output is"),
+        (lambda e: {"readoff": np.full_like(e.readoff, 1e308, dtype=float)}, "so large that an output is"),
+        (lambda e: {"rows": np.array(3)}, "rows must be numbers of inputs"),
         (lambda e: {"weight": e.weight.T}, r"weight has the shape \(5, 6\): it must be \(6, 5\)"),
         (lambda e: {"readoff": e.readoff[:-1]}, "readoff has the shape"),
         (lambda e: {"offset": e.offset[:-1]}, "offset has the shape"),
@@ -105,3 +108,12 @@ def test_files_that_are_no_entries_are_refused(tmp_path):
         solved(CELL, np.zeros(3), {})
     with pytest.raises(InputError, match="weight must be finite"):
         solved(CELL, np.full((6, 6), np.nan), {})
+
+
+def test_numbers_that_overflow_prove_nothing():
+    """Infinity times 0 is not a number, which is larger than no limit."""
+    cell = Cell("xor", 2, 4, 5)
+    huge, none = np.full((5, 4), 1e308), np.zeros(0)
+    forged = Entry(cell, huge, np.zeros(5), np.zeros((6, 5)), np.zeros(6), none.astype(int), none, 0)
+    with pytest.raises(InputError, match="so large that an output is"):
+        prove(forged)

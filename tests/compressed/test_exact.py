@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from toymodels.compressed.exact import WorstError, error_at, worst_over_amplitudes
+from toymodels.compressed.measures import feature_errors
 from toymodels.compressed.stack import network
 from toymodels.compressed.weights import two_layer
+from toymodels.core.features import SparseFeatures
 from toymodels.core.layers import Embedded, FirstLayer
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
@@ -178,3 +180,15 @@ def test_a_result_says_where_it_is():
     )
     assert found.sets == 10
     assert found.value < found.upper < found.value + 1e-9
+
+
+def test_a_module_in_training_mode_is_measured_as_it_is_used():
+    """Dropout would make each evaluation another one."""
+    plain = nn.Sequential(nn.Linear(N, D), nn.ReLU(), nn.Linear(D, N)).double()
+    dropping = nn.Sequential(plain[0], plain[1], nn.Dropout(0.5), plain[2]).train()
+    task, features = make_task("relu", N), SparseFeatures.independent(N, 0.4, "symmetric")
+    found = worst_over_amplitudes(dropping, task)
+    assert found.check(dropping, task) == pytest.approx(found.value, abs=1e-9)
+    inputs = features.sampled(500, 0)
+    assert feature_errors(dropping, task, inputs).loss == feature_errors(plain, task, inputs).loss
+    assert dropping.training

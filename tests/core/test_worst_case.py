@@ -112,6 +112,14 @@ def test_a_descent_ends_where_there_is_no_error_left():
     assert found.worst_error == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("summary", ["soft", "mean", "largest"])
+def test_a_descent_from_no_error_at_all_stays_there(summary):
+    """With one feature active at most every AND is 0, and so is the error."""
+    inputs = SparseFeatures.at_most(M, 1).enumerate()
+    found = descend(FirstLayer(torch.zeros(2, M), torch.zeros(2)).requires_grad_(True), AND, inputs, 5, summary)
+    assert found.worst_error == 0
+
+
 def test_any_module_has_a_gradient_and_frozen_parameters_have_none():
     layer = nn.Sequential(nn.Linear(M, 4), nn.GELU(), nn.Linear(4, D), nn.Tanh()).double()
     layer[0].weight.requires_grad_(False)

@@ -208,6 +208,9 @@ def test_the_command_reads_a_run(tmp_path, capsys):
     assert capsys.readouterr().out.split("\n")[0] in VERDICTS
     assert main(["diagnose", str(tmp_path / "run"), "--m", "8"]) == 2
     assert "knows its own m" in capsys.readouterr().err
+    for option in (["--s", "3"], ["--inputs", "exactly"], ["--values", "uniform"]):
+        assert main(["diagnose", str(tmp_path / "run"), *option]) == 2
+        assert f"knows its own {option[0][2:]}" in capsys.readouterr().err
 
 
 def test_a_name_with_signs_of_html_is_escaped():

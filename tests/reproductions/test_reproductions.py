@@ -105,3 +105,15 @@ def test_matrices_are_drawn_for_each_seed():
     assert not mixing.matrices("symmetric", 0.0, [0])[0].any()
     with pytest.raises(InputError, match="unknown mixing"):
         mixing.matrices("odd", 0.1, [0])
+
+
+@pytest.mark.parametrize(("left", "words"), [(0.09, "went with M"), (0.05, "does not say that the gain went with M")])
+def test_the_transplant_concludes_from_what_was_measured(left, words):
+    row = {"with": [0.07] * 3, "jump": [left] * 3, "after": [left] * 3, "fresh": [0.083] * 3}
+    assert words in REPRODUCTIONS["transplant"].answer([row])
+
+
+def test_confusion_has_seeds_of_its_own():
+    assert REPRODUCTIONS["confusion"].seeds == tuple(range(100, 120))
+    (key, *_) = REPRODUCTIONS["confusion"].keys({"n": 10, "d": 5, "steps": 0, "eval": 100}, (0, 1, 2, 3, 4))
+    assert key["seeds"] == [0, 1, 2, 3, 4]  # those that are asked for

@@ -30,7 +30,7 @@ class Cell:
     """A task on all pairs (or all sets of k) of m features, at most s of them active, and d neurons."""
 
     task: str
-    """A gate on pairs ("and", "xor", …), or "and_of(k=3)", …: the AND of every k features."""
+    """A gate on pairs ("and", "xor", …), or "and_of(k=3)", …: the AND of every k features. One task has one spelling here."""
     s: int
     m: int
     d: int
@@ -40,7 +40,8 @@ class Cell:
         check_whole(2, 10_000, m=self.m)
         check_whole(1, self.m, s=self.s)
         check_whole(1, 1_000_000, d=self.d)
-        size = set_size(self.task)
+        size, (name, _) = set_size(self.task), parse_call(self.task)
+        object.__setattr__(self, "task", name if name in GATE_NAMES else f"and_of(k={size})")
         if size > self.m:
             raise InputError(f"the task {self.task} needs {size} features: there are m = {self.m}")
         if self.inputs * self.outputs > MOST_NUMBERS:
@@ -95,7 +96,8 @@ def set_size(task: str) -> int:
 
 def file_task(task: str) -> str:
     """Return the task's name as it stands in file names."""
-    return task if task in GATE_NAMES else f"and_of_{set_size(task)}"
+    name = parse_call(task)[0]
+    return name if name in GATE_NAMES else f"and_of_{set_size(task)}"
 
 
 def cell_of(name: str) -> Cell:

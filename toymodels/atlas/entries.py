@@ -97,18 +97,26 @@ def prove(entry: Entry) -> Proof:
     check_layer(cell, entry.weight, entry.bias)
     check_array("readoff", entry.readoff, (cell.outputs, cell.d))
     check_array("offset", entry.offset, (cell.outputs,))
-    check_array("multipliers", entry.multipliers, (len(entry.rows),))
     whole = np.asarray(entry.rows).dtype.kind in "iu" and np.asarray(entry.rows).ndim == 1
     if not whole or (len(entry.rows) and not 0 <= entry.rows.min() <= entry.rows.max() < cell.inputs):
         raise InputError(f"rows must be numbers of inputs, from 0 to {cell.inputs - 1}")
+    check_array("multipliers", entry.multipliers, (len(entry.rows),))
     if not 0 <= entry.output < cell.outputs:
         raise InputError(f"output = {entry.output}: it must be from 0 to {cell.outputs - 1}")
-    activations, targets = entry.activations(), cell.targets()
-    worst = 0.0
+    with np.errstate(over="ignore", invalid="ignore"):  # which is checked below
+        return _proof(entry, entry.activations(), cell.targets())
+
+
+def _proof(
+    entry: Entry, activations: Float[np.ndarray, "inputs d"], targets: Float[np.ndarray, "inputs outputs"]
+) -> Proof:
+    cell, worst = entry.cell, 0.0
     block = max(1, 2**22 // max(cell.outputs, 1))
     for start in range(0, cell.inputs, block):
         rows = slice(start, start + block)
         error = activations[rows] @ entry.readoff.T.astype(np.float64) + entry.offset - targets[rows]
+        if not np.isfinite(error).all():
+            raise InputError("the numbers are so large that an output is infinite or not a number: take smaller ones")
         worst = max(worst, float(np.abs(error).max()))
     lower = 0.0
     if len(entry.rows):
@@ -118,7 +126,7 @@ def prove(entry: Entry) -> Proof:
         size = np.abs(activations).max(0)
         leak = np.abs(entry.multipliers @ activations[entry.rows]) / np.where(size > 0, size, 1)
         leak = max(float(leak.max(initial=0.0)), abs(float(entry.multipliers.sum())))
-        if leak > LEAK:
+        if not leak <= LEAK:
             raise InputError(
                 f"the certificate proves nothing: it leaks {leak:.1e} of an activation, more than {LEAK:g}"
             )
@@ -135,8 +143,8 @@ def read_entry(path: Path, cell: Cell | None = None) -> Entry:
     missing = [name for name in TENSORS if name not in tensors]
     if missing:
         raise InputError(f"{path} has no {', '.join(missing)}: an entry has the tensors {', '.join(TENSORS)}")
-    if tensors["output"].size != 1:
-        raise InputError(f"{path}: output must be one number")
+    if tensors["output"].size != 1 or tensors["output"].dtype.kind not in "iu":
+        raise InputError(f"{path}: output must be one whole number")
     arrays = {name: tensors[name] for name in TENSORS if name != "output"}
     return Entry(cell or cell_of(path.stem), **arrays, output=int(tensors["output"].item()), facts=facts)
 

@@ -51,8 +51,7 @@ class Found:
 
 def problem(cell: Cell) -> tuple[Task, Inputs]:
     """Make the task and all inputs of a cell."""
-    task = cell.task if set_size(cell.task) == 2 else f"and_of(k={set_size(cell.task)})"
-    return make_task(task, cell.m), SparseFeatures.at_most(cell.m, cell.s).enumerate()
+    return make_task(cell.task, cell.m), SparseFeatures.at_most(cell.m, cell.s).enumerate()
 
 
 def as_module(layer: Layer) -> FirstLayer:

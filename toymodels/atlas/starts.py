@@ -38,8 +38,8 @@ def on_a_plane(m: int) -> Layer:
     x_0 + u + (u/v)(x_i − v) there, and all are 0 on inputs with fewer active, by a weight on Σ x − 2. So the readoff that is
     (x_k + x_l)/2 − 1/4 in the plane is (y_k + y_l)/2 − 1/4 on those, with y = (−u, v, …, v) the point of the plane at which all
     neurons would be 0, v = (2 + u)/(m − 1). It lies between −1/4 and 1/4 if 2v ≤ 1 and u ≤ v, which some u > 0 allow from
-    m = 6 on; with m = 5 and a small u the error is 1/4 + u/4, at readoffs that grow as 1/u. (Found by the search of this atlas
-    at m = 6, 7 and 8; derived here.) Raises InputError for fewer features.
+    m = 6 on; with m = 5 and a small u the error is at most 1/4 + u/4, at readoffs that grow as 1/u. (Found by the search of this
+    atlas at m = 6, 7 and 8; derived here.) Raises InputError for fewer features.
     """
     check_whole(LEAST_ON_A_PLANE, m=m)
     u = max(_NEARLY, min((m - 5) / 4, 1 / (m - 2)))

@@ -18,6 +18,7 @@ most 10^-12 of their size.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -70,12 +71,10 @@ class WorstError:
 def error_at(
     network: nn.Module, task: Task, features: Sequence[int], amplitudes: Sequence[float], output: int
 ) -> float:
-    """Run the network in float64 on one input; return output − target."""
-    import copy
-
+    """Run the network in float64 and in evaluation mode on one input; return output − target."""
     x = torch.zeros(1, task.m, dtype=torch.float64)
     x[0, list(features)] = torch.tensor(list(amplitudes), dtype=torch.float64)
-    return float((copy.deepcopy(network).double()(x) - task.targets(x))[0, output])
+    return float((copy.deepcopy(network).double().eval()(x) - task.targets(x))[0, output])
 
 
 def worst_over_amplitudes(

@@ -6,6 +6,7 @@ which computes d of n features exactly, has a good mean and a CV near 1.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -68,7 +69,7 @@ def feature_errors(network: Network | nn.Module, task: Task, inputs: Inputs) -> 
     check_kind(nn.Module, "a network or another module", network=network)
     if inputs.m != task.m:
         raise InputError(f"the inputs have {inputs.m} features and the task {task.m}: they must be the same")
-    made = as_network(network, task.m)
+    made = as_network(copy.deepcopy(network).eval(), task.m)
     sums = torch.zeros(3, task.m, dtype=torch.float64)
     loss = fourth = share = largest = 0.0
     for rows in inputs.blocks(max(1, _ENTRIES // task.m)):

@@ -151,7 +151,7 @@ def descend(
     shares = _SHARES if summary == "soft" else (0.0,)
     stage = 0
     for step in progress(range(steps)):
-        temperature = shares[stage] * largest
+        temperature = shares[stage] * (largest or 1.0)  # without an error there is no slope, and the descent ends
         taken = descent.step(at, summary, temperature)
         if taken is not None:
             at = taken
@@ -179,7 +179,7 @@ class _Point:
 
 
 class _Descent:
-    """Steps of L-BFGS, with a line search that halves until the true summary falls."""
+    """Steps of L-BFGS, with a line search that shortens steps until the true summary falls."""
 
     def __init__(self, layer: nn.Module, names: Sequence[str], task: Task, inputs: Inputs):
         self._layer, self._names, self._task, self._inputs = layer, names, task, inputs

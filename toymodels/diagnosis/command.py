@@ -25,12 +25,12 @@ class DiagnoseConfig:
     """File with the mixing matrix M of the task (one matrix, .pt or .safetensors), if the network was trained with one."""
     m: int | None = None
     """Number of features; default as the shapes say."""
-    s: int | float = 2
-    """Active features of the inputs it is judged on: expected (independent) or exact number; a run has its own."""
-    inputs: str = "independent"
-    """Which inputs occur; a run has its own."""
-    values: str = "symmetric"
-    """Values of active features; a run has its own."""
+    s: int | float | None = None
+    """Active features of the inputs it is judged on: expected (independent) or exact number; default 2. A run has its own."""
+    inputs: str | None = None
+    """Which inputs occur; default independent. A run has its own."""
+    values: str | None = None
+    """Values of active features; default symmetric. A run has its own."""
     weights: tuple[str, ...] = ()
     """Names of the two weights in the file, from the inputs on; default: found by their shapes."""
     biases: tuple[str, ...] = ()
@@ -65,7 +65,8 @@ def run_diagnose(config: DiagnoseConfig) -> str:
 
     network, task, name, features = _of_run(config) if config.source.is_dir() else _of_file(config)
     if features is None:
-        features = make_features(config.inputs, task.m, config.s, config.values)
+        s = 2 if config.s is None else config.s
+        features = make_features(config.inputs or "independent", task.m, s, config.values or "symmetric")
     found = diagnose(network, task, features, config.eval_inputs, config.seed)
     files: list[Path] = []
     if config.out is not None:
@@ -109,7 +110,7 @@ def _of_run(config: DiagnoseConfig) -> tuple[Any, Any, str, Any]:
     from toymodels.figures.networks import trained_networks
     from toymodels.runs.record import load_config, load_network
 
-    given = [name for name in ("m", "weights", "biases", "matrix") if getattr(config, name)]
+    given = [name for name in ("m", "weights", "biases", "matrix", "s", "inputs", "values") if getattr(config, name)]
     if given:
         raise NoEffectError(f"{config.source} is a run and knows its own {given[0]}: leave it out")
     saved = load_config(config.source)

@@ -339,6 +339,8 @@ def _offered(file: Path, config: AtlasConfig) -> Entry:
                 f"{file} does not say what its layer is for: name one task, and s if it is not 2, as in --task and --s 2"
             ) from None
         cell = Cell(config.task[0], config.s[0] if config.s else 2, weight.shape[1], weight.shape[0])
+    if not config.wanted(cell):
+        raise InputError(f"{file} is for {cell.in_words}, and the settings name another task or size: leave them out")
     check_layer(cell, weight, bias)
     if set(TENSORS) <= set(tensors):
         return read_entry(file, cell)
@@ -351,11 +353,13 @@ def _offered(file: Path, config: AtlasConfig) -> Entry:
 
 def _keep(entry: Entry, folder: Path) -> Path:
     """Write an entry, with the worst error that its numbers prove."""
-    from toymodels.atlas.entries import entry_bytes, prove
+    from toymodels.atlas.entries import entry_bytes, prove, read_entry
     from toymodels.runs.storage import write_atomically
 
     stated = {**entry.facts, "worst_error": prove(entry).worst_error}
     path = folder / f"{entry.cell.name}.safetensors"
+    if path.exists() and prove(read_entry(path)).worst_error < stated["worst_error"]:
+        return path  # another search has stored a better one meanwhile
     content = entry_bytes(dataclasses.replace(entry, facts=stated))
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
     return path

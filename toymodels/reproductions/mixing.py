@@ -214,8 +214,10 @@ def _transplant_answer(rows: Sequence[Row]) -> str:
     """Say whether anything of the gain survives without M."""
     lines = _transplant_lines(rows)
     above = sum(line.mean - (line.half or 0) > NAIVE for line in lines[1:3])
-    words = "nothing of the gain is left" if above == 2 else "the interval holds the naive loss, or lies below it"
-    return f"The naive network has L/p = {NAIVE:.4f}. Without M {words}: it was a copy of the linear part M x."
+    words = "the interval holds the naive loss, or lies below it: this run does not say that the gain went with M"
+    if above == 2:
+        words = "nothing of the gain is left: it went with M, as that of a copy of the linear part M x"
+    return f"The naive network has L/p = {NAIVE:.4f}. Without M {words}."
 
 
 REPRODUCTIONS(

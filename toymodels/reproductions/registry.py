@@ -81,6 +81,8 @@ class Reproduction(Member):
     """Says in a sentence or two what follows from the rows."""
     minutes: float | int = 5
     """About how long the reduced size takes on one core."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Seeds by default."""
 
 
 REPRODUCTIONS = Registry("reproduction", Reproduction, "toymodels.reproductions")
