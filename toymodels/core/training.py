@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +31,14 @@ from toymodels.errors import InputError, check_device, check_kind
 
 CHUNK = 10
 """Iterations of kfac or lbfgs between two looks at the clock (metrics, checkpoint, Ctrl-C), and between two metrics of kfac."""
+
+
+_SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda left: 1.0,
+    "linear": lambda left: left,
+    "cosine": lambda left: (1 - math.cos(math.pi * left)) / 2,
+}
+"""The learning rate in units of its first value, by the share of the steps that is left."""
 
 
 @dataclass(frozen=True)
@@ -263,10 +271,9 @@ class Trainer:
         return reached
 
     def _adam(self, loss: Loss) -> LossValue:
-        share = 1 - self.step / self.steps
-        factor = {"constant": 1.0, "linear": share, "cosine": (1 - math.cos(math.pi * share)) / 2}
+        lr = self.settings.lr * _SCHEDULES[self.settings.lr_schedule](1 - self.step / self.steps)
         for optimiser in self._optimisers:
-            optimiser.param_groups[0]["lr"] = self.settings.lr * factor[self.settings.lr_schedule]
+            optimiser.param_groups[0]["lr"] = lr
         source = self.features if self._inputs is None else self._inputs
         if not self._sampling:
             (optimiser,) = self._optimisers

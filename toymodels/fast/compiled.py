@@ -1,4 +1,4 @@
-"""Pass three times over a table of errors of pairs, where torch would pass ten times: loops compiled by Numba when first called.
+"""Pass twice over a table of errors of pairs, where torch would pass ten times: loops compiled by Numba when first called.
 
 A table has a row for each pair (k, l) and a column for each input. Targets and weights of a pair are bilinear in (x_k, x_l)
 (`gates.bilinear`), so that they are computed from two rows of the inputs while an error is at hand, and are never stored.
@@ -16,7 +16,8 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from jaxtyping import Float
+from numba import types
+from numba.extending import intrinsic
 
 from toymodels.theory.gates import bilinear
 
@@ -38,32 +39,39 @@ def _compiled(function: Callable[..., Any]) -> Any:
         return numba.njit(**settings)(plain)
 
 
-@_compiled
-def subtract_targets(errors, bias, columns, first, second, targets):  # type: ignore[no-untyped-def]
-    """Turn outputs without their bias into errors.
+_untyped: Any = intrinsic
 
-    `errors` (pairs × inputs) is overwritten. `columns` (features × inputs) are the inputs, `first` and `second` (pairs) the
+
+@_untyped
+def _same_bits(context, number):  # type: ignore[no-untyped-def]
+    """Return the whole number that has the bits of a real one, or the real number that has those of a whole one."""
+    other = _OTHER_KIND[number]
+
+    def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
+        return builder.bitcast(values[0], target.get_value_type(other))
+
+    return other(number), code
+
+
+@_compiled
+def subtract_targets(outputs, bias, columns, first, second, targets):  # type: ignore[no-untyped-def]
+    """Turn outputs without their bias into errors; return the largest |error|, which is not a number if one is none.
+
+    `outputs` (pairs × inputs) is overwritten. `columns` (features × inputs) are the inputs, `first` and `second` (pairs) the
     features of each pair, `targets` the coefficients of a bilinear form.
     """
     constant, of_k, of_l, of_both = targets
-    for pair in range(errors.shape[0]):
+    # A processor finds the largest of several whole numbers at once, and what is not a number is the largest.
+    largest = _same_bits(outputs.dtype.type(0))
+    for pair in range(outputs.shape[0]):
         k, l, offset = first[pair], second[pair], bias[pair] - constant
-        for i in range(errors.shape[1]):
-            errors[pair, i] += offset - (of_k * columns[k, i] + (of_l + of_both * columns[k, i]) * columns[l, i])
-
-
-@_compiled
-def _largest_of(bits, sign):  # type: ignore[no-untyped-def]
-    """Return the bits of the largest |number|, from all numbers as whole numbers of the same bits; `sign` masks the sign bit.
-
-    A processor finds the largest of several whole numbers at once, and what is not a number is the largest.
-    """
-    largest = bits[0, 0] & sign
-    for pair in range(bits.shape[0]):
-        for i in range(bits.shape[1]):
-            size = bits[pair, i] & sign
+        for i in range(outputs.shape[1]):
+            target = of_k * columns[k, i] + (of_l + of_both * columns[k, i]) * columns[l, i]
+            error = outputs[pair, i] + (offset - target)
+            outputs[pair, i] = error
+            size = _same_bits(abs(error))
             largest = size if size > largest else largest
-    return largest
+    return _same_bits(largest)
 
 
 @_compiled
@@ -109,7 +117,24 @@ def slopes_of_errors(p, errors, inverse, columns, first, second, shares, weights
 
 
 @_compiled
-def weigh_powers(powers, errors, inverse, columns, first, second, shares, weights, totals):  # type: ignore[no-untyped-def]
+def slopes_of_outputs(p, outputs, bias, columns, first, second, targets, shares, weights, totals):  # type: ignore[no-untyped-def]
+    """Subtract the targets, and overwrite errors by their slopes, in units of the largest error; return Σ P w |e|^p and the unit.
+
+    Where there is no such unit (all errors are 0, one is not a number), the slopes are those of the errors themselves.
+    """
+    unit = subtract_targets(outputs, bias, columns, first, second, targets)
+    one, large = outputs.dtype.type(1), outputs.dtype.type(1e30)
+    inverse = one / unit if unit > 0 else one
+    if np.isinf(inverse):
+        for pair in range(outputs.shape[0]):
+            for i in range(outputs.shape[1]):
+                outputs[pair, i] *= large
+        inverse = one / (unit * large)
+    return slopes_of_errors(p, outputs, inverse, columns, first, second, shares, weights, totals), unit
+
+
+@_compiled
+def weigh_powers(powers, errors, columns, first, second, shares, weights, totals):  # type: ignore[no-untyped-def]
     """Do the same for any p, where `powers` holds sign(e) |e|^(p − 1): these are overwritten, and the errors are not."""
     w, of_k, of_l, of_both = weights
     sum_of_powers, zero = 0.0, errors.dtype.type(0)
@@ -119,7 +144,7 @@ def weigh_powers(powers, errors, inverse, columns, first, second, shares, weight
         for i in range(errors.shape[1]):
             weight = w + of_k * columns[k, i] + (of_l + of_both * columns[k, i]) * columns[l, i]
             slope = shares[i] * weight * powers[pair, i]
-            power += slope * (errors[pair, i] * inverse)
+            power += slope * errors[pair, i]
             total += slope
             powers[pair, i] = slope
         sum_of_powers += power
@@ -149,12 +174,15 @@ def through_relu(slopes, activations, totals):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def adam(parameter, gradient, mean, square, factor, lr, kept, beta1, beta2, eps, decay, step):  # type: ignore[no-untyped-def]
-    """Take a step of Adam (Kingma & Ba 2015, Algorithm 1) with factor·gradient, all flat: overwrites the first, third and fourth.
+def adam(parameter, gradient, mean, square, steps, factor, lr, kept, beta1, beta2, eps, decay):  # type: ignore[no-untyped-def]
+    """Take a step of Adam (Kingma & Ba 2015, Algorithm 1) with factor·gradient, all flat: overwrites all but the gradient.
 
     `decay` is added to the gradient, times the parameter (Adam); the parameter is multiplied by `kept` (AdamW: 1 − lr·decay).
+    `steps` holds the number of steps.
     """
     kind = parameter.dtype.type
+    steps[()] += 1
+    step = float(steps[()])
     size, scale = kind(lr / (1 - beta1**step)), kind(1 / math.sqrt(1 - beta2**step))
     b1, b2, new1, new2 = kind(beta1), kind(beta2), kind(1 - beta1), kind(1 - beta2)
     factor, kept, decay, eps = kind(factor), kind(kept), kind(decay), kind(eps)
@@ -165,18 +193,9 @@ def adam(parameter, gradient, mean, square, factor, lr, kept, beta1, beta2, eps,
         parameter[i] = kept * parameter[i] - size * mean[i] / (np.sqrt(square[i]) * scale + eps)
 
 
-def largest_size(numbers: Float[np.ndarray, "rows columns"]) -> float:
-    """Return the largest |number| of a table; not a number, if one is none.
-
-    Never within a loop that writes the numbers: a compiler may read whole numbers before it writes real ones, though they lie in
-    the same place.
-    """
-    sign = _SIGN[numbers.dtype]
-    return float(sign.dtype.type(_largest_of(numbers.view(sign.dtype), sign)).view(numbers.dtype))
-
-
-_SIGN: dict[Any, Any] = {np.dtype(np.float32): np.int32(2**31 - 1), np.dtype(np.float64): np.int64(2**63 - 1)}
-"""All bits but the sign."""
+_OTHER_KIND: dict[Any, Any] = {
+    types.float32: types.int32, types.float64: types.int64, types.int32: types.float32, types.int64: types.float64,
+}  # fmt: skip
 DTYPES = (torch.float32, torch.float64)
 """Types that these loops take."""
 

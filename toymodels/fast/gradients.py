@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -68,13 +68,20 @@ def tables_apply(size: int, loss: Loss, device: torch.device, precise: bool = Fa
 
 
 @fast_form(step_threads, lambda *_: True)
-@contextmanager
-def _step_threads(network: Network, task: Task, inputs: int, loss: Loss, precise: bool) -> Iterator[None]:
+def _step_threads(network: Network, task: Task, inputs: int, loss: Loss, precise: bool) -> AbstractContextManager[None]:
     """Give a small network's step a single torch thread: the work outside of blocks is too short for more."""
+    if n_threads() == 1:
+        return tiny_is_zero()
     small = inputs * task.n_outputs <= SMALL
     blocks = pairs_apply(network, task, loss) and (precise or not _squared(loss))
-    one = n_threads() > 1 and (small or blocks) and sum(p.numel() for p in network.parameters()) < _LARGE
-    with tiny_is_zero(), torch_single_threaded() if one else nullcontext():
+    if (small or blocks) and sum(p.numel() for p in network.parameters()) < _LARGE:
+        return _one_thread()
+    return tiny_is_zero()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    with tiny_is_zero(), torch_single_threaded():
         yield
 
 

@@ -26,7 +26,6 @@ from toymodels.fast.compiled import (
     DTYPES,
     WHOLE,
     coefficients,
-    largest_size,
     slopes_of_errors,
     subtract_targets,
     weigh_powers,
@@ -94,25 +93,22 @@ def signed_power(base: Float[Tensor, "*shape"], exponent: float | int, out: Tens
 
 def slopes_of(
     errors: Float[Tensor, "pairs inputs"],
-    inverse: float,
     p: float | int,
     spare: Tensor | None,
     columns: Float[np.ndarray, "m inputs"],
     features: tuple[np.ndarray, np.ndarray],
-    shares: Float[np.ndarray, " inputs"],
-    cases: tuple[Any, ...],
-    sums: np.ndarray,
+    *cases: Any,
 ) -> tuple[float, Float[Tensor, "pairs inputs"]]:
-    """Return Σ P w |e|^p and the slopes P w sign(e) |e|^(p − 1) of e = error·inverse, whose sums over inputs go into `sums`.
+    """Return Σ P w |e|^p and the slopes P w sign(e) |e|^(p − 1) of errors e.
 
-    The slopes take the place of the errors if p is in `WHOLE`, else that of `spare`. `shares` are P, `cases` those of w.
+    The slopes take the place of the errors if p is in `WHOLE`, else that of `spare`. `cases` are the probabilities P, the
+    coefficients of w, and an array for the slopes' sums over inputs.
     """
-    given = errors.numpy(), shares.dtype.type(inverse), columns, *features, shares, cases, sums
     if p in WHOLE:
-        return slopes_of_errors(int(p), *given), errors
+        return slopes_of_errors(int(p), errors.numpy(), columns.dtype.type(1), columns, *features, *cases), errors
     assert spare is not None
-    slopes = signed_power(errors if inverse == 1 else errors * inverse, p - 1, spare)
-    return weigh_powers(slopes.numpy(), *given), slopes
+    slopes = signed_power(errors, p - 1, spare)
+    return weigh_powers(slopes.numpy(), errors.numpy(), columns, *features, *cases), slopes
 
 
 class Readings:
@@ -284,9 +280,8 @@ class PairTerm:
                 k, l = first[outputs], second[outputs]
                 r = self.readings.filled(outputs, 1 / self.unit, r_buffer)
                 errors = torch.mm(r, transposed, out=e[:n])
-                subtract_targets(errors.numpy(), offsets, columns, k, l, targets)
-                worst = max(worst, largest_size(errors.numpy()))
-                part, slopes = slopes_of(errors, 1.0, self.p, spare[:n], columns, (k, l), shares, cases, sums)
+                worst = max(worst, subtract_targets(errors.numpy(), offsets, columns, k, l, targets))
+                part, slopes = slopes_of(errors, self.p, spare[:n], columns, (k, l), shares, cases, sums)
                 power += part
                 self.readings.add(outputs, torch.mm(slopes, a, out=g_buffer[:n]))
                 if self.layer:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from toymodels.core.losses import Loss, LossValue, LpLoss, loss_and_gradients
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
-from toymodels.fast.compiled import DTYPES, WHOLE, coefficients, largest_size, subtract_targets
+from toymodels.fast.compiled import DTYPES, WHOLE, coefficients, slopes_of_outputs, subtract_targets
 from toymodels.fast.gradients import add_gradient, pairs_apply, tables_apply, value_and_factor
 from toymodels.fast.pair_lp import slopes_of
 from toymodels.fast.pairs import tables_of
@@ -73,14 +73,16 @@ def small_gradients(
         activations = traced.detach().T.contiguous()
 
     tables = Tables.of(task.n_outputs, columns.shape[1], weight.dtype)
+    forms = PairForms.of(task, weights, shares.dtype)
+    totals = torch.empty_like(bias)
     value, factor, unit = tables.slopes_of(
-        weight, bias.numpy(), activations, columns.numpy(), shares, task, weights, loss
+        weight, bias.numpy(), activations, columns.numpy(), shares, forms, loss, totals.numpy()
     )
     slopes = tables.slopes
     if readoff.weight.requires_grad:
         gradient = torch.empty_like(weight)
         add_gradient(readoff.weight, torch.addmm(gradient, slopes, activations.T, beta=0, alpha=factor))
-        add_gradient(readoff.bias, tables.totals * factor)
+        add_gradient(readoff.bias, totals.mul_(factor))
     if trained:
         back = torch.addmm(torch.empty_like(activations), weight.T, slopes, beta=0, alpha=factor)
         if relu is not None:
@@ -109,8 +111,27 @@ def columns_of(inputs: Inputs, dtype: torch.dtype) -> tuple[Float[Tensor, "m inp
     return kept
 
 
+class PairForms(NamedTuple):
+    """What the compiled loops need of a task and of weights by case."""
+
+    features: tuple[np.ndarray, np.ndarray]
+    """The first and the second feature of each pair."""
+    targets: tuple[Any, ...]
+    """Coefficients of the bilinear form of the targets."""
+    weights: tuple[Any, ...]
+    """And of the weights."""
+    most: float
+    """The largest number of the type."""
+
+    @classmethod
+    def of(cls, task: PairTask, weights: Sequence[float], kind: np.dtype[Any]) -> PairForms:
+        """Return them for numbers of a type."""
+        targets, cases = (coefficients(tuple(values), kind) for values in (task.truth, weights))
+        return cls(tables_of(task).features, targets, cases, float(np.finfo(kind.type).max))
+
+
 class Tables(threading.local):
-    """The table of a size, and a number for each pair, for torch and for NumPy; kept for each thread."""
+    """The table of a size, for torch and for NumPy; kept for each thread."""
 
     size: object = None
     outputs: Tensor
@@ -118,9 +139,6 @@ class Tables(threading.local):
     """The same numbers as `outputs`."""
     powers: Tensor | None
     """A second table, for exponents that need it."""
-    totals: Tensor
-    sums: Any
-    """The same numbers as `totals`."""
     slopes: Tensor
     """The table that holds the slopes."""
 
@@ -129,8 +147,7 @@ class Tables(threading.local):
         """Return the tables of this thread, made again if the size changes."""
         if _tables.size != (pairs, inputs, dtype):
             _tables.outputs, _tables.powers = torch.empty(pairs, inputs, dtype=dtype), None
-            _tables.totals = torch.empty(pairs, dtype=dtype)
-            _tables.errors, _tables.sums = _tables.outputs.numpy(), _tables.totals.numpy()
+            _tables.errors = _tables.outputs.numpy()
             _tables.size = pairs, inputs, dtype
         return _tables
 
@@ -141,31 +158,34 @@ class Tables(threading.local):
         activations: Float[Tensor, "neurons inputs"],
         columns: Float[np.ndarray, "m inputs"],
         shares: Float[np.ndarray, " inputs"],
-        task: PairTask,
-        weights: Sequence[float],
+        forms: PairForms,
         loss: LpLoss,
+        totals: Float[np.ndarray, " pairs"],
     ) -> tuple[float, float, float]:
         """Return (loss, factor, largest |error|); factor·slopes are then the slopes of the loss in the outputs.
 
-        Their sums over inputs are factor·totals.
+        Their sums over inputs, factor·totals, are those in the bias: `totals` is overwritten.
         """
         torch.mm(weight, activations, out=self.outputs)
-        kind, features = shares.dtype, tables_of(task).features
-        subtract_targets(self.errors, bias, columns, *features, coefficients(tuple(task.truth), kind))
-        unit, most = largest_size(self.errors), float(np.finfo(kind.type).max)
-        inverse = 1.0
-        if unit > 0 and 1 / unit <= most:  # a product is faster than a quotient
-            inverse = 1 / unit
-        elif unit > 0:
-            self.outputs.div_(unit)
-        if loss.p not in WHOLE and self.powers is None:
-            self.powers = torch.empty_like(self.outputs)
-        cases = coefficients(tuple(weights), kind)
-        power, self.slopes = slopes_of(
-            self.outputs, inverse, loss.p, self.powers, columns, features, shares, cases, self.sums
-        )
-        value, factor = value_and_factor(loss, power / task.n_outputs, unit, task.n_outputs)
-        if abs(factor) > most:  # torch takes an infinite factor, but no larger number than its type holds
+        given, cases = (bias, columns, *forms.features, forms.targets), (shares, forms.weights, totals)
+        if loss.p in WHOLE:
+            self.slopes = self.outputs
+            power, unit = slopes_of_outputs(int(loss.p), self.errors, *given, *cases)
+        else:
+            unit = subtract_targets(self.errors, *given)
+            if self.powers is None:
+                self.powers = torch.empty_like(self.outputs)
+            power, self.slopes = slopes_of(
+                self.outputs.div_(unit) if unit > 0 else self.outputs,
+                loss.p,
+                self.powers,
+                columns,
+                forms.features,
+                *cases,
+            )
+        n_outputs = len(self.errors)
+        value, factor = value_and_factor(loss, power / n_outputs, unit, n_outputs)
+        if abs(factor) > forms.most:  # torch takes an infinite factor, but no larger number than its type holds
             factor = math.copysign(math.inf, factor)
         return value, factor, unit
 

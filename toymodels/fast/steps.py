@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +26,7 @@ from toymodels.core.tasks import PairTask, Task
 from toymodels.core.training import adam_step
 from toymodels.fast.compiled import DTYPES, active_below, adam, through_relu
 from toymodels.fast.gradients import pairs_apply, tables_apply
-from toymodels.fast.small import Tables, columns_of
+from toymodels.fast.small import PairForms, Tables, columns_of
 
 
 def _applies(
@@ -108,8 +109,8 @@ class _Parameter:
         self.parameter, self.state = parameter, state
         self.mean, self.square, self.step = state["exp_avg"], state["exp_avg_sq"], state["step"]
         self.address = parameter.data_ptr()
-        self.flat = [tensor.detach().view(-1).numpy() for tensor in (parameter, gradient, self.mean, self.square)]
-        self.count = self.step.numpy()
+        flat = (tensor.detach().view(-1).numpy() for tensor in (parameter, gradient, self.mean, self.square))
+        self.arrays = *flat, self.step.numpy()
 
     def is_in_place(self, state: dict[str, Any]) -> bool:
         """Whether parameter and moments still lie where they lay."""
@@ -144,27 +145,30 @@ class _Bench:
         self.key = network, layer, readoff, task, source
         self.task, self.source, self.n, self.loss, self.weights = task, source, n, loss, weights
         self.frozen = not layer.weight.requires_grad
-        self.weight, self.bias = layer.weight.detach(), layer.bias.detach()
-        self.read, self.offset = readoff.weight.detach(), readoff.bias.detach()
-        kind, d = self.read.dtype, len(self.bias)
         self.held = layer.weight, layer.bias, readoff.weight, readoff.bias
-        self.columns, self.shares = torch.empty(task.m, n, dtype=kind), torch.full((n,), 1 / n, dtype=kind).numpy()
-        self.p = source.p if isinstance(source, SparseFeatures) and source.drawn_singly(n) else None
-        self.uniform = torch.empty(n, task.m)
-        self.activations, self.back = torch.empty(2, d, n, dtype=kind)
-        self.read_slopes, self.offset_slopes = torch.empty_like(self.read), torch.empty_like(self.offset)
-        self.layer_slopes, self.bias_slopes = torch.empty_like(self.weight), torch.empty_like(self.bias)
-        # Each of these views takes half a microsecond to make.
-        self.offset_array, self.back_array, self.active = (
-            tensor.numpy() for tensor in (self.offset, self.back, self.activations)
+        self.weight, bias, self.read, offset = (parameter.detach() for parameter in self.held)
+        self.layer_slopes, bias_slopes, self.read_slopes, offset_slopes = slopes = list(
+            map(torch.empty_like, self.held)
         )
-        self.totals, self.column_bias, self.read_across = self.bias_slopes.numpy(), self.bias[:, None], self.read.T
-        pairs = [(readoff.weight, self.read_slopes), (readoff.bias, self.offset_slopes)]
-        if not self.frozen:
-            pairs += [(layer.weight, self.layer_slopes), (layer.bias, self.bias_slopes)]
+        kind, d = self.read.dtype, len(bias)
+        self.dtype = kind
+        self.p = None
+        if isinstance(source, SparseFeatures) and source.drawn_singly(n):
+            self.p = np.float32(source.p)
+        self.uniform, self.columns = torch.empty(n, task.m), torch.empty(task.m, n, dtype=kind)
+        self.activations, self.back = torch.empty(2, d, n, dtype=kind)
+        # To make a view takes as long as a small product.
+        self.column_bias, self.read_across, self.activations_across = bias[:, None], self.read.T, self.activations.T
+        self.uniform_array, self.columns_array, self.active, self.back_array, self.bias_totals, self.offset_totals = (
+            tensor.numpy()
+            for tensor in (self.uniform, self.columns, self.activations, self.back, bias_slopes, offset_slopes)
+        )
+        self.offset, self.shares = offset.numpy(), np.full(n, 1 / n, self.columns_array.dtype)
+        self.forms = PairForms.of(task, weights, self.shares.dtype)
         (self.group,) = optimiser.param_groups
         self.states, self.decoupled = optimiser.state, type(optimiser) is torch.optim.AdamW
-        self.parameters = [_Parameter(p, self.states[p], gradient) for p, gradient in pairs]
+        trained = [pair for pair in zip(self.held, slopes, strict=True) if pair[0].requires_grad]
+        self.parameters = [_Parameter(parameter, self.states[parameter], slope) for parameter, slope in trained]
 
     def is_for(
         self,
@@ -194,35 +198,34 @@ class _Bench:
 
     def step(self, generator: torch.Generator) -> LossValue:
         """Draw inputs, and change the parameters."""
-        columns, shares = self._inputs(generator)
+        columns, columns_array, shares = self._inputs(generator)
         torch.addmm(self.column_bias, self.weight, columns, out=self.activations).relu_()
-        tables = Tables.of(self.task.n_outputs, self.n, self.read.dtype)
+        tables = Tables.of(self.task.n_outputs, self.n, self.dtype)
         value, factor, unit = tables.slopes_of(
-            self.read, self.offset_array, self.activations, columns.numpy(), shares, self.task, self.weights, self.loss
+            self.read, self.offset, self.activations, columns_array, shares, self.forms, self.loss, self.offset_totals
         )
-        torch.mm(tables.slopes, self.activations.T, out=self.read_slopes)
-        self.offset_slopes.copy_(tables.totals)
+        torch.mm(tables.slopes, self.activations_across, out=self.read_slopes)
         if not self.frozen:
             torch.mm(self.read_across, tables.slopes, out=self.back)
-            through_relu(self.back_array, self.active, self.totals)
+            through_relu(self.back_array, self.active, self.bias_totals)
             torch.mm(self.back, columns.T, out=self.layer_slopes)
         group = self.group
-        (beta1, beta2), lr, decay = group["betas"], float(group["lr"]), group["weight_decay"]
+        (beta1, beta2), lr, decay = group["betas"], group["lr"], group["weight_decay"]
         kept, added = (1 - lr * decay, 0.0) if self.decoupled else (1.0, decay)
         for one in self.parameters:
-            one.count += 1
-            adam(*one.flat, factor, lr, kept, beta1, beta2, group["eps"], added, float(one.count))
+            adam(*one.arrays, factor, lr, kept, beta1, beta2, group["eps"], added)
             one.parameter.grad = None
         return LossValue(value, unit)
 
-    def _inputs(self, generator: torch.Generator) -> tuple[Tensor, Any]:
-        """Draw the same inputs as the source does, if they are not the same in every step."""
+    def _inputs(self, generator: torch.Generator) -> tuple[Tensor, Any, Any]:
+        """Draw the same inputs as the source does, if they are not the same in every step; and their shares."""
         if self.p is not None:
-            uniform = torch.rand(self.n, self.task.m, generator=generator, out=self.uniform).numpy()
-            active_below(uniform, uniform.dtype.type(self.p), self.columns.numpy())
-            return self.columns, self.shares
+            torch.rand(self.n, self.task.m, generator=generator, out=self.uniform)
+            active_below(self.uniform_array, self.p, self.columns_array)
+            return self.columns, self.columns_array, self.shares
         inputs = self.source if isinstance(self.source, Inputs) else self.source.sample(self.n, generator)
-        return columns_of(inputs, self.read.dtype)
+        columns, shares = columns_of(inputs, self.dtype)
+        return columns, columns.numpy(), shares
 
 
 _benches: WeakKeyDictionary[torch.optim.Optimizer, _Bench] = WeakKeyDictionary()
