@@ -111,8 +111,7 @@ def train_network(
 
         def show(progress: Progress) -> None:
             metrics.add(progress)
-            shown = {"p": progress.p, "loss": progress.loss, "worst_error": progress.worst_error}
-            bar.to(progress.step, **{key: f"{value:.4g}" for key, value in shown.items()})
+            bar.to(progress.step, p=progress.p, loss=progress.loss, worst_error=progress.worst_error)
             report(progress)
             nonlocal looked
             if time.monotonic() - looked > _LOOK_SECONDS:

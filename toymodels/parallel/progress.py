@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 LINE_SECONDS, LINE_SHARE = 60.0, 0.05
 """A file gets a line when at least so many seconds have passed since the last one, and so much of the work is done."""
+_NOTE_SECONDS = 0.1
+"""A terminal gets the numbers beside a bar at most so often."""
 SILENT_SECONDS = 3.0
 """After which a command that has said nothing says what it is doing."""
 
@@ -135,7 +137,7 @@ class Bar:
         self.done, self._first = 0, 0
         self._notes: dict[str, Any] = {}
         self._began = self._written = time.monotonic()
-        self._written_done = 0
+        self._written_done, self._noted = 0, 0.0
         self._shown = bool(label) and shown() and (in_files or sys.stderr.isatty())
         self._terminal: Any = None
         if not self._shown:
@@ -161,10 +163,12 @@ class Bar:
             self._terminal.refresh()
 
     def to(self, done: int, **notes: Any) -> None:
-        """Say how much is done, and numbers to show beside it."""
+        """Say how much is done, and numbers to show beside it: real ones with 4 digits."""
         self.done = done
-        self.note(**notes)
+        self._notes |= notes
         if self._terminal is not None:
+            if notes and time.monotonic() - self._noted > _NOTE_SECONDS:  # writing them takes longer than a small step
+                self.note()
             self._terminal.update(done - self._terminal.n)
         elif self._shown:
             enough = max(1.0, LINE_SHARE * (self.total or 0))
@@ -174,8 +178,9 @@ class Bar:
     def note(self, **notes: Any) -> None:
         """Change the numbers that are shown beside it."""
         self._notes |= notes
-        if self._terminal is not None and notes:
-            self._terminal.set_postfix(self._notes, refresh=False)
+        if self._terminal is not None:
+            self._noted = time.monotonic()
+            self._terminal.set_postfix({name: _short(value) for name, value in self._notes.items()}, refresh=False)
 
     def ends_here(self) -> None:
         """Say that there is no more work than what is done."""
@@ -222,7 +227,7 @@ class Bar:
     def _line(self, rest: str) -> None:
         self._written, self._written_done = time.monotonic(), self.done
         total = "" if self.total is None else f"/{self.total}"
-        notes = "".join(f", {name.replace('_', ' ')}={value}" for name, value in self._notes.items())
+        notes = "".join(f", {name.replace('_', ' ')}={_short(value)}" for name, value in self._notes.items())
         say(f"{self.label}: {self.done}{total} {self.unit}s{rest}{notes}")
 
     def _left(self) -> str:
@@ -230,6 +235,10 @@ class Bar:
             return ""
         left = self.seconds() / self.gained() * max(0, self.total - self.done)
         return f", about {_clock(left)} left{_whole.left(self)}"
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _spoken() -> None:

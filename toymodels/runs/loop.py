@@ -92,8 +92,8 @@ def train(
 
 def as_numbers(lines: Sequence[Progress]) -> list[Progress]:
     """Replace the tensors in lines of metrics by numbers, in one transfer from the device."""
-    if not lines:
-        return []
+    if all(isinstance(line.loss, float) and isinstance(line.worst_error, float) for line in lines):
+        return list(lines)
     both = [[torch.as_tensor(line.loss), torch.as_tensor(line.worst_error)] for line in lines]
     values = torch.stack([torch.stack([value.double() for value in pair]) for pair in both]).tolist()
     return [
