@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import toymodels
-from toymodels.core.features import SparseFeatures
+from toymodels.core.features import SparseFeatures, dense
 from toymodels.core.losses import LpLoss
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
@@ -162,3 +162,36 @@ def test_another_number_of_inputs(wing):
             adam_step(one.network, one.task, one.features, 9, one.generator, LpLoss(4.0), one._weights, optimiser)
         found.append(one)
     assert_equal(*found, 1e-9)
+
+
+SOURCES = [
+    SparseFeatures.at_most(M, 1),
+    SparseFeatures.at_most(M, 4),
+    SparseFeatures.exactly(M, M),
+    SparseFeatures(M, (0.3, 0.0, 0.15, 0.55), "none, 2 or 3"),
+    SparseFeatures(M, (0.4, 0.3, 0.3), "few often"),  # the largest size is rare: the source's own way
+    SparseFeatures.independent(M, 0.2),
+]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+@pytest.mark.parametrize("n", [16, 300])
+def test_inputs_are_those_that_the_source_draws(source, n, wing):
+    task = PairTask(M, "and")
+    network = Network(gaussian(M, D, 0), LinearReadoff.constant(task.n_outputs, D))
+    optimiser = torch.optim.Adam(network.parameters(), fused=True)
+    one, other = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    given = network, task, source, n, one, LpLoss(4), (1.0,) * 4, optimiser
+    for _ in range(2):  # the first step makes the moments
+        adam_step(*given)
+        source.sample(n, other)
+    bench = steps._benches[optimiser]
+    way = {True: bench._drawn_singly, False: bench._sampled}[source.drawn_singly(n)]
+    assert bench.draw == (bench._drawn_by_steps if source.drawn_by_steps(n) else way)
+    for _ in range(3):
+        columns, array, shares = bench.draw(one)
+        wanted = source.sample(n, other)
+        torch.testing.assert_close(columns.T, dense(wanted.indices, M), rtol=0, atol=0)
+        assert (array == columns.numpy()).all()
+        assert shares.tolist() == wanted.probabilities.float().tolist()
+    assert torch.equal(one.get_state(), other.get_state())

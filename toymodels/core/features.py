@@ -402,12 +402,8 @@ class SparseFeatures(Features):
         uniform = torch.rand(n, dtype=torch.float64, device=device, generator=generator)
         # The last entry of a cumulative sum may be below 1 because of rounding: a draw above it counts as the last one.
         sizes = torch.searchsorted(counts.cumsum(0), uniform, right=True).clamp_(max=self.max_active)
-        # If most sets have the largest size, Python need not wait for the device to find the largest one drawn.
-        usual = self.counts[self.max_active] > 0.5 or not n
-        widest = self.max_active if usual else int(sizes.max())
-        # Floyd's algorithm takes many short steps, a sort of all features one: sort small samples, and many active features.
-        sort = widest * widest > 8 * self.m or (widest > 4 and n * self.m <= _SMALL)
-        choose = _by_rank if sort else _floyd
+        widest = self.max_active if self._usually_widest(n) else int(sizes.max())
+        choose = _floyd if self._by_steps(n, widest) else _by_rank
         indices = choose(self.m, sizes, widest, generator)
         values = None if self.values == ONE else draw_values(self.values, indices.shape, generator)
         return Inputs(self.m, indices, probabilities, False, f"{n:,} sampled", values)
@@ -415,6 +411,18 @@ class SparseFeatures(Features):
     def drawn_singly(self, n: int) -> bool:
         """Whether `sample` draws each feature of n inputs by itself: it is active where a uniform number is below p."""
         return self.p is not None and n * self.m * self.m <= _SMALL_PAIRS
+
+    def drawn_by_steps(self, n: int) -> bool:
+        """Whether `sample` draws the size of each of n sets, and then `max_active` members by Floyd's algorithm."""
+        return not self.drawn_singly(n) and self._usually_widest(n) and self._by_steps(n, self.max_active)
+
+    def _usually_widest(self, n: int) -> bool:
+        """Whether most sets have the largest size: then Python need not wait for the device to find the largest one drawn."""
+        return self.counts[self.max_active] > 0.5 or not n
+
+    def _by_steps(self, n: int, widest: int) -> bool:
+        """Whether to draw members by many short steps, and not by a sort of all features: not few sets, nor many members."""
+        return widest * widest <= 8 * self.m and (widest <= 4 or n * self.m > _SMALL)
 
     def enumerate(self, limit: int = ENUMERATION_LIMIT, device: torch.device | str = "cpu") -> Inputs:
         """List every input of positive probability, with its probability.

@@ -161,6 +161,25 @@ def active_below(uniform, p, columns):  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def active_by_steps(ends, uniform, columns):  # type: ignore[no-untyped-def]
+    """Write 1 into `columns` (features × inputs) where a feature is active, else 0: Floyd's algorithm (Bentley & Floyd 1987).
+
+    `ends` are the cumulative probabilities of 0, 1, … active features, `uniform` (1 + most active features × inputs) numbers
+    for the size of each set and for its members: the same sets as `SparseFeatures.sample` makes of these numbers.
+    """
+    m, widest = columns.shape[0], uniform.shape[0] - 1
+    columns[:] = 0
+    for i in range(columns.shape[1]):
+        size = 0
+        while size < widest and ends[size] <= uniform[0, i]:
+            size += 1
+        for step in range(size):
+            top = m - size + step
+            feature = int(uniform[1 + step, i] * (top + 1))
+            columns[feature if columns[feature, i] == 0 else top, i] = 1
+
+
+@_compiled
 def through_relu(slopes, activations, totals):  # type: ignore[no-untyped-def]
     """Set slopes (neurons × inputs) to 0 where the activation is 0; write their sums over inputs into `totals`."""
     zero = slopes.dtype.type(0)

@@ -24,7 +24,7 @@ from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
 from toymodels.core.training import adam_step
-from toymodels.fast.compiled import DTYPES, active_below, adam, through_relu
+from toymodels.fast.compiled import DTYPES, active_below, active_by_steps, adam, through_relu
 from toymodels.fast.gradients import pairs_apply, tables_apply
 from toymodels.fast.small import PairForms, Tables, columns_of
 
@@ -124,6 +124,10 @@ class _Parameter:
         )
 
 
+_Columns = tuple[Tensor, Any, Any]
+"""Inputs (m × inputs) for torch and for NumPy, and their probabilities."""
+
+
 class _Bench:
     """All that a step works on."""
 
@@ -152,16 +156,19 @@ class _Bench:
         )
         kind, d = self.read.dtype, len(bias)
         self.dtype = kind
-        self.p = None
+        self.columns, self.draw = torch.empty(task.m, n, dtype=kind), self._sampled
         if isinstance(source, SparseFeatures) and source.drawn_singly(n):
-            self.p = np.float32(source.p)
-        self.uniform, self.columns = torch.empty(n, task.m), torch.empty(task.m, n, dtype=kind)
+            self.p, self.uniform, self.draw = np.float32(source.p), torch.empty(n, task.m), self._drawn_singly
+            self.uniform_array = self.uniform.numpy()
+        elif isinstance(source, SparseFeatures) and source.drawn_by_steps(n):
+            self.ends, self.draw = np.cumsum(source.counts), self._drawn_by_steps
+            uniform = torch.empty(1 + source.max_active, n, dtype=torch.float64)
+            self.uniform_rows, self.uniform_array = list(uniform), uniform.numpy()
         self.activations, self.back = torch.empty(2, d, n, dtype=kind)
         # To make a view takes as long as a small product.
         self.column_bias, self.read_across, self.activations_across = bias[:, None], self.read.T, self.activations.T
-        self.uniform_array, self.columns_array, self.active, self.back_array, self.bias_totals, self.offset_totals = (
-            tensor.numpy()
-            for tensor in (self.uniform, self.columns, self.activations, self.back, bias_slopes, offset_slopes)
+        self.columns_array, self.active, self.back_array, self.bias_totals, self.offset_totals = (
+            tensor.numpy() for tensor in (self.columns, self.activations, self.back, bias_slopes, offset_slopes)
         )
         self.offset, self.shares = offset.numpy(), np.full(n, 1 / n, self.columns_array.dtype)
         self.forms = PairForms.of(task, weights, self.shares.dtype)
@@ -198,7 +205,7 @@ class _Bench:
 
     def step(self, generator: torch.Generator) -> LossValue:
         """Draw inputs, and change the parameters."""
-        columns, columns_array, shares = self._inputs(generator)
+        columns, columns_array, shares = self.draw(generator)
         torch.addmm(self.column_bias, self.weight, columns, out=self.activations).relu_()
         tables = Tables.of(self.task.n_outputs, self.n, self.dtype)
         value, factor, unit = tables.slopes_of(
@@ -217,15 +224,24 @@ class _Bench:
             one.parameter.grad = None
         return LossValue(value, unit)
 
-    def _inputs(self, generator: torch.Generator) -> tuple[Tensor, Any, Any]:
-        """Draw the same inputs as the source does, if they are not the same in every step; and their shares."""
-        if self.p is not None:
-            torch.rand(self.n, self.task.m, generator=generator, out=self.uniform)
-            active_below(self.uniform_array, self.p, self.columns_array)
-            return self.columns, self.columns_array, self.shares
+    def _sampled(self, generator: torch.Generator) -> _Columns:
+        """Return the inputs that the source draws, or those that are the same in every step."""
         inputs = self.source if isinstance(self.source, Inputs) else self.source.sample(self.n, generator)
         columns, shares = columns_of(inputs, self.dtype)
         return columns, columns.numpy(), shares
+
+    def _drawn_singly(self, generator: torch.Generator) -> _Columns:
+        """Draw the same inputs as a source of independent features does."""
+        torch.rand(self.uniform.shape, generator=generator, out=self.uniform)
+        active_below(self.uniform_array, self.p, self.columns_array)
+        return self.columns, self.columns_array, self.shares
+
+    def _drawn_by_steps(self, generator: torch.Generator) -> _Columns:
+        """Draw the same inputs as a source of sets does, whose sizes are known before their members."""
+        for row in self.uniform_rows:
+            torch.rand(self.n, generator=generator, out=row)
+        active_by_steps(self.ends, self.uniform_array, self.columns_array)
+        return self.columns, self.columns_array, self.shares
 
 
 _benches: WeakKeyDictionary[torch.optim.Optimizer, _Bench] = WeakKeyDictionary()
