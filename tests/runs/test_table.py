@@ -74,7 +74,7 @@ def test_what_is_written_is_read_back(runs, ending, below, tmp_path, capsys):
     table = read_table(runs / below)
     assert read_table(path) == table
     assert [type(value) for value in read_table(path)[0].values()] == [type(value) for value in table[0].values()]
-    assert f"{len(table)} rows of {len({row['run'] for row in table})} runs" in capsys.readouterr().out
+    assert f"rows: {len(table)}, runs: {len({row['run'] for row in table})}" in capsys.readouterr().out
     again = tmp_path / f"again.{ending}"
     write(path, again)
     assert again.read_bytes() == path.read_bytes()
