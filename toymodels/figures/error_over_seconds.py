@@ -56,7 +56,8 @@ def error_over_seconds(rows: Sequence[Row], *, metric: str = "worst_error") -> D
                     continue
                 colour = COLOURS.get(optimiser, f"C{place}")
                 steps, seconds, means, halves = zip(*points, strict=True)
-                axis.errorbar(seconds, means, yerr=[half or 0.0 for half in halves], color=colour, marker="o", markersize=3, linewidth=1, capsize=2,
+                bars = [half or 0.0 for half in halves]
+                axis.errorbar(seconds, means, yerr=bars, color=colour, marker="o", markersize=3, linewidth=1, capsize=2,
                               label=optimiser)  # fmt: skip
                 name = f"{task:<8} {', '.join(map(str, size)):<14} {optimiser:<10}"
                 lines += [

@@ -49,7 +49,7 @@ MOST = 4
 VALUES = 400
 """Values of a figure that stand beside it."""
 NO_FIGURE = (
-    "no figure fits these runs: most show an error over a setting that varies. toymodels draw NAME says what a figure needs"
+    "no figure fits these runs: most show an error over a setting that varies; toymodels draw NAME says what it needs"
 )
 
 
@@ -131,7 +131,7 @@ def write_report(folder: Path, path: Path) -> Path:
     best = [_best(rows)] if rows and (varied(rows) or any(row.get("stopped_at") is not None for row in rows)) else []
     results = [_tables(rows, names)] if rows else []
     pictures = list(map(_figure, drawings(rows, folder)))
-    if not pictures:
+    if rows and not pictures:
         pictures = [Words(f"{NO_FIGURE[0].upper()}{NO_FIGURE[1:]}.")]
         notice(NO_FIGURE)
     page = _render(

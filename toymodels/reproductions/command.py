@@ -31,6 +31,8 @@ class ReproduceConfig:
     """Draw the figure, if there is one."""
 
     def __post_init__(self) -> None:
+        from toymodels.runs.identity import changed
+
         conform(self)
         if self.seeds:
             check_different("seed", self.seeds, seeds=[str(seed) for seed in self.seeds])
@@ -38,7 +40,7 @@ class ReproduceConfig:
             check_whole(0, 2**31, seeds=seed)
         if self.list and self.name is not None:
             raise NoEffectError(f"--list prints all reproductions: leave out {self.name}, or --list")
-        if self.name is None and self != ReproduceConfig(list=self.list):
+        if self.name is None and changed(self) - {"list"}:
             raise NoEffectError("seeds, full, out and figures are of one reproduction: name it, as in q_table")
 
 

@@ -118,7 +118,9 @@ def _write_config(folder: Path, kind: str, config: Any) -> None:
 def _adds_seeds(folder: Path, saved: Saved, kind: str, config: Any) -> bool:
     """Whether a run is that of a record with further seeds."""
     more = set(saved.config.get("seeds", ())) < set(config.seeds)
-    return more and not _difference(folder, saved, kind, dataclasses.replace(config, seeds=tuple(saved.config["seeds"])))
+    return more and not _difference(
+        folder, saved, kind, dataclasses.replace(config, seeds=tuple(saved.config["seeds"]))
+    )
 
 
 def _with_fewer_seeds(kind: str, config: Any) -> Path | None:

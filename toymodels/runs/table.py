@@ -1,9 +1,9 @@
 """Read the results of any number of runs as one tidy table: the rows that each run wrote, one after the other.
 
-Columns: kind, run, every setting by its name (knobs of first layers as layer_KNOB, where some run sets them; lists of seeds, tasks, readoffs and first
-layers have become rows), task, seed, first_layer, readoff, the metrics, covered (which inputs), n_pairs (outputs measured),
-all_pairs (outputs of the task), proved and lower_bound (of minimax rows), threads, stopped_at (the step at which early
-termination ended the run). A column that a row does not have is None.
+Columns: kind, run, every setting by its name (knobs of first layers that some run sets as layer_KNOB; lists of seeds, tasks,
+readoffs and first layers have become rows), task, seed, first_layer, readoff, the metrics, covered (which inputs), n_pairs
+(outputs measured), all_pairs (outputs of the task), proved and lower_bound (of minimax rows), threads, stopped_at (the step at
+which early termination ended the run). A column that a row does not have is None.
 """
 
 from __future__ import annotations
