@@ -50,7 +50,7 @@ TESTS = {  # of modules whose tests are not, or not all, in the file of the same
     "core/readoffs": ["readoffs/test_simple"],
     "core/seeds": ["core/test_training", "experiments/test_train"],
     "core/settings": ["core/test_training", "runs/test_config"],
-    "fast/error_sums": ["fast/test_evaluation", "core/test_evaluation"],
+    "fast/error_sums": ["fast/test_error_sums", "fast/test_evaluation", "core/test_evaluation"],
     "fast/evaluation": ["fast/test_evaluation", "core/test_evaluation"],
     "fast/gram": ["fast/test_gradients"],
     "fast/least_squares": ["fast/test_least_squares", "core/test_least_squares"],

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.bad_inputs import newer
 from tests.bad_inputs.calls import CALLS
 from tests.bad_inputs.cases import Case
 from tests.bad_inputs.families import SETTINGS
@@ -45,6 +46,10 @@ def _all() -> Iterator[Case]:
     for entry, cases in (("file of weights", NETWORKS), ("list of inputs or plugin", SOURCES)):
         for name, expected, prepare, words in cases:
             yield Case(entry, name, expected, words, prepare=prepare)
+    for words, expected in newer.FILES:
+        yield Case("command line, with files", _shown(words), expected, words, prepare=newer.prepare)
+    for words, expected in newer.RUNS:
+        yield Case("command line, with files", _shown(words), expected, words, prepare=newer.prepare, needs_run=True)
     for entry, cases in (("record", RECORDS), ("table", TABLES)):
         for name, expected, prepare, words in cases:
             yield Case(entry, name, expected, words, prepare=prepare, needs_run=True)

@@ -174,6 +174,15 @@ def constants(biases):
     return evaluate(Network(IdentityLayer(4), readoff), PairTask(4, "and"), SparseFeatures.exactly(4, 1).enumerate())
 
 
+def test_a_quantile_beyond_the_bins_is_the_worst_error(form):
+    """The bins end at 2^29 hundredths; what lies above is not told apart."""
+    assert HUNDREDTHS[-1] == 2.0**29
+    beyond = constants((5.4e6, 5.4e6, 5.4e6, 5.4e6, 5.4e6, 6e6)).zeros.quantiles
+    assert set(beyond.values()) == {6e6}
+    below = constants((5.2e6, 5.2e6, 5.2e6, 5.2e6, 5.2e6, 6e6)).zeros.quantiles
+    assert below["0.5"] == pytest.approx(5.2e6, rel=0.005)
+
+
 def test_quantiles_are_reached_by_half_exceed_no_error_and_are_0_below_all_bins(form):
     median = {biases: constants(biases).zeros.quantiles["0.5"] for biases in (
         (0.125, 0.125, 0.125, 0.4, 0.4, 0.4),  # the share 1/2 is reached exactly

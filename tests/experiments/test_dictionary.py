@@ -120,3 +120,14 @@ def test_what_the_page_answers_stands_in_its_table():
         row["sensitivity_sae_error"] / row["sensitivity_random"] for row in rows if row["dictionary"] != "neurons"
     ]
     assert max(ratios) < 1.05
+
+
+def test_settings_without_effect_are_said_or_refused():
+    frozen = {"m": 5, "d": 8, "s": 2, "layers": ("gaussian",), "methods": ("neurons",)}
+    assert DictionaryConfig(**frozen).idle()["steps"].startswith("nothing is trained")
+    assert "steps" not in DictionaryConfig(**frozen, readoff="trained").idle()
+    with pytest.raises(InputError, match="add trained to layers"):
+        DictionaryConfig(**{**frozen, "layers": ("gaussian_like",)})
+    with pytest.raises(InputError, match="is where the trained layer starts"):
+        DictionaryConfig(**frozen, layer="kaiming")
+    DictionaryConfig(**{**frozen, "layers": ("gaussian_like", "trained")}, layer="kaiming")

@@ -76,6 +76,29 @@ def test_the_number_of_threads_changes_no_figure(name, monkeypatch):
     assert results[0] == results[1] == results[2]
 
 
+def test_only_layers_readoffs_and_tasks_of_this_package_are_called_on_several_threads():
+    """Modules and tasks of one's own are called from the caller's thread alone, as `evaluate` promises."""
+    net, task, inputs = network(), PairTask(9, "and"), INPUTS["at most"]
+    own_layer = Network(torch.nn.Linear(9, 5), net.readoff)
+    alone = [(Network(net.layer, AnyReadoff(net.readoff)), task), (net, AnyTask(task)), (own_layer, task)]
+    try:
+        torch.set_num_threads(2)
+        threads = [module._BlockEvaluator(*pair, inputs, torch.float64, ()).threads for pair in [(net, task), *alone]]
+    finally:
+        torch.set_num_threads(1)
+    assert threads == [2, 1, 1, 1]
+
+
+def test_rare_cases_are_added_whenever_enough_are_held(monkeypatch):
+    """Blocks of outputs that begin above 0, and several of them before the cases are added."""
+    net, task, inputs = network(), PairTask(9, "and"), INPUTS["weighted, ends alike"]
+    whole = numbers(evaluate(net, task, inputs).to_dict())
+    for columns, held in ((7, 10**6), (7, 1), (7, 300)):
+        monkeypatch.setattr(module, "_COLUMNS", columns)
+        monkeypatch.setattr(module, "_HELD", held)
+        np.testing.assert_allclose(numbers(evaluate(net, task, inputs).to_dict()), whole, rtol=ROUNDING[torch.float64])
+
+
 def test_threads_pass_on_what_is_wrong():
     bad = network()
     bad.readoff.weight.data[0, 0] = float("nan")

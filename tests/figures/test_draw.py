@@ -109,6 +109,16 @@ def test_the_list_and_the_help():
     assert "--epsilons (default 0.25,0.2,0.1)" in text
 
 
+def test_a_table_alone_names_the_figures_that_fit(table, runs, tmp_path):
+    lines = run_draw(command(runs / "two")).splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["weights"]
+    named = {line.split()[0] for line in run_draw(command(table)).splitlines()[2:]}
+    assert {"error_over", "error_map"} <= named
+    assert not named & {"histogram", "weights"}
+    single = standin.write(standin.widths(d=(8,), m=(12,), seeds=(0,)), tmp_path / "single.jsonl")
+    assert "no figure fits these runs" in run_draw(command(single))
+
+
 def test_a_figure_of_ones_own(table, tmp_path):
     plugin = Path(__file__).with_name("plugin.py")
     files = draw(command("error_by_seed", table, "--size", "5", "--plugin", plugin, "--out", tmp_path))

@@ -1,6 +1,7 @@
 """The report: one file that needs nothing else, whole, escaped, with every run accounted for."""
 
 import base64
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -257,11 +258,20 @@ def test_a_train_run_alone(tmp_path):
     assert page.words.count("first layer, readoff") == 1  # the same table does not stand there twice
 
 
+def test_a_report_without_a_figure_says_so(tmp_path, capsys):
+    config = CompareConfig(m=5, d=4, layers=("identity",), task=("and",), readoffs=("constant",), figures=False)
+    run_compare(dataclasses.replace(config, out=tmp_path / "run"))
+    page = Page(write_report(tmp_path, tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "No figure fits these runs" in page.text
+    assert "no figure fits these runs" in capsys.readouterr().err
+
+
 def test_a_sweep_of_failures_alone(tmp_path):
     (tmp_path / "failed").mkdir()
     (tmp_path / "failed" / "number-0.json").write_text(json.dumps({"reason": "no memory", "config": {}}))
     page = Page(write_report(tmp_path, tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "0 finished, 1 failed" in page.text
+    assert "No figure" not in page.text
     assert "no memory" in page.text
 
 

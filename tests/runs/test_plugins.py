@@ -123,6 +123,22 @@ def test_a_configuration_brings_its_members_into_a_worker(lab, fresh):
     assert "sparse" in LAYERS
 
 
+def test_a_changed_copy_in_a_record_is_noticed(lab, fresh, tmp_path, capsys):
+    run = tmp_path / "run"
+    command = ["--plugin", str(lab), *COMPARE, "--out", str(run)]
+    assert main(command) == 0
+    (copy,) = (run / "plugins").iterdir()
+    copy.write_text(LAB.replace("float()", "float() * 2"))
+    said = f"{copy} was changed, and is not the code that the run in {run} used"
+    assert main(["show", str(run)]) == 0
+    assert said in capsys.readouterr().err
+    for words in (["show", str(run), "--evaluate"], ["export", str(run), str(tmp_path / "net")]):
+        assert main(words) == 2, words
+        assert said in capsys.readouterr().err
+    assert main(command) == 0  # mends the copy
+    assert copy.read_text() == LAB
+
+
 def test_workers_load_the_plugins_that_are_still_there(lab, fresh):
     registry.load_plugins([lab])
     assert registry.loaded_plugins() == [lab.resolve()]

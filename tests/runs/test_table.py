@@ -1,6 +1,7 @@
 """The table of results: one row for each run, seed, gate, first layer and readoff, wherever the runs are."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import sys
@@ -74,7 +75,7 @@ def test_what_is_written_is_read_back(runs, ending, below, tmp_path, capsys):
     table = read_table(runs / below)
     assert read_table(path) == table
     assert [type(value) for value in read_table(path)[0].values()] == [type(value) for value in table[0].values()]
-    assert f"{len(table)} rows of {len({row['run'] for row in table})} runs" in capsys.readouterr().out
+    assert f"rows: {len(table)}, runs: {len({row['run'] for row in table})}" in capsys.readouterr().out
     again = tmp_path / f"again.{ending}"
     write(path, again)
     assert again.read_bytes() == path.read_bytes()
@@ -314,3 +315,17 @@ def test_a_group_without_outputs_has_no_error(tmp_path, capsys):
     assert read_table(tmp_path)[0]["rms_ones"] is None
     assert main(["show", str(tmp_path / "run")]) == 0
     assert "RMS at ones" not in capsys.readouterr().out
+
+
+def test_a_knob_at_its_default_stands_in_the_column_of_runs_that_set_it(tmp_path):
+    small = {"m": 5, "d": 4, "steps": 2}
+    for bias in (0.0, -1.0):
+        run_train(TrainConfig(**small, knobs={"bias": bias}, out=tmp_path / f"{bias}"))
+    own = CompareConfig(**small, task=("and",), layers=("gaussian(bias=0.5)", "identity"), readoffs=("minimax",))
+    run_compare(dataclasses.replace(own, figures=False, out=tmp_path / "own"))
+    found = {(row["run"], row["first_layer"]): row["layer_bias"] for row in read_table(tmp_path)}
+    assert found == {
+        ("0.0", "trained"): 0.0, ("-1.0", "trained"): -1.0,
+        ("own", "gaussian(bias=0.5)"): 0.5, ("own", "identity"): None,
+    }  # fmt: skip
+    assert "layer_bias" not in read_table(tmp_path / "0.0")[0]

@@ -104,10 +104,8 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, lists and strings, for JSON."""
-        record = {k: v for k, v in asdict(self).items() if k not in ("output_worst", "histogram")}
-        record["output_worst"] = self.output_worst.tolist()
-        record["histogram"] = {name: bars.tolist() for name, bars in self.histogram.items()}
-        return record
+        bars = {name: bars.tolist() for name, bars in self.histogram.items()}
+        return {**asdict(self), "output_worst": self.output_worst.tolist(), "histogram": bars}
 
 
 class ErrorSums:
@@ -222,7 +220,7 @@ def _bars(bins: Float[np.ndarray, "2 bins"], target: int) -> Float[np.ndarray, "
     below = np.append(0.0, -HUNDREDTHS[2:])
     bars = len(HISTOGRAM_EDGES) - 1
     positions = np.floor(np.stack([above, below]) + 100 * (target - HISTOGRAM_EDGES[0])).clip(0, bars - 1)
-    return np.bincount(positions.astype(np.int64).reshape(-1), bins.reshape(-1), bars)
+    return np.bincount(positions.astype(np.int64).reshape(-1), bins.reshape(-1))  # the last bar has the largest errors
 
 
 @torch.no_grad()

@@ -108,13 +108,14 @@ def _of_run(config: DiagnoseConfig) -> tuple[Any, Any, str, Any]:
     """Read the trained network of a run, with its task and its inputs."""
     from toymodels.core.features import make_features
     from toymodels.figures.networks import trained_networks
-    from toymodels.runs.record import load_config, load_network
+    from toymodels.runs.record import load_config, load_network, load_saved_plugins
 
-    given = [name for name in ("m", "weights", "biases", "matrix", "s", "inputs", "values") if getattr(config, name)]
+    own = ("m", "weights", "biases", "matrix", "s", "inputs", "values")
+    given = [name for name in own if getattr(config, name) not in (None, ())]
     if given:
         raise NoEffectError(f"{config.source} is a run and knows its own {given[0]}: leave it out")
     saved = load_config(config.source)
-    load_plugins(saved.config["plugin"])
+    load_saved_plugins(config.source, saved)
     files = trained_networks(config.source, config.seed)
     if config.task is not None:
         files = {name: path for name, path in files.items() if name == config.task}

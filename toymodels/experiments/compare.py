@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toymodels.core.settings import TrainingSettings
 from toymodels.errors import InputError, check_different, check_whole
 from toymodels.experiments.registry import EXPERIMENTS, Result
 from toymodels.experiments.registry import run as run_experiment
-from toymodels.experiments.settings import NetworkSettings
+from toymodels.experiments.settings import NetworkSettings, nothing_trained
 from toymodels.given import conform
 from toymodels.registry import deferred
 
@@ -106,8 +104,7 @@ class CompareConfig(NetworkSettings):
         }
         learned = any("trained_readoff" in member.parameters for member in readoffs)
         if not learned and not any(member.role == "trained" or member.uses_trained for member in members):
-            training = ("checkpoint_seconds", *(field.name for field in dataclasses.fields(TrainingSettings)))
-            reasons |= dict.fromkeys(training, "nothing is trained for these layers and readoffs")
+            reasons |= nothing_trained()
         if not any(member.sampled for member in readoffs):
             reasons["minimax_pairs"] = "no readoff here is solved for a sample of outputs"
         elif all(task.n_outputs <= min(self.minimax_pairs, CompareConfig.minimax_pairs) for task in tasks):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from toymodels.errors import InputError, check_choice, check_whole
+from toymodels.errors import InputError, NoEffectError, check_choice, check_whole
 from toymodels.given import conform
 
 if TYPE_CHECKING:
@@ -109,6 +109,10 @@ def _start(config: DescendConfig) -> FirstLayer:
         layer = load_network(config.file)[0].layer
         if not isinstance(layer, FirstLayer):
             raise InputError(f"the first layer in {config.file} is a {type(layer).__name__}: a descent takes φ(Wx + b)")
+        if config.activation not in (DescendConfig.activation, layer.activation):
+            raise NoEffectError(
+                f"{config.file} is of a run, whose activation is {layer.activation}: leave out activation {config.activation}"
+            )
         return layer.requires_grad_(True).double()
     tensors = read_weights(config.file)
     if not {"weight", "bias"} <= set(tensors):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toymodels.errors import InputError, check_different, check_positive, check_whole
+from toymodels.errors import InputError, NoEffectError, check_different, check_positive, check_whole
 from toymodels.experiments.registry import EXPERIMENTS, Result, Row
-from toymodels.experiments.settings import NetworkSettings
+from toymodels.experiments.settings import NetworkSettings, nothing_trained
 from toymodels.given import conform
 from toymodels.registry import deferred
 
@@ -89,6 +89,12 @@ class DictionaryConfig(NetworkSettings):
         if self.device != "cpu":
             raise InputError(f"device {self.device}: dictionaries are fitted on the CPU, leave device at cpu")
         readoff = READOFFS.named(self.readoff)[0]
+        roles = {name: LAYERS.named(name)[0].role for name in self.layers}
+        null = [name for name, role in roles.items() if role == "null"]
+        if null and "trained" not in roles.values():
+            raise InputError(f"the null model {null[0]} is made from the trained layer: add trained to layers")
+        if self.layer != "gaussian" and "trained" not in roles.values():
+            raise NoEffectError(f"layer {self.layer} is where the trained layer starts: name trained in layers, too")
         for name in self.layers:
             member, knobs = LAYERS.named(name, self.knobs)
             for task in self.tasks():
@@ -109,6 +115,16 @@ class DictionaryConfig(NetworkSettings):
     def task_names(self) -> tuple[str, ...]:
         """Return the name of the task."""
         return (self.task,)
+
+    def idle(self) -> dict[str, str]:
+        """Return the settings that have no effect under the others, each with the reason."""
+        from toymodels.core.layers import LAYERS
+        from toymodels.core.readoffs import READOFFS
+
+        learned = "trained_readoff" in READOFFS.named(self.readoff)[0].parameters
+        if learned or any(LAYERS.named(name)[0].role == "trained" for name in self.layers):
+            return super().idle()
+        return super().idle() | nothing_trained()
 
 
 def dictionary_seed(config: DictionaryConfig, seed: int, folder: Path, position: int = 0) -> list[Row]:

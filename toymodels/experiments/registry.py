@@ -76,6 +76,21 @@ def summary_of(experiment: Experiment, content: Mapping[str, Any]) -> dict[str, 
     return {name: sum(values) / len(values) for name, values in numbers.items()}
 
 
+def knobs_of_layers(config: Any, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """Return all knobs of each first layer in the rows, also those at their defaults; of a trained one, those of its start."""
+    from toymodels.core.layers import LAYERS
+    from toymodels.registry import parse_call
+
+    known: dict[str, dict[str, Any]] = {}
+    for name in {row["first_layer"] for row in rows if row.get("first_layer")}:
+        call = parse_call(name)[0]
+        if call in LAYERS:
+            start = config.layer if LAYERS[call].role == "trained" and hasattr(config, "layer") else name
+            member, given = LAYERS.named(start, getattr(config, "knobs", {}))
+            known[name] = {**member.knobs, **given}
+    return known
+
+
 def without_effect(config: Any, given: Collection[str] = ()) -> list[str]:
     """Return a sentence for each setting that is `given`, or not at its default, and has no effect under the others.
 
@@ -130,7 +145,8 @@ def run(kind: str, config: Any) -> Path:
         if not isinstance(result, Result):
             result = Result(list(result))
         rows = tidy(kind, folder.name, to_dict(config), result.rows)
-        content = {"format": FORMAT, "name": run_name(kind, config), "rows": rows, **result.extra}
+        about = {"format": FORMAT, "name": run_name(kind, config), "knobs": knobs_of_layers(config, rows)}
+        content = {**about, "rows": rows, **result.extra}
         write_results(folder / "results.json", content)
         # What follows may fail, but not cost the results.
         with afterwards("the results were not sent to W&B"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from toymodels.core.settings import FULL_BATCH, OF_ADAM, TrainingSettings
@@ -116,3 +116,9 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
         m = self.m if self.d0 is None or member.role == "construction" else self.d0
         return {"m": m, "d": self.d, "s": self.active, "seed": seed, "activation": self.activation, "task": task,
                 "features": self.features()}  # fmt: skip
+
+
+def nothing_trained() -> dict[str, str]:
+    """Return the settings of training, which have no effect where nothing is trained, with this reason."""
+    names = ("checkpoint_seconds", *(setting.name for setting in fields(TrainingSettings)))
+    return dict.fromkeys(names, "nothing is trained for these layers and readoffs")

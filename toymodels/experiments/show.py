@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,20 @@ import torch
 
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import make_features
-from toymodels.errors import InputError
+from toymodels.errors import InputError, notice
 from toymodels.experiments.registry import EXPERIMENTS
-from toymodels.registry import load_plugins
 from toymodels.runs import text
 from toymodels.runs.identity import KNOB
-from toymodels.runs.record import Busy, load_config, load_network, locked, read_metrics, saved_settings
+from toymodels.runs.record import (
+    Busy,
+    ChangedCopyError,
+    load_config,
+    load_network,
+    load_saved_plugins,
+    locked,
+    read_metrics,
+    saved_settings,
+)
 from toymodels.runs.settings import evaluation_inputs
 from toymodels.runs.solved import ENDING, count
 from toymodels.runs.storage import damaged, read_json
@@ -39,8 +46,12 @@ def describe(folder: Path, again: bool = False) -> str:
         ways = f"{network} measures a network that was made elsewhere, {table} prints a table (.csv, .jsonl)"
         raise InputError(f"{folder} is a file, and show prints the record of a run, which is a folder: {ways}")
     saved = load_config(folder)
-    with suppress(InputError):  # a plugin that is gone: it may not be needed
-        load_plugins(saved.config["plugin"])
+    try:
+        load_saved_plugins(folder, saved)
+    except ChangedCopyError as error:
+        notice(str(error))
+    except InputError:  # a plugin that is gone: it may not be needed
+        pass
     title = f"{saved.kind}: {_problem(saved.config)}"
     if not (folder / "results.json").exists():
         resume = f"the same command with --out {folder} goes on from there"
@@ -107,7 +118,7 @@ def evaluate_again(folder: Path) -> tuple[str, bool]:
     Raises InputError for a run that is not finished, or whose plugins or members are not there.
     """
     saved = load_config(folder)
-    load_plugins(saved.config["plugin"])
+    load_saved_plugins(folder, saved)
     if saved.kind not in EXPERIMENTS:
         raise InputError(
             f"{folder} holds a run of the kind {saved.kind!r}: this version knows {', '.join(EXPERIMENTS)}"

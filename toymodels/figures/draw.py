@@ -23,7 +23,7 @@ class DrawConfig:
     """Draw a figure from a table of results or from the record of a run, as PDF and PNG; without a name, list all figures.
 
     A figure's own knobs are options, too: `toymodels draw error_over runs/widths --x m --metric rms_zeros`. A name without a
-    table prints what the figure shows, and its knobs.
+    table prints what the figure shows, and its knobs; a table without a name, the figures that fit it.
     """
 
     name: tyro.conf.Positional[str] = ""
@@ -87,21 +87,47 @@ def run_draw(config: DrawConfig) -> str:
     if config.list or not config.name:
         return list_figures()
     if config.table is None:
-        return describe(config.name)
+        return fitting(Path(config.name)) if _is_source(config.name) else describe(config.name)
     drawn = _draw_and_save(config)
     return "\n\n".join(
         "\n".join([item.title, *([item.text] if item.text else []), *map(str, files)]) for item, files in drawn
     )
 
 
-def list_figures() -> str:
-    """Return all figures in plain text, a line each."""
+def _is_source(name: str) -> bool:
+    from toymodels.figures.registry import FIGURES
+
+    return Path(name).exists() and name.partition("(")[0] not in FIGURES
+
+
+def fitting(path: Path) -> str:
+    """Return the figures that a report of this table or folder has, a line each, or a sentence that there is none."""
+    from toymodels.figures.networks import finished_runs
+    from toymodels.figures.registry import FIGURES
+    from toymodels.figures.report import NO_FIGURE
+    from toymodels.figures.table import load_table
+
+    rows, runs = load_table(path), finished_runs(path) if path.is_dir() else []
+    names = [
+        name
+        for name, member in FIGURES.items()
+        if any(
+            member.fits(source, **knobs)
+            for knobs in member.variants
+            for source in (runs if member.source_kind == "run" else [rows])
+        )
+    ]
+    return list_figures(names) if names else f"{path}: {NO_FIGURE}"
+
+
+def list_figures(names: Sequence[str] | None = None) -> str:
+    """Return figures, all if none are named, in plain text, a line each."""
     from toymodels.figures.registry import FIGURES
     from toymodels.runs import text as tables
 
     lines = [
-        (name, "a run" if member.source_kind == "run" else "a table", member.purpose)
-        for name, member in FIGURES.items()
+        (name, "a run" if FIGURES[name].source_kind == "run" else "a table", FIGURES[name].purpose)
+        for name in names or FIGURES
     ]
     return tables.render(("figure", "from", "what it does"), lines)
 

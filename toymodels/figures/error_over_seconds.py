@@ -13,6 +13,7 @@ from toymodels.figures.style import Drawing, errors_axis, heading, legend, new_f
 from toymodels.figures.table import Row, active_in_words, coverage, require, require_fixed, title_of
 from toymodels.runs.metrics import error_label
 from toymodels.runs.table import levels
+from toymodels.runs.text import number
 from toymodels.theory.statistics import mean_interval
 
 COLOURS = {"kfac": VERMILION, "lbfgs": BLUE, "adam": GREEN, "adamw": PURPLE}
@@ -49,17 +50,18 @@ def error_over_seconds(rows: Sequence[Row], *, metric: str = "worst_error") -> D
     for line, task in zip(axes, tasks, strict=True):
         for axis, size in zip(line, sizes, strict=True):
             here = [row for row in rows if row["task"] == task and tuple(row[name] for name in SIZES) == size]
-            for number, optimiser in enumerate(optimisers):
+            for place, optimiser in enumerate(optimisers):
                 points = _points([row for row in here if row["optimiser"] == optimiser], metric)
                 if not points:
                     continue
-                colour = COLOURS.get(optimiser, f"C{number}")
+                colour = COLOURS.get(optimiser, f"C{place}")
                 steps, seconds, means, halves = zip(*points, strict=True)
-                axis.errorbar(seconds, means, yerr=halves, color=colour, marker="o", markersize=3, linewidth=1, capsize=2,
+                bars = [half or 0.0 for half in halves]
+                axis.errorbar(seconds, means, yerr=bars, color=colour, marker="o", markersize=3, linewidth=1, capsize=2,
                               label=optimiser)  # fmt: skip
                 name = f"{task:<8} {', '.join(map(str, size)):<14} {optimiser:<10}"
                 lines += [
-                    f"{name} {step:>6,} {second:>9.2f}   {mean:.4f} ± {half:.4f}"
+                    f"{name} {step:>6,} {second:>9.2f}   {number(mean, half)}"
                     for step, second, mean, half in zip(steps, seconds, means, halves, strict=True)
                 ]
             sizes_axis(axis, _TICKS)
@@ -77,12 +79,12 @@ def error_over_seconds(rows: Sequence[Row], *, metric: str = "worst_error") -> D
     return Drawing(f"error_over_seconds-{metric}", title, drawing, "\n".join(lines))
 
 
-def _points(rows: Sequence[Row], metric: str) -> list[tuple[int, float, float, float]]:
-    """Return (steps, mean seconds, mean error, half of its interval; 0 for a single seed) for each number of steps."""
+def _points(rows: Sequence[Row], metric: str) -> list[tuple[int, float, float, float | None]]:
+    """Return (steps, mean seconds, mean error, half of its interval) for each number of steps."""
     points = []
     for steps in levels(rows, "steps"):
         here = [row for row in rows if row["steps"] == steps]
         errors = [row[metric] for row in here]
         mean, half = mean_interval(errors)
-        points.append((steps, float(np.mean([row["seconds"] for row in here])), mean, half or 0.0))
+        points.append((steps, float(np.mean([row["seconds"] for row in here])), mean, half))
     return points

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from toymodels.errors import InputError
+from toymodels.errors import InputError, notice
 from toymodels.figures.networks import finished_runs
 from toymodels.figures.parameters import by_setting
 from toymodels.figures.readable import values_drawn
@@ -48,6 +48,9 @@ MOST = 4
 
 VALUES = 400
 """Values of a figure that stand beside it."""
+NO_FIGURE = (
+    "no figure fits these runs: most show an error over a setting that varies; toymodels draw NAME says what it needs"
+)
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,9 @@ def write_report(folder: Path, path: Path) -> Path:
     best = [_best(rows)] if rows and (varied(rows) or any(row.get("stopped_at") is not None for row in rows)) else []
     results = [_tables(rows, names)] if rows else []
     pictures = list(map(_figure, drawings(rows, folder)))
+    if rows and not pictures:
+        pictures = [Words(f"{NO_FIGURE[0].upper()}{NO_FIGURE[1:]}.")]
+        notice(NO_FIGURE)
     page = _render(
         name=name,
         question=[part for part in question.split("\n\n") if part],

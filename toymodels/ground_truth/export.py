@@ -38,18 +38,19 @@ def export(config: ExportConfig) -> str:
     Raises InputError for a folder without a run, or if the run has several networks and none is named.
     """
     from toymodels.ground_truth.folder import save_pretrained
-    from toymodels.runs.record import load_config, load_network
+    from toymodels.runs.record import load_config, load_network, load_saved_plugins
     from toymodels.runs.text import render
 
     path = config.run
     if path.suffix == ".safetensors" and not path.is_dir():
         if config.network is not None:
             raise InputError(f"{path} is a network already: leave --network out")
-        folder = next((parent for parent in path.resolve().parents if (parent / "config.json").exists()), path.parent)
+        load_network(path)  # says what is wrong with a file that is missing, or is of no run
+        folder = next((parent for parent in path.absolute().parents if (parent / "config.json").exists()), path.parent)
     else:
         folder = path
     saved = load_config(folder)
-    load_plugins(saved.config["plugin"])
+    load_saved_plugins(folder, saved)
     if folder == path:
         path = _chosen(folder, config.network)
     network, task, _ = load_network(path)

@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-from toymodels.errors import InputError, check_different, check_whole
+from toymodels.errors import InputError, NoEffectError, check_different, check_whole
 from toymodels.given import conform
 
 
@@ -31,11 +31,17 @@ class ReproduceConfig:
     """Draw the figure, if there is one."""
 
     def __post_init__(self) -> None:
+        from toymodels.runs.identity import changed
+
         conform(self)
         if self.seeds:
             check_different("seed", self.seeds, seeds=[str(seed) for seed in self.seeds])
         for seed in self.seeds:
             check_whole(0, 2**31, seeds=seed)
+        if self.list and self.name is not None:
+            raise NoEffectError(f"--list prints all reproductions: leave out {self.name}, or --list")
+        if self.name is None and changed(self) - {"list"}:
+            raise NoEffectError("seeds, full, out and figures are of one reproduction: name it, as in q_table")
 
 
 def reproduce(config: ReproduceConfig) -> str:
@@ -49,8 +55,21 @@ def reproduce(config: ReproduceConfig) -> str:
     folder = config.out or Path("runs/reproduce") / member.name
     if folder.exists() and not folder.is_dir():
         raise InputError(f"out = {folder} is a file: name a folder")
+    _check_own(folder, member.name)
     check_writable(folder / "comparison.json")
     return run(member, folder, config.seeds or member.seeds, config.full, config.figures)
+
+
+def _check_own(folder: Path, name: str) -> None:
+    """Raise InputError for a folder that holds something else than this reproduction, finished or not."""
+    from toymodels.runs.storage import read_json
+
+    if (folder / "comparison.json").exists():
+        other = read_json(folder / "comparison.json", ("name",))["name"]
+        if other != name:
+            raise InputError(f"the folder {folder} holds the reproduction {other}: name another folder in out")
+    elif folder.is_dir() and any(path.name != "rows.jsonl" and path.name[0] != "." for path in folder.iterdir()):
+        raise InputError(f"the folder {folder} is not empty and holds no reproduction: name another folder in out")
 
 
 def list_all() -> str:
@@ -64,6 +83,7 @@ def list_all() -> str:
 
 def run(member: Any, folder: Path, seeds: tuple[int, ...], full: bool = False, figures: bool = True) -> str:
     """Measure what the folder does not hold yet; write comparison.json, then the figure; return the table."""
+    from toymodels.experiments.registry import afterwards
     from toymodels.experiments.study import study
     from toymodels.figures.style import Drawing, default_style, save
     from toymodels.runs import text
@@ -82,7 +102,7 @@ def run(member: Any, folder: Path, seeds: tuple[int, ...], full: bool = False, f
     write_json(folder / "comparison.json", content)
     written = [folder / "rows.jsonl", folder / "comparison.json"]
     if figures and member.draw is not None:
-        with default_style():
+        with afterwards("no figure was drawn"), default_style():
             written += save(Drawing(member.name, member.shows, member.draw(rows)), folder)
     cells = [
         (

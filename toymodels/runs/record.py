@@ -11,6 +11,7 @@ wandb.json         W&B's id of the run, if it is mirrored there
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.metadata
 import json
@@ -19,7 +20,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +38,7 @@ from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import Task, make_task
 from toymodels.core.training import Progress
 from toymodels.errors import InputError, notice
-from toymodels.registry import parse_call, plugin_digest
+from toymodels.registry import load_plugins, parse_call, plugin_digest
 from toymodels.runs.identity import difference, from_dict, identity, plugin_code, short_hash, to_dict, upgraded
 from toymodels.runs.metrics import metrics_of, wrong_value
 from toymodels.runs.storage import (
@@ -63,10 +64,12 @@ LOCK = ".lock"
 
 
 def open_record(kind: str, config: Any, folder: Path | None) -> Path:
-    """Make the folder of a run, or open it again if it holds the same run.
+    """Make the folder of a run, or open it again if it holds the same run, or the same with fewer seeds.
 
-    Raises InputError, before anything is written, if the folder holds something else.
+    Seeds that are added keep what is there. A folder without a name of its own takes over the seeds of the same run with the
+    first ones alone. Raises InputError, before anything is written, if the folder holds something else.
     """
+    fewer = None if folder else _with_fewer_seeds(kind, config)
     folder = folder or Path("runs") / run_name(kind, config)
     try:
         there = folder.exists()
@@ -80,7 +83,11 @@ def open_record(kind: str, config: Any, folder: Path | None) -> Path:
     if "config.json" in names:
         saved = load_config(folder)
         other = _difference(folder, saved, kind, config)
-        if other:
+        if other and saved.format == FORMAT and _adds_seeds(folder, saved, kind, config):
+            with locked(folder):
+                (folder / "results.json").unlink(missing_ok=True)  # first: a run with more seeds is not finished
+                _write_config(folder, kind, config)
+        elif other:
             raise InputError(f"the folder {folder} holds another run ({other}): name another folder or delete it")
         if saved.format != FORMAT and not (folder / "results.json").exists():
             raise InputError(
@@ -92,13 +99,48 @@ def open_record(kind: str, config: Any, folder: Path | None) -> Path:
         raise InputError(f"the folder {folder} is not empty and holds no run: name another folder")
     else:
         check_writable(folder / "config.json")
-        content = {"format": FORMAT, "kind": kind, "config": _published(config), "plugin_code": plugin_code(config)}
-        write_json(folder / "config.json", content)
-    # These may be missing if a process was killed before it wrote them.
+        _write_config(folder, kind, config)
+        if fewer is not None:
+            with suppress(Busy), locked(fewer):
+                _take_over(fewer, folder)
+    # These may be missing if a process was killed before it wrote them, or changed since.
     for plugin, digest in zip(config.plugin, plugin_code(config), strict=True):
-        if not _copy(folder, plugin, digest).exists():
+        if not _holds(_copy(folder, plugin, digest), digest):
             write_atomically(_copy(folder, plugin, digest), functools.partial(shutil.copyfile, plugin))
     return folder
+
+
+def _write_config(folder: Path, kind: str, config: Any) -> None:
+    content = {"format": FORMAT, "kind": kind, "config": _published(config), "plugin_code": plugin_code(config)}
+    write_json(folder / "config.json", content)
+
+
+def _adds_seeds(folder: Path, saved: Saved, kind: str, config: Any) -> bool:
+    """Whether a run is that of a record with further seeds."""
+    more = set(saved.config.get("seeds", ())) < set(config.seeds)
+    return more and not _difference(
+        folder, saved, kind, dataclasses.replace(config, seeds=tuple(saved.config["seeds"]))
+    )
+
+
+def _with_fewer_seeds(kind: str, config: Any) -> Path | None:
+    """Return the folder in runs/ of this run with the first of its seeds alone, as many as there are; None if there is none."""
+    for count in range(len(config.seeds) - 1, 0, -1):
+        folder = Path("runs") / run_name(kind, dataclasses.replace(config, seeds=config.seeds[:count]))
+        if (folder / "config.json").exists():
+            return folder
+    return None
+
+
+def _take_over(old: Path, new: Path) -> None:
+    """Copy what a record holds of its seeds, each folder at once."""
+    for inner in old.glob("*seed-*"):
+        if inner.is_dir():
+            copy = new / f".{inner.name}"
+            shutil.rmtree(copy, ignore_errors=True)
+            with writing(copy):
+                shutil.copytree(inner, copy)
+                copy.rename(new / inner.name)
 
 
 def _published(config: Any) -> dict[str, Any]:
@@ -200,6 +242,21 @@ def _texts(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
+def _holds(copy: Path, digest: str) -> bool:
+    return copy.is_file() and plugin_digest(copy) == digest
+
+
+def load_saved_plugins(folder: Path, saved: Saved) -> None:
+    """Load the plugins of a record. Raises ChangedCopyError for a copy that was changed, InputError for one that is missing."""
+    for path, digest in zip(map(Path, saved.config["plugin"]), saved.plugin_code, strict=True):
+        if path.is_file() and not _holds(path, digest):
+            raise ChangedCopyError(
+                f"{path} was changed, and is not the code that the run in {folder} used: put it back, or repeat the run in "
+                "another folder"
+            )
+    load_plugins(saved.config["plugin"])
+
+
 def _readable(folder: Path, plugin: Path, digest: str) -> Path:
     """Return the plugin itself if it has not changed, else the record's copy."""
     return plugin if plugin.is_file() and plugin_digest(plugin) == digest else _copy(folder, plugin, digest)
@@ -230,6 +287,10 @@ def commit() -> str | None:
         return git("rev-parse", "HEAD") + ("-modified" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+class ChangedCopyError(InputError):
+    """The copy of a plugin in a record is not the code that the run used."""
 
 
 class Busy(InputError):  # noqa: N818

@@ -1,9 +1,9 @@
 """Read the results of any number of runs as one tidy table: the rows that each run wrote, one after the other.
 
-Columns: kind, run, every setting by its name (knobs of first layers as layer_KNOB; lists of seeds, tasks, readoffs and first
-layers have become rows), task, seed, first_layer, readoff, the metrics, covered (which inputs), n_pairs (outputs measured),
-all_pairs (outputs of the task), proved and lower_bound (of minimax rows), threads, stopped_at (the step at which early
-termination ended the run). A column that a row does not have is None.
+Columns: kind, run, every setting by its name (knobs of first layers that some run sets as layer_KNOB; lists of seeds, tasks,
+readoffs and first layers have become rows), task, seed, first_layer, readoff, the metrics, covered (which inputs), n_pairs
+(outputs measured), all_pairs (outputs of the task), proved and lower_bound (of minimax rows), threads, stopped_at (the step at
+which early termination ended the run). A column that a row does not have is None.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from toymodels.errors import InputError, notice
 from toymodels.given import read_text
-from toymodels.runs.identity import NOT_IN_IDENTITY
+from toymodels.runs.identity import KNOB, NOT_IN_IDENTITY
 from toymodels.runs.metrics import ABOUT, KEYS, is_metric, metric_columns, title, wrong_value
 from toymodels.runs.old import SILENT, rows_of_old_run
 from toymodels.runs.record import OLD_FORMAT, load_config
@@ -98,14 +98,25 @@ def read_table(folder: Path | str) -> list[Row]:
         raise left_out[0]
     for error in left_out:
         notice(f"left out of the table: {error}")
-    distinct: dict[str, list[Row]] = {}
+    distinct: dict[str, dict[str, Any]] = {}
     for content in results.values():
-        distinct.setdefault(content["name"], content["rows"])
-    table = [row for rows in distinct.values() for row in rows]
-    if not table:
+        distinct.setdefault(content["name"], content)
+    runs = list(distinct.values())
+    if not runs:
         raise InputError(f"{folder} holds no finished run: name the folder of a run or a sweep")
-    columns = list(dict.fromkeys(key for row in table for key in row))
-    return [{column: row.get(column) for column in columns} for row in table]
+    columns = list(dict.fromkeys(key for content in runs for row in content["rows"] for key in row))
+    return [
+        {column: row[column] if column in row else _knob(content, row, column) for column in columns}
+        for content in runs
+        for row in content["rows"]
+    ]
+
+
+def _knob(content: Mapping[str, Any], row: Row, column: str) -> Any:
+    """Return a knob of a row's first layer that its run left at the default, for the column of other runs that set it."""
+    known = content.get("knobs")
+    knobs = known.get(row.get("first_layer")) if column.startswith(KNOB) and isinstance(known, dict) else None
+    return knobs.get(column.removeprefix(KNOB)) if isinstance(knobs, dict) else None
 
 
 def read_frame(folder: Path | str) -> Any:
@@ -132,7 +143,8 @@ def write(folder: Path, path: Path) -> str:
         table.writerow(map(_cell, rows[0]))
         table.writerows([[_cell(value) for value in row.values()] for row in rows])
     write_text(path, buffer.getvalue())
-    return f"{path}: {len(rows):,} rows of {len({(row['kind'], row['run']) for row in rows}):,} runs"
+    runs = len({(row["kind"], row["run"]) for row in rows})
+    return f"{path}: rows: {len(rows):,}, runs: {runs:,}"
 
 
 def _cell(value: Any) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from toymodels.core.seeds import seeded
 from toymodels.core.tasks import ALL, TASKS, Task
-from toymodels.errors import InputError, check_choice, check_positive, check_whole
+from toymodels.errors import InputError, NoEffectError, check_choice, check_positive, check_whole
 
 
 class PointwiseTask(Task):
@@ -52,6 +52,8 @@ class PointwiseTask(Task):
 
 MIXING = ("none", "asymmetric", "symmetric", "embedding", "low_rank")
 """Kinds of mixing matrices."""
+SIGMA = 0.02
+"""The default standard deviation of their entries."""
 
 
 def mixing_matrix(
@@ -89,8 +91,10 @@ def mixing_matrix(
 
 def _pointwise(name: str, order: int, function: Callable[[Tensor], Tensor], words: str) -> None:
     def make(
-        m: int, seed: int, matrix: Tensor | None, *, mixing: str = "none", sigma: float | int = 0.02, rank: int = 0
+        m: int, seed: int, matrix: Tensor | None, *, mixing: str = "none", sigma: float | int = SIGMA, rank: int = 0
     ) -> PointwiseTask:
+        if mixing == "none" and sigma != SIGMA:
+            raise NoEffectError(f"sigma = {sigma}: without mixing it has no effect, leave it out or name a mixing")
         if matrix is None:
             matrix = mixing_matrix(mixing, m, sigma, seed, rank or None)
         return PointwiseTask(m, function, name, matrix)
