@@ -1,7 +1,7 @@
 """Say how a series of measurements looks and what it is called: colour, marker, label and order of layers and readoffs.
 
 A member of a registry brings its own label, colour, marker and order. What it leaves open comes from a cycle of free colours.
-Colours are those of Okabe and Ito, told apart with any colour vision.
+Colours are those of Okabe and Ito, then those of Tol's muted scheme: both are told apart with any colour vision.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Look:
     order: int
 
 
-_FREE_COLOURS = (ORANGE, BLACK, "0.6", SKY, PURPLE, GREEN, VERMILION, BLUE, YELLOW)
+_MUTED = ("#882255", "#44AA99", "#332288", "#999933", "#CC6677", "#DDCC77")
+_FREE_COLOURS = (ORANGE, BLACK, "0.6", SKY, PURPLE, GREEN, VERMILION, BLUE, *_MUTED, YELLOW)
 _FREE_MARKERS = "Phd<>8XDvs"
 
 

@@ -86,10 +86,17 @@ def heading(figure: Any, text: str) -> None:
     figure.suptitle("\n".join([*([before] if before else []), *lines]), fontsize=8.5)
 
 
+_LINES = 4
+"""Lines of a legend that a figure's height has room for."""
+
+
 def legend(
     figure: Any, columns: int = 3, entries: Mapping[str, Any] | None = None, fontsize: float | int = 6.5
 ) -> None:
-    """Draw one legend below all panels, each label once. `entries` (label → line) default to those of all panels."""
+    """Draw one legend below all panels, each label once. `entries` (label → line) default to those of all panels.
+
+    A long one makes the figure higher, so that panels keep their size.
+    """
     if entries is None:
         entries = {
             label: handle
@@ -97,6 +104,8 @@ def legend(
             for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
         }
     if entries:
+        lines = -(-len(entries) // columns)
+        figure.set_figheight(figure.get_figheight() + max(0, lines - _LINES) * fontsize / 50)
         style = {"loc": "outside lower center", "ncols": columns, "fontsize": fontsize, "frameon": False}
         figure.legend(entries.values(), entries.keys(), **style)
 
