@@ -22,7 +22,7 @@ from scipy import stats
 from toymodels.atlas.cells import file_task
 from toymodels.atlas.entries import CLOSE
 from toymodels.figures.fits import crossing
-from toymodels.figures.series import Method
+from toymodels.figures.series import Method, series_of
 from toymodels.figures.superposed import lines_of
 from toymodels.figures.table import layer_knobs, levels, method_of
 from toymodels.runs.table import read_table
@@ -161,6 +161,28 @@ def losses(task: str, steps: int) -> Table:
 
     lines = [("→".join(f"{x:g}" for x in p), [cell(p, weight) for weight in (1.0, "value", "case")]) for p in exponents]
     return grid(["weight 1", "by value", "by case"], lines, "p")
+
+
+def over(sweep: str, task: str, x: str, keep: str = "", column: str = "worst_error") -> Table:
+    """Return an error of each first layer and readoff over a setting x of a sweep; `keep` is a setting's value, as in d:64."""
+    rows = [row for row in rows_of(f"sweeps/{sweep}.csv") if row["task"] == task]
+    if keep:
+        name, _, value = keep.partition(":")
+        rows = [row for row in rows if str(row[name]) == value]
+    knobs = layer_knobs(rows)
+    methods = dict.fromkeys(method_of(row, knobs) for row in rows)
+    keys = series_of(rows)
+    columns = levels(rows, x)
+
+    def cell(method: Method, value: Any) -> str:
+        errors = [row[column] for row in rows if method_of(row, knobs) == method and row[x] == value]
+        return with_interval(errors, ".3f").rpartition(" ")[0] if errors else ""
+
+    lines = [
+        (method.name, [cell(method, value) for value in columns])
+        for method in sorted(methods, key=lambda method: keys.index((method.layer, method.readoff)))
+    ]
+    return grid([f"{x} = {value}" for value in columns], lines, "first layer, readoff")
 
 
 def optimisers(task: str, column: str) -> Table:
@@ -525,6 +547,7 @@ TABLES: dict[str, Callable[..., Table]] = {
         growth,
         saved,
         losses,
+        over,
         optimisers,
         genericity,
         affine_level,

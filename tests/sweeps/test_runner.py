@@ -654,7 +654,7 @@ def test_knobs_in_a_sweep(tmp_path, here):
     assert failed == 0
     rows = sorted((row["layer"], str(row["layer_p"])) for row in read_table(folder))
     assert rows == [
-        ("bernoulli", "0.5"), ("bernoulli", "None"), ("bernoulli(p=0.25)", "0.5"), ("bernoulli(p=0.25)", "None")
+        ("bernoulli", "0.5"), ("bernoulli", "best"), ("bernoulli(p=0.25)", "0.25"), ("bernoulli(p=0.25)", "0.5")
     ]  # fmt: skip
 
 
