@@ -40,7 +40,13 @@ def needs() -> dict[str, set[str]]:
 def test_no_two_folders_need_each_other():
     graph = needs()
     order = list(TopologicalSorter(graph).static_order())
-    for below, above in (("theory", "core"), ("core", "fast"), ("core", "runs"), ("runs", "experiments"), ("runs", "figures")):
+    for below, above in (
+        ("theory", "core"),
+        ("core", "fast"),
+        ("core", "runs"),
+        ("runs", "experiments"),
+        ("runs", "figures"),
+    ):
         assert order.index(below) < order.index(above), (below, above)
     assert "fast" not in graph["core"]
     graph["theory"].add("core")
