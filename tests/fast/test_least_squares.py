@@ -108,7 +108,7 @@ def test_nearly_dependent_activations_have_weights_of_their_own_size():
 def test_pairs_share_moments_for_inputs_without_values_alone(monkeypatch):
     made, real = [], module._PairMoments
     monkeypatch.setattr(module, "_PairMoments", lambda *given: made.append(1) or real(*given))
-    layer, task, weights = gaussian(6, 4, 0).double(), PairTask(6, "and"), (1.0, 2.0, 3.0, 4.0)
+    layer, task, weights = gaussian(6, 4, 0).double().requires_grad_(False), PairTask(6, "and"), (1.0, 2.0, 3.0, 4.0)
     solve_weighted(layer, task, SparseFeatures.at_most(6, 2).enumerate(), weights)
     assert len(made) == 1
     solve_weighted(layer, task, SparseFeatures.independent(6, 0.4, "uniform").sampled(60, 0), weights)
