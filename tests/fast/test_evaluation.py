@@ -1,5 +1,6 @@
 """The fast form of the evaluation against the plain one, and against its own path for tasks and readoffs of one's own."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -97,6 +98,15 @@ def test_rare_cases_are_added_whenever_enough_are_held(monkeypatch):
         monkeypatch.setattr(module, "_COLUMNS", columns)
         monkeypatch.setattr(module, "_HELD", held)
         np.testing.assert_allclose(numbers(evaluate(net, task, inputs).to_dict()), whole, rtol=ROUNDING[torch.float64])
+
+
+def test_rare_cases_are_added_if_the_last_outputs_have_none(monkeypatch):
+    monkeypatch.setattr(module, "_COLUMNS", 7)
+    inputs = dataclasses.replace(SparseFeatures.exactly(4, 2).enumerate(), m=9)  # features 4 to 8 are never active
+    net, task = network(), PairTask(9, "and")
+    fast = numbers(evaluate(net, task, inputs).to_dict())
+    with plain():
+        np.testing.assert_allclose(fast, numbers(evaluate(net, task, inputs).to_dict()), rtol=ROUNDING[torch.float64])
 
 
 def test_threads_pass_on_what_is_wrong():

@@ -95,3 +95,21 @@ def test_shared_moments_are_for_pairs_of_boolean_features(monkeypatch):
         solve_weighted(layer, task, INPUTS["at most"], WEIGHTS)
     with pytest.raises(pytest.fail.Exception):
         solve_weighted(layer, task, INPUTS["at most"], WEIGHTS)
+
+
+def test_nearly_dependent_activations_have_weights_of_their_own_size():
+    """Two activations that differ by rounding share their weight; to invert the difference would give weights of 10¹²."""
+    second = torch.tensor([[1.0, 1 - 1e-13], [1 - 1e-13, 1.0]], dtype=torch.float64)
+    quarter = torch.full((2, 2), 0.25, dtype=torch.float64)
+    assert torch.allclose(module._inverse(second), quarter, rtol=1e-9)
+    assert torch.allclose(module._solve(second, torch.tensor([1.0, 0.0]).double()), quarter[0], rtol=1e-9)
+
+
+def test_pairs_share_moments_for_inputs_without_values_alone(monkeypatch):
+    made, real = [], module._PairMoments
+    monkeypatch.setattr(module, "_PairMoments", lambda *given: made.append(1) or real(*given))
+    layer, task, weights = gaussian(6, 4, 0).double().requires_grad_(False), PairTask(6, "and"), (1.0, 2.0, 3.0, 4.0)
+    solve_weighted(layer, task, SparseFeatures.at_most(6, 2).enumerate(), weights)
+    assert len(made) == 1
+    solve_weighted(layer, task, SparseFeatures.independent(6, 0.4, "uniform").sampled(60, 0), weights)
+    assert len(made) == 1

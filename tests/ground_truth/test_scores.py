@@ -26,6 +26,13 @@ NETWORK = Network(LAYER, minimax(LAYER, TASK, INPUTS).readoff)
 VECTORS = feature_vectors(NETWORK, TASK, FEATURES)
 
 
+class Coded(nn.Linear):
+    """A linear map, with latents that are the activations."""
+
+    def encode(self, a):
+        return a
+
+
 class Oracle(nn.Module):
     """Latents are the true features and the true ANDs, which describe the activations exactly; some latents more."""
 
@@ -151,6 +158,9 @@ def test_sensitivities_are_those_of_the_linear_readoff(fitted):
         ({"inputs": X}, "inputs is of the kind Tensor"),
         ({"threshold": 2}, "threshold = 2"),
         ({"task": PairTask(6, "and")}, "the inputs have 5 features and the task 6"),
+        ({"dictionary": nn.Linear(D, D)}, "has no method encode"),
+        ({"dictionary": Coded(D + 1, D)}, "does not take activations of shape"),
+        ({"dictionary": Coded(D, D + 1)}, "for activations of shape"),
     ],
 )
 @pytest.mark.unchecked

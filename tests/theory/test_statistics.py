@@ -22,6 +22,10 @@ def test_an_interval_of_the_root_has_the_roots_of_both_ends():
     value, ends = root_interval([99.0, 100.0, 101.0])
     half = T95 / math.sqrt(3)
     assert (value, *ends) == pytest.approx((10.0, math.sqrt(100 - half), math.sqrt(100 + half)), rel=1e-12)
+    assert root_interval([4.0]) == (2.0, None)
+    value, (low, high) = root_interval([3.0, 5.0])
+    assert (value, low) == (2.0, 0.0)  # the mean's interval reaches below 0
+    assert high > 2
 
 
 def test_an_interval_of_a_quantile_may_reach_to_the_ends_of_the_sample():
@@ -31,6 +35,7 @@ def test_an_interval_of_a_quantile_may_reach_to_the_ends_of_the_sample():
     assert quantile_interval([2.0, 3.0, 5.0, 4.0, 1.0], 0.5, confidence=0.9) == (3.0, (1.0, 5.0))
     # Only one end is missing: of 20 values none is surely below the 5 % quantile, or above the 95 % quantile.
     values = [float(i) for i in range(20)]
+    assert quantile_interval(values, 0.5) == (9.5, (5.0, 14.0))  # P(fewer than 6 lie below) = 0.0207, than 7 = 0.0577
     assert quantile_interval(values, 0.1)[1] is None
     assert quantile_interval(values, 0.9)[1] is None
 
@@ -45,7 +50,3 @@ def test_intervals_hold_what_they_should():
     assert abs(held - exact) < 3.3 * math.sqrt(exact * (1 - exact) / 2000)
     assert quantile_interval([1.0, 2.0, 3.0], 0.5)[1] is None
     assert quantile_interval(samples[0].tolist(), 0.05)[1] is None
-    assert root_interval([4.0]) == (2.0, None)
-    value, (low, high) = root_interval([3.0, 5.0])
-    assert (value, low) == (2.0, 0.0)
-    assert high > 2

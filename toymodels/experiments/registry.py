@@ -7,7 +7,7 @@ experiments: the folder, the lock, the mirror in W&B, results.json, and the prin
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,12 +82,13 @@ def knobs_of_layers(config: Any, rows: Sequence[Row]) -> dict[str, dict[str, Any
     from toymodels.registry import parse_call
 
     known: dict[str, dict[str, Any]] = {}
-    for name in {row["first_layer"] for row in rows if row.get("first_layer")}:
-        call = parse_call(name)[0]
-        if call in LAYERS:
-            start = config.layer if LAYERS[call].role == "trained" and hasattr(config, "layer") else name
+    for name in dict.fromkeys(row["first_layer"] for row in rows if row.get("first_layer")):
+        with suppress(InputError):  # no name of a first layer, in a kind of run of somebody's own
+            trained = LAYERS[parse_call(name)[0]].role == "trained"
+            start = getattr(config, "layer", name) if trained else name
             member, given = LAYERS.named(start, getattr(config, "knobs", {}))
-            known[name] = {**member.knobs, **given}
+            knobs = {**member.knobs, **given}
+            known[name] = {knob: value for knob, value in knobs.items() if isinstance(value, int | float | str)}
     return known
 
 

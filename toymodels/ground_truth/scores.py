@@ -93,6 +93,9 @@ def score(
     Raises InputError for parts that do not fit together.
     """
     check_kind(nn.Module, "a module with encode and decode", dictionary=dictionary)
+    encode: Any = getattr(dictionary, "encode", None)
+    if not callable(encode):
+        raise InputError("the dictionary has no method encode: it must turn activations into latents")
     check_kind(Network, "a Network, of a first layer and a readoff", network=network)
     check_kind(Task, "a Task", task=task)
     check_kind(Inputs, "Inputs, such as features.enumerate()", inputs=inputs)
@@ -103,8 +106,16 @@ def score(
     layer, dictionary = _for_measuring(network.layer).float(), _for_measuring(dictionary)
     x = inputs.dense()
     a = layer(x)
-    encode: Any = dictionary.encode
-    z: Tensor = encode(a)
+    encode = dictionary.encode
+    try:
+        z, rebuilt = encode(a), dictionary(a)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"the dictionary does not take activations of shape {tuple(a.shape)}: {reason}") from None
+    if rebuilt.shape != a.shape:
+        raise InputError(
+            f"the dictionary returned shape {tuple(rebuilt.shape)} for activations of shape {tuple(a.shape)}"
+        )
     if z.ndim != 2 or len(z) != len(a):
         raise InputError(f"encode returned shape {tuple(z.shape)} for {len(a)} inputs: it must be a row for each")
     if not bool(z.isfinite().all()):
@@ -124,7 +135,7 @@ def score(
     }
     mean = weight @ a.double()
     total = float(weight @ (a.double() - mean).square().sum(1))
-    rest = float(weight @ (a.double() - dictionary(a).double()).square().sum(1))
+    rest = float(weight @ (a.double() - rebuilt.double()).square().sum(1))
     through = evaluate(Network(Reconstructed(layer, dictionary), network.readoff), task, inputs)
     clean = evaluate(network, task, inputs)
     return {
