@@ -34,7 +34,7 @@ def test_points_are_means_over_seeds():
     assert lines["kfac"] == [[1.5, pytest.approx(0.305)], [7.5, pytest.approx(0.205)]]
     assert lines["lbfgs"] == [[0.75, pytest.approx(0.405)]]
     # The t interval of two values is 12.7 times their standard error, 0.005.
-    assert "0.3050 ± 0.0635" in drawing.text
+    assert "0.3050 ±0.0635" in drawing.text
 
 
 def test_what_more_varies_is_refused():

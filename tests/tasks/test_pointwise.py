@@ -14,7 +14,7 @@ FUNCTIONS = {"relu": lambda v: max(v, 0.0), "abs": abs, "square": lambda v: v * 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("mixing", ["none", "asymmetric", "symmetric", "embedding", "low_rank"])
 def test_targets_are_the_function_of_each_feature_and_the_mixture_of_all(name, mixing):
-    task = make_task(f"{name}(mixing={mixing}, sigma=0.5)", 6, seed=3)
+    task = make_task(name if mixing == "none" else f"{name}(mixing={mixing}, sigma=0.5)", 6, seed=3)
     x = SparseFeatures.independent(6, 0.4, "symmetric").sampled(40, 0).dense(dtype=torch.float64)
     matrix = mixing_matrix(mixing, 6, 0.5, 3)
     targets = task.targets(x)
