@@ -58,6 +58,7 @@ TESTS = {  # of modules whose tests are not, or not all, in the file of the same
     "fast/pairs": ["fast/test_pairs", "fast/test_gradients"],
     "experiments/build": ["experiments/test_train"],
     "layers/bernoulli": ["layers/test_iid", "layers/test_members"],
+    "readoffs/analytic": ["readoffs/test_analytic", "readoffs/test_simple"],
     "runs/metrics": ["runs/test_table", "experiments/test_train"],
 }
 

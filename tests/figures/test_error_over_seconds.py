@@ -35,6 +35,8 @@ def test_points_are_means_over_seeds():
     assert lines["lbfgs"] == [[0.75, pytest.approx(0.405)]]
     # The t interval of two values is 12.7 times their standard error, 0.005.
     assert "0.3050 ±0.0635" in drawing.text
+    single = [one for one in ROWS if one["seed"] == ROWS[0]["seed"]]
+    assert "±" not in FIGURES["error_over_seconds"].draw(single)[0].text
 
 
 def test_what_more_varies_is_refused():

@@ -7,9 +7,10 @@ from scipy import stats
 
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import SparseFeatures
-from toymodels.core.layers import IdentityLayer
+from toymodels.core.layers import LAYERS, IdentityLayer
 from toymodels.core.network import Network
-from toymodels.core.tasks import PairTask
+from toymodels.core.readoffs import READOFFS, Combination
+from toymodels.core.tasks import PairTask, make_task
 from toymodels.errors import InputError
 from toymodels.layers.random import gaussian, kaiming
 from toymodels.readoffs.analytic import analytic
@@ -105,3 +106,22 @@ def test_layers_it_does_not_hold_for_are_refused():
             analytic(layer, task, 2)
     with pytest.raises(InputError, match="zero bias"):
         analytic(gaussian(5, 8, 0, bias=-1.0), task, 2)
+
+
+def test_a_note_says_when_it_is_left_out_and_when_biased():
+    def note(inputs, *forms, embedded=False):
+        return READOFFS["analytic"].note(
+            3, inputs, [Combination(LAYERS["gaussian"], PairTask(6, "and"), frozenset(forms), embedded)]
+        )
+
+    assert note("exactly", "quadrants") == ""
+    assert "made for exactly 3 active features" in note("at_most", "quadrants")
+    assert "left out: it holds only for a Gaussian ReLU layer without bias" in note("exactly")
+    assert "left out" in note("exactly", "quadrants", embedded=True)
+
+
+def test_weights_of_float64_and_tasks_of_another_kind():
+    readoff = analytic(gaussian(6, 4, 0), PairTask(6, "and"), 2)
+    assert readoff.weight.dtype == readoff.bias.dtype == torch.float64
+    with pytest.raises(InputError, match="the analytic readoff"):
+        analytic(gaussian(6, 4, 0), make_task("relu", 6), 2)

@@ -41,12 +41,12 @@ def test_each_runs_at_toy_size(name, toy, tmp_path, monkeypatch):
     assert (tmp_path / "out" / "rows.jsonl").read_bytes() == before
 
 
-def test_numbers_stay_where_a_figure_fails(toy, tmp_path, monkeypatch, capsys):
+def test_a_figure_that_fails_costs_a_sentence(toy, tmp_path, monkeypatch, capsys):
     member = REPRODUCTIONS["q_sweep"]
     monkeypatch.setitem(member.__dict__, "reduced", {key: TOY[key] for key in member.reduced})
     monkeypatch.setitem(member.__dict__, "draw", lambda rows: 1 / 0)
-    command.run(member, tmp_path / "out", (0,))
-    assert "no figure was drawn" in capsys.readouterr().err
+    assert "comparison.json" in command.run(member, tmp_path / "out", (0,))
+    assert "no figure was drawn (ZeroDivisionError: division by zero)" in capsys.readouterr().err
     assert json.loads((tmp_path / "out" / "comparison.json").read_text())["lines"]
 
 
