@@ -8,6 +8,9 @@ returns the values before the activation function, `act` the activations.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -83,10 +86,33 @@ class MLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch m"]) -> Float[Tensor, "batch outputs"]:
         """Return all outputs, in the precision of `mlp_out` (fitted readoffs are float64)."""
-        a = self.activations(x)
+        return self.read(self.activations(x))
+
+    def read(self, a: Float[Tensor, "batch neurons"]) -> Float[Tensor, "batch outputs"]:
+        """Return all outputs that given activations have."""
         weight = getattr(self.mlp_out, "weight", a)  # another part may stand in its place
         outputs: Tensor = self.mlp_out(a.to(weight.dtype))
         return outputs
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> MLP:
+        """Read the module from a folder of `save_pretrained`, in float32 throughout, as Hugging Face's classes and SPD's do.
+
+        In a configuration of SPD (stochastic parameter decomposition) the class is `pretrained_model_class` and the folder
+        `pretrained_model_name`. Raises InputError as `toymodels.from_pretrained` does.
+        """
+        from toymodels.ground_truth.folder import from_pretrained
+
+        return from_pretrained(folder).model.float()
+
+    @classmethod
+    def from_run_info(cls, run_info: Any) -> MLP:
+        """Read the module that belongs to a run's information, as SPD's `LoadableModule` does: from its `checkpoint_path`.
+
+        The path is that of the folder, or of a file in it. Raises InputError as `toymodels.from_pretrained` does.
+        """
+        path = Path(run_info.checkpoint_path)
+        return cls.from_pretrained(path if path.is_dir() else path.parent)
 
 
 def as_mlp(network: nn.Module, m: int) -> MLP:
