@@ -1,0 +1,1 @@
+"""Attention heads whose bigrams are known."""
