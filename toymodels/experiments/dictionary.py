@@ -155,7 +155,8 @@ def _row(
     from toymodels.core.seeds import derive_seed
     from toymodels.ground_truth.dictionaries import fit_dictionary
     from toymodels.ground_truth.samples import feature_vectors
-    from toymodels.ground_truth.scores import score, sensitivities
+    from toymodels.ground_truth.perturbations import sensitivities
+    from toymodels.ground_truth.scores import score
     from toymodels.parallel.progress import tell_if_slow
     from toymodels.runs.settings import evaluation_inputs
 
