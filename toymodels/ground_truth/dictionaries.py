@@ -109,11 +109,13 @@ def fit_autoencoder(
     steps: int = 1500,
     lr: float | int = 3e-3,
     inputs: int = 256,
+    watch: Callable[[int, SparseAutoencoder], None] | None = None,
 ) -> SparseAutoencoder:
     """Fit a sparse autoencoder by Adam to mean |ã − reconstruction|² + l1·Σ latents, on batches of `inputs` activations.
 
     Activations are divided by their root total variance, so that l1 and lr mean the same for every layer. The learning rate
-    falls linearly to 0 over the last fifth; after every step the rows of the decoder are brought back to norm 1.
+    falls linearly to 0 over the last fifth; after every step the rows of the decoder are brought back to norm 1. `watch`, if
+    given, is called before the first step and after every step with the number of steps done.
     Raises InputError for activations that are no table of finite numbers or do not vary, or for wrong numbers.
     """
     check_fit(latents, l1=l1, k=k, tied=tied, steps=steps, lr=lr, inputs=inputs)
@@ -121,6 +123,8 @@ def fit_autoencoder(
     start = nn.functional.normalize(torch.randn(latents, a.shape[1], generator=generator), dim=1)
     sae = SparseAutoencoder(start, mean, scale, k, batch, tied)
     optimiser = torch.optim.Adam(sae.parameters(), lr=lr, betas=(0.9, 0.999))
+    if watch is not None:
+        watch(0, sae)
     with optimiser_context(), torch.enable_grad():
         for step in range(steps):
             rows = a[torch.randint(len(a), (inputs,), generator=generator)]
@@ -135,6 +139,8 @@ def fit_autoencoder(
             optimiser_step(optimiser)
             with torch.no_grad():
                 sae.decoder /= sae.decoder.norm(dim=1, keepdim=True).clamp_min(1e-12)
+                if watch is not None:
+                    watch(step + 1, sae)
     return sae.eval().requires_grad_(False)
 
 
