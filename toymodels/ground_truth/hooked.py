@@ -25,7 +25,8 @@ def as_hooked(network: nn.Module, m: int) -> Any:
     mlp = as_mlp(network, m)
     if importlib.util.find_spec("transformer_lens") is None:
         raise InputError("hook points need TransformerLens: pip install 'toymodels[interp]'")
-    from transformer_lens.hook_points import HookedRootModule, HookPoint
+    from transformer_lens import HookedRootModule
+    from transformer_lens.hook_points import HookPoint
 
     class HookedMLP(HookedRootModule):  # type: ignore[misc]
         """A network with hook points."""

@@ -33,15 +33,15 @@ class Activation(nn.Module):
         """Take the name. Raises InputError for an unknown one."""
         super().__init__()
         check_choice(ACTIVATIONS, activation=name)
-        self.name = name
+        self.kind = name  # not `name`, which TransformerLens gives every part
 
     def forward(self, z: Float[Tensor, "batch neurons"]) -> Float[Tensor, "batch neurons"]:
         """Return φ(z)."""
-        return ACTIVATIONS[self.name](z)
+        return ACTIVATIONS[self.kind](z)
 
     def extra_repr(self) -> str:
         """Return the name, which torch prints."""
-        return self.name
+        return self.kind
 
 
 class MLP(nn.Module):
@@ -199,7 +199,7 @@ def _plain_layer(layer: nn.Module) -> nn.Module:
 
 def _activation_name(part: nn.Module) -> str | None:
     if isinstance(part, Activation):
-        return part.name
+        return part.kind
     if type(part) is nn.GELU:
         return "gelu" if part.approximate == "none" else None
     return _OF_TORCH.get(type(part))
