@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from toymodels.core.evaluation import evaluate
+from toymodels.core.evaluation import Evaluation, evaluate
 from toymodels.core.features import Inputs
 from toymodels.core.layers import apply
 from toymodels.core.network import Network
@@ -77,7 +77,12 @@ def for_measuring(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def score(
-    dictionary: nn.Module, network: Network, task: Task, inputs: Inputs, threshold: float | int = 0.9
+    dictionary: nn.Module,
+    network: Network,
+    task: Task,
+    inputs: Inputs,
+    threshold: float | int = 0.9,
+    clean: Evaluation | None = None,
 ) -> dict[str, float]:
     """Score a dictionary of a network's activations against the truth, on the given inputs by their probabilities.
 
@@ -85,7 +90,8 @@ def score(
     family by itself; precision is that of both together. l0: mean number of latents other than 0; explained: share of the
     activations' variance that the reconstruction explains; dead: share of latents that are never active; ultra_rare: share
     that are active, with less than a tenth of the probability of the rarest function. worst_error and rms are those of the
-    network's outputs when the reconstruction replaces the activations, clean_worst_error and clean_rms without that.
+    network's outputs when the reconstruction replaces the activations, clean_worst_error and clean_rms without that (`clean`, the
+    network's evaluation on these inputs, is made here if it is not given).
     Raises InputError for parts that do not fit together.
     """
     check_kind(nn.Module, "a module with encode and decode", dictionary=dictionary)
@@ -122,7 +128,7 @@ def score(
     total = float(weight @ (a.double() - mean).square().sum(1))
     rest = float(weight @ (a.double() - dictionary(a).double()).square().sum(1))
     through = evaluate(Network(Reconstructed(layer, dictionary), network.readoff), task, inputs)
-    clean = evaluate(network, task, inputs)
+    clean = evaluate(network, task, inputs) if clean is None else clean
     return {
         **scores,
         "precision": found(table, live, threshold)["precision"],
