@@ -1,8 +1,9 @@
 """How many skip-bigrams does a head hold, and is its noise √(k_Q·k_K·|B|/(d_resid·d_head)), as the 2024 post says in section 3?
 
-Heads that score random bigrams of m features of queries and m of keys, with random vectors in d_resid dimensions, by a matrix of rank
-d_head: the construction, and heads trained by Adam from the same vectors. Each query and key has the same number of active features;
-every second row of a sample holds a bigram. Measuring writes one line per size into bigrams.jsonl (a stopped run goes on there).
+Heads that score random bigrams of m features of queries and m of keys, with random vectors in d_resid dimensions, by a matrix of
+rank d_head: the construction, and heads trained by Adam from the same vectors. Each query and key has the same number of active
+features; every second row of a sample holds a bigram. Measuring writes one line per size into bigrams.jsonl (a stopped run goes on
+there).
 
     python analysis/bigrams.py --out analysis/results --figures docs/figures
 """
@@ -100,7 +101,7 @@ def measure_size(key: Row) -> Row:
 
 
 def fit(rows: list[Row]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return slope and constant of log(noise at zeros) over log(law), each as (mean, half-width of the 95 % interval over seeds)."""
+    """Return slope and constant of log(noise at zeros) over log(law), each as (mean, half of the 95 % interval over seeds)."""
     law = np.log([row["law"] for row in rows])
     fits = []
     for seed in range(len(rows[0]["constructed"])):
@@ -145,6 +146,7 @@ def draw(settings: Bigrams, rows: list[Row]) -> Drawing:
         axis.set_ylabel(about, fontsize=8)
         axis.legend(fontsize=6.5, frameon=False)
     noise.set_yscale("log")
+    noise.xaxis.set_minor_formatter("")
     for row in rows:
         built = mean_interval([error["rms_zeros"] for error in row["constructed"]])
         shares = [
@@ -161,7 +163,17 @@ def draw(settings: Bigrams, rows: list[Row]) -> Drawing:
         f"and wrong scores of constructed and trained heads; mean ± 95 % interval over {settings.seeds} seeds"
     )
     heading(figure, title)
-    header = ("m", "d_head", "bigrams", "active", "law", "exact", "RMS at zeros", "wrong, constructed", "wrong, trained")
+    header = (
+        "m",
+        "d_head",
+        "bigrams",
+        "active",
+        "law",
+        "exact",
+        "RMS at zeros",
+        "wrong, constructed",
+        "wrong, trained",
+    )
     lines = []
     for m in settings.m:
         (slope, by), (constant, of) = fit([row for row in rows if row["m"] == m])

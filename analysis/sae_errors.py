@@ -1,10 +1,10 @@
 """Are the errors of sparse autoencoders worse than other moves where thresholds or error correction stand behind the readoff?
 
-U-AND of 12 features, at most 3 active, minimax readoffs, autoencoders with a latent for each feature and AND. Measured on all inputs:
-RMS change of an output per length of a move, along the autoencoder's error, a random direction, …, at several multiples of the error's
-length, behind a linear readoff, thresholds, and a correction layer; the exponent p of arXiv:2606.24964 along pairs of directions; and
-the density of latents over training where features have probabilities from a power law. One line per layer, or per method of the
-last part, in sae_errors.jsonl (a stopped run goes on there).
+U-AND of 12 features, at most 3 active, minimax readoffs, autoencoders with a latent for each feature and AND. Measured on all
+inputs: RMS change of an output per length of a move, along the autoencoder's error, a random direction, …, at several multiples of
+the error's length, behind a linear readoff, thresholds, and a correction layer; the exponent p of arXiv:2606.24964 along pairs of
+directions; and the density of latents over training where features have probabilities from a power law. One line per layer, or per
+method of the last part, in sae_errors.jsonl (a stopped run goes on there).
 
     python analysis/sae_errors.py --out analysis/results --figures docs/figures
 """
@@ -180,7 +180,9 @@ def measure_rare(key: Row) -> Row:
             sae.train(training)
 
     latents = m + task.n_outputs
-    fit_autoencoder(sampled, latents, derive_seed(seed, "dictionary"), steps=key["steps"], watch=watch, **METHODS[key["method"]])
+    fit_autoencoder(
+        sampled, latents, derive_seed(seed, "dictionary"), steps=key["steps"], watch=watch, **METHODS[key["method"]]
+    )
     return {"rarest": rarest, "times": times, "densities": [densities[time] for time in times]}
 
 
@@ -246,17 +248,21 @@ def draw(settings: SAEErrors, rows: list[Row]) -> Drawing:
             for kind in settings.methods:
                 at = [row["moves"][f"{kind} {behind} 1"] for row in own]
                 ratio = [moves["sae_error"] / moves["random"] for moves in at if moves["random"]]
-                cells.append([name, behind, kind, *(_cell([moves[move] for moves in at]) for move in MOVES), _cell(ratio)])
+                cells.append(
+                    [name, behind, kind, *(_cell([moves[move] for moves in at]) for move in MOVES), _cell(ratio)]
+                )
     grid[0][0].legend(fontsize=5.5, frameon=False)
     title = (
-        f"Change of an output (RMS) per length of a move of the activations, by direction, SAE {method}; mean ± 95 % interval over "
+        f"Change of an output (RMS) per length of a move of activations, by direction, SAE {method}; mean ± 95 % interval over "
         f"{settings.seeds} seeds; rows: what stands behind the readoff"
     )
     heading(figure, title)
     exponents, errors = [], []
     for name, own in layers.items():
         for behind in BEHIND:
-            found = [[row["exponents"][f"{behind} {kind}"] for row in own] for kind in ("functions", "features", "random")]
+            found = [
+                [row["exponents"][f"{behind} {kind}"] for row in own] for kind in ("functions", "features", "random")
+            ]
             exponents.append([name, behind, *(_cell([None if x is None else x["p"] for x in xs]) for xs in found)])
         errors.append([name, *(_cell([row["worst"][behind] for row in own]) for behind in BEHIND)])
     rare = [[method, *rare_row([row for row in rows if row.get("method") == method])] for method in METHODS]

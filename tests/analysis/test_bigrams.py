@@ -26,9 +26,15 @@ def test_measures_stores_and_draws(script, tmp_path):
     small = {"m": (8,), "d_resid": 6, "d_head": (3,), "bigrams": (4, 9), "active": (1, 2), "seeds": 2, "steps": 3}
     text = script.main(script.Bigrams(out=tmp_path, **small))
     rows = [json.loads(line) for line in (tmp_path / "bigrams.jsonl").read_text().splitlines()]
-    assert [(row["bigrams"], row["active"], len(row["trained"])) for row in rows] == [(4, 1, 2), (4, 2, 0), (9, 1, 2), (9, 2, 0)]
+    assert [(row["bigrams"], row["active"], len(row["trained"])) for row in rows] == [
+        (4, 1, 2),
+        (4, 2, 0),
+        (9, 1, 2),
+        (9, 2, 0),
+    ]
     assert rows[1]["law"] == pytest.approx(2 * (4 / 18) ** 0.5)
-    assert (tmp_path / "bigrams.png").stat().st_size > 10_000 and "m = 8: noise = (" in text
+    assert (tmp_path / "bigrams.png").stat().st_size > 10_000
+    assert "m = 8: noise = (" in text
     assert script.main(script.Bigrams(out=tmp_path, plot_only=True, **small)) == text
 
 
@@ -53,5 +59,5 @@ def test_the_exact_noise_is_that_of_the_committed_heads():
 
 @pytest.mark.parametrize("wrong", [{"seeds": 1}, {"d_head": (65,)}, {"bigrams": (5000,)}])
 def test_settings_without_a_figure_are_refused(script, tmp_path, wrong):
-    with pytest.raises(InputError, match="must be at most|needs at least"):
+    with pytest.raises(InputError, match=r"must be at most|needs at least"):
         script.main(script.Bigrams(out=tmp_path, **wrong))

@@ -35,7 +35,9 @@ def test_measures_stores_and_draws(script, tmp_path):
         assert one == pytest.approx(two, rel=1e-6)  # a linear readoff knows no lengths
     for row in rows[2:]:
         assert row["times"] == list(range(1, 9))
-        assert all(len(density) == 10 and 0 <= min(density) and max(density) <= 1 + 1e-9 for density in row["densities"])
+        assert all(
+            len(density) == 10 and min(density) >= 0 and max(density) <= 1 + 1e-9 for density in row["densities"]
+        )
     assert (tmp_path / "sae_errors.png").stat().st_size > 10_000
     assert script.main(script.SAEErrors(out=tmp_path, plot_only=True, **SMALL)) == text
 
@@ -48,5 +50,5 @@ def test_fates_of_rare_latents_are_counted(script):
 
 @pytest.mark.parametrize("wrong", [{"seeds": 1}, {"layers": ("nope",)}, {"d": (1, 2)}, {"s": 9}])
 def test_settings_without_a_figure_are_refused(script, tmp_path, wrong):
-    with pytest.raises(InputError, match="must have a width|needs at least"):
+    with pytest.raises(InputError, match=r"must have a width|needs at least"):
         script.main(script.SAEErrors(out=tmp_path, **{**SMALL, **wrong}))

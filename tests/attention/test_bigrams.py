@@ -60,9 +60,12 @@ def test_samples_hold_a_bigram_in_every_second_row():
     query, key = sampled(BIGRAMS, 400, 3, 0)
     assert bool((query.sum(1) == 3).all() and (key.sum(1) == 3).all())
     truth = true_scores(BIGRAMS, query, key)
-    loops = [sum(float(BIGRAMS[i, j]) for i in q.nonzero() for j in k.nonzero()) for q, k in zip(query, key, strict=True)]
+    loops = [
+        sum(float(BIGRAMS[i, j]) for i in q.nonzero() for j in k.nonzero()) for q, k in zip(query, key, strict=True)
+    ]
     assert truth.tolist() == loops
-    assert bool((truth[1::2] > 0).all()) and not bool((truth[::2] > 0).all())
+    assert bool((truth[1::2] > 0).all())
+    assert not bool((truth[::2] > 0).all())
     assert not torch.equal(query, sampled(BIGRAMS, 400, 3, 1)[0])
 
 

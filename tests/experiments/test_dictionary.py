@@ -105,11 +105,14 @@ def test_a_row_with_wrong_content_is_refused(change, words, tmp_path):
 
 def test_work_of_a_layer_is_done_once(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(module, "_measured", lambda *arguments, make=module._measured: calls.append(1) or make(*arguments))
+    monkeypatch.setattr(
+        module, "_measured", lambda *arguments, make=module._measured: calls.append(1) or make(*arguments)
+    )
     config = DictionaryConfig(
         m=5, d=8, s=2, layers=("gaussian",), methods=("neurons", "l1(steps=2)"), latents=(4, 6), samples=60, seeds=(0,)
     )
-    assert len(dictionary_seed(config, 0, tmp_path)) == 3 and calls == [1]
+    assert len(dictionary_seed(config, 0, tmp_path)) == 3
+    assert calls == [1]
 
 
 def test_settings_without_effect_are_said():

@@ -66,7 +66,10 @@ def test_thresholds_and_correction_stand_behind_the_readoff():
 
 
 def test_thresholds_remove_short_moves_and_not_long_ones():
-    vectors, fitted = feature_vectors(NETWORK, TASK, SparseFeatures.at_most(M, 2)), fit_dictionary("topk(k=2,steps=50)", A, 8)
+    vectors, fitted = (
+        feature_vectors(NETWORK, TASK, SparseFeatures.at_most(M, 2)),
+        fit_dictionary("topk(k=2,steps=50)", A, 8),
+    )
     margin = 0.25 - float((NETWORK.readoff(A) - TASK.targets(INPUTS.dense())).abs().max())
     behind = outputs_behind(NETWORK, TASK, "thresholded")
     length = (fitted(A.float()) - A).norm(dim=1).max()
@@ -94,7 +97,9 @@ def test_moves_by_latents_keep_the_active_latents():
         assert float(rest.norm()) <= 1e-5 * max(float(move.norm()), 1.0)
 
 
-@pytest.mark.parametrize(("wrong", "words"), [({"tau": 0}, "tau = 0"), ({"angles": 0}, "angles = 0"), ({"radii": 1}, "radii = 1")])
+@pytest.mark.parametrize(
+    ("wrong", "words"), [({"tau": 0}, "tau = 0"), ({"angles": 0}, "angles = 0"), ({"radii": 1}, "radii = 1")]
+)
 def test_wrong_numbers_are_refused(wrong, words):
     with pytest.raises(InputError, match=words):
         exponent(lambda a: a, BASES, U, V, **wrong)

@@ -24,7 +24,8 @@ NETWORK = Network(gaussian(M, D, 0), LinearReadoff(torch.zeros(15, D), torch.zer
 def test_values_are_features_and_functions_and_activations_are_those_of_the_layer():
     activations, truths = for_saelens(NETWORK, TASK, FEATURES, seed=3)
     values = truths(50)
-    assert values.shape == (50, M + 15) and activations.feature_vectors.shape == (M + 15, D)
+    assert values.shape == (50, M + 15)
+    assert activations.feature_vectors.shape == (M + 15, D)
     for row in values.tolist():
         assert row[M:] == [row[k] * row[l] for k, l in itertools.combinations(range(M), 2)]
     assert torch.equal(activations(values), NETWORK.layer(values[:, :M]).detach())
@@ -100,8 +101,10 @@ class TestWithSAELens:
         first, again, other = (fit_dictionary(name, a, 21, seed) for seed in (0, 0, 1))
         assert torch.equal(state, torch.random.get_rng_state())
         z = first.encode(a)
-        assert z.shape == (400, 21) and torch.equal(first(a), first.decode(z))
-        assert torch.equal(first(a), again(a)) and not torch.equal(first(a), other(a))
+        assert z.shape == (400, 21)
+        assert torch.equal(first(a), first.decode(z))
+        assert torch.equal(first(a), again(a))
+        assert not torch.equal(first(a), other(a))
         assert float((first(a) - a).square().sum() / (a - a.mean(0)).square().sum()) < 0.5
         if architecture == "topk":
             assert int((z != 0).sum(1).max()) <= 2

@@ -12,8 +12,8 @@ from torch import nn
 from toymodels import InputError, Network, PairTask, SparseFeatures, evaluate, minimax
 from toymodels.core.seeds import seeded
 from toymodels.ground_truth.dictionaries import fit_dictionary
-from toymodels.ground_truth.samples import feature_vectors
 from toymodels.ground_truth.perturbations import sensitivities
+from toymodels.ground_truth.samples import feature_vectors
 from toymodels.ground_truth.scores import correlations, found, score
 from toymodels.layers.random import gaussian
 

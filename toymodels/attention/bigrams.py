@@ -1,8 +1,8 @@
 """Skip-bigram heads: one matrix of low rank scores chosen pairs of a query's and a key's features (2024 post, section 3).
 
-A query holds some of m features and a key some of m others, each with a random unit vector in d_resid dimensions: q = Σ f_i, k = Σ g_j.
-Bigrams B are pairs (i, j); the true score is the number of bigrams in it with i in the query and j in the key. The construction is
-W = Σ_B f_i g_jᵀ R, R = (d_resid/d_head)·(a random projection of rank d_head), for which g·R g is 1 on average.
+A query holds some of m features and a key some of m others, each with a random unit vector in d_resid dimensions: q = Σ f_i,
+k = Σ g_j. Bigrams B are pairs (i, j); the true score is the number of bigrams with i in the query and j in the key. The construction
+is W = Σ_B f_i g_jᵀ R, R = (d_resid/d_head)·(a random projection of rank d_head), for which g·R g is 1 on average.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from toymodels.core.seeds import derive_seed, seeded
@@ -102,7 +102,7 @@ def score_variance(
 
     With α_i = f_i·q and β_j = g_j·R k the score is Σ_B α_i β_j, α independent of β. E[α_i²] = x_i + (k − x_i)/d_resid and
     E[α_i α_i'] = x_i x_i' (1 + 1/d_resid), x the active features, k their number; for β likewise with d_head for d_resid, and
-    E[(g·R g)²] = 1 + 2(d_resid − d_head)/(d_head (d_resid + 2)) on the diagonal, for |P g|² is Beta(d_head/2, (d_resid − d_head)/2).
+    E[(g·R g)²] = 1 + 2(d_resid − d_head)/(d_head (d_resid + 2)), for |P g|² is Beta(d_head/2, (d_resid − d_head)/2).
     """
     spread = 2 * (d_resid - d_head) / (d_head * (d_resid + 2))
     second = []
@@ -118,7 +118,7 @@ def score_variance(
 def trained_head(
     bigrams: Float[Tensor, "m m"], d_resid: int, d_head: int, active: int, seed: int, steps: int = 2000
 ) -> Head:
-    """Train W = Q Kᵀ of rank d_head by Adam, for the vectors of `constructed_head`, to the true scores of sampled queries and keys.
+    """Train W = Q Kᵀ of rank d_head by Adam, for the vectors of `constructed_head`, to true scores of sampled queries and keys.
 
     The loss is the mean square error where the score is 0 plus that where it is not. Raises InputError for wrong numbers.
     """
@@ -126,9 +126,7 @@ def trained_head(
     check_whole(1, steps=steps)
     queries, keys = _vectors(len(bigrams), d_resid, seed)
     generator = seeded(derive_seed(seed, "trained layer"))
-    factors = [
-        (torch.randn(d_resid, d_head, generator=generator) / d_resid**0.5).requires_grad_() for _ in range(2)
-    ]
+    factors = [(torch.randn(d_resid, d_head, generator=generator) / d_resid**0.5).requires_grad_() for _ in range(2)]
     optimiser = torch.optim.Adam(factors, lr=1e-2)
     for step in range(steps):
         query, key = sampled(bigrams, 512, active, derive_seed(seed, "batches") + step)
@@ -149,8 +147,9 @@ def trained_head(
 def head_errors(
     head: Head, bigrams: Float[Tensor, "m m"], query: Float[Tensor, "n m"], key: Float[Tensor, "n m"]
 ) -> dict[str, float]:
-    """Return rms_zeros and rms_ones, root mean square errors where the true score is 0 and where it is not, and `wrong`, the mean
-    of both groups' shares on the wrong side of 1/2.
+    """Measure rms_zeros and rms_ones, root mean square errors where the true score is 0 and where it is not, and `wrong`.
+
+    `wrong` is the mean of both groups' shares on the wrong side of 1/2.
     """
     truth, score = true_scores(bigrams, query, key), head.scores(query, key)
     error, ones = (score - truth).double(), truth > 0

@@ -118,7 +118,9 @@ class DictionaryConfig(NetworkSettings):
         reasons = super().idle() | {"tolerances": "shares of outputs within a tolerance are no column of this table"}
         members = [LAYERS.named(name)[0] for name in self.layers]
         readoff = READOFFS.named(self.readoff)[0]
-        if "trained_readoff" not in readoff.parameters and not any(m.role == "trained" or m.uses_trained for m in members):
+        if "trained_readoff" not in readoff.parameters and not any(
+            m.role == "trained" or m.uses_trained for m in members
+        ):
             training = ("checkpoint_seconds", *(field.name for field in dataclasses.fields(TrainingSettings)))
             reasons |= dict.fromkeys(training, "nothing is trained for these layers and this readoff")
         return reasons
@@ -148,7 +150,13 @@ def dictionary_seed(config: DictionaryConfig, seed: int, folder: Path, position:
                 if number != config.latents[0] and "latents" not in DICTIONARIES.named(method)[0].parameters:
                     continue  # it has a number of its own
                 path = maker.folder / f"{layer}-{method}-{number}.json"
-                about = {"task": task.name, "first_layer": layer, "readoff": config.readoff, "dictionary": method, "seed": seed}
+                about = {
+                    "task": task.name,
+                    "first_layer": layer,
+                    "readoff": config.readoff,
+                    "dictionary": method,
+                    "seed": seed,
+                }
                 if path.exists():
                     rows.append(_read(path, run, about))
                     continue
@@ -169,7 +177,9 @@ def _read(path: Path, run: Mapping[str, Any], about: Mapping[str, Any]) -> Row:
     wrong = [
         f"{name} is {row[name]!r}"
         for name in known
-        if isinstance(row[name], bool) or not isinstance(row[name], int | float | None) or (row[name] or 0) < _LEAST.get(name, 0)
+        if isinstance(row[name], bool)
+        or not isinstance(row[name], int | float | None)
+        or (row[name] or 0) < _LEAST.get(name, 0)
     ]
     if wrong:
         raise damaged(path, wrong[0], advice="delete it, and the same command makes it again")
@@ -229,7 +239,13 @@ def _scores(config: DictionaryConfig, layer: _Layer, method: str, number: int, s
         moves: dict[str, float | None] = {name: None for name, _ in COSTS if name.startswith("sensitivity_")}
         if layer.vectors is not None:
             moves = sensitivities(fitted, layer.network, layer.vectors, layer.inputs, derive_seed(seed, "dictionary"))
-    return {**scores, "latents": int(scores["latents"]), **moves, "covered": layer.inputs.description, "seconds": seconds}
+    return {
+        **scores,
+        "latents": int(scores["latents"]),
+        **moves,
+        "covered": layer.inputs.description,
+        "seconds": seconds,
+    }
 
 
 def text(content: Mapping[str, Any]) -> str:

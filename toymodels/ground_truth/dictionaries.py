@@ -244,7 +244,9 @@ def check_dictionary(name: str, latents: int) -> str:
     check_whole(1, latents=latents)
     member, knobs = DICTIONARIES.named(name)
     if member.package and importlib.util.find_spec(member.package) is None:
-        raise InputError(f"the method {member.name} needs the package {member.package}: pip install 'toymodels[interp]'")
+        raise InputError(
+            f"the method {member.name} needs the package {member.package}: pip install 'toymodels[interp]'"
+        )
     if member.check is not None:
         member.check(latents, **{**member.knobs, **knobs})
     return DICTIONARIES.canonical(name)

@@ -6,6 +6,7 @@ correction, whose units threshold random sums of outputs (`corrected`, see circu
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -133,10 +134,10 @@ def exponent(
 ) -> Exponent | None:
     """Fit the exponent p of arXiv:2606.24964: bases are moved by r·(cos φ·u + sin φ·v) until the outputs have moved by tau.
 
-    u and v are a direction for each base, of length 1; the move of the outputs is the Euclidean length. r(φ) is the smallest radius
-    up to `reach` times the root mean square length of the bases, on a grid of `radii` with linear interpolation. Angles divide 90°
-    evenly. p minimises the sum of squares of log r(φ) − log r̂(φ) over all bases, with r_0 and r_90 as measured; p = 2 for a
-    quadratic form without a cross term. None if no base has all its radii within reach.
+    u and v are a direction for each base, of length 1; the move of the outputs is measured by its Euclidean length. r(φ) is the
+    smallest radius up to `reach` times the root mean square length of the bases, on a grid of `radii` with linear interpolation.
+    Angles divide 90° evenly. p minimises the sum of squares of log r(φ) − log r̂(φ) over all bases, with r_0 and r_90 as measured;
+    p = 2 for a quadratic form without a cross term. None if no base has all its radii within reach.
     """
     check_positive(tau=tau, reach=reach)
     check_whole(1, angles=angles)
@@ -149,7 +150,7 @@ def exponent(
         direction = torch.cos(angle) * u + torch.sin(angle) * v
         radius = torch.full((len(bases),), float("nan"), dtype=bases.dtype)
         before = torch.zeros(len(bases), dtype=bases.dtype)
-        for low, high in zip(grid[:-1], grid[1:], strict=True):
+        for low, high in itertools.pairwise(grid):
             moved = (outputs(bases + high * direction) - start).norm(dim=1)
             crossed = radius.isnan() & (moved >= tau)
             radius = torch.where(crossed, low + (high - low) * (tau - before) / (moved - before), radius)
