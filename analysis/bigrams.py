@@ -1,9 +1,9 @@
 """How many skip-bigrams does a head hold, and is its noise √(k_Q·k_K·|B|/(d_resid·d_head)), as the 2024 post says in section 3?
 
-Heads that score random bigrams of m features of queries and m of keys, with random vectors in d_resid dimensions, by a matrix of
-rank d_head: the construction, and heads trained by Adam from the same vectors. Each query and key has the same number of active
-features; every second row of a sample holds a bigram. Measuring writes one line per size into bigrams.jsonl (a stopped run goes on
-there).
+Heads that score random bigrams of m features of queries and m of keys, with random vectors in d_resid dimensions, by a
+matrix of rank d_head: the construction, and heads trained by Adam from the same vectors. Each query and key has the same
+number of active features; every second row of a sample holds a bigram. Measuring writes one line per size into
+bigrams.jsonl (a stopped run goes on there).
 
     python analysis/bigrams.py --out analysis/results --figures docs/figures
 """

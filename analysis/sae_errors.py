@@ -1,10 +1,10 @@
 """Are the errors of sparse autoencoders worse than other moves where thresholds or error correction stand behind the readoff?
 
-U-AND of 12 features, at most 3 active, minimax readoffs, autoencoders with a latent for each feature and AND. Measured on all
-inputs: RMS change of an output per length of a move, along the autoencoder's error, a random direction, …, at several multiples of
-the error's length, behind a linear readoff, thresholds, and a correction layer; the exponent p of arXiv:2606.24964 along pairs of
-directions; and the density of latents over training where features have probabilities from a power law. One line per layer, or per
-method of the last part, in sae_errors.jsonl (a stopped run goes on there).
+U-AND of 12 features, at most 3 active, minimax readoffs, autoencoders with a latent for each feature and AND. Measured on
+all inputs: RMS change of an output per length of a move, along the autoencoder's error, a random direction, …, at several
+multiples of the error's length, behind a linear readoff, thresholds, and a correction layer; the exponent p of
+arXiv:2606.24964 along pairs of directions; and the density of latents over training where features have probabilities from
+a power law. One line per layer, or per method of the last part, in sae_errors.jsonl (a stopped run goes on there).
 
     python analysis/sae_errors.py --out analysis/results --figures docs/figures
 """

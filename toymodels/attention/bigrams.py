@@ -1,8 +1,9 @@
 """Skip-bigram heads: one matrix of low rank scores chosen pairs of a query's and a key's features (2024 post, section 3).
 
-A query holds some of m features and a key some of m others, each with a random unit vector in d_resid dimensions: q = Σ f_i,
-k = Σ g_j. Bigrams B are pairs (i, j); the true score is the number of bigrams with i in the query and j in the key. The construction
-is W = Σ_B f_i g_jᵀ R, R = (d_resid/d_head)·(a random projection of rank d_head), for which g·R g is 1 on average.
+A query holds some of m features and a key some of m others, each with a random unit vector in d_resid dimensions: q = Σ
+f_i, k = Σ g_j. Bigrams B are pairs (i, j); the true score is the number of bigrams with i in the query and j in the key.
+The construction is W = Σ_B f_i g_jᵀ R, R = (d_resid/d_head)·(a random projection of rank d_head), for which g·R g is 1 on
+average.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def as_hooked(network: nn.Module, m: int) -> Any:
     from transformer_lens import HookedRootModule
     from transformer_lens.hook_points import HookPoint
 
-    class HookedMLP(HookedRootModule):  # type: ignore[misc]
+    class HookedMLP(HookedRootModule):
         """A network with hook points."""
 
         def __init__(self) -> None:

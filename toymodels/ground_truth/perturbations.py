@@ -158,8 +158,8 @@ def exponent(
             if not bool(radius.isnan().any()):
                 break
         found.append(radius)
-    table = torch.stack(found, 1)
-    table = table[table.isfinite().all(1)].numpy()
+    measured = torch.stack(found, 1)
+    table = measured[measured.isfinite().all(1)].numpy()
     if not len(table):
         return None
     ends, inner, middle = table[:, [0]], table[:, 1:-1], phi[1:-1].numpy()

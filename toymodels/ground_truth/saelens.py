@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from toymodels.core.features import Source, checked_sample
+from toymodels.core.features import Source, as_features, checked_sample
 from toymodels.core.seeds import seeded
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError, check_choice
@@ -30,7 +30,7 @@ class TrueFeatures(nn.Module):
     def __init__(self, task: Task, features: Source, seed: int):
         """Take the functions, the distribution of the features, and the seed of the first batch."""
         super().__init__()
-        self.task, self.source, self.generator = task, features, seeded(seed)
+        self.task, self.source, self.generator = task, as_features(features), seeded(seed)
         self.num_features = task.m + task.n_outputs
 
     def sample(self, batch_size: int) -> Float[Tensor, "batch truths"]:
