@@ -56,7 +56,8 @@ class DictionaryConfig(NetworkSettings):
     readoff: str = "minimax"
     """What reads the outputs: minimax, least_squares, balanced, trained (by the loss), or your own."""
     methods: tuple[str, ...] = ("neurons", "l1", "l1(l1=0.1)", "l1(l1=0.3)", "topk", "batch_topk")
-    """Dictionaries, knobs in brackets: neurons (no dictionary), l1, topk, batch_topk, or your own. l1(l1=0.1,tied=1) shares
+    """Dictionaries, knobs in brackets: neurons (no dictionary), l1, topk, batch_topk, saelens (SAELens' own: standard, gated,
+    …; see `toymodels[interp]`), or your own. l1(l1=0.1,tied=1) shares
     the weights of encoder and decoder; topk(k=3) keeps 3 latents."""
     latents: tuple[int, ...] = ()
     """Numbers of latents of a dictionary; default one for each feature and each function."""
