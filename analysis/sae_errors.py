@@ -251,7 +251,7 @@ def draw(settings: SAEErrors, rows: list[Row]) -> Drawing:
                 cells.append(
                     [name, behind, kind, *(_cell([moves[move] for moves in at]) for move in MOVES), _cell(ratio)]
                 )
-    grid[0][0].legend(fontsize=5.5, frameon=False)
+    grid[-1][-1].legend(fontsize=5, frameon=False, loc="upper left", ncols=2)
     title = (
         f"Change of an output (RMS) per length of a move of activations, by direction, SAE {method}; mean ± 95 % interval over "
         f"{settings.seeds} seeds; rows: what stands behind the readoff"
