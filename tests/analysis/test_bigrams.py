@@ -61,3 +61,28 @@ def test_the_exact_noise_is_that_of_the_committed_heads():
 def test_settings_without_a_figure_are_refused(script, tmp_path, wrong):
     with pytest.raises(InputError, match=r"must be at most|needs at least"):
         script.main(script.Bigrams(out=tmp_path, **wrong))
+
+
+def test_what_the_page_answers_stands_in_the_results(script):
+    page = " ".join((ROOT / "docs/results/bigrams.md").read_text().split())
+    rows = [json.loads(line) for line in (ROOT / "analysis/results/bigrams.jsonl").read_text().splitlines()]
+    by_m = {m: script.fit([row for row in rows if row["m"] == m]) for m in (64, 256)}
+    (slope, by), (constant, of) = by_m[256]
+    assert (
+        f"{slope:.2f} ± {by:.2f} with 256 features" in page and f"{constant:.2f} ± {of:.2f} measured at m = 256" in page
+    )
+    (slope, by), (constant, of) = by_m[64]
+    assert f"{slope:.2f} ± {by:.2f} with 64" in page and f"{constant:.2f} ± {of:.2f} at m = 64" in page
+    for m, (_, (constant, of)) in by_m.items():
+        expected = [(1 + (64 + d_head) / m) ** 0.5 for d_head in (8, 32)]
+        assert min(expected) - of < constant < max(expected) + of
+    held = {
+        name: {
+            (row["m"], row["d_head"], row["bigrams"])
+            for row in rows
+            if row["steps"] and np.mean([error["wrong"] for error in row[name]]) <= 0.05
+        }
+        for name in ("constructed", "trained")
+    }
+    assert held["constructed"] == {(256, 32, 16)}
+    assert held["trained"] == {(m, *size) for m in (64, 256) for size in ((8, 16), (32, 16), (32, 64))}
