@@ -495,11 +495,11 @@ DICTIONARY_COLUMNS = {
 """Columns of the tables of dictionaries, and their headings."""
 
 
-def dictionaries(columns: str, latents: int) -> Table:
+def dictionaries(columns: str, latents: int, file: str = "dictionaries") -> Table:
     """Return means with intervals for each first layer and dictionary with this number of latents (neurons: in both)."""
     heads = DICTIONARY_COLUMNS[columns]
     groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows_of("dictionaries.csv"):
+    for row in rows_of(f"{file}.csv"):
         if row["latents"] == latents or (row["dictionary"] == "neurons" and columns != "moves"):
             groups.setdefault((row["first_layer"], row["dictionary"]), []).append(row)
     names = {"l1(steps=1)": "l1, not trained"}

@@ -168,3 +168,13 @@ def test_what_the_page_answers_stands_in_its_table():
         row["sensitivity_sae_error"] / row["sensitivity_random"] for row in rows if row["dictionary"] != "neurons"
     ]
     assert max(ratios) < 1.05
+
+
+def test_what_the_page_says_of_the_four_class_layer_stands_in_its_table():
+    rows = read_table(Path(__file__).parents[2] / "analysis/results/dictionaries_four_class.csv")
+    assert {row["seed"] for row in rows} == {0, 1, 2}
+    fitted = [row for row in rows if row["dictionary"] != "neurons"]
+    assert max(round(66 * row["functions_recall"]) for row in rows) == 1
+    assert max(round(12 * row["features_recall"]) for row in rows) == 2
+    assert np.mean([row["explained"] for row in fitted if row["dictionary"] == "l1(l1=0.1)"]) > 0.95
+    assert all(abs(row["clean_worst_error"] - 0.5) < 1e-6 for row in rows)
