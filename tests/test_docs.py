@@ -123,7 +123,9 @@ def test_a_block_of_python_runs(page, marks, code, fresh, capsys):
         assert old in code
         code = code.replace(old, new)
     capsys.readouterr()
-    exec(compile(code, page, "exec"), {})
+    script = fresh / "block.py"
+    script.write_text(code)  # nnsight reads the source of what runs
+    exec(compile(code, str(script), "exec"), {})
     shown = capsys.readouterr().out
     if page == "docs/certificates.md":
         mass, leak, bound, stored, worst = map(float, shown.split())

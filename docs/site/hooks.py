@@ -43,6 +43,9 @@ API = {
         "ground_truth.read",
         "ground_truth.dictionaries",
         "ground_truth.scores",
+        "ground_truth.perturbations",
+        "ground_truth.saelens",
+        "ground_truth.hooked",
     ),
     "Registries": ("experiments.registry", "laws.registry", "figures.registry", "errors"),
 }

@@ -8,7 +8,9 @@ import pytest
 
 from toymodels import InputError
 from toymodels.cli import main
-from toymodels.experiments.dictionary import DictionaryConfig
+from toymodels.experiments import dictionary as module
+from toymodels.experiments.dictionary import DictionaryConfig, dictionary_seed
+from toymodels.experiments.registry import without_effect
 from toymodels.runs.table import read_table
 
 SMALL = ["--m", "5", "--d", "8", "--s", "2", "--methods", "neurons", "topk(k=2,steps=4)", "--steps", "2", "--samples", "60",
@@ -76,6 +78,52 @@ def test_a_row_of_another_run_is_refused(tmp_path, capsys, monkeypatch):
     assert "samples is 7 there and 60 here" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda row: row.pop("l0"), "it lacks"),
+        (lambda row: row.update(explained="much"), "explained is 'much'"),
+        (lambda row: row.update(l0=-1.0), "l0 is -1"),
+        (lambda row: row.update(dictionary="l1"), "dictionary is l1 there and neurons here"),
+        (lambda row: row.update(of=3), "it names no run"),
+    ],
+)
+def test_a_row_with_wrong_content_is_refused(change, words, tmp_path):
+    config = DictionaryConfig(
+        m=5, d=8, s=2, layers=("gaussian",), methods=("neurons",), latents=(4,), samples=60, seeds=(0,)
+    )
+    first = dictionary_seed(config, 0, tmp_path)
+    assert dictionary_seed(config, 0, tmp_path) == first
+    path = tmp_path / "and-seed-0" / "gaussian-neurons-4.json"
+    row = json.loads(path.read_text())
+    change(row)
+    path.write_text(json.dumps(row))
+    with pytest.raises(InputError, match=words) as caught:
+        dictionary_seed(config, 0, tmp_path)
+    assert path.name in str(caught.value)
+
+
+def test_work_of_a_layer_is_done_once(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        module, "_measured", lambda *arguments, make=module._measured: calls.append(1) or make(*arguments)
+    )
+    config = DictionaryConfig(
+        m=5, d=8, s=2, layers=("gaussian",), methods=("neurons", "l1(steps=2)"), latents=(4, 6), samples=60, seeds=(0,)
+    )
+    assert len(dictionary_seed(config, 0, tmp_path)) == 3
+    assert calls == [1]
+
+
+def test_settings_without_effect_are_said():
+    frozen = DictionaryConfig(m=5, d=8, s=2, layers=("gaussian",), steps=7, loss="lp", tolerances=(0.1,))
+    assert {"steps", "tolerances"} <= {said.split()[0] for said in without_effect(frozen, ["steps"])}
+    trained = DictionaryConfig(m=5, d=8, s=2, layers=("gaussian", "trained"), steps=7)
+    assert without_effect(trained, ["steps"]) == []
+    learned = DictionaryConfig(m=5, d=8, s=2, layers=("gaussian",), readoff="trained", steps=7)
+    assert without_effect(learned, ["steps"]) == []
+
+
 def test_what_the_page_answers_stands_in_its_table():
     root = Path(__file__).parents[2]
     page = " ".join((root / "docs/results/dictionaries.md").read_text().partition("<!-- table")[0].split())
@@ -131,3 +179,14 @@ def test_settings_without_effect_are_said_or_refused():
     with pytest.raises(InputError, match="is where the trained layer starts"):
         DictionaryConfig(**frozen, layer="kaiming")
     DictionaryConfig(**{**frozen, "layers": ("gaussian_like", "trained")}, layer="kaiming")
+
+
+def test_what_the_page_says_of_the_four_class_layer_stands_in_its_table():
+    rows = read_table(Path(__file__).parents[2] / "analysis/results/dictionaries_four_class.csv")
+    assert {row["seed"] for row in rows} == {0, 1, 2}
+    fitted = [row for row in rows if row["dictionary"] != "neurons"]
+    assert max(round(66 * row["functions_recall"]) for row in rows) == 1
+    assert max(round(12 * row["features_recall"]) for row in fitted) == 1
+    for name in ("l1(l1=0.1)", "topk", "batch_topk"):
+        assert np.mean([row["explained"] for row in fitted if row["dictionary"] == name]) > 0.95
+    assert all(abs(row["clean_worst_error"] - 0.5) < 1e-6 for row in rows)

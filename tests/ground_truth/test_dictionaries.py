@@ -16,7 +16,7 @@ from toymodels.ground_truth.dictionaries import (
 )
 
 A = torch.randn(200, 5, generator=seeded(0))
-SAES = [name for name in DICTIONARIES if name != "neurons"]
+SAES = [name for name in DICTIONARIES if name != "neurons" and not DICTIONARIES[name].package]
 
 
 def autoencoder(**about):
@@ -108,6 +108,8 @@ def test_planted_directions_are_found(about):
         (lambda: fit_dictionary("l1(steps=0)", A, 4), "steps = 0"),
         (lambda: fit_dictionary("l1(lr=0)", A, 4), "lr = 0"),
         (lambda: fit_dictionary("l1(tied=2)", A, 4), "tied = 2"),
+        (lambda: fit_dictionary("l1(tied=0.5)", A, 4), "tied"),
+        (lambda: fit_autoencoder(A, 4, 0, tied=0.5), "tied"),
         (lambda: fit_dictionary("l1", A, 0), "latents = 0"),
         (lambda: fit_dictionary("l1", 3, 4), "activations is of the kind int"),
         (lambda: fit_dictionary("l1", A[:0], 4), "must be a table of finite numbers"),

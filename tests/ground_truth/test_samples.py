@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
@@ -66,8 +67,17 @@ def test_directions_of_samples_are_those_of_all_inputs():
     network = Network(NETWORK.layer, LinearReadoff(torch.zeros(2, D), torch.zeros(2)))
     every = feature_vectors(network, task, FEATURES)
     assert every.explained < 0.999
+    # Fewer samples than inputs: the least squares fit to these samples, solved here in NumPy.
     sampled = feature_vectors(network, task, FEATURES, n=21, seed=0)
-    assert sampled.explained != every.explained
+    x = FEATURES.sampled(21, 0).dense().double().numpy()
+    a = network.layer(FEATURES.sampled(21, 0).dense()).detach().double().numpy()
+    table = np.hstack([np.ones((21, 1)), x, x[:, [0]] * x[:, [1]], x[:, [2]] * x[:, [3]]])
+    fit = np.linalg.pinv(table) @ a
+    np.testing.assert_allclose(sampled.origin, fit[0], atol=1e-6)
+    np.testing.assert_allclose(sampled.activations, fit[1 : 1 + M], atol=1e-6)
+    np.testing.assert_allclose(sampled.functions, fit[1 + M :], atol=1e-6)
+    rest = np.square(a - table @ fit).sum() / np.square(a - a.mean(0)).sum()
+    assert sampled.explained == pytest.approx(1 - rest, abs=1e-6)
     more = [
         feature_vectors(network, task, SparseFeatures.at_most(M, 2, "constant(value=0.5)"), n=n) for n in (22, 10**5)
     ]

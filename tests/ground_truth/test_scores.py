@@ -12,8 +12,9 @@ from torch import nn
 from toymodels import InputError, Network, PairTask, SparseFeatures, evaluate, minimax
 from toymodels.core.seeds import seeded
 from toymodels.ground_truth.dictionaries import fit_dictionary
+from toymodels.ground_truth.perturbations import sensitivities
 from toymodels.ground_truth.samples import feature_vectors
-from toymodels.ground_truth.scores import correlations, found, score, sensitivities
+from toymodels.ground_truth.scores import correlations, found, score
 from toymodels.layers.random import gaussian
 
 M, D = 5, 12
@@ -77,7 +78,13 @@ def test_a_dictionary_of_features_finds_no_function():
     got = score(Oracle(kept=slice(0, M)), NETWORK, TASK, INPUTS)
     assert got["features_recall"] == 1
     assert got["functions_recall"] == 0
-    assert got["explained"] < 0.99
+    # What the ANDs leave out, by hand: the outputs that the features' directions alone give.
+    a = LAYER(X).detach().double()
+    back = VECTORS.origin + X.double() @ VECTORS.activations
+    rest = (a - back).square().sum() / (a - a.mean(0)).square().sum()
+    assert got["explained"] == pytest.approx(1 - float(rest), abs=1e-6)
+    errors = NETWORK.readoff(back).detach() - TASK.targets(X)
+    assert got["worst_error"] == pytest.approx(float(errors.abs().max()), rel=1e-4)
     assert got["worst_error"] > got["clean_worst_error"] + 0.1
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from toymodels.errors import InputError, NoEffectError, check_different, check_positive, check_whole
 from toymodels.experiments.registry import EXPERIMENTS, Result, Row
@@ -22,7 +24,7 @@ SCORES = (
 COSTS = (
     ("clean_worst_error", "clean worst"), ("worst_error", "worst error"), ("clean_rms", "clean RMS"), ("rms", "RMS"),
     ("sensitivity_sae_error", "SAE error"), ("sensitivity_random", "random"), ("sensitivity_features", "features"),
-    ("sensitivity_functions", "functions"), ("sensitivity_principal", "principal"),
+    ("sensitivity_functions", "functions"), ("sensitivity_principal", "principal"), ("sensitivity_latents", "latents"),
 )  # fmt: skip
 """Columns of the second table, and their headings."""
 ABOUT = ("first_layer", "dictionary", "latents")
@@ -52,7 +54,8 @@ class DictionaryConfig(NetworkSettings):
     readoff: str = "minimax"
     """What reads the outputs: minimax, least_squares, balanced, trained (by the loss), or your own."""
     methods: tuple[str, ...] = ("neurons", "l1", "l1(l1=0.1)", "l1(l1=0.3)", "topk", "batch_topk")
-    """Dictionaries, knobs in brackets: neurons (no dictionary), l1, topk, batch_topk, or your own. l1(l1=0.1,tied=1) shares
+    """Dictionaries, knobs in brackets: neurons (no dictionary), l1, topk, batch_topk, saelens (SAELens' own: standard, gated,
+    …; see `toymodels[interp]`), or your own. l1(l1=0.1,tied=1) shares
     the weights of encoder and decoder; topk(k=3) keeps 3 latents."""
     latents: tuple[int, ...] = ()
     """Numbers of latents of a dictionary; default one for each feature and each function."""
@@ -112,87 +115,141 @@ class DictionaryConfig(NetworkSettings):
         drawn = {name: role for name, role in roles.items() if role not in ("none", "null")}
         return tuple(dict.fromkeys(self.layer if role == "trained" else name for name, role in drawn.items()))
 
-    def task_names(self) -> tuple[str, ...]:
-        """Return the name of the task."""
-        return (self.task,)
-
     def idle(self) -> dict[str, str]:
         """Return the settings that have no effect under the others, each with the reason."""
         from toymodels.core.layers import LAYERS
         from toymodels.core.readoffs import READOFFS
 
-        learned = "trained_readoff" in READOFFS.named(self.readoff)[0].parameters
-        if learned or any(LAYERS.named(name)[0].role == "trained" for name in self.layers):
-            return super().idle()
-        return super().idle() | nothing_trained()
+        reasons = super().idle() | {"tolerances": "shares of outputs within a tolerance are no column of this table"}
+        members = [LAYERS.named(name)[0] for name in self.layers]
+        readoff = READOFFS.named(self.readoff)[0]
+        if "trained_readoff" not in readoff.parameters and not any(
+            m.role == "trained" or m.uses_trained for m in members
+        ):
+            reasons |= nothing_trained()
+        return reasons
+
+    def task_names(self) -> tuple[str, ...]:
+        """Return the name of the task."""
+        return (self.task,)
 
 
 def dictionary_seed(config: DictionaryConfig, seed: int, folder: Path, position: int = 0) -> list[Row]:
     """Make the rows of one seed; those in the record are read."""
-    from toymodels.core.seeds import derive_seed
     from toymodels.experiments.rows import RowMaker
     from toymodels.ground_truth.dictionaries import DICTIONARIES
-    from toymodels.runs.identity import difference, network_identity
-    from toymodels.runs.record import load_network
-    from toymodels.runs.storage import damaged, read_json, write_results
+    from toymodels.registry import Lazy
+    from toymodels.runs.identity import network_identity
+    from toymodels.runs.record import load_network, write_row
 
     task, run = config.make_task(config.task, seed), network_identity(config, seed)
     maker = RowMaker(config, task, task, seed, folder / f"{task.name}-seed-{seed}", position)
-    activations = config.features().sampled(config.samples, derive_seed(seed, "fit"))
     rows = []
     for layer in config.layers:
         maker.row(layer, config.readoff)
         network = load_network(maker.path(layer, config.readoff).with_suffix(".safetensors"))[0]
+        measured = Lazy(functools.partial(_measured, config, network, task, seed))
         for number in config.latents:
             for method in config.methods:
                 if number != config.latents[0] and "latents" not in DICTIONARIES.named(method)[0].parameters:
                     continue  # it has a number of its own
                 path = maker.folder / f"{layer}-{method}-{number}.json"
+                about = {
+                    "task": task.name,
+                    "first_layer": layer,
+                    "readoff": config.readoff,
+                    "dictionary": method,
+                    "seed": seed,
+                }
                 if path.exists():
-                    kept = read_json(path, ("of", "row"), advice="delete it, and the same command makes it again")
-                    other = difference(kept["of"], run) if isinstance(kept["of"], dict) else "it names no run"
-                    if other or not isinstance(kept["row"], dict):
-                        raise damaged(path, other, advice="delete it, and the same command makes it again")
-                    rows.append(kept["row"])
+                    rows.append(_read(path, run, about))
                     continue
-                row = _row(config, network, task, activations, layer, method, number, seed)
-                write_results(path, {"row": row, "of": run})
+                label = maker.label(f"{layer}: {method} with {number} latents")
+                row = {**about, **_scores(config, measured.make(), method, number, seed, label)}
+                write_row(path, run, row)
                 rows.append(row)
     return rows
 
 
-def _row(
-    config: DictionaryConfig, network: Any, task: Any, inputs: Any, layer: str, method: str, number: int, seed: int
-) -> Row:
-    import time
+def _read(path: Path, run: Mapping[str, Any], about: Mapping[str, Any]) -> Row:
+    """Read a row of the record. Raises InputError if it is damaged, another run's, or lacks a number."""
+    from toymodels.runs.record import read_own_row
+    from toymodels.runs.storage import damaged
 
+    known = [name for name, _ in (*SCORES, *COSTS)]
+    row = read_own_row(path, run, about, [*known, "latents", "covered"])
+    wrong = [
+        f"{name} is {row[name]!r}"
+        for name in known
+        if isinstance(row[name], bool)
+        or not isinstance(row[name], int | float | None)
+        or (row[name] or 0) < _LEAST.get(name, 0)
+    ]
+    if wrong:
+        raise damaged(path, wrong[0], advice="delete it, and the same command makes it again")
+    return row
+
+
+_LEAST = {"explained": -math.inf}
+"""The least value of a number that may be below 0."""
+
+
+class _Layer(NamedTuple):
+    """What all dictionaries of one layer are fitted to, and measured by."""
+
+    network: Any
+    task: Any
+    activations: Any
+    inputs: Any
+    vectors: Any
+    """Directions of features and functions; None where `feature_vectors` finds none."""
+    clean: Any
+    """The evaluation of the network without a dictionary."""
+
+
+def _measured(config: DictionaryConfig, network: Any, task: Any, seed: int) -> _Layer:
     import torch
+
+    from toymodels.core.evaluation import evaluate
+    from toymodels.core.seeds import derive_seed
+    from toymodels.ground_truth.samples import feature_vectors
+    from toymodels.runs.settings import evaluation_inputs
+
+    features = config.features()
+    with torch.no_grad():
+        activations = network.layer(features.sampled(config.samples, derive_seed(seed, "fit")).dense())
+    inputs = evaluation_inputs(features, task, config.eval_inputs, seed, "cpu")
+    try:
+        vectors = feature_vectors(network, task, features)
+    except InputError:  # a layer of another form than linear and activation, or one that is too large
+        vectors = None
+    return _Layer(network, task, activations, inputs, vectors, evaluate(network, task, inputs))
+
+
+def _scores(config: DictionaryConfig, layer: _Layer, method: str, number: int, seed: int, label: str) -> Row:
+    import time
 
     from toymodels.core.seeds import derive_seed
     from toymodels.ground_truth.dictionaries import fit_dictionary
-    from toymodels.ground_truth.samples import feature_vectors
-    from toymodels.ground_truth.scores import score, sensitivities
+    from toymodels.ground_truth.perturbations import sensitivities
+    from toymodels.ground_truth.scores import score
     from toymodels.parallel.progress import tell_if_slow
-    from toymodels.runs.settings import evaluation_inputs
 
-    features, started = config.features(), time.perf_counter()
-    with tell_if_slow(f"{task.name} seed {seed} {layer}: {method} with {number} latents"):
-        with torch.no_grad():
-            activations = network.layer(inputs.dense())
-        fitted = fit_dictionary(method, activations, number, derive_seed(seed, "dictionary"))
+    started = time.perf_counter()
+    with tell_if_slow(label):
+        fitted = fit_dictionary(method, layer.activations, number, derive_seed(seed, "dictionary"))
         seconds = time.perf_counter() - started
-        measured = evaluation_inputs(features, task, config.eval_inputs, seed, "cpu")
-        scores = score(fitted, network, task, measured, config.threshold)
-        try:
-            vectors = feature_vectors(network, task, features)
-        except InputError:  # a layer of another form than linear and activation, or one that is too large
-            moves: dict[str, float | None] = {name: None for name, _ in COSTS if name.startswith("sensitivity_")}
-        else:
-            moves = sensitivities(fitted, network, vectors, measured, derive_seed(seed, "dictionary"))
+        scores = score(fitted, layer.network, layer.task, layer.inputs, config.threshold, layer.clean)
+        moves: dict[str, float | None] = {name: None for name, _ in COSTS if name.startswith("sensitivity_")}
+        if layer.vectors is not None:
+            moves = sensitivities(fitted, layer.network, layer.vectors, layer.inputs, derive_seed(seed, "dictionary"))
     return {
-        "task": task.name, "first_layer": layer, "readoff": config.readoff, "dictionary": method, "seed": seed,
-        **scores, "latents": int(scores["latents"]), **moves, "covered": measured.description, "seconds": seconds,
-    }  # fmt: skip
+        **scores,
+        "latents": int(scores["latents"]),
+        **moves,
+        "covered": layer.inputs.description,
+        "seconds": seconds,
+    }
 
 
 def text(content: Mapping[str, Any]) -> str:
@@ -224,9 +281,9 @@ def text(content: Mapping[str, Any]) -> str:
         f"|r|: mean |correlation| after optimal assignment; found: share with |r| ≥ {threshold:g}; precision: found features\n"
         "and functions over live latents; L0: active latents; explained: share of variance; dead, rare: shares of latents never\n"
         "active, and active with less than a tenth of the rarest function's probability. Errors of the outputs without (clean)\n"
-        "and with the reconstruction in place of the activations. Last five columns: RMS change of an output per length of a\n"
+        "and with the reconstruction in place of the activations. Last six columns: RMS change of an output per length of a\n"
         "move as long as the dictionary's error, along the error, a random direction, a feature, a function, the first\n"
-        "principal component.",
+        "principal component, and active latents changed by random shares.",
     ])  # fmt: skip
 
 

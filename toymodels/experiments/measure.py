@@ -114,15 +114,14 @@ def measure(config: EvaluateConfig) -> str:
 
 def _read(config: EvaluateConfig) -> Any:
     from toymodels.core.tasks import make_task
-    from toymodels.ground_truth.folder import from_pretrained, is_pretrained
+    from toymodels.ground_truth.read import read_described
     from toymodels.runs.elsewhere import Elsewhere, find_network, read_weights
-    from toymodels.runs.record import is_network, load_network
 
     def task_of(m: int) -> Any:
         return make_task(config.task or "", m, config.pairs)
 
-    exported = is_pretrained(config.file)
-    if not exported and not is_network(config.file):
+    own = read_described(config.file)
+    if own is None:
         tensors = read_weights(config.file)
         if config.task is None:
             raise InputError("the file does not say what its network computes: name the task, as in --task and")
@@ -133,11 +132,7 @@ def _read(config: EvaluateConfig) -> Any:
         raise NoEffectError(
             f"{config.file} is of a run and has pairs of its own: leave pairs out, or name a task with them"
         )
-    if exported:
-        read = from_pretrained(config.file)
-        network, task = read.network, read.task
-    else:
-        network, task, _ = load_network(config.file)
+    network, task = own
     if config.task is not None:
         task = task_of(task.m)
     return Elsewhere(network, task, f"a network of a run, {task.m} features → {task.n_outputs:,} outputs")

@@ -7,6 +7,7 @@ its knobs stand behind a *. Register your own with `@DICTIONARIES("name", source
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,9 +28,13 @@ class DictionaryMember(Member):
 
     check: Callable[..., None] | None = None
     """Raises InputError for knobs that are wrong; called with latents and all knobs by name, before any work."""
+    package: str = ""
+    """A package that must be installed, where it is one of the extras."""
 
 
-DICTIONARIES = Registry("sparse dictionary", DictionaryMember, "toymodels.ground_truth.dictionaries")
+DICTIONARIES = Registry(
+    "sparse dictionary", DictionaryMember, "toymodels.ground_truth.dictionaries", "toymodels.ground_truth.saelens"
+)
 """Methods of dictionary learning by name."""
 
 
@@ -104,27 +109,22 @@ def fit_autoencoder(
     steps: int = 1500,
     lr: float | int = 3e-3,
     inputs: int = 256,
+    watch: Callable[[int, SparseAutoencoder], None] | None = None,
 ) -> SparseAutoencoder:
     """Fit a sparse autoencoder by Adam to mean |ã − reconstruction|² + l1·Σ latents, on batches of `inputs` activations.
 
     Activations are divided by their root total variance, so that l1 and lr mean the same for every layer. The learning rate
-    falls linearly to 0 over the last fifth; after every step the rows of the decoder are brought back to norm 1.
+    falls linearly to 0 over the last fifth; after every step the rows of the decoder are brought back to norm 1. `watch`, if
+    given, is called before the first step and after every step with the number of steps done.
     Raises InputError for activations that are no table of finite numbers or do not vary, or for wrong numbers.
     """
-    check_kind(Tensor, "a tensor with a row for each input", activations=activations)
-    if activations.ndim != 2 or not len(activations) or not bool(activations.isfinite().all()):
-        raise InputError(
-            f"the activations have shape {tuple(activations.shape)}: they must be a table of finite numbers, a row an input"
-        )
-    check_fit(latents, l1=l1, k=k, steps=steps, lr=lr, inputs=inputs)
-    a, generator = activations.detach().float(), seeded(seed)
-    mean = a.mean(0)
-    scale = float((a - mean).square().sum(1).mean().sqrt())
-    if not scale > 0:
-        raise InputError("all activations are the same: there is nothing that a dictionary could find")
+    check_fit(latents, l1=l1, k=k, tied=tied, steps=steps, lr=lr, inputs=inputs)
+    (a, mean, scale), generator = checked_activations(activations), seeded(seed)
     start = nn.functional.normalize(torch.randn(latents, a.shape[1], generator=generator), dim=1)
     sae = SparseAutoencoder(start, mean, scale, k, batch, tied)
     optimiser = torch.optim.Adam(sae.parameters(), lr=lr, betas=(0.9, 0.999))
+    if watch is not None:
+        watch(0, sae)
     with optimiser_context(), torch.enable_grad():
         for step in range(steps):
             rows = a[torch.randint(len(a), (inputs,), generator=generator)]
@@ -139,7 +139,29 @@ def fit_autoencoder(
             optimiser_step(optimiser)
             with torch.no_grad():
                 sae.decoder /= sae.decoder.norm(dim=1, keepdim=True).clamp_min(1e-12)
+                if watch is not None:
+                    watch(step + 1, sae)
     return sae.eval().requires_grad_(False)
+
+
+def checked_activations(
+    activations: Float[Tensor, "inputs neurons"],
+) -> tuple[Float[Tensor, "inputs neurons"], Float[Tensor, " neurons"], float]:
+    """Return activations in float32, their mean and the root of their total variance, the unit in which dictionaries are fitted.
+
+    Raises InputError for activations that are no table of finite numbers, or do not vary.
+    """
+    check_kind(Tensor, "a tensor with a row for each input", activations=activations)
+    if activations.ndim != 2 or not len(activations) or not bool(activations.isfinite().all()):
+        raise InputError(
+            f"the activations have shape {tuple(activations.shape)}: they must be a table of finite numbers, a row an input"
+        )
+    a = activations.detach().float()
+    mean = a.mean(0)
+    scale = float((a - mean).square().sum(1).mean().sqrt())
+    if not scale > 0:
+        raise InputError("all activations are the same: there is nothing that a dictionary could find")
+    return a, mean, scale
 
 
 def check_fit(latents: int, **knobs: Any) -> None:
@@ -156,7 +178,8 @@ def check_fit(latents: int, **knobs: Any) -> None:
         check_kind((int, float), "0 or a positive number", l1=knobs["l1"])
         check_not_negative(l1=knobs["l1"])
     if "tied" in knobs:
-        check_whole(0, 1, tied=int(knobs["tied"]))
+        tied = knobs["tied"]
+        check_whole(0, 1, tied=int(tied) if isinstance(tied, bool) else tied)
 
 
 class Neurons(nn.Module):
@@ -213,10 +236,17 @@ def _batch_topk(
 
 
 def check_dictionary(name: str, latents: int) -> str:
-    """Return the standard form of a method's name with knobs. Raises InputError for an unknown one or wrong knobs."""
+    """Return the standard form of a method's name with knobs.
+
+    Raises InputError for an unknown method, wrong knobs, or a package that is not installed.
+    """
     check_kind(str, "the name of a method, such as 'topk(k=4)'", name=name)
     check_whole(1, latents=latents)
     member, knobs = DICTIONARIES.named(name)
+    if member.package and importlib.util.find_spec(member.package) is None:
+        raise InputError(
+            f"the method {member.name} needs the package {member.package}: pip install 'toymodels[interp]'"
+        )
     if member.check is not None:
         member.check(latents, **{**member.knobs, **knobs})
     return DICTIONARIES.canonical(name)

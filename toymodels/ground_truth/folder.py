@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,16 @@ from toymodels.core.network import Network
 from toymodels.core.tasks import Task, make_task
 from toymodels.errors import InputError, check_kind, check_whole
 from toymodels.ground_truth.module import MLP, NO_LAYER, as_mlp, as_parts, check_finite_weights, filled
-from toymodels.runs.storage import cannot_read, check_regular, damaged, read_json, write_atomically, write_json, writing
+from toymodels.runs.storage import (
+    cannot_read,
+    check_regular,
+    check_writable,
+    damaged,
+    read_json,
+    write_atomically,
+    write_json,
+    writing,
+)
 
 FORMAT = "toymodels-network"
 VERSION = 1
@@ -88,9 +96,10 @@ def save_pretrained(network: nn.Module, folder: Path | str, task: Task, features
     _check_new(target)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
         try:
-            part.chmod(0o777 & ~_umask())
+            part.mkdir()
             _save(part / "model.safetensors", mlp.state_dict())
             if stored:
                 _save(part / "task.safetensors", stored)
@@ -145,16 +154,6 @@ def from_pretrained(folder: Path | str) -> Pretrained:
     mlp.requires_grad_(False).eval()
     network = as_parts(mlp, str(config["origin"]), float(config["scale"])).requires_grad_(False)
     return Pretrained(mlp, network, task, features, config)
-
-
-def is_pretrained(folder: Path) -> bool:
-    """Whether a folder says that `save_pretrained` has written it."""
-    if not (folder / "config.json").is_file():
-        return False
-    try:
-        return bool(read_json(folder / "config.json", ("format",))["format"] == FORMAT)
-    except InputError:
-        return False
 
 
 def _sized(config: Mapping[str, Any]) -> MLP:
@@ -249,20 +248,9 @@ def _check_new(folder: Path) -> None:
             raise InputError(f"{folder} is a file or a link: name a new folder")
         if folder.is_dir() and any(folder.iterdir()):
             raise InputError(f"the folder {folder} is not empty: name a new folder, so that nothing is replaced")
-        parent = folder.parent
-        while not parent.exists() and not parent.is_symlink():
-            parent = parent.parent
-        able = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror}): name another folder") from None
-    if not able or not folder.name:
-        raise InputError(f"{folder} cannot be written: name a new folder inside of one that can be")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    check_writable(folder / "config.json")
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:

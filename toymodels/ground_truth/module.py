@@ -8,6 +8,9 @@ returns the values before the activation function, `act` the activations.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,15 +33,15 @@ class Activation(nn.Module):
         """Take the name. Raises InputError for an unknown one."""
         super().__init__()
         check_choice(ACTIVATIONS, activation=name)
-        self.name = name
+        self.kind = name  # not `name`, which TransformerLens gives every part
 
     def forward(self, z: Float[Tensor, "batch neurons"]) -> Float[Tensor, "batch neurons"]:
         """Return φ(z)."""
-        return ACTIVATIONS[self.name](z)
+        return ACTIVATIONS[self.kind](z)
 
     def extra_repr(self) -> str:
         """Return the name, which torch prints."""
-        return self.name
+        return self.kind
 
 
 class MLP(nn.Module):
@@ -83,10 +86,33 @@ class MLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch m"]) -> Float[Tensor, "batch outputs"]:
         """Return all outputs, in the precision of `mlp_out` (fitted readoffs are float64)."""
-        a = self.activations(x)
+        return self.read(self.activations(x))
+
+    def read(self, a: Float[Tensor, "batch neurons"]) -> Float[Tensor, "batch outputs"]:
+        """Return all outputs that given activations have."""
         weight = getattr(self.mlp_out, "weight", a)  # another part may stand in its place
         outputs: Tensor = self.mlp_out(a.to(weight.dtype))
         return outputs
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> MLP:
+        """Read the module from a folder of `save_pretrained`, in float32 throughout, as Hugging Face's classes and SPD's do.
+
+        In a configuration of SPD (stochastic parameter decomposition) the class is `pretrained_model_class` and the folder
+        `pretrained_model_name`. Raises InputError as `toymodels.from_pretrained` does.
+        """
+        from toymodels.ground_truth.folder import from_pretrained
+
+        return from_pretrained(folder).model.float()
+
+    @classmethod
+    def from_run_info(cls, run_info: Any) -> MLP:
+        """Read the module that belongs to a run's information, as SPD's `LoadableModule` does: from its `checkpoint_path`.
+
+        The path is that of the folder, or of a file in it. Raises InputError as `toymodels.from_pretrained` does.
+        """
+        path = Path(run_info.checkpoint_path)
+        return cls.from_pretrained(path if path.is_dir() else path.parent)
 
 
 def as_mlp(network: nn.Module, m: int) -> MLP:
@@ -173,7 +199,7 @@ def _plain_layer(layer: nn.Module) -> nn.Module:
 
 def _activation_name(part: nn.Module) -> str | None:
     if isinstance(part, Activation):
-        return part.name
+        return part.kind
     if type(part) is nn.GELU:
         return "gelu" if part.approximate == "none" else None
     return _OF_TORCH.get(type(part))

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from toymodels.core.layers import ACTIVATIONS, apply, check_module
-from toymodels.core.network import as_network
+from toymodels.core.network import Network, as_network
 from toymodels.core.tasks import Task, make_task
 from toymodels.errors import InputError, check_choice, check_kind, check_whole
 from toymodels.ground_truth.folder import from_pretrained
@@ -46,8 +46,9 @@ def read_network(
         m = task.m
     if isinstance(source, str | Path):
         path = Path(source)
-        if path.is_dir() or is_network(path):
-            return _described(path, task, m)
+        own = read_described(path)
+        if own is not None:
+            return _for_task(path, *own, task, m)
         source = read_weights(path)
     if task is None:
         raise InputError("the weights do not say what their network computes: name the task, as in task='and'")
@@ -62,13 +63,19 @@ def read_network(
     return find_network(dict(source), task_of, m, activation, weights, biases)
 
 
-def _described(path: Path, task: Task | str | None, m: int | None) -> Elsewhere:
-    """Read a network that says itself what it computes; another task may be named, to measure it as a network for that."""
+def read_described(path: Path) -> tuple[Network, Task] | None:
+    """Read a network that says itself what it computes, from a folder of `save_pretrained` or a file of a run.
+
+    None for another file. Raises InputError for a folder that holds no such network, or what is damaged.
+    """
     if path.is_dir():
         read = from_pretrained(path)
-        network, own = read.network, read.task
-    else:
-        network, own, _ = load_network(path)
+        return read.network, read.task
+    return load_network(path)[:2] if is_network(path) else None
+
+
+def _for_task(path: Path, network: Network, own: Task, task: Task | str | None, m: int | None) -> Elsewhere:
+    """Return a network that has a task of its own as one for that, or for another task that is named."""
     if m is not None and m != own.m:
         raise InputError(f"{path} reads {own.m} features, and m is {m}: leave m out")
     chosen = make_task(task, own.m) if isinstance(task, str) else task or own

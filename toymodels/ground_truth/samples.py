@@ -42,7 +42,7 @@ def samples(
     The network is one that `as_mlp` takes. Without `batches` there is no end. Tensors are on the CPU, in the precision of the
     first layer. Raises InputError, at the call, for what does not fit together.
     """
-    mlp, source = _checked(network, task, features)
+    mlp, source = checked_parts(network, task, features)
     check_whole(1, batch=batch)
     if batches is not None:
         check_whole(1, batches=batches)
@@ -91,7 +91,7 @@ def feature_vectors(network: nn.Module, task: Task, features: Source, n: int = 2
     a({k, l}) − a({k}) − a({l}) + a(∅). If functions depend on each other linearly, it is the fit of least norm.
     Raises InputError for what does not fit together, or is too large.
     """
-    mlp, source = _checked(network, task, features)
+    mlp, source = checked_parts(network, task, features)
     check_whole(1, n=n)
     inputs = source.enumerate() if source.n_inputs <= n else source.sampled(n, seed)
     if len(inputs) * (task.m + task.n_outputs) > _MOST_ENTRIES:
@@ -114,7 +114,8 @@ def feature_vectors(network: nn.Module, task: Task, features: Source, n: int = 2
     )  # fmt: skip
 
 
-def _checked(network: nn.Module, task: Task, features: Source) -> tuple[MLP, Features]:
+def checked_parts(network: nn.Module, task: Task, features: Source) -> tuple[MLP, Features]:
+    """Return the network as a plain module, and the source of inputs. Raises InputError if they do not fit the task."""
     check_kind(Task, "a Task, such as PairTask(m, 'and')", task=task)
     check_kind(Source, "a source of inputs, such as SparseFeatures.at_most(m, 2)", features=features)
     source = as_features(features)

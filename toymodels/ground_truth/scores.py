@@ -11,17 +11,13 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from toymodels.core.evaluation import evaluate
+from toymodels.core.evaluation import Evaluation, evaluate
 from toymodels.core.features import Inputs
 from toymodels.core.layers import apply
 from toymodels.core.network import Network
-from toymodels.core.seeds import seeded
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError, check_kind, check_positive
-from toymodels.ground_truth.samples import FeatureVectors
 
-NOTHING = 1e-5
-"""Length of a direction, in units of the largest activation, that may be rounding of float32 alone."""
 RARE = 0.1
 """A latent is ultra-rare if it is active with less than this share of the probability of the rarest true function."""
 
@@ -74,14 +70,19 @@ def found(correlation: Float[np.ndarray, "latents truths"], live: int, threshold
     }
 
 
-def _for_measuring(module: nn.Module) -> nn.Module:
+def for_measuring(module: nn.Module) -> nn.Module:
     """Return a copy in evaluation mode, as `evaluate` measures it: one in training mode may change when it is applied."""
     return copy.deepcopy(module).eval()
 
 
 @torch.no_grad()
 def score(
-    dictionary: nn.Module, network: Network, task: Task, inputs: Inputs, threshold: float | int = 0.9
+    dictionary: nn.Module,
+    network: Network,
+    task: Task,
+    inputs: Inputs,
+    threshold: float | int = 0.9,
+    clean: Evaluation | None = None,
 ) -> dict[str, float]:
     """Score a dictionary of a network's activations against the truth, on the given inputs by their probabilities.
 
@@ -89,7 +90,8 @@ def score(
     family by itself; precision is that of both together. l0: mean number of latents other than 0; explained: share of the
     activations' variance that the reconstruction explains; dead: share of latents that are never active; ultra_rare: share
     that are active, with less than a tenth of the probability of the rarest function. worst_error and rms are those of the
-    network's outputs when the reconstruction replaces the activations, clean_worst_error and clean_rms without that.
+    network's outputs when the reconstruction replaces the activations, clean_worst_error and clean_rms without that (`clean`, the
+    network's evaluation on these inputs, is made here if it is not given).
     Raises InputError for parts that do not fit together.
     """
     check_kind(nn.Module, "a module with encode and decode", dictionary=dictionary)
@@ -103,7 +105,7 @@ def score(
     if inputs.m != task.m:
         raise InputError(f"the inputs have {inputs.m} features and the task {task.m}: they must be the same")
     apply(network, task.m, "network")
-    layer, dictionary = _for_measuring(network.layer).float(), _for_measuring(dictionary)
+    layer, dictionary = for_measuring(network.layer).float(), for_measuring(dictionary)
     x = inputs.dense()
     a = layer(x)
     encode = dictionary.encode
@@ -137,7 +139,7 @@ def score(
     total = float(weight @ (a.double() - mean).square().sum(1))
     rest = float(weight @ (a.double() - rebuilt.double()).square().sum(1))
     through = evaluate(Network(Reconstructed(layer, dictionary), network.readoff), task, inputs)
-    clean = evaluate(network, task, inputs)
+    clean = evaluate(network, task, inputs) if clean is None else clean
     return {
         **scores,
         "precision": found(table, live, threshold)["precision"],
@@ -151,51 +153,3 @@ def score(
         "clean_worst_error": clean.worst_error,
         "clean_rms": clean.rms,
     }
-
-
-@torch.no_grad()
-def sensitivities(
-    dictionary: nn.Module, network: Network, vectors: FeatureVectors, inputs: Inputs, seed: int = 0
-) -> dict[str, float | None]:
-    """Measure how much the outputs move if activations move, by the length of the dictionary's error, in directions of each kind.
-
-    Root mean square change of the outputs over outputs and inputs, by probability, divided by the root mean square length of
-    the move: change per length. `sae_error`: by the error itself, reconstruction − activations. `random`: as far, in a random
-    direction. `features` and `functions`: as far along the direction of one of these, drawn at random (`feature_vectors`).
-    `principal`: along the first principal component of the activations. Random choices are drawn from the seed. None where
-    nothing is moved, or no feature or function has a direction.
-    """
-    generator = seeded(seed)
-    layer, dictionary = _for_measuring(network.layer).float(), _for_measuring(dictionary)
-    readoff = _for_measuring(network.readoff).double()
-    x, weight = inputs.dense(), inputs.probabilities.double()
-    a = layer(x).double()
-    error = dictionary(a.float()).double() - a
-    length = error.norm(dim=1, keepdim=True)
-    mean = weight @ a
-    principal = torch.linalg.svd(weight.sqrt()[:, None] * (a - mean), full_matrices=False).Vh[:1]
-
-    least = NOTHING * float(a.norm(dim=1).max())
-
-    def drawn(rows: Tensor) -> Tensor | None:
-        rows = rows[rows.norm(dim=1) > least].double()
-        return rows[torch.randint(len(rows), (len(a),), generator=generator)] if len(rows) else None
-
-    directions: dict[str, Tensor | None] = {
-        "sae_error": error,
-        "random": torch.randn(a.shape, generator=generator, dtype=torch.float64),
-        "features": drawn(vectors.activations),
-        "functions": drawn(vectors.functions),
-        "principal": principal.expand(len(a), -1),
-    }
-    squared = float(weight @ length.square()[:, 0])
-    result: dict[str, float | None] = {}
-    before = readoff(a)
-    for name, direction in directions.items():
-        result[f"sensitivity_{name}"] = None
-        if direction is None or not squared > 0:
-            continue
-        move = length * nn.functional.normalize(direction, dim=1)
-        change = readoff(a + move) - before
-        result[f"sensitivity_{name}"] = float((weight @ change.double().square().mean(1) / squared) ** 0.5)
-    return result

@@ -19,7 +19,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -367,19 +367,36 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 
 def read_row(path: Path, run: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
     """Read a row that `write_row` has written. Raises InputError if it is damaged, or another run's or network's."""
-    row: dict[str, Any] = read_json(path, ("seed", "evaluation", "worst_error", *about))
-    said, again = row.pop("of", run), "delete it, and the same command measures it again"
-    if not isinstance(said, dict):
-        raise damaged(path, "it names no run", advice=again)
-    other = difference(said, run) or difference({name: row[name] for name in about}, about)
-    if other:
-        raise InputError(f"{path} is of another run ({other}): {again}")
+    row = read_own_row(path, run, about, ("evaluation", "worst_error"))
     try:
-        wrong = wrong_value({**row, "evaluation": None}) or wrong_value(metrics_of(row["evaluation"]))
+        wrong = wrong_value(metrics_of(row["evaluation"]))
     except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
         wrong = f"its evaluation lacks {error}"
     if wrong:
-        raise damaged(path, wrong, advice=again)
+        raise damaged(path, wrong, advice=_MEASURE_AGAIN)
+    return row
+
+
+_MEASURE_AGAIN = "delete it, and the same command measures it again"
+
+
+def read_own_row(
+    path: Path, run: Mapping[str, Any], about: Mapping[str, Any], columns: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Read a row that `write_row` has written, with or without an evaluation, which is not looked at.
+
+    Raises InputError if it is damaged, lacks one of the columns, or is another run's or another network's.
+    """
+    row: dict[str, Any] = read_json(path, ("seed", *about, *columns), _MEASURE_AGAIN)
+    said = row.pop("of", run)
+    if not isinstance(said, dict):
+        raise damaged(path, "it names no run", advice=_MEASURE_AGAIN)
+    other = difference(said, run) or difference({name: row[name] for name in about}, about)
+    if other:
+        raise InputError(f"{path} is of another run ({other}): {_MEASURE_AGAIN}")
+    wrong = wrong_value({**row, "evaluation": None})
+    if wrong:
+        raise damaged(path, wrong, advice=_MEASURE_AGAIN)
     return row
 
 
