@@ -119,11 +119,6 @@ REPRODUCTIONS(
 )(_by_exponent)  # fmt: skip
 
 
-def sweep_exponent(key: Row) -> Row:
-    """Train networks with one exponent between 2 and 2.5, and measure their errors feature by feature."""
-    return _by_exponent(key)
-
-
 SWEEP = (2, 2.01, 2.05, 2.1, 2.15, 2.2, 2.3, 2.4, 2.5)
 
 
@@ -151,7 +146,7 @@ REPRODUCTIONS(
     "q_sweep", shows="new: between q = 2, the naive network, and q = 2.5: a jump or a crossover?", source="measured here",
     reduced={"n": 40, "d": 20, "steps": 8000, "batch": 512, "eval": 100_000}, full=FULL, keys=_keys(SWEEP),
     lines=_q_lines, draw=_draw_q, answer=_jump_or_crossover, minutes=4, order=1,
-)(sweep_exponent)  # fmt: skip
+)(_by_exponent)  # fmt: skip
 
 
 def solutions(key: Row) -> Row:
