@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from toymodels.compressed.baselines.semi_nmf import factor_network, published_network, semi_nmf
+from toymodels.compressed.registry import BASELINES, Compressed, compare_all, strain
 from toymodels.compressed.stack import network
 from toymodels.core.layers import FirstLayer
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
-from toymodels.compressed.registry import BASELINES, Compressed, compare_all, strain
 from toymodels.errors import InputError
 from toymodels.tasks.pointwise import mixing_matrix
 
@@ -69,7 +69,9 @@ def test_one_active_feature_is_measured_without_sampling():
     """Beside a sample: random weights of both signs, with a mixing matrix."""
     problem = PROBLEMS["single, mixed"]
     generator = torch.Generator().manual_seed(0)
-    made = network(torch.randn(10, 20, generator=generator).double(), torch.randn(20, 10, generator=generator).double() / 5)
+    made = network(
+        torch.randn(10, 20, generator=generator).double(), torch.randn(20, 10, generator=generator).double() / 5
+    )
     assert strain(problem.loss_per_p(made, 0, 80_000), problem.one_active(made)) < 4
     biased = Network(FirstLayer(torch.ones(10, 20), torch.ones(10)), LinearReadoff(torch.ones(20, 10), torch.zeros(20)))
     with pytest.raises(InputError, match="biases"):

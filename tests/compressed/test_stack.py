@@ -80,7 +80,11 @@ def test_occupied_inputs_are_those_with_an_active_feature(p):
     kept = plain[(plain != 0).any(1)]
     drawn = dataclasses.replace(recipe, occupied=True).draw(len(kept), [seeded(1)])[0]
     assert (drawn != 0).any(1).all()
-    for statistic in (lambda x: (x != 0).double(), lambda x: x.double(), lambda x: ((x != 0).sum(1, keepdim=True) == 1).double()):
+    for statistic in (
+        lambda x: (x != 0).double(),
+        lambda x: x.double(),
+        lambda x: ((x != 0).sum(1, keepdim=True) == 1).double(),
+    ):
         first, second = statistic(kept), statistic(drawn)
         error = ((first.var(0) + second.var(0)) / len(kept)).sqrt()
         assert ((first.mean(0) - second.mean(0)).abs() <= 4.5 * error + 1e-12).all()

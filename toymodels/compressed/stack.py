@@ -81,7 +81,6 @@ class Recipe:
             uniform = torch.where(place == first, uniform * self.p, uniform)
         return uniform.mul_(2 / self.p).sub_(1).mul_(active)
 
-
     def _first(self, inputs: int, generator: torch.Generator) -> Int[Tensor, " inputs"]:
         """Draw the first active feature, given that there is one: P(j) is (1 − p)^j p over 1 − (1 − p)^n."""
         odds = self.p * (1 - self.p) ** torch.arange(self.n, dtype=torch.float64)

@@ -29,8 +29,12 @@ def counted(row: Row) -> Counter[str]:
 def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
     """List a case for each nature."""
     trains = size["steps"] > 0
-    natures = [name for name, member in KNOWN.items() if trains or "steps" not in member.parameters]
-    return [{"nature": name, **size, "seeds": list(seeds)} for name in natures]
+    keys = []
+    for name, member in KNOWN.items():
+        if trains or "steps" not in member.parameters:
+            n, d = member.gates or (size["n"], size["d"])
+            keys.append({"nature": name, **size, "n": n, "d": d, "seeds": list(seeds)})
+    return keys
 
 
 def _lines(rows: Sequence[Row]) -> list[Line]:

@@ -16,14 +16,20 @@ from jaxtyping import Float
 from toymodels.compressed.registry import Compressed
 from toymodels.compressed.stack import train_stack
 from toymodels.reproductions import mixing
-from toymodels.reproductions.mixing import FULL, PAPER, REDUCED
+from toymodels.reproductions.mixing import FULL, PAPER
 from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
+from toymodels.reproductions.sparsity import REDUCED
 from toymodels.theory import compressed as theory
 
+EMBEDDING = 1000**-0.5
+"""σ of the embedding in 1,000 dimensions."""
 FAMILIES = (
-    ("clean", 0.0), ("embedding", 1000**-0.5), ("symmetric", 0.025), ("asymmetric", 0.02), ("asymmetric", 0.025), ("asymmetric", 0.03),
+    ("clean", 0.0), ("embedding", EMBEDDING), ("symmetric", 0.025), ("asymmetric", 0.02), ("asymmetric", 0.025),
+    ("asymmetric", 0.03),
 )  # fmt: skip
-SPARSE_END = {("clean", 0.0): 0.0835, ("embedding", 1000**-0.5): 0.0597, ("symmetric", 0.025): 0.0602, ("asymmetric", 0.025): 0.0717}
+SPARSE_END = {
+    ("clean", 0.0): 0.0835, ("embedding", EMBEDDING): 0.0597, ("symmetric", 0.025): 0.0602, ("asymmetric", 0.025): 0.0717,
+}  # fmt: skip
 """L/p at the sparse end of figure 5a; the σ of the two Gaussian families is not said: that of figure 6 is taken."""
 COSINES = {0.1: 0.99, 0.4: 0.95, 0.7: 0.15}
 """Figure 7, σ = 0.03: cosines at 10, 40 and 70 of 100 singular vectors."""
@@ -34,7 +40,9 @@ SLOPES = {"off": 1.859, "on": 3.383, "intercept": 0.620}
 def slopes(product: Float[np.ndarray, "n n"], M: Float[np.ndarray, "n n"]) -> dict[str, float]:
     """Regress the entries of a matrix on those of M, off the diagonal and on it."""
     off = ~np.eye(len(M), dtype=bool)
-    on_slope, intercept = np.polyfit(np.diag(M), np.diag(product), 1) if np.diag(M).any() else (np.nan, product.trace() / len(M))
+    on_slope, intercept = (
+        np.polyfit(np.diag(M), np.diag(product), 1) if np.diag(M).any() else (np.nan, product.trace() / len(M))
+    )
     return {"off": float(np.polyfit(M[off], product[off], 1)[0]), "on": float(on_slope), "intercept": float(intercept)}
 
 
@@ -81,7 +89,11 @@ def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
 
 def _lines(rows: Sequence[Row]) -> list[Line]:
     lines = []
-    words = {"off": "slope on M off the diagonal", "on": "slope on M on the diagonal", "intercept": "mean of the diagonal at M = 0"}
+    words = {
+        "off": "slope on M off the diagonal",
+        "on": "slope on M on the diagonal",
+        "intercept": "mean of the diagonal at M = 0",
+    }
     for row in rows:
         case = (row["mixing"], row["sigma"])
         name = f"{case[0]} σ = {case[1]:.3g}" if case[1] else case[0]
@@ -93,7 +105,9 @@ def _lines(rows: Sequence[Row]) -> list[Line]:
             values = np.array(row["cosines"])
             for place, cosine in COSINES.items():
                 index = int(place * mixing.N) - 1
-                lines.append(Line(f"{name}: cosine at singular vector {index + 1}", values[:, index].tolist(), cosine, 0.05))
+                lines.append(
+                    Line(f"{name}: cosine at singular vector {index + 1}", values[:, index].tolist(), cosine, 0.05)
+                )
         for kind, label in words.items():
             if kind in row:
                 published = SLOPES[kind] if case == ("asymmetric", 0.025) else None
@@ -108,14 +122,14 @@ def _answer(rows: Sequence[Row]) -> str:
     ratios = [float(np.mean(row["single"]) / np.mean(row["closed"])) for row in mixed]
     off = [float(np.mean(row["off"]) / np.mean(row["copy_off"])) for row in mixed]
     return (
-        f"With one feature active the trained networks have {min(ratios):.3f} to {max(ratios):.3f} times the closed form for W_in ≥ 0, "
-        f"and their product W_out W_in follows M off the diagonal with {min(off):.2f} to {max(off):.2f} times the slope of the best "
-        f"copy of rank d."
+        f"With one feature active the trained networks have {min(ratios):.3f} to {max(ratios):.3f} times the closed form for "
+        f"W_in ≥ 0, and their product W_out W_in follows M off the diagonal with {min(off):.2f} to {max(off):.2f} times the "
+        f"slope of the best copy of rank d."
     )
 
 
 def _draw(rows: Sequence[Row]) -> Any:
-    """Draw the cosines with the singular vectors of 1 + M (figure 7), each seed a line, and slopes beside those of the best copy."""
+    """Draw the cosines with singular vectors of 1 + M (figure 7), each seed a line, and slopes beside those of the best copy."""
     from toymodels.figures.series import PALETTE
     from toymodels.figures.style import heading, new_figure, quiet
     from toymodels.theory.statistics import mean_interval
