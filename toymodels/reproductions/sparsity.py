@@ -152,8 +152,8 @@ def _draw(rows: Sequence[Row]) -> Any:
     left.legend(fontsize=6, frameon=False)
     for row, colour in ((mixed[0], PALETTE[0]), (mixed[-1], PALETTE[1])):
         for k, own in enumerate(row["own"]):
-            name = f"trained at p = {row['p']:g}" if k == 0 else None
-            right.plot(own, color=colour, linewidth=0.8, alpha=0.7, label=name)
+            shown = f"trained at p = {row['p']:g}" if k == 0 else None
+            right.plot(own, color=colour, linewidth=0.8, alpha=0.7, label=shown)
     right.set_xlabel("feature, by its response", fontsize=8)
     right.set_ylabel("own output to one feature at 1", fontsize=8)
     right.legend(fontsize=6, frameon=False)
