@@ -183,7 +183,7 @@ def _function_lines(rows: Sequence[Row]) -> list[Line]:
 
 REPRODUCTIONS(
     "functions", shows="new: |x|, x² and x beside ReLU(x), with the squared and the fourth-power loss", source="measured here",
-    reduced={"n": 40, "d": 20, "steps": 4000, "batch": 512, "eval": 50_000}, full=FULL, keys=_function_keys,
+    reduced={"n": 40, "d": 20, "steps": 3000, "batch": 256, "eval": 30_000}, full=FULL, keys=_function_keys,
     lines=_function_lines, minutes=2, order=4,
 )(by_function)  # fmt: skip
 

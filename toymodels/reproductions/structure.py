@@ -23,12 +23,9 @@ from toymodels.theory import compressed as theory
 
 EMBEDDING = 1000**-0.5
 """σ of the embedding in 1,000 dimensions."""
-FAMILIES = (
-    ("clean", 0.0), ("embedding", EMBEDDING), ("symmetric", 0.025), ("asymmetric", 0.02), ("asymmetric", 0.025),
-    ("asymmetric", 0.03),
-)  # fmt: skip
+FAMILIES = (("embedding", EMBEDDING), ("symmetric", 0.025), ("asymmetric", 0.025), ("asymmetric", 0.03))
 SPARSE_END = {
-    ("clean", 0.0): 0.0835, ("embedding", EMBEDDING): 0.0597, ("symmetric", 0.025): 0.0602, ("asymmetric", 0.025): 0.0717,
+    ("embedding", EMBEDDING): 0.0597, ("symmetric", 0.025): 0.0602, ("asymmetric", 0.025): 0.0717,
 }  # fmt: skip
 """L/p at the sparse end of figure 5a; the σ of the two Gaussian families is not said: that of figure 6 is taken."""
 COSINES = {0.1: 0.99, 0.4: 0.95, 0.7: 0.15}
@@ -75,12 +72,11 @@ def family(key: Row) -> Row:
         row["closed"].append(theory.non_negative(mixing.N, mixing.D, M))
         row["cosines"].append(cosines(product, M).tolist())
         row["negative"].append(float(torch.relu(-w_in).square().sum() / w_in.square().sum()))
-        if sigma:
-            for name, value in slopes(product, M).items():
-                row[name].append(value)
-            for name, value in slopes(best_copy(M, mixing.D), M).items():
-                row[f"copy_{name}"].append(value)
-    return {name: values for name, values in row.items() if values and np.isfinite(values).all()}
+        for name, value in slopes(product, M).items():
+            row[name].append(value)
+        for name, value in slopes(best_copy(M, mixing.D), M).items():
+            row[f"copy_{name}"].append(value)
+    return {name: values for name, values in row.items() if np.isfinite(values).all()}
 
 
 def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
@@ -96,7 +92,7 @@ def _lines(rows: Sequence[Row]) -> list[Line]:
     }
     for row in rows:
         case = (row["mixing"], row["sigma"])
-        name = f"{case[0]} σ = {case[1]:.3g}" if case[1] else case[0]
+        name = f"{case[0]} σ = {case[1]:.3g}"
         known = SPARSE_END.get(case)
         lines.append(Line(f"{name}: L/p, one active", row["single"], known, 0.03 * (known or 0)))
         lines.append(Line(f"{name}: closed form for W_in ≥ 0", row["closed"]))
@@ -118,9 +114,8 @@ def _lines(rows: Sequence[Row]) -> list[Line]:
 
 def _answer(rows: Sequence[Row]) -> str:
     """Say how far the linear copy predicts what training finds."""
-    mixed = [row for row in rows if row["sigma"]]
-    ratios = [float(np.mean(row["single"]) / np.mean(row["closed"])) for row in mixed]
-    off = [float(np.mean(row["off"]) / np.mean(row["copy_off"])) for row in mixed]
+    ratios = [float(np.mean(row["single"]) / np.mean(row["closed"])) for row in rows]
+    off = [float(np.mean(row["off"]) / np.mean(row["copy_off"])) for row in rows]
     return (
         f"With one feature active the trained networks have {min(ratios):.3f} to {max(ratios):.3f} times the closed form for "
         f"W_in ≥ 0, and their product W_out W_in follows M off the diagonal with {min(off):.2f} to {max(off):.2f} times the "
@@ -136,14 +131,13 @@ def _draw(rows: Sequence[Row]) -> Any:
 
     figure = new_figure(3.0)
     left, right = figure.subplots(1, 2)
-    mixed = [row for row in rows if row["sigma"]]
-    for row, colour in zip(mixed, PALETTE, strict=False):
+    for row, colour in zip(rows, PALETTE, strict=False):
         for k, values in enumerate(row["cosines"]):
             label = f"{row['mixing']} σ = {row['sigma']:.3g}" if k == 0 else None
             left.plot(np.arange(1, len(values) + 1), values, color=colour, linewidth=0.6, alpha=0.7, label=label)
         mean, half = mean_interval(row["off"])
         right.errorbar([np.mean(row["copy_off"])], [mean], [half or 0.0], color=colour, marker="o", markersize=4)
-    ends = [min(np.mean(row["copy_off"]) for row in mixed), max(np.mean(row["copy_off"]) for row in mixed)]
+    ends = [min(np.mean(row["copy_off"]) for row in rows), max(np.mean(row["copy_off"]) for row in rows)]
     right.plot(ends, ends, color="0.5", linewidth=0.8, linestyle=":")
     left.set_xlabel("singular vector of 1 + M, largest value first", fontsize=8)
     left.set_ylabel("cosine with W_out W_in", fontsize=8)
