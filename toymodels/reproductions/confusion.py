@@ -11,14 +11,16 @@ from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
 
 
 def verdicts(key: Row) -> Row:
-    """Make the networks of one nature, one for each seed, and count their verdicts."""
+    """Make the networks of one nature, one for each seed; return their verdicts, and the reasons of the first."""
     offered = {name: key[name] for name in ("n", "d", "seeds", "steps")}
     networks = KNOWN[key["nature"]].call(offered)
     given = [
-        judge(subject_of(made, task, inputs=key["eval"], seed=seed))[0]
+        judge(subject_of(made, task, inputs=key["eval"], seed=seed))
         for (made, task), seed in zip(networks, key["seeds"], strict=True)
     ]
-    return {"right": KNOWN[key["nature"]].nature, "verdicts": given}
+    return {
+        "right": KNOWN[key["nature"]].nature, "verdicts": [verdict for verdict, _ in given], "reasons": list(given[0][1]),
+    }  # fmt: skip
 
 
 def counted(row: Row) -> Counter[str]:
@@ -28,12 +30,11 @@ def counted(row: Row) -> Counter[str]:
 
 def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
     """List a case for each nature."""
-    trains = size["steps"] > 0
     keys = []
     for name, member in KNOWN.items():
-        if trains or "steps" not in member.parameters:
-            n, d = member.gates or (size["n"], size["d"])
-            keys.append({"nature": name, **size, "n": n, "d": d, "seeds": list(seeds)})
+        n, d = member.gates or (size["n"], size["d"])
+        steps = size["steps"] if "steps" in member.parameters else 0
+        keys.append({"nature": name, "n": n, "d": d, "steps": steps, "eval": size["eval"], "seeds": list(seeds)})
     return keys
 
 
@@ -70,7 +71,7 @@ def _answer(rows: Sequence[Row]) -> str:
 
 REPRODUCTIONS(
     "confusion", shows="new: verdicts of `diagnose` on networks of known nature, 20 seeds of each", source="measured here",
-    reduced={"n": 60, "d": 30, "steps": 0, "eval": 20_000}, full={"n": 100, "d": 50, "steps": 20_000, "eval": 100_000},
+    reduced={"n": 60, "d": 30, "steps": 2000, "eval": 20_000}, full={"n": 100, "d": 50, "steps": 20_000, "eval": 100_000},
     keys=_keys, lines=_lines, answer=_answer, minutes=8, order=20,
     seeds=tuple(range(100, 120)),  # not those that the limits of verdicts were set on
 )(verdicts)  # fmt: skip
