@@ -31,9 +31,7 @@ PUBLISHED = Path(__file__).parents[3] / "shared" / "published"
 BUILT = [name for name, member in KNOWN.items() if member.nature and "steps" not in member.parameters]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long) if name == "and_sparse" else name for name in BUILT]
-)
+@pytest.mark.parametrize("name", BUILT)
 def test_built_networks_get_their_own_verdict(name):
     n, d = KNOWN[name].gates or (60, 30)
     ((made, task),) = KNOWN[name].call({"n": n, "d": d, "seeds": [3]})
@@ -327,6 +325,13 @@ def test_null_models_tell_what_was_found():
     assert subject.value("own_readoff") == pytest.approx(1, abs=1e-4) or subject.value("limit") < 1e-6
     if subject.value("limit") > 1e-3:
         assert subject.value("shuffled_ratio") > 1
+
+
+def test_blocks_read_every_pair_three_times():
+    ((made, _),) = KNOWN["and_blocks"].call({"n": 16, "d": 60, "seeds": [0]})  # three planes; five in the table
+    weight = made.layer.weight.numpy()
+    assert weight.shape == (60, 16)
+    assert np.array_equal(weight.T @ weight, 3 * np.ones((16, 16)) + 12 * np.eye(16))
 
 
 def test_a_gate_has_a_neuron_of_its_own_only_if_the_neuron_makes_its_step():

@@ -81,20 +81,30 @@ def and_gaussian(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
     return [_read(make_layer("gaussian", n, d, seed), n) for seed in seeds]
 
 
-def _bernoulli(n: int, d: int, seeds: Sequence[int], p: str | float) -> list[Known]:
-    return [_read(make_layer(f"bernoulli(p={p})", n, d, seed, s=2), n) for seed in seeds]
-
-
 @KNOWN("and_bernoulli", nature="dense code", gates=SIZE, source="arXiv:2408.05451, Theorem 1", order=73)
 def and_bernoulli(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
     """Draw a Bernoulli layer with the best p for this size (about a half), and read it by its minimax readoff."""
-    return _bernoulli(n, d, seeds, "best")
+    return [_read(make_layer("bernoulli", n, d, seed, s=2), n) for seed in seeds]
 
 
-@KNOWN("and_sparse", nature="sparse code", gates=(24, 160), source="arXiv:2408.05451, Theorem 1", order=74)
-def and_sparse(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
-    """Draw a Bernoulli layer with p = 0.2, and read it by its minimax readoff."""
-    return _bernoulli(n, d, seeds, 0.2)
+@KNOWN("and_blocks", nature="sparse code", gates=(16, 100), source="affine planes of order 4", order=74)
+def and_blocks(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
+    """Let every neuron read 4 of 16 features, ReLU(Σ − 1), so that every pair is read by d/20; minimax readoff."""
+    known: list[Known] = []
+    for seed in seeds:
+        generator = seeded(seed)
+        blocks = torch.cat([_plane()[:, torch.randperm(16, generator=generator)] for _ in range(d // 20)])
+        known.append(_read(FirstLayer(blocks, -torch.ones(len(blocks), dtype=torch.float64)), n))
+    return known
+
+
+def _plane() -> Tensor:
+    """Return the 20 lines of the plane over the field of 4 elements (lines × 16 points): two points share exactly one line."""
+    times = torch.tensor([[0, 0, 0, 0], [0, 1, 2, 3], [0, 2, 3, 1], [0, 3, 1, 2]])  # addition is the exclusive or
+    x, y = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
+    upright = [x == c for c in range(4)]
+    sloping = [y == (times[slope][x] ^ c) for slope in range(4) for c in range(4)]
+    return torch.stack([line.reshape(-1) for line in upright + sloping]).double()
 
 
 @KNOWN("and_mixed", nature="mixed", gates=SIZE, source="this library", order=75)
