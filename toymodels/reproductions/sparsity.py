@@ -161,9 +161,9 @@ def _draw(rows: Sequence[Row]) -> Any:
         quiet(axis)
     first = rows[0]
     size = (
-        f"n = {mixing.N}, d = {mixing.D}, {first['steps']:,} steps of {first['batch']:,} inputs with an active feature"
+        f"n = {mixing.N}, d = {mixing.D}, {first['steps']:,} steps of {first['batch']:,} inputs"
     )
-    heading(figure, f"Squared error, ReLU(x) + M x: {size}, {len(first['seeds'])} seeds")
+    heading(figure, f"Trained on ReLU(x) + M x: {size}, {len(first['seeds'])} seeds")
     return figure
 
 
