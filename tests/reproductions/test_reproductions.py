@@ -143,7 +143,7 @@ def test_the_border_in_the_plane_is_found_between_exponents():
     assert np.isnan(plane.crossing([row(0.5, 2, 0.3), row(0.5, 3, 0.1)]))
     answer = REPRODUCTIONS["plane"].answer([*rows, row(0.5, 2, 0.3), row(0.5, 3, 0.1)])
     assert "p = 0.1: q = 2.167" in answer
-    assert "p = 0.5: no q measured (CV 0.30 at q = 2)" in answer
+    assert "p = 0.5: no q measured (CV 0.10 at q = 3)" in answer
 
 
 def test_matrices_are_drawn_for_each_seed():

@@ -12,7 +12,7 @@ from toymodels.reproductions.l4 import COMPUTED, FULL, by_exponent
 from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
 
 PROBABILITIES = (0.02, 0.1, 0.5)
-EXPONENTS = (2, 2.05, 2.1, 2.2)
+EXPONENTS = (2, 2.05, 2.1, 2.2, 4)
 HALF = 0.5
 """A network with a CV above it leaves features out; the naive one has 1 at d = n/2."""
 
@@ -49,8 +49,8 @@ def _answer(rows: Sequence[Row]) -> str:
     """Say where in the plane the naive network gives way, and whether the border depends on p."""
     words = []
     for p, part in _by_p(rows).items():
-        at, first = crossing(part), float(np.mean(part[0]["cv"]))
-        where = f"q = {at:.3f}" if at == at else f"no q measured (CV {first:.2f} at q = {part[0]['q']:g})"
+        at, last = crossing(part), float(np.mean(part[-1]["cv"]))
+        where = f"q = {at:.3f}" if at == at else f"no q measured (CV {last:.2f} at q = {part[-1]['q']:g})"
         words.append(f"p = {p:g}: {where}")
     return f"The CV over features falls below 1/2 at {'; '.join(words)} (by lines between the exponents measured)."
 

@@ -160,9 +160,7 @@ def _draw(rows: Sequence[Row]) -> Any:
     for axis in (left, right):
         quiet(axis)
     first = rows[0]
-    size = (
-        f"n = {mixing.N}, d = {mixing.D}, {first['steps']:,} steps of {first['batch']:,} inputs"
-    )
+    size = f"n = {mixing.N}, d = {mixing.D}, {first['steps']:,} steps of {first['batch']:,} inputs"
     heading(figure, f"Trained on ReLU(x) + M x: {size}, {len(first['seeds'])} seeds")
     return figure
 
