@@ -418,6 +418,13 @@ def confusion(seeds: int) -> Table:
     return [["network", "known nature", *VERDICTS, "wrong"], *lines]
 
 
+def reasons() -> Table:
+    """Give the verdict on one network of each known nature, with its reasons."""
+    rows = rows_of("compressed/confusion.jsonl")
+    lines = [[row["nature"], row["verdicts"][0], " ".join(row["reasons"])] for row in rows]
+    return [["network", "verdict", "reasons"], *lines]
+
+
 @functools.cache
 def _atlas() -> dict[tuple[str, int, int, int], tuple[float, float]]:
     """Prove all entries of the atlas; return (worst error, floor) by task, s, m and d."""
@@ -662,6 +669,7 @@ TABLES: dict[str, Callable[..., Table]] = {
         null_models,
         reproduced,
         confusion,
+        reasons,
         mixing_gain,
         atlas,
         atlas_cells,

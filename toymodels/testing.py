@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toymodels.compressed.registry import BASELINES
+from toymodels.compressed.registry import BASELINES, Compressed, strain
 from toymodels.core.dispatch import plain
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import INPUTS, VALUES, Features, Inputs, SparseFeatures, make_features
@@ -49,7 +49,7 @@ def check_member(registry: Registry[Any], name: str) -> None:
     """Check one member of a registry. Raises AssertionError if it fails."""
     checks = {id(LAYERS): check_layer, id(READOFFS): check_readoff, id(TASKS): check_task, id(LOSSES): check_loss,
               id(VALUES): check_values, id(INPUTS): check_inputs, id(LAWS): check_law,
-              id(DICTIONARIES): check_dictionary}  # fmt: skip
+              id(DICTIONARIES): check_dictionary, id(BASELINES): check_baseline}  # fmt: skip
     member = registry[name]
     assert member.purpose.endswith((".", "…")), f"{name} has no docstring whose first line is a sentence"
     assert member.source or member.plugin or registry in (VALUES, INPUTS, TASKS), f"{name} does not say its source"
@@ -338,6 +338,23 @@ def _check_frequencies(name: str, features: Features, every: Inputs) -> None:
     assert bool(((counted - expected).abs() <= 6 * error).all()), (
         f"{name} draws with other probabilities than its list has"
     )
+
+
+def check_baseline(name: str) -> None:
+    """Check a baseline, floor or bound: on a small problem of its domain it is what is measured, and a fault is noticed."""
+    member = BASELINES[name]
+    mixing = 0.1 * torch.randn(20, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).numpy()
+    problem = Compressed(20, 10, 0.2, mixing if member.mixed else None, single=member.single)
+    predicted, samples = member.predict(problem), member.measured(problem, 3, 80_000)
+    assert math.isfinite(predicted), f"{name} is {predicted}: it must be a finite number"
+    # An equal number, or a floor or bound that is not beyond what is reached: six standard errors of its samples at most.
+    assert strain(samples, predicted, member.reach) < 6, f"{name} predicts {predicted:.4g}, and {samples} are measured"
+    faults = {"floor": (1.1,), "bound on α": (0.85,)}.get(member.kind, (0.9, 1.1))
+    for fault in faults if predicted else ():
+        noticed = strain(samples, predicted * fault, member.reach) > 6
+        assert noticed, (
+            f"{name} times {fault} is not told from what is measured: its measurement, or its reach, is too wide"
+        )
 
 
 def check_dictionary(name: str) -> None:

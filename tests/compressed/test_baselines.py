@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from toymodels.compressed.baselines.semi_nmf import answered, factor_network, published_network, semi_nmf
+from toymodels.compressed.baselines.semi_nmf import factor_network, published_network, semi_nmf
 from toymodels.compressed.registry import BASELINES, Compressed, compare_all, strain
+from toymodels.compressed.stack import network
+from toymodels.core.layers import FirstLayer
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
 from toymodels.errors import InputError
 from toymodels.tasks.pointwise import mixing_matrix
 
@@ -53,12 +57,25 @@ def test_a_table_has_a_row_for_each_that_applies():
 def test_the_published_factoring_copies_the_transpose():
     """With M = Mᵀ both are the same network; else the published one answers by Mᵀ, and loses what the copy gains."""
     same = Compressed(20, 10, mixing=mixed(20, 0.1, kind="symmetric"), single=True)
-    assert answered(factor_network(same, 0), same) == pytest.approx(answered(published_network(same, 0), same))
+    assert same.one_active(factor_network(same, 0)) == pytest.approx(same.one_active(published_network(same, 0)))
     problem = PROBLEMS["single, mixed"]
     turned = dataclasses.replace(problem, mixing=problem.mixing.T.copy())
     published = published_network(problem, 0)
-    assert answered(published, turned) < 1.03 * BASELINES["non_negative"].predict(turned)
-    assert answered(published, problem) > 1.1 * BASELINES["semi_nmf"].predict(problem)
+    assert turned.one_active(published) < 1.03 * BASELINES["non_negative"].predict(turned)
+    assert problem.one_active(published) > 1.1 * BASELINES["semi_nmf"].predict(problem)
+
+
+def test_one_active_feature_is_measured_without_sampling():
+    """Beside a sample: random weights of both signs, with a mixing matrix."""
+    problem = PROBLEMS["single, mixed"]
+    generator = torch.Generator().manual_seed(0)
+    made = network(
+        torch.randn(10, 20, generator=generator).double(), torch.randn(20, 10, generator=generator).double() / 5
+    )
+    assert strain(problem.loss_per_p(made, 0, 80_000), problem.one_active(made)) < 4
+    biased = Network(FirstLayer(torch.ones(10, 20), torch.ones(10)), LinearReadoff(torch.ones(20, 10), torch.zeros(20)))
+    with pytest.raises(InputError, match="biases"):
+        problem.one_active(biased)
 
 
 def test_the_factors_are_what_they_say():

@@ -13,9 +13,15 @@ from torch import nn
 from toymodels.cli import main
 from toymodels.compressed.stack import network
 from toymodels.core.features import SparseFeatures
+from toymodels.core.layers import FirstLayer
+from toymodels.core.minimax import minimax
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff, fit_readoff
 from toymodels.core.tasks import make_task
+from toymodels.diagnosis import known_gates
 from toymodels.diagnosis.known import KNOWN, naive_weights
 from toymodels.diagnosis.measures.decoding import kappa_of, leverages
+from toymodels.diagnosis.measures.gates import dedicated_gates
 from toymodels.diagnosis.page import page, sorted_features
 from toymodels.diagnosis.registry import MEASURES, measure_all
 from toymodels.diagnosis.verdict import VERDICTS, diagnose, judge, subject_of
@@ -27,19 +33,22 @@ BUILT = [name for name, member in KNOWN.items() if member.nature and "steps" not
 
 @pytest.mark.parametrize("name", BUILT)
 def test_built_networks_get_their_own_verdict(name):
-    ((made, task),) = KNOWN[name].call({"n": 60, "d": 30, "seeds": [3]})
+    n, d = KNOWN[name].gates or (60, 30)
+    ((made, task),) = KNOWN[name].call({"n": n, "d": d, "seeds": [3]})
     assert judge(subject_of(made, task, inputs=20_000))[0] == KNOWN[name].nature
 
 
-def test_every_verdict_is_that_of_a_known_network():
-    assert {KNOWN[name].nature for name in BUILT} == set(VERDICTS)
+@pytest.mark.parametrize("gates", [False, True])
+def test_every_verdict_is_that_of_a_known_network(gates):
+    assert {KNOWN[name].nature for name in BUILT if (KNOWN[name].gates is not None) == gates} == set(VERDICTS)
 
 
 @pytest.mark.long
 def test_at_most_a_twentieth_of_twenty_seeds_each_is_wrong():
     wrong = []
     for name in BUILT:
-        for seed, (made, task) in enumerate(KNOWN[name].call({"n": 100, "d": 50, "seeds": list(range(20))})):
+        n, d = KNOWN[name].gates or (100, 50)
+        for seed, (made, task) in enumerate(KNOWN[name].call({"n": n, "d": d, "seeds": list(range(20))})):
             verdict = judge(subject_of(made, task, inputs=30_000, seed=seed))[0]
             if verdict != KNOWN[name].nature:
                 wrong.append((name, seed, verdict))
@@ -72,10 +81,14 @@ def small(seed=0, d=6, n=10):
     )  # fmt: skip
 
 
+def of_kind(kind):
+    return [name for name, member in MEASURES.items() if member.of in ("both", kind)]
+
+
 def test_every_measure_is_a_number_or_says_why_not():
     subject = small()
     rows = measure_all(subject)
-    assert [row["name"] for row in rows] == list(MEASURES)
+    assert [row["name"] for row in rows] == of_kind("features")
     # Nothing is served by random weights, so nothing of it has a neuron of its own.
     assert [row["name"] for row in rows if row["value"] is None] == ["dedicated"]
     assert all(row["tells"].endswith(".") and row["cannot"].endswith(".") for row in rows)
@@ -179,7 +192,7 @@ def test_the_command_reads_a_file_and_writes_a_page(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("naive\n")
     content = json.loads((tmp_path / "page" / "diagnosis.json").read_text())
     assert content["verdict"] == "naive"
-    assert [row["name"] for row in content["measures"]] == list(MEASURES)
+    assert [row["name"] for row in content["measures"]] == of_kind("features")
     text = (tmp_path / "page" / "diagnosis.html").read_text()
     assert "data:image/svg+xml" in text
     assert all(html.escape(row["tells"]) in text and html.escape(row["cannot"]) in text for row in content["measures"])
@@ -254,7 +267,7 @@ def test_wrong_commands_are_one_sentence(words, expected, tmp_path, capsys, monk
     ("make", "words"),
     [
         (lambda: diagnose(nn.Linear(4, 4), make_task("relu", 4)), "1 nn.Linear"),
-        (lambda: diagnose(network(torch.eye(4), torch.eye(4)), make_task("and", 4)), "not pointwise"),
+        (lambda: diagnose(network(torch.eye(4), torch.eye(4)), make_task("product", 4)), "cannot be diagnosed"),
         (
             lambda: diagnose(network(torch.eye(4), torch.eye(4)), make_task("relu", 4), SparseFeatures.exactly(5, 1)),
             "must be the same",
@@ -266,6 +279,114 @@ def test_wrong_commands_are_one_sentence(words, expected, tmp_path, capsys, monk
 def test_wrong_calls_are_refused(make, words):
     with pytest.raises(InputError, match=words):
         make()
+
+
+def gate_subject(gate="and", bias=-1.0, m=5, d=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    w_in, w_out = torch.rand(d, m, generator=generator).double(), torch.randn(m * (m - 1) // 2, d, generator=generator)
+    layer = FirstLayer(w_in, torch.full((d,), bias).double())
+    return subject_of(Network(layer, LinearReadoff(w_out.double(), w_out.double()[:, 0])), make_task(gate, m))
+
+
+def test_measures_of_gates_by_their_definitions():
+    subject = gate_subject()
+    assert len(subject.inputs) == 1 + 5 + 10  # all with at most two ones
+    worst = {}
+    for x in subject.x:
+        hidden = [
+            max(0.0, float(row @ x) + bias) for row, bias in zip(subject.layers.w_in, subject.layers.b_in, strict=True)
+        ]
+        for g, (k, l) in enumerate(subject.task.pairs.tolist()):
+            output = sum(subject.layers.w_out[g, i] * h for i, h in enumerate(hidden)) + subject.layers.b_out[g]
+            worst[g] = max(worst.get(g, 0.0), abs(output - x[k] * x[l]))
+    assert list(subject.worst) == pytest.approx([worst[g] for g in range(10)])
+    assert subject.value("gate_worst") == pytest.approx(max(worst.values()))
+    assert subject.value("gates_right") == pytest.approx(np.mean([e < 0.5 for e in worst.values()]))
+    assert subject.value("gates_computed") == pytest.approx(np.mean([e < 0.25 for e in worst.values()]))
+    limits = minimax(subject.network.layer, subject.task, subject.inputs).certificates
+    assert subject.value("limit") == pytest.approx(np.mean([c.worst_error for c in limits]))  # 10 gates: all are taken
+    assert subject.value("own_readoff") == pytest.approx(subject.worst.mean() / subject.value("limit"))
+    assert subject.value("limit") <= 0.5
+    rows = measure_all(subject)
+    assert [row["name"] for row in rows] == of_kind("gates")
+    assert [row["name"] for row in rows if row["value"] is None] in ([], ["dedicated_gates"])
+    assert rows == measure_all(gate_subject())
+
+
+def test_null_models_tell_what_was_found():
+    """A layer with a neuron for each gate is better than Gaussian ones, and than its weights in random places."""
+    task = make_task("and", 5)
+    weight = torch.zeros(10, 5, dtype=torch.float64)
+    weight[torch.arange(10)[:, None], task.pairs] = 1
+    weight[9] = torch.tensor([1.0, 1, 1, 0, 1])
+    layer = FirstLayer(weight, -torch.ones(10).double())
+    made = Network(layer, fit_readoff("minimax", layer, task, SparseFeatures.at_most(5, 2).enumerate()).readoff)
+    subject = subject_of(made, task)
+    assert subject.value("own_readoff") == pytest.approx(1, abs=1e-4) or subject.value("limit") < 1e-6
+    if subject.value("limit") > 1e-3:
+        assert subject.value("shuffled_ratio") > 1
+
+
+def test_blocks_read_every_pair_three_times():
+    ((made, _),) = KNOWN["and_blocks"].call({"n": 16, "d": 60, "seeds": [0]})  # three planes; five in the table
+    weight = made.layer.weight.numpy()
+    assert weight.shape == (60, 16)
+    assert np.array_equal(weight.T @ weight, 3 * np.ones((16, 16)) + 12 * np.eye(16))
+
+
+def test_a_gate_has_a_neuron_of_its_own_only_if_the_neuron_makes_its_step():
+    ((made, task),) = KNOWN["and_naive"].call({"n": 6, "d": 8, "seeds": [0]})
+    subject = subject_of(made, task)
+    own = dedicated_gates(subject)
+    assert own.sum() == 8
+    assert own.tolist() == (subject.worst < 0.25).tolist()
+    layers = subject.layers
+    turned = LinearReadoff(torch.from_numpy(-layers.w_out), torch.from_numpy(layers.b_out))  # still their only neuron
+    assert dedicated_gates(subject_of(Network(made.layer, turned), task)).tolist() == own.tolist()
+    w_in, b_in = (torch.from_numpy(np.concatenate([a, a])) for a in (layers.w_in, layers.b_in))
+    halves = LinearReadoff(torch.from_numpy(np.concatenate([layers.w_out] * 2, 1) / 2), torch.from_numpy(layers.b_out))
+    assert not dedicated_gates(subject_of(Network(FirstLayer(w_in, b_in), halves), task)).any()  # two neurons each
+
+
+@pytest.mark.parametrize(
+    ("gate", "d", "words"),
+    [("first", 4, "an affine map"), ("and", 10, "nothing needs to be shared"), ("xor", 4, "0% of 10 gates")],
+)
+def test_gates_that_are_no_question(gate, d, words):
+    verdict, reasons = judge(gate_subject(gate, d=d))
+    assert verdict == "undecided"
+    assert words in reasons[0]
+
+
+def test_the_command_diagnoses_gates_and_state_dicts(tmp_path, capsys):
+    """A module that was trained elsewhere: its state_dict is all there is."""
+    ((made, task),) = KNOWN["and_naive"].call({"n": 8, "d": 14, "seeds": [0]})
+    plain = nn.Sequential(nn.Linear(8, 14), nn.ReLU(), nn.Linear(14, 28)).double()
+    with torch.no_grad():
+        for part, mine in ((plain[0], made.layer), (plain[2], made.readoff)):
+            part.weight.copy_(mine.weight)
+            part.bias.copy_(mine.bias)
+    torch.save(plain.state_dict(), tmp_path / "net.pt")
+    assert main(["diagnose", str(tmp_path / "net.pt"), "--task", "and", "--out", str(tmp_path / "page")]) == 0
+    assert capsys.readouterr().out.startswith("naive\n")
+    content = json.loads((tmp_path / "page" / "diagnosis.json").read_text())
+    assert content["verdict"] == "naive"
+    assert content["inputs"] == 1 + 8 + 28
+    assert [row["name"] for row in content["measures"]] == of_kind("gates")
+    assert "data:image/svg+xml" in (tmp_path / "page" / "diagnosis.html").read_text()
+    assert diagnose(plain, task).verdict == "naive"
+
+
+@pytest.mark.parametrize("name", ["and_plain", "relu_plain"])
+def test_plain_modules_are_trained_by_their_seed_alone(name, monkeypatch):
+    monkeypatch.setattr(known_gates, "STEPS", 2)
+    n, d = KNOWN[name].gates or (10, 5)
+    state = torch.random.get_rng_state()
+    (first, _), (second, _) = KNOWN[name].call({"n": n, "d": d, "seeds": [1, 2]})
+    assert torch.equal(state, torch.random.get_rng_state())
+    ((again, _),) = KNOWN[name].call({"n": n, "d": d, "seeds": [1]})
+    assert torch.equal(first[0].weight, again[0].weight)
+    assert not torch.equal(first[0].weight, second[0].weight)
 
 
 def test_as_many_neurons_as_features_is_no_question():

@@ -2,15 +2,22 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 
 from toymodels.cli import main
+from toymodels.compressed.measures import feature_errors
+from toymodels.compressed.registry import Compressed
+from toymodels.compressed.stack import initial_stack
+from toymodels.core.features import SparseFeatures
+from toymodels.diagnosis.known import KNOWN
 from toymodels.errors import InputError
-from toymodels.reproductions import command, l4, mixing
+from toymodels.reproductions import command, confusion, l4, mixing, plane, sparsity, structure
 from toymodels.reproductions.registry import REPRODUCTIONS, Line
 from toymodels.theory.statistics import mean_interval
 
-TOY = {"steps": 2, "batch": 8, "eval": 1500, "swaps": 50, "n": 20, "d": 10}
+TOY = {"steps": 2, "batch": 8, "eval": 1500, "swaps": 50, "n": 20, "d": 10, "m": 6}
 
 
 @pytest.fixture
@@ -19,6 +26,7 @@ def toy(monkeypatch):
     for name, value in {"N": 20, "D": 10, "P": 0.1}.items():
         monkeypatch.setattr(mixing, name, value)
     monkeypatch.setattr(mixing, "SIGMAS", {"asymmetric": (0.0, 0.1), "symmetric": (0.1, 0.2)})
+    monkeypatch.setattr(confusion, "KNOWN", {name: KNOWN[name] for name in ("naive", "gaussian", "and_naive")})
 
 
 @pytest.mark.parametrize("name", REPRODUCTIONS)
@@ -96,6 +104,46 @@ def test_the_list_and_wrong_commands(capsys, tmp_path):
         (tmp_path / "file").write_text("")
         assert main(["reproduce", *words]) == 2
         assert expected in capsys.readouterr().err
+
+
+def test_losses_by_sparsity_are_those_of_plain_samples(toy):
+    """Beside inputs that may be empty, of another measurement: mean squared error over p."""
+    recipe = mixing.recipe({"steps": 1, "batch": 1}, 0.1)
+    stack, M = initial_stack(recipe, [3]), mixing.matrices("asymmetric", 0.1, [3])
+    (found,) = sparsity.loss_per_p(stack, 0.1, torch.stack(M), [3], 60_000)
+    problem = Compressed(20, 10, 0.1, M[0].double().numpy())
+    samples = problem.loss_per_p(stack.network(0), 0, 80_000)
+    assert found == pytest.approx(np.mean(samples), abs=6 * np.std(samples, ddof=1) / np.sqrt(8))
+    dense = SparseFeatures.exactly(20, 20, "symmetric").sampled(30_000, 1)
+    (all_active,) = sparsity.loss_per_p(stack, 1.0, torch.stack(M), [3], 30_000)
+    assert all_active == pytest.approx(feature_errors(stack.network(0), problem.task, dense).loss, rel=0.03)
+
+
+def test_slopes_and_cosines_of_known_matrices():
+    M = 0.1 * np.random.default_rng(0).standard_normal((30, 30))
+    line = structure.slopes(0.7 * np.eye(30) + 1.5 * M + 0.5 * np.diag(np.diag(M)), M)
+    assert [line[name] for name in ("off", "on", "intercept")] == pytest.approx([1.5, 2.0, 0.7])
+    without = structure.slopes(0.4 * np.eye(30) + 2 * M, M - np.diag(np.diag(M)))
+    assert np.isnan(without["on"])
+    copy = structure.best_copy(M, 12)
+    assert np.linalg.matrix_rank(copy) == 12
+    left = np.linalg.svd(np.eye(30) + M - copy, compute_uv=False)
+    assert (left**2).sum() == pytest.approx((np.linalg.svd(np.eye(30) + M, compute_uv=False)[12:] ** 2).sum())
+    values = structure.cosines(copy, M)
+    assert np.allclose(values[:12], 1)
+    assert np.allclose(structure.cosines(-copy, M)[:12], -1)
+
+
+def test_the_border_in_the_plane_is_found_between_exponents():
+    def row(p, q, cv):
+        return {"p": p, "q": q, "cv": [cv, cv], "computed": [3, 3], "n": 10}
+
+    rows = [row(0.1, 2, 0.9), row(0.1, 2.1, 0.7), row(0.1, 2.3, 0.1)]
+    assert plane.crossing(rows) == pytest.approx(2.1 + 0.2 * 0.2 / 0.6)
+    assert np.isnan(plane.crossing([row(0.5, 2, 0.3), row(0.5, 3, 0.1)]))
+    answer = REPRODUCTIONS["plane"].answer([*rows, row(0.5, 2, 0.3), row(0.5, 3, 0.1)])
+    assert "p = 0.1: q = 2.167" in answer
+    assert "p = 0.5: no q measured (CV 0.10 at q = 3)" in answer
 
 
 def test_matrices_are_drawn_for_each_seed():

@@ -50,12 +50,10 @@ def test_the_bound_for_one_feature_is_reached_by_a_conference_matrix(n):
 
 def test_several_features_by_search_and_in_the_limit():
     for n, d, p in ((100, 50, 0.02), (100, 10, 0.3), (1000, 100, 0.02)):
-        for published, rho in ((False, n / d - 1), (True, n / d)):
-            u = np.linspace(0, 1, 200_001)
-            best = u[theory.several_active(u, rho, p).argmin()]
-            assert theory.several_alpha(n, d, p, published) == pytest.approx(n / d * best, abs=2e-5 * n / d)
+        u = np.linspace(0, 1, 200_001)
+        best = u[theory.several_active(u, n / d - 1, p).argmin()]
+        assert theory.several_alpha(n, d, p) == pytest.approx(n / d * best, abs=2e-5 * n / d)
     assert theory.several_alpha(100, 50, 1e-9) == pytest.approx(1.0, abs=1e-6)  # a linear answer: u = 1/2
-    assert theory.several_alpha(100, 50, 0.1, published=True) < theory.several_alpha(100, 50, 0.1)
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,6 @@ class WorstError:
     amplitudes: tuple[float, ...]
     """Their values."""
     output: int
-    corners: int
-    """Points looked at."""
     sets: int
     """Sets of active features looked at."""
 
@@ -107,11 +105,9 @@ def worst_over_amplitudes(
             f"{len(chosen):,} sets × {lines * crossings:,} corners × {task.n_outputs:,} outputs are too many: name fewer sets"
         )
     best: tuple[float, tuple[int, ...], np.ndarray, int] = (-1.0, (), np.zeros(s), 0)
-    corners = 0
     for features in chosen:
         for points in _points(layers, features, low, high, name in QUADRATIC):
             errors = _errors(layers, task, features, points)
-            corners += len(points)
             if name in QUADRATIC:
                 points, errors = _with_vertices(layers, task, features, points, errors)
             place = int(np.abs(errors).argmax())
@@ -122,7 +118,7 @@ def worst_over_amplitudes(
     reach = max(abs(low), abs(high)) * s
     hidden = np.abs(layers.w_in).max(1) * reach + np.abs(layers.b_in)
     allowance = _ROUNDING * (1 + value + float((np.abs(layers.w_out) @ hidden).max()))
-    return WorstError(value, value + allowance, features, tuple(map(float, where)), output, corners, len(chosen))
+    return WorstError(value, value + allowance, features, tuple(map(float, where)), output, len(chosen))
 
 
 def _interval(amplitudes: Any) -> tuple[float, float]:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 
 from toymodels.compressed.measures import feature_errors
+from toymodels.compressed.weights import two_layer
 from toymodels.core.features import SparseFeatures
 from toymodels.core.network import Network
 from toymodels.core.seeds import derive_seed
@@ -64,6 +65,18 @@ class Compressed:
     def target(self) -> Float[np.ndarray, "n n"]:
         """T = 1 + M, the answer to a positive feature."""
         return np.eye(self.n) + check_mixing(self.mixing, self.n)
+
+    def one_active(self, network: Network) -> float:
+        """Compute L/p with exactly one feature active: (‖R₊ − T‖² + ‖R₋ + M‖²)/(6n), R± the outputs to single features at ±1.
+
+        A network without biases answers x e_i by |x| times its answer to ±e_i. Raises InputError for one with biases.
+        """
+        layers = two_layer(network, self.n, self.n)
+        if layers.b_in.any() or layers.b_out.any():
+            raise InputError("the network has biases: its answer to one feature is not proportional to its amplitude")
+        eye = np.eye(self.n)
+        positive, negative = layers(eye).T - self.target, layers(-eye).T + self.target - eye
+        return float((positive**2).sum() + (negative**2).sum()) / (6 * self.n)
 
     def loss_per_p(self, network: Network, seed: int, inputs: int) -> list[float]:
         """Measure the squared loss per p on eight independent samples of inputs."""

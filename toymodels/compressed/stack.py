@@ -7,15 +7,14 @@ has its own initial weights and its own inputs, so that an interval over seeds c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from toymodels.core.features import SparseFeatures
 from toymodels.core.layers import FirstLayer
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
@@ -38,8 +37,9 @@ class Recipe:
     """Neurons, n at most."""
     p: float | int = 0.02
     """Probability that a feature is active; its value is then uniform on [−1, 1]."""
-    exactly: int | None = None
-    """Features active at once, always so many, in place of p."""
+    occupied: bool = False
+    """Draw only inputs with an active feature. On the others a network without biases has no error and no gradient: for small p
+    most of a batch would be spent on them."""
     q: float | int = 4.0
     """Exponent of the loss, the mean of |error|^q over inputs and outputs; 1 to 64."""
     function: str = "relu"
@@ -66,25 +66,26 @@ class Recipe:
         check_whole(1, steps=self.steps, batch=self.batch)
         check_positive(most=100, lr=self.lr)
         check_not_negative(weight_decay=self.weight_decay)
-        if self.exactly is not None:
-            check_whole(1, self.n, exactly=self.exactly)
-
-    @property
-    def share(self) -> float:
-        """The probability that a given feature is active."""
-        return self.p if self.exactly is None else self.exactly / self.n
 
     def draw(self, inputs: int, generators: Sequence[torch.Generator]) -> Float[Tensor, "stack inputs n"]:
         """Draw inputs for each network of a stack, each from its own generator."""
-        if self.exactly is not None:
-            features = SparseFeatures.exactly(max(self.n, 2), self.exactly, "symmetric")
-            return torch.stack([features.sample(inputs, generator).dense() for generator in generators])
         uniform = torch.empty(len(generators), inputs, self.n)
         for rows, generator in zip(uniform, generators, strict=True):
             torch.rand(inputs, self.n, generator=generator, out=rows)
         # u < p says that the feature is active, and u/p is then uniform on [0, 1): one draw serves for both.
         active = uniform < self.p
+        if self.occupied:
+            first = torch.stack([self._first(inputs, generator) for generator in generators])[..., None]
+            place = torch.arange(self.n)
+            active = (active & (place > first)) | (place == first)
+            uniform = torch.where(place == first, uniform * self.p, uniform)
         return uniform.mul_(2 / self.p).sub_(1).mul_(active)
+
+    def _first(self, inputs: int, generator: torch.Generator) -> Int[Tensor, " inputs"]:
+        """Draw the first active feature, given that there is one: P(j) is (1 − p)^j p over 1 − (1 − p)^n."""
+        odds = self.p * (1 - self.p) ** torch.arange(self.n, dtype=torch.float64)
+        uniform = torch.rand(inputs, dtype=torch.float64, generator=generator)
+        return torch.searchsorted(odds.cumsum(0) / odds.sum(), uniform, right=True).clamp(max=self.n - 1)
 
 
 @dataclass(frozen=True)
@@ -133,12 +134,11 @@ def train_stack(
     seeds: Sequence[int],
     mixing: Float[Tensor, "stack n n"] | None = None,
     start: Stack | None = None,
-    watch: Callable[[int, Float[Tensor, " stack"]], None] | None = None,
 ) -> Stack:
     """Train a network for each seed, and return them.
 
-    `mixing` holds a matrix M for each; `start` are weights to go on from; `watch(step, losses)` is called at every step with the
-    loss of each network on its batch. Raises InputError for arguments that do not fit, ArithmeticError if a loss is not finite.
+    `mixing` holds a matrix M for each; `start` are weights to go on from.
+    Raises InputError for arguments that do not fit, ArithmeticError if a weight is no longer finite.
     """
     check_different("seed", list(seeds), seeds=[str(seed) for seed in seeds])
     for seed in seeds:
@@ -174,8 +174,6 @@ def train_stack(
         # The gradient of the mean of |error|^q by the outputs, of each network on its own.
         outputs.backward(slope(errors, recipe.q).div_(errors[0].numel()))
         optimiser.step()
-        if watch is not None:
-            watch(step, (errors.abs() ** recipe.q).mean((1, 2)))
     trained = stack()
     if not bool(trained.w_in.isfinite().all() and trained.w_out.isfinite().all()):
         raise ArithmeticError("a weight is no longer finite: take a smaller lr or q")

@@ -15,12 +15,13 @@ from toymodels.registry import load_plugins
 
 @dataclass(frozen=True)
 class DiagnoseConfig:
-    """Say how a network computes real-valued features: naive, linear copy, sparse or dense code, mixed, undecided."""
+    """Say how a network computes real-valued features or gates: naive, linear copy, sparse or dense code, mixed, undecided."""
 
     source: tyro.conf.Positional[Path]
     """Folder of a run (train, or compare with a trained layer), or a file of weights (.pt, .safetensors)."""
     task: str | None = None
-    """What the network computes: relu, abs, square or copy, "relu(mixing=symmetric, sigma=0.02)"; a run knows its own."""
+    """What the network computes: relu, abs, square or copy, "relu(mixing=symmetric, sigma=0.02)", or a gate of all pairs such as
+    and; a run knows its own."""
     matrix: Path | None = None
     """File with the mixing matrix M of the task (one matrix, .pt or .safetensors), if the network was trained with one."""
     m: int | None = None
@@ -28,9 +29,9 @@ class DiagnoseConfig:
     s: int | float | None = None
     """Active features of the inputs it is judged on: expected (independent) or exact number; default 2. A run has its own."""
     inputs: str | None = None
-    """Which inputs occur; default independent. A run has its own."""
+    """Which inputs occur; default independent, for gates at_most. A run has its own."""
     values: str | None = None
-    """Values of active features; default symmetric. A run has its own."""
+    """Values of active features; default symmetric, for gates one. A run has its own."""
     weights: tuple[str, ...] = ()
     """Names of the two weights in the file, from the inputs on; default: found by their shapes."""
     biases: tuple[str, ...] = ()
@@ -38,7 +39,7 @@ class DiagnoseConfig:
     seed: int = 0
     """Seed of the run's network, and of the sample."""
     eval_inputs: int = 50_000
-    """Inputs of the sample, 100 or more."""
+    """Inputs of the sample, 100 or more; for gates all inputs, if there are no more."""
     out: Path | None = None
     """Folder of diagnosis.json and diagnosis.html; default: nothing is written."""
     plugin: tuple[Path, ...] = ()
@@ -58,6 +59,7 @@ class DiagnoseConfig:
 def run_diagnose(config: DiagnoseConfig) -> str:
     """Do the command; return the text to print."""
     from toymodels.core.features import make_features
+    from toymodels.core.tasks import PairTask
     from toymodels.diagnosis.page import page, written
     from toymodels.diagnosis.verdict import diagnose
     from toymodels.runs import text
@@ -66,7 +68,8 @@ def run_diagnose(config: DiagnoseConfig) -> str:
     network, task, name, features = _of_run(config) if config.source.is_dir() else _of_file(config)
     if features is None:
         s = 2 if config.s is None else config.s
-        features = make_features(config.inputs or "independent", task.m, s, config.values or "symmetric")
+        usual = ("at_most", "one") if isinstance(task, PairTask) else ("independent", "symmetric")
+        features = make_features(config.inputs or usual[0], task.m, s, config.values or usual[1])
     found = diagnose(network, task, features, config.eval_inputs, config.seed)
     files: list[Path] = []
     if config.out is not None:
@@ -77,7 +80,7 @@ def run_diagnose(config: DiagnoseConfig) -> str:
     rows = [(row["name"], written(row["value"]), row["what"].removeprefix("Compute ")) for row in found.measures]
     table = text.render(("measure", "value", "what it is"), rows, right=(1,))
     reasons = "\n".join(f"- {reason}" for reason in found.reasons)
-    about = f"{name}: {found.subject.n} features in {found.subject.d} neurons, {task.name}, {features.name} active"
+    about = f"{name}: {found.subject.n} features, {found.subject.d} neurons, {task.name}, {features.name} active"
     parts = [f"{found.verdict}\n{about}", reasons, table, *(["\n".join(map(str, files))] if files else [])]
     return "\n\n".join(parts)
 

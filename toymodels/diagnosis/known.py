@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from toymodels.compressed.baselines.semi_nmf import factor_network
 from toymodels.compressed.codes import biregular, designed_code, pinv_decoder
@@ -15,13 +15,13 @@ from toymodels.compressed.registry import Compressed
 from toymodels.compressed.stack import Recipe, network, train_stack
 from toymodels.compressed.weights import two_layer
 from toymodels.core.features import SparseFeatures
-from toymodels.core.network import Network
 from toymodels.core.seeds import seeded
 from toymodels.core.tasks import Task, make_task
+from toymodels.diagnosis.registry import usual_probability
 from toymodels.registry import Member, Registry
 from toymodels.tasks.pointwise import FUNCTIONS, PointwiseTask, mixing_matrix
 
-Known = tuple[Network, Task]
+Known = tuple[nn.Module, Task]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +30,17 @@ class KnownNature(Member):
 
     nature: str | None
     """The verdict that is right; None for border cases, and for trained networks, whose nature depends on the training."""
+    gates: tuple[int, int] | None = None
+    """Features and neurons of a network that computes the AND of all pairs; None if it computes ReLU of each feature."""
 
 
-KNOWN = Registry("known nature", KnownNature)
+KNOWN = Registry("known nature", KnownNature, "toymodels.diagnosis.known_gates")
 """Kinds of networks by name."""
 
 
 def _inputs(n: int, seed: int) -> Tensor:
     """Draw the inputs that scales of decoders are fitted to."""
-    p = 0.02 if n >= 50 else 1 / n
-    return SparseFeatures.independent(n, p, "symmetric").sampled(8_000, seed + 500).dense().double()
+    return SparseFeatures.independent(n, usual_probability(n), "symmetric").sampled(8_000, seed + 500).dense().double()
 
 
 def _relu(n: int) -> Task:
@@ -93,7 +94,7 @@ def l4_trained(n: int, d: int, seeds: Sequence[int], steps: int) -> list[Known]:
 
 
 def _trained(n: int, d: int, seeds: Sequence[int], steps: int, q: float, tied: bool = False) -> list[Known]:
-    recipe = Recipe(n, d, 0.02 if n >= 50 else 1 / n, q=q, steps=steps, batch=256, tied=tied)
+    recipe = Recipe(n, d, usual_probability(n), q=q, steps=steps, batch=256, tied=tied)
     stack = train_stack(recipe, seeds)
     return [(stack.network(i), _relu(n)) for i in range(len(seeds))]
 

@@ -6,21 +6,31 @@ import html
 from typing import Any
 
 import numpy as np
+import torch
 
+from toymodels.diagnosis.measures.gates import RIGHT
 from toymodels.diagnosis.registry import COMPUTED, SERVED, Subject
 from toymodels.diagnosis.verdict import VERDICTS, Diagnosis
 from toymodels.figures.series import PALETTE
 from toymodels.figures.style import Drawing, default_style, embedded, heading, new_figure, quiet
 
 _CURVES = 6
+_DRAWN = 2_000
+"""Inputs whose outputs are drawn."""
 
 
 def draw(subject: Subject, title: str) -> Drawing:
-    """Draw W_in sorted, one-hot responses, response curves, errors by feature, features per neuron, and W_out W_in."""
+    """Draw W_in sorted, one-hot responses, response curves, errors by feature, features per neuron, and W_out W_in.
+
+    For gates: W_in sorted, outputs that should be 0 and 1, outputs by case, errors by gate, features per neuron, readoff weights.
+    """
+    panels = (_weights, _responses, _curves, _errors, _loads, _product)
+    if subject.kind == "gates":
+        panels = (_weights, _outputs, _cases, _gate_errors, _loads, _readoff)
     with default_style():
         figure = new_figure(7.2)
         axes = figure.subplots(3, 2)
-        for axis, panel in zip(axes.flat, (_weights, _responses, _curves, _errors, _loads, _product), strict=True):
+        for axis, panel in zip(axes.flat, panels, strict=True):
             panel(axis, subject)
             axis.title.set_fontsize(8)
             axis.xaxis.label.set_fontsize(8)
@@ -62,15 +72,13 @@ def _responses(axis: Any, subject: Subject) -> None:
 
 
 def _curves(axis: Any, subject: Subject) -> None:
-    import torch
-
     amplitude = np.linspace(-1, 1, 81)
     order = np.argsort(subject.share)
     for i in order[np.linspace(0, subject.n - 1, min(_CURVES, subject.n)).astype(int)]:
         x = np.zeros((len(amplitude), subject.n))
         x[:, i] = amplitude
         axis.plot(amplitude, subject.layers(x)[:, i], linewidth=0.9, color=PALETTE[0], alpha=0.7)
-    target = subject.task.function(torch.from_numpy(amplitude)).numpy()
+    target = subject.pointwise.function(torch.from_numpy(amplitude)).numpy()
     axis.plot(amplitude, target, "k--", linewidth=0.8, label="target without M")
     axis.set(title="output i over x_i, from the best feature to the worst", xlabel="x_i", ylabel="output i")
     axis.legend(fontsize=6, frameon=False)
@@ -95,7 +103,7 @@ def _loads(axis: Any, subject: Subject) -> None:
 
 
 def _product(axis: Any, subject: Subject) -> None:
-    mixing = subject.task.mixing
+    mixing = subject.pointwise.mixing
     T = np.eye(subject.n) + (0 if mixing is None else mixing.double().numpy())
     product = subject.layers.w_out @ subject.layers.w_in
     off = ~np.eye(subject.n, dtype=bool)
@@ -106,10 +114,65 @@ def _product(axis: Any, subject: Subject) -> None:
     quiet(axis)
 
 
+def _outputs_by_case(subject: Subject) -> list[np.ndarray]:
+    """Return the outputs in the cases 00, 01, 10 and 11, for at most _DRAWN inputs."""
+    x = subject.inputs.dense(slice(0, _DRAWN), dtype=torch.float64)
+    outputs, cases = subject.layers(x.numpy()), subject.task.cases(x).numpy()
+    return [outputs[cases == case] for case in range(4)]
+
+
+def _outputs(axis: Any, subject: Subject) -> None:
+    by_case, truth = _outputs_by_case(subject), subject.gate_task.truth
+    for value, colour in ((0, PALETTE[0]), (1, PALETTE[1])):
+        values = np.concatenate([part for part, wanted in zip(by_case, truth, strict=True) if wanted == value])
+        axis.hist(
+            values, np.linspace(-1, 2, 91), density=True, histtype="step", color=colour, label=f"should be {value}"
+        )
+    axis.set(title="outputs", xlabel="output", ylabel="density")
+    axis.legend(fontsize=6, frameon=False)
+    quiet(axis)
+
+
+def _cases(axis: Any, subject: Subject) -> None:
+    by_case = _outputs_by_case(subject)
+    kept = [case for case, values in enumerate(by_case) if len(values)]
+    axis.boxplot([by_case[case] for case in kept], whis=(0, 100), widths=0.5)
+    axis.set_xticks(range(1, len(kept) + 1), [subject.task.case_labels[case] for case in kept])
+    truth = [subject.gate_task.truth[case] for case in kept]
+    axis.plot(range(1, len(kept) + 1), truth, "k_", markersize=14, label="target")
+    axis.set(title="outputs by case; whiskers: all of them", xlabel="features of the gate", ylabel="output")
+    axis.legend(fontsize=6, frameon=False)
+    quiet(axis)
+
+
+def _gate_errors(axis: Any, subject: Subject) -> None:
+    axis.plot(np.sort(subject.worst), ".", markersize=3, color=PALETTE[0])
+    for level, name in ((RIGHT, "right when rounded"), (subject.gate_task.gate.affine_floor, "affine floor")):
+        axis.axhline(level, color="0.6", linewidth=0.7, linestyle=":")
+        axis.annotate(name, (0, level), fontsize=6, va="bottom")
+    axis.set(title="worst error by gate", xlabel="gate, by its error", ylabel="largest |error|")
+    axis.set_ylim(bottom=0)
+    quiet(axis)
+
+
+def _readoff(axis: Any, subject: Subject) -> None:
+    """Draw the readoff's weights by how many of the gate's two features the neuron reads."""
+    pairs = subject.gate_task.pairs.numpy()
+    reads = subject.on[:, pairs].sum(2).T  # gates × neurons
+    parts = [subject.layers.w_out[reads == count] for count in range(3)]
+    kept = [count for count, values in enumerate(parts) if len(values)]
+    axis.boxplot([parts[count] for count in kept], whis=(1, 99), widths=0.5, showfliers=False)
+    axis.set_xticks(range(1, len(kept) + 1), map(str, kept))
+    axis.set(
+        title="weights of the readoff; whiskers: 1 to 99 %", xlabel="features of the gate that are on", ylabel="weight"
+    )
+    quiet(axis)
+
+
 def page(diagnosis: Diagnosis, name: str) -> str:
     """Return the page as HTML that needs no other file."""
     subject = diagnosis.subject
-    about = f"{name}: {subject.n} features in {subject.d} neurons, {subject.task.name}, {len(subject.inputs):,} inputs"
+    about = f"{name}: {subject.n} features, {subject.d} neurons, {subject.task.name}, {len(subject.inputs):,} inputs"
     rows = "\n".join(
         f"<tr><td>{html.escape(row['name'])}</td><td class=number>{written(row['value'])}</td>"
         f"<td>{html.escape(row['what'])}<br><b>Tells:</b> {html.escape(row['tells'])} <b>Cannot tell:</b> "
@@ -124,7 +187,7 @@ def page(diagnosis: Diagnosis, name: str) -> str:
 border-top:1px solid #ddd;font-size:13px}}.number{{text-align:right;white-space:nowrap}}img{{width:100%}}</style></head><body>
 <h1>{diagnosis.verdict.capitalize()}</h1><p>{html.escape(about)}</p><ul>{reasons}</ul>
 <p>Possible verdicts: {", ".join(VERDICTS)}. How often each is wrong: docs/howto/diagnose.md.</p>
-<img alt="W_in, responses, curves, errors, features per neuron and W_out W_in" src="{picture}">
+<img alt="W_in, responses or outputs, errors, features per neuron, weights" src="{picture}">
 <table>{rows}</table></body></html>
 """
 

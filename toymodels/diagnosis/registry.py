@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from toymodels.core.features import Inputs
 from toymodels.core.layers import FirstLayer
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import PairTask, Task
 from toymodels.registry import Member, Registry
 from toymodels.tasks.pointwise import PointwiseTask
 
@@ -24,6 +26,13 @@ ON = 0.3
 """A weight of a neuron counts as on above this share of the neuron's largest one (Dvořák)."""
 SERVED, COMPUTED = 0.5, 0.1
 """A feature is served, or computed, if its mean squared error is below this share of what the output 0 would have."""
+_ENTRIES = 2**22
+"""Errors of gates that are held at once."""
+
+
+def usual_probability(n: int) -> float:
+    """Return the probability of an active feature where none is given: 0.02, or 1/n for fewer than 50 features."""
+    return 0.02 if n >= 50 else 1 / n
 
 
 @dataclass(frozen=True)
@@ -31,9 +40,34 @@ class Subject:
     """A network y = W_out ReLU(W_in x + b) + c, the task it should compute, and a sample of inputs."""
 
     layers: TwoLayer
-    task: PointwiseTask
+    task: Task
     inputs: Inputs = field(repr=False)
     seed: int = 0
+    _values: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
+
+    def value(self, name: str) -> float:
+        """Compute a measure, once for this subject; not a number where it does not apply."""
+        if name not in self._values:
+            member = MEASURES[name]
+            self._values[name] = float(member.call({"subject": self})) if member.speaks_of(self) else math.nan
+        return self._values[name]
+
+    @property
+    def kind(self) -> Literal["features", "gates"]:
+        """What the outputs are: functions of single features, or gates of pairs of features."""
+        return "gates" if isinstance(self.task, PairTask) else "features"
+
+    @property
+    def pointwise(self) -> PointwiseTask:
+        """The task, if it is a function of each feature."""
+        assert isinstance(self.task, PointwiseTask)
+        return self.task
+
+    @property
+    def gate_task(self) -> PairTask:
+        """The task, if it is a gate of pairs."""
+        assert isinstance(self.task, PairTask)
+        return self.task
 
     @property
     def n(self) -> int:
@@ -67,9 +101,9 @@ class Subject:
     @functools.cached_property
     def clean(self) -> FeatureErrors:
         """The same for the task without its mixing matrix."""
-        if self.task.mixing is None:
+        if self.pointwise.mixing is None:
             return self.errors
-        return feature_errors(self.network, PointwiseTask(self.n, self.task.function, "clean"), self.inputs)
+        return feature_errors(self.network, PointwiseTask(self.n, self.pointwise.function, "clean"), self.inputs)
 
     @functools.cached_property
     def share(self) -> Float[np.ndarray, " n"]:
@@ -80,6 +114,16 @@ class Subject:
         """Return the outputs (column i) for feature i alone at this amplitude, less those for no feature."""
         x = amplitude * np.eye(self.n)
         return np.asarray((self.layers(x) - self.layers(np.zeros((1, self.n)))).T)
+
+    @functools.cached_property
+    def worst(self) -> Float[np.ndarray, " outputs"]:
+        """Largest |error| of each output over the inputs."""
+        worst = np.zeros(self.task.n_outputs)
+        for rows in self.inputs.blocks(max(1, _ENTRIES // self.task.n_outputs)):
+            x = self.inputs.dense(rows, dtype=torch.float64)
+            errors = np.abs(self.layers(x.numpy()) - self.task.targets(x).numpy())
+            worst = np.maximum(worst, errors.max(0))
+        return worst
 
     @functools.cached_property
     def used(self) -> np.ndarray:
@@ -102,8 +146,14 @@ class Measure(Member):
     """What it can tell, one sentence."""
     cannot: str
     """What it cannot tell, one sentence."""
+    of: Literal["features", "gates", "both"] = "features"
+    """The tasks that it speaks of: functions of single features, gates of pairs, or both."""
     applies: Callable[[Subject], bool] = lambda subject: True
     """Whether it means something for this network and task."""
+
+    def speaks_of(self, subject: Subject) -> bool:
+        """Say whether it means something for this network and task."""
+        return self.of in ("both", subject.kind) and self.applies(subject)
 
 
 MEASURES = Registry("measure", Measure, "toymodels.diagnosis.measures")
@@ -111,11 +161,13 @@ MEASURES = Registry("measure", Measure, "toymodels.diagnosis.measures")
 
 
 def measure_all(subject: Subject) -> list[dict[str, Any]]:
-    """Compute every measure that applies: rows with name, value, purpose, tells, cannot, source."""
+    """Compute every measure of this kind of task: rows with name, value, purpose, tells, cannot, source."""
     rows = []
     for member in MEASURES.values():
-        value = member.call({"subject": subject}) if member.applies(subject) else None
-        number = None if value is None or not np.isfinite(value) else float(value)
+        if member.of not in ("both", subject.kind):
+            continue
+        value = subject.value(member.name)
+        number = value if np.isfinite(value) else None
         about = {"what": member.purpose, "tells": member.tells, "cannot": member.cannot, "source": member.source}
         rows.append({"name": member.name, "value": number, **about})
     return rows

@@ -1,4 +1,4 @@
-"""Say how a network computes its features, with reasons: naive, linear copy, dense code, sparse code, mixed, or undecided."""
+"""Say how a network computes its features or gates, with reasons: naive, linear copy, dense or sparse code, mixed, undecided."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Any
 
 from torch import nn
 
-from toymodels.compressed.measures import check_pointwise
 from toymodels.compressed.weights import two_layer
 from toymodels.core.features import Features, SparseFeatures, as_features
 from toymodels.core.seeds import derive_seed
-from toymodels.core.tasks import Task
-from toymodels.diagnosis.measures import controls, errors, weights
-from toymodels.diagnosis.registry import Subject, measure_all
+from toymodels.core.tasks import PairTask, Task
+from toymodels.diagnosis.registry import Subject, measure_all, usual_probability
 from toymodels.errors import InputError, check_kind, check_whole
+from toymodels.tasks.pointwise import PointwiseTask
 
 VERDICTS = ("naive", "linear copy", "sparse code", "dense code", "mixed", "undecided")
-"""naive: features have neurons of their own; linear copy: what is gained is a linear map of the inputs; sparse code: every
-feature is read by few shared neurons; dense code: by many; mixed: some have neurons of their own and others share."""
+"""naive: features (or gates) have neurons of their own; linear copy: what is gained is a linear map of the inputs; sparse code:
+every feature is read by few shared neurons; dense code: by many; mixed: some have neurons of their own and others share."""
 EVEN, SPARSE, COHERENT, SWAPS, LINEAR = 0.5, 0.25, 0.6, 0.9, 0.9
 
 
@@ -47,26 +46,35 @@ def subject_of(
     network: nn.Module, task: Task, features: Features | None = None, inputs: int = 50_000, seed: int = 0
 ) -> Subject:
     """Read a network's weights and draw the sample it is judged by. Raises InputError as `diagnose` does."""
-    pointwise = check_pointwise(task)
+    if not isinstance(task, PointwiseTask | PairTask):
+        name = getattr(task, "name", type(task).__name__)
+        raise InputError(
+            f"the task {name} cannot be diagnosed: name relu, abs, square or copy, with or without mixing, or a gate of pairs"
+        )
     check_whole(100, inputs=inputs)
     check_whole(0, seed=seed)
-    if features is None:
-        features = SparseFeatures.independent(max(task.m, 2), 0.02 if task.m >= 50 else 1 / task.m, "symmetric")
+    if features is None and isinstance(task, PairTask):
+        features = SparseFeatures.at_most(task.m, 2)
+    elif features is None:
+        features = SparseFeatures.independent(max(task.m, 2), usual_probability(task.m), "symmetric")
     check_kind(Features, "features, such as SparseFeatures.independent(m, 0.02, 'symmetric')", features=features)
     source = as_features(features)
     if source.m != task.m:
         raise InputError(f"the features are {source.m} and the task has {task.m}: they must be the same")
     layers = two_layer(network, task.m, task.n_outputs)
-    return Subject(layers, pointwise, source.sampled(inputs, derive_seed(seed, "evaluation")), seed)
+    few = isinstance(task, PairTask) and source.n_inputs <= inputs
+    sample = source.enumerate() if few else source.sampled(inputs, derive_seed(seed, "evaluation"))
+    return Subject(layers, task, sample, seed)
 
 
 def diagnose(
     network: nn.Module, task: Task, features: Features | None = None, inputs: int = 50_000, seed: int = 0
 ) -> Diagnosis:
-    """Measure a network with one hidden ReLU layer on a pointwise task, and say how it computes its features.
+    """Measure a network with one hidden ReLU layer on a pointwise task or a gate of pairs, and say how it computes it.
 
-    `features` are those it is judged on; default: each active with probability 0.02 (1/m below 50 features), values on [−1, 1].
-    Raises InputError for a network of another form or size, a task that is not pointwise, or fewer than 100 inputs.
+    `features` are those it is judged on; default: each active with probability 0.02 (1/m below 50 features), values on [−1, 1];
+    for gates at most 2 active. For gates all inputs are taken where there are no more than `inputs`.
+    Raises InputError for a network of another form or size, another task, or fewer than 100 inputs.
     """
     subject = subject_of(network, task, features, inputs, seed)
     verdict, reasons = judge(subject)
@@ -75,22 +83,27 @@ def diagnose(
 
 def judge(subject: Subject) -> tuple[str, Sequence[str]]:
     """Return the verdict and its reasons, one sentence each."""
-    share = errors.error_share(subject)
+    return judge_gates(subject) if subject.kind == "gates" else judge_features(subject)
+
+
+def judge_features(subject: Subject) -> tuple[str, Sequence[str]]:
+    """Judge a network whose outputs are functions of single features."""
+    value = subject.value
     if subject.n <= subject.d:
         return "undecided", [f"There are {subject.d} neurons for {subject.n} features: nothing needs to be shared."]
-    linear = controls.linear_share(subject)
+    linear = value("linear_share")
     if linear > LINEAR:
         return "linear copy", [
             f"A linear map of the inputs explains {linear:.0%} of the outputs; ReLU itself has 50 %."
         ]
-    if subject.task.mixing is not None:
-        gain, clean = errors.against_naive(subject), controls.clean_against_naive(subject)
-        if gain < 0.98 and clean > 0.98 and errors.computed(subject) < 0.9:
+    if subject.pointwise.mixing is not None:
+        gain, clean = value("against_naive"), value("transplant")
+        if gain < 0.98 and clean > 0.98 and value("computed") < 0.9:
             return "linear copy", [
                 f"With M its loss is {gain:.2f} times the naive network's, for M = 0 it is {clean:.2f} times: the gain is gone.",
-                f"Only {errors.computed(subject):.0%} of the features are computed (error below a tenth of the output 0's).",
+                f"Only {value('computed'):.0%} of the features are computed (error below a tenth of the output 0's).",
             ]
-    served, own = errors.served(subject), weights.dedicated(subject)
+    share, served, own = value("error_share"), value("served"), value("dedicated")
     if served == 0 or share > 0.9:
         return "undecided", [
             f"Nothing is computed: {served:.0%} of the features are served, the mean error is {share:.2f} of the output 0's."
@@ -100,7 +113,7 @@ def judge(subject: Subject) -> tuple[str, Sequence[str]]:
             f"{own:.0%} of the features that are served have a neuron of their own.",
             f"{served:.0%} of all features are served; d/n is {subject.d / subject.n:.0%}.",
         ]
-    even = errors.cv(subject)
+    even = value("cv")
     if own >= 0.1:
         return "mixed", [
             f"{own:.0%} of the features that are served have a neuron of their own, the others share.",
@@ -110,15 +123,47 @@ def judge(subject: Subject) -> tuple[str, Sequence[str]]:
         return "undecided", [
             f"Features share neurons, but only {served:.0%} are served, with a CV of {even:.2f} (a code: all, below {EVEN:g})."
         ]
-    on, swap, coherent = weights.on_share(subject), weights.swap(subject), weights.coherence(subject)
+    on, swap, coherent = value("on_share"), value("swap"), value("coherence")
     reasons = [
         f"All features are served alike: {served:.0%} of them, CV of their errors {even:.2f}; none has a neuron of its own.",
         f"{on:.0%} of the weights of W_in are on; largest cosine between two features {coherent:.2f}.",
         f"Swapped columns are recognised in {swap:.0%} of the tries.",
     ]
-    if errors.computed(subject) < 0.5:
+    if value("computed") < 0.5:
         reasons.append(
-            f"It is weak: {errors.computed(subject):.0%} of features have an error below a tenth of the output 0's."
+            f"It is weak: {value('computed'):.0%} of features have an error below a tenth of the output 0's."
         )
     sparse = on <= SPARSE and swap >= SWAPS and coherent <= COHERENT
     return ("sparse code" if sparse else "dense code"), reasons
+
+
+def judge_gates(subject: Subject) -> tuple[str, Sequence[str]]:
+    """Judge a network whose outputs are gates of pairs of features, by its worst errors over the inputs."""
+    value, gate, gates = subject.value, subject.gate_task.gate, subject.task.n_outputs
+    floor = gate.affine_floor
+    if floor == 0:
+        return "undecided", [f"The gate {gate.name} is an affine map of its features: nothing needs to be computed."]
+    if gates <= subject.d:
+        return "undecided", [f"There are {subject.d} neurons for {gates} gates: nothing needs to be shared."]
+    linear, right = value("linear_share"), value("gates_right")
+    if linear > LINEAR and right > 0.5:
+        return "linear copy", [
+            f"An affine map of the inputs explains {linear:.0%} of the outputs; {right:.0%} of the gates are right when rounded."
+        ]
+    computed, own = value("gates_computed"), value("dedicated_gates")
+    some = f"{computed:.0%} of {gates:,} gates have a worst error below {floor:g}, the least that affine maps of the inputs have"
+    if computed == 0:
+        return "undecided", [f"{some}; {right:.0%} are right when rounded."]
+    if own > 0.9:
+        return "naive", [f"{some}.", f"{own:.0%} of them have a neuron of their own; there are {subject.d} neurons."]
+    if own >= 0.1:
+        return "mixed", [f"{some}.", f"{own:.0%} of them have a neuron of their own, the others share."]
+    if computed < 0.9:
+        return "undecided", [f"Gates share neurons, but {some} (a code: 90 % or more)."]
+    on = value("on_share")
+    reasons = [
+        f"{some}; the largest error is {value('gate_worst'):.3f}.",
+        f"{own:.0%} of them have a neuron of their own.",
+    ]
+    reasons.append(f"{on:.0%} of the weights of W_in are on: a neuron reads {value('load'):.1f} features.")
+    return ("sparse code" if on <= SPARSE else "dense code"), reasons

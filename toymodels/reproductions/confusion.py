@@ -11,14 +11,16 @@ from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
 
 
 def verdicts(key: Row) -> Row:
-    """Make the networks of one nature, one for each seed, and count their verdicts."""
+    """Make the networks of one nature, one for each seed; return their verdicts, and the reasons of the first."""
     offered = {name: key[name] for name in ("n", "d", "seeds", "steps")}
     networks = KNOWN[key["nature"]].call(offered)
     given = [
-        judge(subject_of(made, task, inputs=key["eval"], seed=seed))[0]
+        judge(subject_of(made, task, inputs=key["eval"], seed=seed))
         for (made, task), seed in zip(networks, key["seeds"], strict=True)
     ]
-    return {"right": KNOWN[key["nature"]].nature, "verdicts": given}
+    return {
+        "right": KNOWN[key["nature"]].nature, "verdicts": [verdict for verdict, _ in given], "reasons": list(given[0][1]),
+    }  # fmt: skip
 
 
 def counted(row: Row) -> Counter[str]:
@@ -28,9 +30,14 @@ def counted(row: Row) -> Counter[str]:
 
 def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
     """List a case for each nature."""
-    trains = size["steps"] > 0
-    natures = [name for name, member in KNOWN.items() if trains or "steps" not in member.parameters]
-    return [{"nature": name, **size, "seeds": list(seeds)} for name in natures]
+    keys = []
+    for name, member in KNOWN.items():
+        if "steps" in member.parameters and not size["steps"]:
+            continue
+        n, d = member.gates or (size["n"], size["d"])
+        steps = size["steps"] if "steps" in member.parameters else 0
+        keys.append({"nature": name, "n": n, "d": d, "steps": steps, "eval": size["eval"], "seeds": list(seeds)})
+    return keys
 
 
 def _lines(rows: Sequence[Row]) -> list[Line]:

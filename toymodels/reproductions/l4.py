@@ -40,26 +40,32 @@ def _keys(exponents: Sequence[float | int]) -> Any:
     return keys
 
 
+def probability(key: Mapping[str, Any]) -> float:
+    """Return the probability of an active feature of a key."""
+    return float(key.get("p", ACTIVE / key["n"]))
+
+
 def trained(key: Mapping[str, Any], tied: bool = False) -> Stack:
     """Train the networks of a key, one for each seed."""
+    q, function = float(key["q"]), key.get("function", "relu")
     recipe = Recipe(
-        key["n"], key["d"], ACTIVE / key["n"], q=float(key["q"]), steps=key["steps"], batch=key["batch"], tied=tied
+        key["n"], key["d"], probability(key), q=q, function=function, steps=key["steps"], batch=key["batch"], tied=tied
     )
     return train_stack(recipe, key["seeds"])
 
 
 def features(key: Mapping[str, Any]) -> SparseFeatures:
     """Return the inputs of a key: features active independently, values on [−1, 1]."""
-    return SparseFeatures.independent(key["n"], ACTIVE / key["n"], "symmetric")
+    return SparseFeatures.independent(key["n"], probability(key), "symmetric")
 
 
 def evaluated(network: Network, seed: int, key: Mapping[str, Any]) -> FeatureErrors:
     """Measure a network on inputs of its own, drawn from its seed."""
     sample = features(key).sampled(key["eval"], derive_seed(seed, "evaluation"))
-    return feature_errors(network, make_task("relu", key["n"]), sample)
+    return feature_errors(network, make_task(key.get("function", "relu"), key["n"]), sample)
 
 
-def _by_exponent(key: Row) -> Row:
+def by_exponent(key: Row) -> Row:
     """Train networks with one exponent of the loss, and measure their errors feature by feature."""
     stack = trained(key)
     errors = [evaluated(stack.network(i), seed, key) for i, seed in enumerate(key["seeds"])]
@@ -116,12 +122,7 @@ def _draw_q(rows: Sequence[Row]) -> Any:
 REPRODUCTIONS(
     "q_table", shows=f"{PAPER}, table of q: mean MSE of a feature and its CV for q = 1, 2, 3, 4, 8", source=PAPER,
     reduced=REDUCED, full=FULL, keys=_keys((1, 2, 3, 4, 8)), lines=_q_lines, draw=_draw_q, minutes=4, order=0,
-)(_by_exponent)  # fmt: skip
-
-
-def sweep_exponent(key: Row) -> Row:
-    """Train networks with one exponent between 2 and 2.5, and measure their errors feature by feature."""
-    return _by_exponent(key)
+)(by_exponent)  # fmt: skip
 
 
 SWEEP = (2, 2.01, 2.05, 2.1, 2.15, 2.2, 2.3, 2.4, 2.5)
@@ -151,7 +152,40 @@ REPRODUCTIONS(
     "q_sweep", shows="new: between q = 2, the naive network, and q = 2.5: a jump or a crossover?", source="measured here",
     reduced={"n": 40, "d": 20, "steps": 8000, "batch": 512, "eval": 100_000}, full=FULL, keys=_keys(SWEEP),
     lines=_q_lines, draw=_draw_q, answer=_jump_or_crossover, minutes=4, order=1,
-)(sweep_exponent)  # fmt: skip
+)(by_exponent)  # fmt: skip
+
+
+def by_function(key: Row) -> Row:
+    """Train networks on one function with one exponent, and measure errors as shares of those of the output 0."""
+    stack = trained(key)
+    errors = [evaluated(stack.network(i), seed, key) for i, seed in enumerate(key["seeds"])]
+    shares = [(e.mse / e.power).numpy() for e in errors]
+    return {
+        "share": [float(share.mean()) for share in shares], "cv": [e.cv for e in errors],
+        "computed": [int((share < 0.1).sum()) for share in shares], "largest": [e.largest for e in errors],
+    }  # fmt: skip
+
+
+def _function_keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
+    cases = itertools.product(("relu", "abs", "square", "copy"), (2, 4))
+    return [{"function": function, "q": q, **size, "seeds": list(seeds)} for function, q in cases]
+
+
+def _function_lines(rows: Sequence[Row]) -> list[Line]:
+    words = {
+        "share": "mean MSE of a feature / that of the output 0", "cv": "CV over features",
+        "computed": "features with MSE below a tenth of that of the output 0", "largest": "largest |error| seen",
+    }  # fmt: skip
+    return [
+        Line(f"{row['function']}, q = {row['q']}: {label}", row[name]) for row in rows for name, label in words.items()
+    ]
+
+
+REPRODUCTIONS(
+    "functions", shows="new: |x|, x² and x beside ReLU(x), with the squared and the fourth-power loss", source="measured here",
+    reduced={"n": 40, "d": 20, "steps": 3000, "batch": 256, "eval": 30_000}, full=FULL, keys=_function_keys,
+    lines=_function_lines, minutes=2, order=4,
+)(by_function)  # fmt: skip
 
 
 def solutions(key: Row) -> Row:

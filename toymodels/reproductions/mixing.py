@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toymodels.compressed.baselines.semi_nmf import answered, factor_network, published_network
+from toymodels.compressed.baselines.semi_nmf import factor_network
 from toymodels.compressed.measures import feature_errors
 from toymodels.compressed.registry import Compressed
 from toymodels.compressed.stack import Recipe, Stack, train_stack
@@ -28,8 +28,9 @@ NAIVE = theory.naive(N, D)
 SHIPPED = {0.0: 0.0833, 0.005: 0.0794, 0.01: 0.0774, 0.015: 0.0777, 0.02: 0.0802, 0.03: 0.0922, 0.04: 0.1138}
 """σ: L/p of the semi-NMF network as published (figure 9), with exactly one feature active; asymmetric M."""
 SIGMAS = {
-    "asymmetric": (0.0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.08), "symmetric": (0.02, 0.04)
-}  # fmt: skip
+    "asymmetric": (0.0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.08),
+    "symmetric": (0.02, 0.03, 0.04, 0.06, 0.08),
+}
 READ = {
     ("asymmetric", 0.02): 0.0755,
     ("asymmetric", 0.03): 0.075,
@@ -39,10 +40,10 @@ READ = {
 """L/p of trained networks, read off figures 2 (σ = 0.02, p = 0.01) and 5b (near σ = 0.028 and 0.048)."""
 
 
-def recipe(key: Mapping[str, Any]) -> Recipe:
+def recipe(key: Mapping[str, Any], p: float | None = None, occupied: bool = False) -> Recipe:
     """Return the paper's recipe at the size of a key: AdamW 3e-3, weight decay 1e-2, squared error."""
-    size = {"steps": key["steps"], "batch": key["batch"]}
-    return Recipe(N, D, P, q=2, lr=3e-3, weight_decay=1e-2, initial="kaiming", **size)
+    settings = {"steps": key["steps"], "batch": key["batch"], "occupied": occupied}
+    return Recipe(N, D, P if p is None else p, q=2, lr=3e-3, weight_decay=1e-2, initial="kaiming", **settings)
 
 
 def matrices(kind: str, sigma: float, seeds: Sequence[int]) -> list[Tensor]:
@@ -63,18 +64,17 @@ def gain(key: Row) -> Row:
     mixing = matrices(key["mixing"], sigma, seeds)
     stack = train_stack(recipe(key), seeds, torch.stack(mixing))
     row: dict[str, list[float]] = {
-        name: [] for name in ("trained", "semi_nmf", "semi_nmf_published", "single_right", "single_published", "closed", "linear")
+        name: [] for name in ("trained", "semi_nmf", "semi_nmf_published", "single_right", "single_published", "closed")
     }  # fmt: skip
     for i, (seed, M) in enumerate(zip(seeds, mixing, strict=True)):
         matrix = M.double().numpy()
         single = Compressed(N, D, mixing=matrix, single=True)
-        right, published = factor_network(single, seed), published_network(single, seed)
+        right, published = factor_network(single, seed), factor_network(single, seed, published=True)
         for name, network in (("trained", stack.network(i)), ("semi_nmf", right), ("semi_nmf_published", published)):
             row[name].append(_loss_per_p(network, M, seed, key["eval"]))
-        row["single_right"].append(answered(right, single))
-        row["single_published"].append(answered(published, single))
+        row["single_right"].append(single.one_active(right))
+        row["single_published"].append(single.one_active(published))
         row["closed"].append(theory.non_negative(N, D, matrix))
-        row["linear"].append(theory.linear(N, D, matrix))
     return row
 
 

@@ -139,14 +139,14 @@ def several_active(u: Any, others: float | int, p: float | int) -> Any:
     return own + p**2 * others / 3 * u**2 * ((u - 1) ** 2 + u**2) + p**2 * others**2 / 3 * u**4
 
 
-def several_alpha(n: int, d: int, p: float | int, published: bool = False) -> float:
-    """Compute the α that minimises `several_active`, with ρ = n/d − 1, or as published n/d (which is larger: α is smaller).
+def several_alpha(n: int, d: int, p: float | int) -> float:
+    """Compute the α that minimises `several_active`, with ρ = n/d − 1.
 
     The derivative by u is a cubic; of its real roots the one with the least loss counts.
     """
     check_sizes(n, d)
     check_probability(p)
-    r = n / d if published else n / d - 1
+    r = n / d - 1
     # The loss is a(u−1)⁴ + (a + 2b + c)u⁴ − 2b u³ + b u², with a = p/10, b = p² ρ/3, c = p² ρ²/3.
     a, b, c = p / 10, p**2 * r / 3, p**2 * r**2 / 3
     roots = np.roots([4 * (2 * a + 2 * b + c), -12 * a - 6 * b, 12 * a + 2 * b, -4 * a])

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from toymodels.compressed.codes import best_scale
 from toymodels.compressed.registry import BASELINES, Compressed
 from toymodels.compressed.stack import network
 from toymodels.core.network import Network
@@ -22,12 +23,8 @@ def projection(n: int, d: int, seed: int) -> Float[np.ndarray, "n n"]:
 
 
 def best_alpha(responses: Float[np.ndarray, "n n"], x: Float[np.ndarray, "inputs n"]) -> float:
-    """Compute the α that minimises Σ (α P x − ReLU(x))⁴ over inputs and outputs: the real root of a cubic."""
-    y, target = x @ responses.T, np.maximum(x, 0)
-    moments = [float((y ** (k + 1) * target ** (3 - k)).sum()) for k in range(4)]
-    # Half of the derivative: Σ y (αy − t)³ = α³ Σ y⁴ − 3α² Σ y³t + 3α Σ y²t² − Σ y t³.
-    roots = np.roots([moments[3], -3 * moments[2], 3 * moments[1], -moments[0]])
-    return float(roots[np.abs(roots.imag).argmin()].real)
+    """Compute the α that minimises Σ (α P x − ReLU(x))⁴ over inputs and outputs."""
+    return best_scale(torch.from_numpy(x @ responses.T), torch.from_numpy(np.maximum(x, 0)))[0]
 
 
 def pinv_network(problem: Compressed, seed: int) -> Network:

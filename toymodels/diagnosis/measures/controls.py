@@ -14,7 +14,7 @@ _ROWS = 20_000
 
 
 @MEASURES(
-    "linear_share", source="derived here", order=60,
+    "linear_share", source="derived here", order=60, of="both",
     tells="1 means that the outputs are a linear map of the inputs; ReLU itself has 1/2 for values on [−1, 1].",
     cannot="W_in ≥ 0 makes a network linear in positive inputs, and the share stays near 1/2: see transplant.",
 )  # fmt: skip
@@ -31,28 +31,22 @@ def linear_share(subject: Subject) -> float:
     return 1 - float((left**2).sum()) / total
 
 
-def clean_against_naive(subject: Subject) -> float:
-    """Return the squared loss on f(x) alone, over that of the naive network."""
-    targets = subject.task.function(subject.inputs.dense().double())
-    weight = subject.inputs.probabilities
-    d = min(subject.d, subject.n)
-    naive = float((weight[:, None] * targets[:, d:] ** 2).sum()) / subject.n
-    return subject.clean.loss / naive if naive > 0 else float("nan")
-
-
 @MEASURES(
     "transplant", source="arXiv:2606.14673, figure 6, without the training after it", order=61,
-    applies=lambda subject: subject.task.mixing is not None and subject.n > subject.d,
+    applies=lambda subject: subject.pointwise.mixing is not None and subject.n > subject.d,
     tells="Above 1 the gain over the naive network is gone with M: it was a copy of the linear part.",
     cannot="Without a mixing matrix there is nothing to take away.",
 )  # fmt: skip
 def transplant(subject: Subject) -> float:
     """Compute the squared loss of the same weights for M = 0, over that of the naive network."""
-    return clean_against_naive(subject)
+    targets = subject.pointwise.function(subject.inputs.dense().double())
+    weight = subject.inputs.probabilities
+    naive = float((weight[:, None] * targets[:, subject.d :] ** 2).sum()) / subject.n
+    return subject.clean.loss / naive if naive > 0 else float("nan")
 
 
 @MEASURES(
-    "shuffled", source="null model", order=62, applies=lambda subject: subject.task.function is FUNCTIONS["relu"],
+    "shuffled", source="null model", order=62, applies=lambda subject: subject.pointwise.function is FUNCTIONS["relu"],
     tells="Above 1 the arrangement of the weights matters: a first layer of the same weights in random places does worse.",
     cannot="Shuffled layers are decoded by their scaled pseudo-inverse, which is 15 % worse than a trained decoder.",
 )  # fmt: skip
@@ -69,7 +63,7 @@ def shuffled(subject: Subject) -> float:
 
 
 @MEASURES(
-    "at_minus_one", source="arXiv:2607.04800", order=63, applies=lambda subject: subject.task.function is FUNCTIONS["relu"],
+    "at_minus_one", source="arXiv:2607.04800", order=63, applies=lambda subject: subject.pointwise.function is FUNCTIONS["relu"],
     tells="Near 0 negative inputs are cut off, as ReLU asks; −1 is a linear answer.",
     cannot="The cut is the neurons' own, and comes with W_in ≥ 0 whatever is computed.",
 )  # fmt: skip
@@ -80,7 +74,7 @@ def at_minus_one(subject: Subject) -> float:
 
 
 @MEASURES(
-    "clipped", source="Borobia et al., arXiv:2605.01192", order=64,
+    "clipped", source="Borobia et al., arXiv:2605.01192", order=64, of="both",
     tells="The share of neurons that the ReLU sets to 0 while features are active: 0 means that it does nothing.",
     cannot="It does not say whether the cut serves the task.",
 )  # fmt: skip

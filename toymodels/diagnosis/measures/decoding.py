@@ -43,7 +43,7 @@ def leverages(subject: Subject) -> np.ndarray:
 
 
 @MEASURES(
-    "leverage_spread", source="Borobia et al., arXiv:2605.01192", order=42,
+    "leverage_spread", source="Borobia et al., arXiv:2605.01192", order=42, of="both",
     tells="Near 0 all features have the same room (d/n); in a naive network some have all and others none.",
     cannot="A random layer is even, too.",
 )  # fmt: skip

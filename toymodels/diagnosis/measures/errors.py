@@ -29,7 +29,7 @@ def loss_per_p(subject: Subject) -> float:
 )  # fmt: skip
 def against_naive(subject: Subject) -> float:
     """Compute the squared loss over that of the naive network."""
-    n, d, task = subject.n, min(subject.d, subject.n), subject.task
+    n, d, task = subject.n, min(subject.d, subject.n), subject.pointwise
     targets = np.asarray(task.targets(subject.inputs.dense().double()).numpy())
     plain = targets - (0 if task.mixing is None else subject.x @ task.mixing.double().numpy().T)
     weight = subject.inputs.probabilities.numpy()

@@ -10,7 +10,7 @@ _SWAPS = 1000
 
 
 @MEASURES(
-    "coherence", source="Dvořák 2026", order=20,
+    "coherence", source="Dvořák 2026", order=20, of="both",
     tells="Below 0.5 no two features are read by nearly the same neurons; 1 means that two cannot be told apart.",
     cannot="A naive network has a large one only if it keeps traces of features that it does not compute.",
 )  # fmt: skip
@@ -26,7 +26,7 @@ def coherence(subject: Subject) -> float:
 
 
 @MEASURES(
-    "load", source="Dvořák 2026", order=21,
+    "load", source="Dvořák 2026", order=21, of="both",
     tells="Near 1 each neuron reads one feature; more means that features share neurons.",
     cannot="It does not say whether what is shared is computed.",
 )  # fmt: skip
@@ -36,7 +36,7 @@ def load(subject: Subject) -> float:
 
 
 @MEASURES(
-    "on_share", source="derived here", order=22,
+    "on_share", source="derived here", order=22, of="both",
     tells="A sparse code has a small one (K/d), a dense code near one half.",
     cannot="It depends on the limit for on (0.3 of the neuron's largest weight).",
 )  # fmt: skip
@@ -88,7 +88,7 @@ def swap(subject: Subject) -> float:
 
 
 @MEASURES(
-    "kurtosis", source="Vaintrob 2026", order=25,
+    "kurtosis", source="Vaintrob 2026", order=25, of="both",
     tells="Above 2 the features lie along few neurons; 0 is a Gaussian, −2 a column of two values.",
     cannot="A naive network has the largest one: it says sparse, not code.",
 )  # fmt: skip
