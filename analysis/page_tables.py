@@ -442,28 +442,26 @@ def atlas_cells(cells: str) -> Table:
     return grid(["best known", "no layer is below", "how it was found", "seconds"], lines, "m, d, at most s")
 
 
-def atlas_widths(task: str) -> Table:
-    """Return, for each s and m, the least d known for some errors, and the d below which no layer has them."""
-    from toymodels.atlas.cells import Cell
-    from toymodels.atlas.floors import floor_of
+LEVELS = (("at most 1/4", 1 / 4, False), ("below 1/4", 1 / 4, True), ("at most 0.2", 0.2, False))
+LEVELS += (("below 1/8", 1 / 8, True), ("at most 0.1", 0.1, False), ("0", 0.0, False))
 
-    lines = []
+
+def atlas_widths(task: str, s: int) -> Table:
+    """Return, for each m, the least d known for some errors, and the d below which no layer has them."""
+    from toymodels.atlas.cells import Cell
+    from toymodels.atlas.known import least_known_width, least_possible_width
+
     full = task.replace("and_of_3", "and_of(k=3)")
-    for s, m in sorted({(s, m) for name, s, m, _ in _atlas() if name == task}):
-        errors = {
-            d: best
-            for (name, active, features, d), (best, _) in _atlas().items()
-            if (name, active, features) == (task, s, m)
-        }
-        cells = []
-        for level, strictly in ((0.25, False), (0.25, True), (0.125, False), (0.125, True), (0.0, False)):
-            reached = [d for d, best in errors.items() if best <= level + (-CLOSE if strictly else CLOSE)]
-            floors = ((d, floor_of(Cell(full, s, m, d))) for d in range(1, 10**4))
-            least = next(d for d, floor in floors if (floor < level - 1e-12 if strictly else floor <= level + 1e-12))
-            known = str(min(reached)) if reached else f"> {max(errors)}"
-            cells.append(f"**{known}**" if known == str(least) else f"{known} (≥ {least})")
-        lines.append((f"{s}, {m}", cells))
-    return grid(["at most 1/4", "below 1/4", "at most 1/8", "below 1/8", "0"], lines, "s, m")
+    errors = {Cell(full, active, m, d): best for (name, active, m, d), (best, _) in _atlas().items() if name == task}
+
+    def cell(m: int, level: float, strictly: bool) -> str:
+        known = least_known_width(full, s, m, level, errors, strictly)
+        least = least_possible_width(full, s, m, level, strictly)
+        return f"**{known}**" if known == least else f"{known} (≥ {least})"
+
+    sizes = sorted({cell.m for cell in errors if cell.s == s})
+    lines = [(str(m), [cell(m, level, strictly) for _, level, strictly in LEVELS]) for m in sizes]
+    return grid([name for name, *_ in LEVELS], lines, "m")
 
 
 DICTIONARY_COLUMNS = {

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from toymodels.atlas.cells import Cell, set_size
 from toymodels.errors import check_whole
@@ -27,6 +27,8 @@ LEAST_ON_A_PLANE = 5
 _NEARLY = 2e-6
 _POLYNOMIALS = {3: 0b1011, 4: 0b10011, 5: 0b100101, 6: 0b1000011, 7: 0b10000011, 8: 0b100011101}
 """A primitive polynomial over F_2 of each degree: x^3 + x + 1, …"""
+MOST_LABELLED = 256
+"""Features up to which `labels` has a polynomial."""
 CODES = {
     4: (0x2FE4, 0x7FCB),
     5: (0x4D886543, 0x683AC8D1, 0x6E4C3C6B, 0x7425DBEC, 0x773B93F5, 0x37EBB9FF),
@@ -45,8 +47,8 @@ class Construction:
     """The worst error that it is proved to reach; infinite if nothing is promised."""
     layer: Callable[[], Layer]
     """Makes it, of as many neurons as it needs."""
-    cyclic: bool = False
-    """Whether the permutation x → αx of F_2^n carries its neurons to its neurons."""
+    moves: Int[np.ndarray, "moves m"] | None = None
+    """Permutations of the features that carry its neurons to its neurons (`atlas.symmetry`)."""
 
 
 def constructions(cell: Cell) -> Iterator[Construction]:
@@ -68,11 +70,11 @@ def _pairs_of_two(m: int, d: int) -> Iterator[Construction]:
         known = 0.25 if m > LEAST_ON_A_PLANE else 0.25 + _NEARLY / 4
         yield Construction("m − 1 neurons on a plane", known, lambda: on_a_plane(m))
     n = max(3, (m - 1).bit_length())
-    if n in _POLYNOMIALS:
-        number = min(d // (2**n - 1) - 1, len(labels(m)))
-        if number >= 1 and 2 + 4 * number <= 2**n:
+    if n in _POLYNOMIALS and d >= 2 * (2**n - 1):
+        number = min(d // (2**n - 1) - 1, len(labels(m)), (2**n - 2) // 4)
+        if number:
             how = f"characters of {number} labelling{'s' * (number > 1)}"
-            yield Construction(how, 1 / (2 * number + 4), lambda: of_labels(m, number), m >= 2**n - 1)
+            yield Construction(how, 1 / (2 * number + 4), lambda: of_labels(m, number), _multiplied(m))
     codes = [(_ratio(n, code), code) for code in (*CODES.get(n, ()), *_quadrics(n)) if m + code.bit_count() <= d]
     if codes:
         ratio, code = min(codes)
@@ -118,8 +120,8 @@ def on_a_plane(m: int) -> Layer:
 def labels(m: int) -> tuple[tuple[int, ...], ...]:
     """Label m features by elements of F_2^n: x, and powers of x, such that no two pairs have equal sums in two labellings.
 
-    Labellings are drawn from the powers x^e that permute F_2^n (x^3, for instance, if n is odd: two-error-correcting BCH codes say that x + y
-    and x^3 + y^3 determine {x, y}); pairs are taken without a common feature. Feature i is α^i, the last of 2^n is 0.
+    They are powers x^e that permute F_2^n: x^3, for instance, if n is odd (x + y and x^3 + y^3 determine {x, y}, as the BCH codes
+    that correct two errors know). Feature i is α^i, the last of 2^n is 0.
     """
     n = max(3, (m - 1).bit_length())
     powers = [1]
@@ -138,6 +140,20 @@ def labels(m: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(label.tolist()) for label in found)
 
 
+def characters(m: int) -> list[Float[np.ndarray, "characters m"]]:
+    """Evaluate all characters of F_2^n but the constant one, for each labelling of m <= MOST_LABELLED features."""
+    n = max(3, (m - 1).bit_length())
+    return [_signs(np.arange(1, 2**n)[:, None] & np.array(label)) for label in labels(m)]
+
+
+def _multiplied(m: int) -> Int[np.ndarray, "moves m"] | None:
+    """Return the permutation x → αx of F_2^n, which carries characters to characters in each labelling; None if x are missing."""
+    whole = m if m & (m + 1) == 0 else m - 1  # all but 0, or all
+    if whole & (whole + 1):
+        return None
+    return np.array([[*((i + 1) % whole for i in range(whole)), *range(whole, m)]])
+
+
 def of_labels(m: int, number: int) -> Layer:
     """Return (number + 1)(M − 1) neurons that reach 1/(2·number + 4) at most 2 active, for AND of m <= M = 2^n features.
 
@@ -146,11 +162,9 @@ def of_labels(m: int, number: int) -> Layer:
     or nothing. So with an offset the others lie within ±1/2, and the pair is 3/2 + number above their middle.
     Raises InputError for more labellings than are known.
     """
-    known = labels(m)
+    known = characters(m)
     check_whole(1, len(known), number=number)
-    n = max(3, (m - 1).bit_length())
-    rows = [sign * _characters(n, known[which]) for which, sign in [(0, 1), (0, -1), *((t, 1) for t in range(1, number))]]
-    weight = np.vstack(rows)
+    weight = np.vstack([known[0], -known[0], *known[1:number]])
     return np.column_stack([weight, -np.ones(len(weight))])
 
 
@@ -158,8 +172,9 @@ def of_code(m: int, code: int) -> Layer:
     """Return m neurons that read a feature each, and a neuron without bias for each column of a linear code of m <= 2^n words.
 
     Let w be the least and W the largest weight of its words, K its length, and ρ = max(W, K − w)/w. The readoff of a pair adds its
-    two features and β = K/(2w) times the correlation of its word with that of the input's sum, which is 1 or from 1 − 2W/K to 1 − 2w/K. Others
-    then lie within ρ, and the pair is 2 above the largest of them: the worst error is ρ/(4 + 2ρ), below 1/4 if ρ < 2.
+    two features and β = K/(2w) times the correlation of the words of its sum and of the input's sum: 1 if they are equal,
+    otherwise from 1 − 2W/K to 1 − 2w/K. Others then lie within ρ, and the pair is 2 above the largest of them: the worst
+    error is ρ/(4 + 2ρ), below 1/4 if ρ < 2.
     """
     columns = [value for value in range(1, code.bit_length() + 1) if code >> (value - 1) & 1]
     weight = np.vstack([np.eye(m), _signs(np.array(columns)[:, None] & np.arange(m))])
@@ -169,11 +184,6 @@ def of_code(m: int, code: int) -> Layer:
 def _signs(bits: np.ndarray) -> np.ndarray:
     """Return (−1)^(number of ones of each)."""
     return 1.0 - 2 * (np.bitwise_count(bits) & 1)
-
-
-def _characters(n: int, label: tuple[int, ...]) -> Float[np.ndarray, "characters m"]:
-    """Evaluate all characters of F_2^n but the constant one."""
-    return _signs(np.arange(1, 2**n)[:, None] & np.array(label))
 
 
 @functools.lru_cache(maxsize=64)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from toymodels.atlas.constructions import LEAST_ON_A_PLANE, Layer, on_a_plane
+from toymodels.atlas.constructions import LEAST_ON_A_PLANE, MOST_LABELLED, Layer, characters, on_a_plane
 from toymodels.registry import Member, Registry
+
 
 @dataclass(frozen=True, kw_only=True)
 class Start(Member):
@@ -92,3 +93,18 @@ def groups(m: int, d: int, rng: np.random.Generator) -> Layer:
                 weight[row, order[start : start + size]] = 1
                 row += 1
     return _noisy(weight, rng.choice([0.0, -0.5, -1.0]), rng)
+
+
+@STARTS("characters", order=8)
+def of_characters(m: int, d: int, rng: np.random.Generator) -> Layer:
+    """Take characters of F_2^n, of either sign and labellings of the features, at random; bias −1 to −0.2; and add noise.
+
+    Random signs, if there are more features than labellings are known for.
+    """
+    if m > MOST_LABELLED:
+        return signs(m, d, rng)
+    rows = np.vstack([sign * row for row in characters(m)[:2] for sign in (1, -1)])
+    if rng.random() < 0.5:
+        rows = rows[: len(rows) // len(characters(m)[:2])]
+    weight = np.vstack([rows[rng.permutation(len(rows))] for _ in range(-(-d // len(rows)))])[:d]
+    return _noisy(weight, rng.choice([-1.0, -0.5, -0.2]), rng)

@@ -1,7 +1,7 @@
-"""Layers that a permutation of the features maps to themselves: fewer parameters to train, outputs to solve and numbers to store.
+"""Layers that a permutation of the features maps to themselves: fewer parameters to train, fewer outputs to solve and store.
 
-Let a permutation of the features carry every neuron to a neuron: a_n(x) = a_n'(x'), x' the permuted input. Then the best readoff of
-an output, its coefficients carried along, is the best readoff of the permuted output. So one output of each orbit stands for all.
+Let a permutation of the features carry every neuron to a neuron: a_n(x) = a_n'(x'), x' the permuted input. Then the best readoff
+of an output, its coefficients carried along, is the best readoff of the permuted output. One output of each orbit stands for all.
 """
 
 from __future__ import annotations
@@ -150,9 +150,8 @@ def draw_cycle(cell: Cell, rng: np.random.Generator) -> Cycle | None:
     if not choices:
         return None
     n = int(rng.choice(choices))
-    move = np.arange(cell.m)
-    for start in range(0, cell.m - n + 1, n):
-        move[start : start + n] = np.roll(move[start : start + n], -1)
+    move, moved = np.arange(cell.m), cell.m - cell.m % n
+    move[:moved] = (move[:moved] + moved // n) % moved  # a power of one long cycle: where that is a symmetry, this is
     lengths, left = [n] * (cell.d // n), cell.d % n
     for length in (part for part in range(n - 1, 0, -1) if n % part == 0):
         lengths += [length] * (left // length)
