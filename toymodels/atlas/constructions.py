@@ -171,7 +171,7 @@ def of_labels(m: int, number: int) -> Layer:
 def of_code(m: int, code: int) -> Layer:
     """Return m neurons that read a feature each, and a neuron without bias for each column of a linear code of m <= 2^n words.
 
-    Let w be the least and W the largest weight of its words, K its length, and ρ = max(W, K − w)/w. The readoff of a pair adds its
+    Let w be the least and W the largest weight of its words, K its length, ρ = max(W, K − w)/w. The readoff of a pair adds its
     two features and β = K/(2w) times the correlation of the words of its sum and of the input's sum: 1 if they are equal,
     otherwise from 1 − 2W/K to 1 − 2w/K. Others then lie within ρ, and the pair is 2 above the largest of them: the worst
     error is ρ/(4 + 2ρ), below 1/4 if ρ < 2.
