@@ -464,6 +464,47 @@ def atlas_widths(task: str, s: int) -> Table:
     return grid([name for name, *_ in LEVELS], lines, "m")
 
 
+def atlas_narrower(s: int) -> Table:
+    """Return the widths of trained layers on 12 pairs beside the least known on all pairs, and what is saved, seed by seed."""
+    from toymodels.atlas.known import known_width, least_possible_width
+
+    lines: list[tuple[str, Sequence[str]]] = []
+    groups = {key: rows for key, rows in _searched().items() if key[0].layer == "trained" and key[1] == s}
+    for (_, _, m), rows in groups.items():
+        for name, epsilon in (("1/4", 0.25), ("below 1/4", 0.25 - 2 * CLOSE), ("0.2", 0.2), ("0.1", 0.1)):
+            found = list(crossings(rows, "d", epsilon).values())
+            known = known_width("and", s, m, epsilon)
+            if known is None:
+                continue
+            shares = [100 * (1 - known / width) for width in found]
+            wide = math.inf in found
+            trained = f"> {max(row['d'] for row in rows)} ({len(found)})" if wide else neurons(found)
+            more = "–" if wide else with_interval(shares, ".0f")
+            lines.append((str(m), [name, trained, str(known), more, str(least_possible_width("and", s, m, epsilon))]))
+    columns = ["ε", "trained, 12 pairs", "best known, all pairs", "saved, %", "no layer below"]
+    return grid(columns, lines, "m")
+
+
+def atlas_growth() -> Table:
+    """Return the exponent x of c·m^x fitted to the least widths known, with a 95 % interval from the scatter about the line."""
+    from toymodels.atlas.known import known_width
+
+    names = (("below 1/4", 0.25 - 2 * CLOSE), ("at most 0.2", 0.2), ("at most 1/6", 1 / 6), ("at most 0.1", 0.1))
+    lines: list[tuple[str, Sequence[str]]] = []
+    for s, sizes in ((2, (8, 16, 32, 64)), (3, (8, 12, 16, 32))):
+        for name, epsilon in names:
+            found = [(m, d) for m in sizes if (d := known_width("and", s, m, epsilon)) is not None]
+            if len(found) < 3:
+                continue
+            x, y = np.log(np.array(found, float)).T
+            fit = stats.linregress(x, y)
+            half = stats.t.ppf(0.975, len(x) - 2) * fit.stderr
+            rest = 100 * np.abs(np.expm1(y - fit.intercept - fit.slope * x)).max()
+            widths = ", ".join(f"{d} ({m})" for m, d in found)
+            lines.append((f"{s}, {name}", [widths, f"{fit.slope:.2f} ± {half:.2f}", f"{rest:.0f} %"]))
+    return grid(["least d known (m)", "exponent", "largest residual"], lines, "s, worst error")
+
+
 DICTIONARY_COLUMNS = {
     "scores": {
         "features_correlation": "features \\|r\\|",

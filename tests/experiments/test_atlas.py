@@ -13,10 +13,10 @@ from safetensors.numpy import save_file
 
 from toymodels.atlas.cells import Cell
 from toymodels.atlas.entries import HERE, entry_bytes, files_in, prove, read_entry, read_tensors
+from toymodels.atlas.known import best_layer, errors_serving, least_known
 from toymodels.atlas.search import solve, solved
 from toymodels.cli import main
 from toymodels.errors import InputError
-from toymodels.atlas.known import best_layer, errors_serving, least_known
 from toymodels.experiments.atlas import AtlasConfig, check, run_atlas, search, show, submit
 
 CELL = Cell("and", 2, 4, 5)

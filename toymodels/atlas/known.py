@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from toymodels.atlas.cells import Cell, cell_of
 from toymodels.atlas.constructions import Layer, constructions, padded
-from toymodels.atlas.entries import CLOSE, files_in, prove, read_entry
+from toymodels.atlas.entries import CLOSE, HERE, entries_in, files_in, prove, read_entry
 from toymodels.atlas.floors import floor_of
 from toymodels.errors import InputError
 from toymodels.theory.widths import smallest_width
@@ -35,6 +36,25 @@ def least_known_width(
         return smallest_width(lambda d: least_known(Cell(task, s, m, d), errors)[0] <= level, widest=10**6)
     except InputError:
         return None
+
+
+@functools.cache
+def _shipped() -> dict[Cell, float]:
+    """Prove all entries of this package; return their worst errors."""
+    return {entry.cell: prove(entry).worst_error for entry in entries_in(HERE)}
+
+
+def known_width(task: str, s: int, m: int, error: float) -> int | None:
+    """Return the least d with a worst error of at most `error` in the atlas of this package.
+
+    None if there is none below the number of outputs (a neuron for each is no news), or the problem is too large for a cell.
+    """
+    try:
+        outputs = Cell(task, s, m, 1).outputs
+    except InputError:
+        return None
+    known = least_known_width(task, s, m, error, _shipped())
+    return known if known is not None and known < outputs else None
 
 
 def least_possible_width(task: str, s: int, m: int, error: float, strictly: bool = False) -> int:

@@ -33,4 +33,4 @@ def _fits(task: Task) -> bool:
 def best_known(m: int, d: int, task: Task, s: int) -> FirstLayer:
     """Take the best layer known for a gate on all pairs at most s active, in float32: of the atlas, or a construction."""
     layer = torch.from_numpy(_layer(m, d, task, s)).float()
-    return FirstLayer(layer[:, :-1], layer[:, -1], origin="best_known").requires_grad_(False)
+    return FirstLayer(layer[:, :-1].clone(), layer[:, -1].clone(), origin="best_known").requires_grad_(False)

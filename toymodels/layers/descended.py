@@ -17,7 +17,7 @@ from toymodels.core.worst_case import SUMMARIES, descend
 from toymodels.errors import InputError, check_choice, check_whole
 from toymodels.parallel.progress import Bar
 
-MOST = 2 * 10**7
+MOST = 10**7
 """Inputs × outputs × neurons up to which a step takes seconds."""
 
 
