@@ -48,6 +48,15 @@ def test_labellings_reach_their_error_exactly(m, number, error):
     assert solve(cell, layer, "", moves).worst_error == pytest.approx(error, abs=1e-7)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(("number", "error"), [(3, 3 / 14), (4, 1 / 5)])
+def test_labellings_reach_their_error_at_most_3_active_too(number, error):
+    cell = Cell("and", 3, 32, 31 * (number + 1))
+    made = next(one for one in constructions(cell) if "labelling" in one.how)
+    assert made.error == pytest.approx(error)
+    assert solve(cell, made.layer(), "", made.moves).worst_error == pytest.approx(error, abs=1e-6)
+
+
 @pytest.mark.parametrize("m", [8, 12, 15, 16, 31, 32])
 def test_no_two_pairs_have_equal_sums_in_two_labellings(m):
     pairs = list(itertools.combinations(range(m), 2))

@@ -60,6 +60,11 @@ def constructions(cell: Cell) -> Iterator[Construction]:
         yield Construction("identity", known, lambda: np.eye(m, m + 1))
     if cell.task == "and" and cell.s <= 2:
         yield from _pairs_of_two(m, d)
+    if cell.task == "and" and cell.s == 3:
+        number = _labellings(m, d)
+        if number >= 3:
+            layer = functools.partial(of_labels, m, number, 0.0)
+            yield Construction(f"characters of {number} labellings", number / (6 * number - 4), layer, _multiplied(m))
     if d >= cell.outputs and cell.s >= size:
         known = 0.0 if cell.task == "and" or gate is None else math.inf
         yield Construction("a neuron for each output", known, lambda: _of_outputs(cell))
@@ -70,16 +75,21 @@ def _pairs_of_two(m: int, d: int) -> Iterator[Construction]:
         known = 0.25 if m > LEAST_ON_A_PLANE else 0.25 + _NEARLY / 4
         yield Construction("m − 1 neurons on a plane", known, lambda: on_a_plane(m))
     n = max(3, (m - 1).bit_length())
-    if n in _POLYNOMIALS and d >= 2 * (2**n - 1):
-        number = min(d // (2**n - 1) - 1, len(labels(m)), (2**n - 2) // 4)
-        if number:
-            how = f"characters of {number} labelling{'s' * (number > 1)}"
-            yield Construction(how, 1 / (2 * number + 4), lambda: of_labels(m, number), _multiplied(m))
-    codes = [(_ratio(n, code), code) for code in (*CODES.get(n, ()), *_quadrics(n)) if m + code.bit_count() <= d]
+    if number := min(_labellings(m, d), (2**n - 2) // 4):
+        how = f"characters of {number} labelling{'s' * (number > 1)}"
+        yield Construction(how, 1 / (2 * number + 4), lambda: of_labels(m, number), _multiplied(m))
+    made = (*CODES.get(n, ()), *_quadrics(n)) if m <= MOST_LABELLED else ()
+    codes = [(_ratio(n, code), code) for code in made if m + code.bit_count() <= d]
     if codes:
         ratio, code = min(codes)
         how = f"features and a code of {code.bit_count()} characters"
         yield Construction(how, ratio / (4 + 2 * ratio), lambda: of_code(m, code))
+
+
+def _labellings(m: int, d: int) -> int:
+    """Return for how many labellings d neurons are enough."""
+    characters = 2 ** max(3, (m - 1).bit_length()) - 1
+    return min(d // characters - 1, len(labels(m))) if m <= MOST_LABELLED and d >= 2 * characters else 0
 
 
 def _of_outputs(cell: Cell) -> Layer:
@@ -154,18 +164,19 @@ def _multiplied(m: int) -> Int[np.ndarray, "moves m"] | None:
     return np.array([[*((i + 1) % whole for i in range(whole)), *range(whole, m)]])
 
 
-def of_labels(m: int, number: int) -> Layer:
+def of_labels(m: int, number: int, bias: float = -1.0) -> Layer:
     """Return (number + 1)(M − 1) neurons that reach 1/(2·number + 4) at most 2 active, for AND of m <= M = 2^n features.
 
     A neuron for each character of each labelling and, for the first one, for its negative: weights ±1, bias −1. The readoff of a
     pair adds its two features and its sums in all labellings, 2 + number; another pair has a feature or one equal sum, 1,
-    or nothing. So with an offset the others lie within ±1/2, and the pair is 3/2 + number above their middle.
+    or nothing. So with an offset the others lie within ±1/2, and the pair is 3/2 + number above their middle. Without biases
+    the same neurons reach number/(6·number − 4) at most 3 active, from 3 labellings on.
     Raises InputError for more labellings than are known.
     """
     known = characters(m)
     check_whole(1, len(known), number=number)
     weight = np.vstack([known[0], -known[0], *known[1:number]])
-    return np.column_stack([weight, -np.ones(len(weight))])
+    return np.column_stack([weight, np.full(len(weight), bias)])
 
 
 def of_code(m: int, code: int) -> Layer:

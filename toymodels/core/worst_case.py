@@ -182,7 +182,7 @@ class _Descent:
 
     def __init__(self, layer: nn.Module, names: Sequence[str], task: Task, inputs: Inputs):
         self._layer, self._names, self._task, self._inputs = layer, names, task, inputs
-        self._curvature = PreconditionedLBFGS([(self._joined(),)])
+        self._curvature = PreconditionedLBFGS([(nn.Parameter(self._joined()),)])
 
     def start(self) -> _Point:
         """Solve the layer that is given."""
