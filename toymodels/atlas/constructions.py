@@ -20,7 +20,7 @@ from toymodels.atlas.cells import Cell, set_size
 from toymodels.errors import check_whole
 from toymodels.theory.gates import GATE_NAMES, Gate
 
-Layer = Float[np.ndarray, "d m+1"]
+Layer = Float[np.ndarray, "_ columns"]
 """Weights and, in the last column, biases."""
 LEAST_ON_A_PLANE = 5
 """Features from which `on_a_plane` holds."""

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from toymodels.atlas.cells import Cell, cell_of
-from toymodels.atlas.constructions import Layer, constructions, padded
+from toymodels.atlas.constructions import constructions, padded
 from toymodels.atlas.entries import CLOSE, HERE, entries_in, files_in, prove, read_entry
 from toymodels.atlas.floors import floor_of
 from toymodels.errors import InputError
@@ -73,8 +74,8 @@ def errors_serving(cell: Cell, folder: Path) -> dict[Cell, float]:
     return {other: prove(read_entry(path)).worst_error for other, path in paths.items() if other.serves(cell)}
 
 
-def best_layer(cell: Cell, folder: Path) -> tuple[Layer, str] | None:
-    """Return the best layer known of a cell, and the cell or construction that it is of; None if nothing is known."""
+def best_layer(cell: Cell, folder: Path) -> tuple[Float[np.ndarray, "neurons columns"], str] | None:
+    """Return the best layer known of a cell, (W | b), and the cell or construction that it is of; None if nothing is known."""
     _, name = least_known(cell, errors_serving(cell, folder))
     for made in constructions(cell):
         if made.how == name:

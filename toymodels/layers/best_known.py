@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from jaxtyping import Float
 
 from toymodels.atlas.cells import Cell
-from toymodels.atlas.constructions import Layer
 from toymodels.atlas.entries import HERE
 from toymodels.atlas.known import best_layer
 from toymodels.core.layers import LAYERS, FirstLayer
@@ -13,7 +14,7 @@ from toymodels.core.tasks import Task
 from toymodels.errors import InputError
 
 
-def _layer(m: int, d: int, task: Task, s: int) -> Layer:
+def _layer(m: int, d: int, task: Task, s: int) -> Float[np.ndarray, "neurons columns"]:
     """Return the best layer of a problem. Raises InputError if the atlas knows none."""
     cell = Cell(task.name, s, m, d)
     known = best_layer(cell, HERE)
