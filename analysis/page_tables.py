@@ -580,6 +580,8 @@ TABLES: dict[str, Callable[..., Table]] = {
         atlas,
         atlas_cells,
         atlas_widths,
+        atlas_narrower,
+        atlas_growth,
         dictionaries,
     )
 }
