@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from toymodels.atlas.cells import Cell, cell_of
 from toymodels.atlas.constructions import constructions, padded
-from toymodels.atlas.entries import CLOSE, HERE, entries_in, files_in, prove, read_entry
+from toymodels.atlas.entries import CLOSE, HERE, files_in, prove, read_entry, read_tensors
 from toymodels.atlas.floors import floor_of
 from toymodels.errors import InputError
 from toymodels.theory.widths import smallest_width
@@ -41,8 +41,8 @@ def least_known_width(
 
 @functools.cache
 def _shipped() -> dict[Cell, float]:
-    """Prove all entries of this package; return their worst errors."""
-    return {entry.cell: prove(entry).worst_error for entry in entries_in(HERE)}
+    """Return the worst errors that the entries of this package state; a test proves each of them."""
+    return {cell_of(path.stem): float(read_tensors(path)[1]["worst_error"]) for path in files_in(HERE)}
 
 
 def known_width(task: str, s: int, m: int, error: float) -> int | None:
