@@ -28,7 +28,7 @@ def check_moves(moves: np.ndarray, m: int) -> None:
         raise InputError(f"moves must be permutations of the features 0 to {m - 1}")
 
 
-def neurons_moved(layer: Float[np.ndarray, "d m+1"], move: Int[np.ndarray, " m"]) -> Int[np.ndarray, " d"]:
+def neurons_moved(layer: Float[np.ndarray, "d columns"], move: Int[np.ndarray, " m"]) -> Int[np.ndarray, " d"]:
     """Return the neuron to which each neuron goes. Raises InputError if the permuted layer is not the same neurons."""
     layer = layer + 0.0  # −0 has other bytes than 0
     numbers: dict[bytes, list[int]] = {}
@@ -76,7 +76,7 @@ def _spread(output: int, to: Sequence[np.ndarray], seen: Bool[np.ndarray, " outp
 
 def spread_readoffs(
     cell: Cell,
-    layer: Float[np.ndarray, "d m+1"],
+    layer: Float[np.ndarray, "d columns"],
     moves: Moves,
     readoff: Float[np.ndarray, "orbits d"],
     offset: Float[np.ndarray, " orbits"],
@@ -114,7 +114,7 @@ class Cycle:
         """The permutation, as the one row of a matrix."""
         return np.array([self.move])
 
-    def parameters(self) -> Int[np.ndarray, "d m+1"]:
+    def parameters(self) -> Int[np.ndarray, "d columns"]:
         """Return the number of the parameter at each place of (W | b).
 
         In a cycle of n neurons each is the permuted one before; a neuron of n is itself after n permutations, so that its
