@@ -316,7 +316,7 @@ def _offered(file: Path, config: AtlasConfig) -> Entry:
         return read_entry(file, cell)
     from toymodels.atlas.search import solved
 
-    said = {key: facts[key] for key in ("how", "seed", "seconds") if key in facts}
+    said: dict[str, Any] = {key: facts[key] for key in ("how", "seed", "seconds") if key in facts}
     return solved(cell, np.column_stack([weight, bias]).astype(np.float64), said)
 
 
