@@ -471,28 +471,67 @@ def atlas_cells(cells: str) -> Table:
     return grid(["best known", "no layer is below", "how it was found", "seconds"], lines, "m, d, at most s")
 
 
-def atlas_widths(task: str) -> Table:
-    """Return, for each s and m, the least d known for some errors, and the d below which no layer has them."""
-    from toymodels.atlas.cells import Cell
-    from toymodels.atlas.floors import floor_of
+LEVELS = (("at most 1/4", 1 / 4, False), ("below 1/4", 1 / 4, True), ("at most 0.2", 0.2, False))
+LEVELS += (("below 1/8", 1 / 8, True), ("at most 0.1", 0.1, False), ("0", 0.0, False))
 
-    lines = []
+
+def atlas_widths(task: str, s: int) -> Table:
+    """Return, for each m, the least d known for some errors, and the d below which no layer has them."""
+    from toymodels.atlas.cells import Cell
+    from toymodels.atlas.known import least_known_width, least_possible_width
+
     full = task.replace("and_of_3", "and_of(k=3)")
-    for s, m in sorted({(s, m) for name, s, m, _ in _atlas() if name == task}):
-        errors = {
-            d: best
-            for (name, active, features, d), (best, _) in _atlas().items()
-            if (name, active, features) == (task, s, m)
-        }
-        cells = []
-        for level, strictly in ((0.25, False), (0.25, True), (0.125, False), (0.125, True), (0.0, False)):
-            reached = [d for d, best in errors.items() if best <= level + (-CLOSE if strictly else CLOSE)]
-            floors = ((d, floor_of(Cell(full, s, m, d))) for d in range(1, 10**4))
-            least = next(d for d, floor in floors if (floor < level - 1e-12 if strictly else floor <= level + 1e-12))
-            known = str(min(reached)) if reached else f"> {max(errors)}"
-            cells.append(f"**{known}**" if known == str(least) else f"{known} (≥ {least})")
-        lines.append((f"{s}, {m}", cells))
-    return grid(["at most 1/4", "below 1/4", "at most 1/8", "below 1/8", "0"], lines, "s, m")
+    errors = {Cell(full, active, m, d): best for (name, active, m, d), (best, _) in _atlas().items() if name == task}
+
+    def cell(m: int, level: float, strictly: bool) -> str:
+        known = least_known_width(full, s, m, level, errors, strictly)
+        least = least_possible_width(full, s, m, level, strictly)
+        return f"**{known}**" if known == least else f"{known} (≥ {least})"
+
+    sizes = sorted({cell.m for cell in errors if cell.s == s})
+    lines = [(str(m), [cell(m, level, strictly) for _, level, strictly in LEVELS]) for m in sizes]
+    return grid([name for name, *_ in LEVELS], lines, "m")
+
+
+def atlas_narrower(s: int) -> Table:
+    """Return the widths of trained layers on 12 pairs beside the least known on all pairs, and what is saved, seed by seed."""
+    from toymodels.atlas.known import known_width, least_possible_width
+
+    lines: list[tuple[str, Sequence[str]]] = []
+    groups = {key: rows for key, rows in _searched().items() if key[0].layer == "trained" and key[1] == s}
+    for (_, _, m), rows in groups.items():
+        for name, epsilon in (("1/4", 0.25), ("below 1/4", 0.25 - 2 * CLOSE), ("0.2", 0.2), ("0.1", 0.1)):
+            found = list(crossings(rows, "d", epsilon).values())
+            known = known_width("and", s, m, epsilon)
+            if known is None:
+                continue
+            shares = [100 * (1 - known / width) for width in found]
+            wide = math.inf in found
+            trained = f"> {max(row['d'] for row in rows)} ({len(found)})" if wide else neurons(found)
+            more = "–" if wide else with_interval(shares, ".0f")
+            lines.append((str(m), [name, trained, str(known), more, str(least_possible_width("and", s, m, epsilon))]))
+    columns = ["ε", "trained, 12 pairs", "best known, all pairs", "saved, %", "no layer below"]
+    return grid(columns, lines, "m")
+
+
+def atlas_growth() -> Table:
+    """Return the exponent x of c·m^x fitted to the least widths known, with a 95 % interval from the scatter about the line."""
+    from toymodels.atlas.known import known_width
+
+    names = (("below 1/4", 0.25 - 2 * CLOSE), ("at most 0.2", 0.2), ("at most 1/6", 1 / 6), ("at most 0.1", 0.1))
+    lines: list[tuple[str, Sequence[str]]] = []
+    for s, sizes in ((2, (8, 16, 32, 64)), (3, (8, 12, 16, 32))):
+        for name, epsilon in names:
+            found = [(m, d) for m in sizes if (d := known_width("and", s, m, epsilon)) is not None]
+            if len(found) < 3:
+                continue
+            x, y = np.log(np.array(found, float)).T
+            fit = stats.linregress(x, y)
+            half = stats.t.ppf(0.975, len(x) - 2) * fit.stderr
+            rest = 100 * np.abs(np.expm1(y - fit.intercept - fit.slope * x)).max()
+            widths = ", ".join(f"{d} ({m})" for m, d in found)
+            lines.append((f"{s}, {name}", [widths, f"{fit.slope:.2f} ± {half:.2f}", f"{rest:.0f} %"]))
+    return grid(["least d known (m)", "exponent", "largest residual"], lines, "s, worst error")
 
 
 DICTIONARY_COLUMNS = {
@@ -674,6 +713,8 @@ TABLES: dict[str, Callable[..., Table]] = {
         atlas,
         atlas_cells,
         atlas_widths,
+        atlas_narrower,
+        atlas_growth,
         dictionaries,
         bigrams,
         sae_moves,

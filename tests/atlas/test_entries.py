@@ -7,7 +7,7 @@ import pytest
 
 from toymodels.atlas.cells import Cell
 from toymodels.atlas.entries import CLOSE, TENSORS, Entry, entry_bytes, prove, read_entry, read_tensors
-from toymodels.atlas.search import solved, worst_error
+from toymodels.atlas.search import solve, solved
 from toymodels.errors import InputError
 
 CELL = Cell("and", 2, 5, 6)
@@ -24,7 +24,7 @@ def test_the_bounds_of_an_entry_meet_and_are_those_of_the_solver(entry):
     proof = prove(entry)
     layer = np.column_stack([entry.weight, entry.bias])
     assert abs(proof.gap) < CLOSE / 10
-    assert proof.worst_error == pytest.approx(worst_error(CELL, layer), abs=CLOSE / 10)
+    assert proof.worst_error == pytest.approx(solve(CELL, layer).worst_error, abs=CLOSE / 10)
 
 
 def test_a_file_holds_all_of_an_entry(entry, tmp_path):

@@ -190,7 +190,7 @@ def test_the_direction_is_that_of_the_two_loops():
     for _ in range(HISTORY + 3):
         step = torch.randn(6, dtype=torch.float64, generator=generator)
         pairs.append((step, hessian @ step))
-        optimiser._remember(*pairs[-1])
+        optimiser.remember(*pairs[-1])
     slope = torch.randn(6, dtype=torch.float64, generator=generator)
     pairs, q, shares = pairs[-HISTORY:], slope.clone(), []
     for step, change in reversed(pairs):
@@ -200,4 +200,4 @@ def test_the_direction_is_that_of_the_two_loops():
     r = 3 * q * (step @ change) / (3 * change @ change)
     for (step, change), share in zip(pairs, reversed(shares), strict=True):
         r += step * (share - change @ r / (step @ change))
-    torch.testing.assert_close(optimiser._direction(slope, [metric]), -r)
+    torch.testing.assert_close(optimiser.direction(slope, [metric]), -r)

@@ -44,8 +44,8 @@ def test_the_layer_that_is_written_has_the_error_that_is_printed(layer, capsys):
     after = error_of("descended.safetensors")
     assert f"worst error {before:.6f} before, {after:.6f} after (proved)" in said
     assert after < before - 0.02
-    assert main(["atlas", "submit", "descended.safetensors", "--task", "and", "--folder", "mine"]) == 0
-    assert f"5 features, at most 2 active, 4 neurons: {after:.6f}" in capsys.readouterr().out
+    assert main(["atlas", "submit", "descended.safetensors", "--task", "and", "--folder", "mine"]) == 2
+    assert f"its worst error is {after:.6f}, and 0.25" in capsys.readouterr().err
 
 
 def test_a_stopped_descent_goes_on_and_ends_no_higher(layer, capsys, monkeypatch):

@@ -69,9 +69,9 @@ class Cell:
         """Its name in sentences."""
         return f"{self.task} of {self.m} features, at most {self.s} active, {self.d} neurons"
 
-    def at(self, m: int, d: int) -> Cell:
-        """Return the cell of the same task at another size."""
-        return Cell(self.task, self.s, m, d)
+    def serves(self, other: Cell) -> bool:
+        """Whether each layer of this cell makes one of the other that is no worse: features left out, dead neurons added."""
+        return self.task == other.task and self.s >= other.s and self.m >= other.m and self.d <= other.d
 
     def x(self) -> Float[np.ndarray, "inputs m"]:
         """List all inputs, by the number of active features, then in lexicographic order: as `Features.enumerate` does."""

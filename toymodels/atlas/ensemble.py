@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from toymodels.atlas.cells import Cell
+from toymodels.atlas.symmetry import Cycle, representatives
 from toymodels.errors import InputError, check_whole
 
 HISTORY = 10
@@ -33,31 +34,40 @@ Function = Callable[[Vectors], tuple[Float[Tensor, " members"], Vectors, Float[T
 
 
 class Ensemble:
-    """Layers with readoffs, each a row of parameters: (W | b), then (R | c)."""
+    """Layers with readoffs, each a row of parameters: (W | b), then (R | c).
 
-    def __init__(self, cell: Cell):
+    With a cycle (`atlas.symmetry`) a layer has one parameter for all places of (W | b) that the cycle makes equal, and readoffs
+    of one output of each orbit: the loss is that of these outputs.
+    """
+
+    def __init__(self, cell: Cell, cycle: Cycle | None = None):
         """Take the inputs and targets of a cell."""
         self.cell = cell
         self._x = torch.from_numpy(cell.x().copy())
-        self._f = torch.from_numpy(cell.targets().T.copy())
+        every = np.arange(cell.outputs) if cycle is None else representatives(cell, cycle.moves)
+        self._f = torch.from_numpy(cell.targets()[:, every].T.copy())
+        places = np.arange(cell.d * (cell.m + 1)).reshape(cell.d, -1) if cycle is None else cycle.parameters()
+        self._first = np.unique(places, return_index=True)[1]
+        self._places = torch.from_numpy(places)
         ones = self._f
         self._weights = 0.5 * ones / ones.sum().clamp(min=1) + 0.5 * (1 - ones) / (1 - ones).sum().clamp(min=1)
 
     def begin(self, starts: Sequence[Float[np.ndarray, "d m+1"]]) -> Vectors:
-        """Join layers and their least-squares readoffs, a little damped."""
+        """Join layers and their least-squares readoffs, a little damped; of equal places the first counts."""
         rows = []
         x, f = self._x.numpy(), self._f.numpy()
         for start in starts:
+            free = start.ravel()[self._first]
+            start = free[self._places.numpy()]
             a = np.column_stack([np.maximum(x @ start[:, :-1].T + start[:, -1], 0), np.ones(len(x))])
             gram = a.T @ a
             gram.flat[:: len(gram) + 1] += 1e-6 * max(1.0, float(gram.diagonal().mean()))
-            rows.append(np.concatenate([start.ravel(), np.linalg.solve(gram, a.T @ f.T).T.ravel()]))
+            rows.append(np.concatenate([free, np.linalg.solve(gram, a.T @ f.T).T.ravel()]))
         return torch.from_numpy(np.stack(rows))
 
     def layers(self, vectors: Vectors) -> Float[Tensor, "members d m+1"]:
         """Return the layers of the members."""
-        d, m = self.cell.d, self.cell.m
-        return vectors[:, : d * (m + 1)].reshape(len(vectors), d, m + 1)
+        return vectors[:, : len(self._first)][:, self._places]
 
     def loss(self, exponent: float) -> Function:
         """Return the L_p error, (Σ w |e|^p)^(1/p), of an exponent that is a power of 2; w sums to 1."""
@@ -65,7 +75,7 @@ class Ensemble:
         weights = self._weights if exponent <= WEIGHTED else torch.full_like(self._weights, 1 / self._weights.numel())
 
         def function(vectors: Vectors) -> tuple[Tensor, Tensor, Tensor]:
-            size = max(1, _BLOCK // (max(self.cell.d, self.cell.outputs) * self.cell.inputs))
+            size = max(1, _BLOCK // (max(self.cell.d, len(self._f)) * self.cell.inputs))
             parts = [self._loss(part, doublings, weights) for part in vectors.split(size)]
             values, slopes, largest = zip(*parts, strict=True)
             return torch.cat(values), torch.cat(slopes), torch.cat(largest)
@@ -73,10 +83,8 @@ class Ensemble:
         return function
 
     def _loss(self, vectors: Vectors, doublings: int, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        layer = self.layers(vectors)
-        readoff = vectors[:, self.cell.d * (self.cell.m + 1) :].reshape(
-            len(vectors), self.cell.outputs, self.cell.d + 1
-        )
+        layer, number = self.layers(vectors), len(self._first)
+        readoff = vectors[:, number:].reshape(len(vectors), len(self._f), self.cell.d + 1)
         z = layer[:, :, :-1] @ self._x.T + layer[:, :, -1:]
         a = z.clamp(min=0)
         error = torch.baddbmm(readoff[:, :, -1:] - self._f, readoff[:, :, :-1], a)
@@ -92,7 +100,8 @@ class Ensemble:
         d_readoff = torch.cat([slope @ a.transpose(1, 2), slope.sum(2, keepdim=True)], 2)
         d_z = (readoff[:, :, :-1].transpose(1, 2) @ slope) * (z > 0)
         d_layer = torch.cat([d_z @ self._x, d_z.sum(2, keepdim=True)], 2)
-        return (largest * root).view(-1), torch.cat([d_layer.flatten(1), d_readoff.flatten(1)], 1), largest.view(-1)
+        d_free = vectors.new_zeros(len(vectors), number).index_add_(1, self._places.view(-1), d_layer.flatten(1))
+        return (largest * root).view(-1), torch.cat([d_free, d_readoff.flatten(1)], 1), largest.view(-1)
 
 
 def train(
@@ -101,11 +110,12 @@ def train(
     exponents: Sequence[float] = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0),
     steps: int = 100,
     kept: int = 4,
+    cycle: Cycle | None = None,
 ) -> list[tuple[float, Float[np.ndarray, "d m+1"], int]]:
     """Train an ensemble; return (largest error, layer, number of its start) of the members that are left, the best first.
 
     `steps` are taken with each exponent; in the end about `kept` members are left. The largest error is
-    that of the trained readoffs.
+    that of the trained readoffs. With a cycle all layers keep its symmetry.
     Raises InputError for no starts, or exponents that are not powers of 2.
     """
     check_whole(1, steps=steps, kept=kept)
@@ -113,7 +123,7 @@ def train(
         raise InputError(f"starts must be at least one matrix (W | b) of the shape {(cell.d, cell.m + 1)}")
     if not exponents or any(p < 2 or not float(np.log2(p)).is_integer() for p in exponents):
         raise InputError(f"exponents = {tuple(exponents)}: each must be a power of 2, such as 2, 4, 8")
-    ensemble = Ensemble(cell)
+    ensemble = Ensemble(cell, cycle)
     vectors = ensemble.begin(starts)
     numbers = torch.arange(len(starts))
     largest = torch.zeros(0)

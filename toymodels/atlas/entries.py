@@ -5,6 +5,8 @@ An entry is one .safetensors file with these tensors:
     weight (d, m), bias (d)              the layer: activations are max(W x + b, 0)
     readoff (outputs, d), offset         what reads each output: r·a + c
     rows, multipliers, output            a certificate μ of the output with the largest error: Σ|μ| = 1, Σ μ = 0, Σ μ a = 0
+    moves (if there are any)             permutations of the features that carry neurons to neurons: readoff and offset are then
+                                         those of the first output of each orbit, and carried to the others when the file is read
 
 The stored readoffs, evaluated on every input, give the *worst error*: an upper bound of what the layer reaches. The certificate
 gives a *lower bound* for this layer: no readoff of it has a smaller worst error than μ·f (`core.minimax`). Both are computed from
@@ -23,6 +25,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from toymodels.atlas.cells import Cell, cell_of
+from toymodels.atlas.symmetry import Moves, representatives, spread_readoffs
 from toymodels.errors import InputError
 
 HERE = Path(__file__).parent / "entries"
@@ -49,6 +52,8 @@ class Entry:
     multipliers: Float[np.ndarray, " support"]
     output: int
     """The output that the certificate speaks of."""
+    moves: Moves | None = None
+    """Permutations of the features that carry neurons to neurons; the file then holds readoffs of one output of each orbit."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """How it was found: how, seed, seconds; what the finder says, not proved."""
 
@@ -145,8 +150,14 @@ def read_entry(path: Path, cell: Cell | None = None) -> Entry:
         raise InputError(f"{path} has no {', '.join(missing)}: an entry has the tensors {', '.join(TENSORS)}")
     if tensors["output"].size != 1 or tensors["output"].dtype.kind not in "iu":
         raise InputError(f"{path}: output must be one whole number")
+    cell = cell or cell_of(path.stem)
     arrays = {name: tensors[name] for name in TENSORS if name != "output"}
-    return Entry(cell or cell_of(path.stem), **arrays, output=int(tensors["output"].item()), facts=facts)
+    if (moves := tensors.get("moves")) is not None:
+        check_layer(cell, arrays["weight"], arrays["bias"])
+        layer = np.column_stack([arrays["weight"], arrays["bias"]])
+        whole = spread_readoffs(cell, layer, moves, arrays["readoff"], arrays["offset"])
+        arrays["readoff"], arrays["offset"] = whole
+    return Entry(cell, **arrays, output=int(tensors["output"].item()), moves=moves, facts=facts)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -172,15 +183,18 @@ def entry_bytes(entry: Entry) -> bytes:
     """Return the file of an entry. Readoffs may have float32: the worst error is that of the stored numbers."""
     from safetensors.numpy import save
 
+    kept = slice(None) if entry.moves is None else representatives(entry.cell, entry.moves)
     tensors = {
         "weight": np.ascontiguousarray(entry.weight, np.float64),
         "bias": np.ascontiguousarray(entry.bias, np.float64),
-        "readoff": np.ascontiguousarray(entry.readoff),
-        "offset": np.ascontiguousarray(entry.offset, np.float64),
+        "readoff": np.ascontiguousarray(entry.readoff[kept]),
+        "offset": np.ascontiguousarray(entry.offset[kept], np.float64),
         "rows": np.ascontiguousarray(entry.rows, np.int64),
         "multipliers": np.ascontiguousarray(entry.multipliers, np.float64),
         "output": np.array([entry.output], np.int64),
     }
+    if entry.moves is not None:
+        tensors["moves"] = np.ascontiguousarray(entry.moves, np.int64)
     return save(tensors, {"facts": json.dumps(dict(entry.facts))})
 
 

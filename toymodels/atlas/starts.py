@@ -8,13 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
-from toymodels.errors import check_whole
+from toymodels.atlas.constructions import LEAST_ON_A_PLANE, MOST_LABELLED, Layer, characters, on_a_plane
 from toymodels.registry import Member, Registry
-
-Layer = Float[np.ndarray, "d m+1"]
-"""Weights and, in the last column, biases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,33 +20,6 @@ class Start(Member):
 
 STARTS = Registry("kind of start", Start, "toymodels.atlas.starts")
 """Kinds of starts by name; a search draws as many of each."""
-
-
-LEAST_ON_A_PLANE = 5
-"""Features from which `on_a_plane` holds."""
-_NEARLY = 2e-6
-
-
-def on_a_plane(m: int) -> Layer:
-    """Return m − 1 neurons that reach 1/4 for AND at most 2 active, which features read by a neuron each need m for.
-
-    Inputs with exactly 2 active lie in the plane Σ x = 2, of m − 1 dimensions. Neuron i (one for each feature but the first) is
-    x_0 + u + (u/v)(x_i − v) there, and all are 0 on inputs with fewer active, by a weight on Σ x − 2. So the readoff that is
-    (x_k + x_l)/2 − 1/4 in the plane is (y_k + y_l)/2 − 1/4 on those, with y = (−u, v, …, v) the point of the plane at which all
-    neurons would be 0, v = (2 + u)/(m − 1). It lies between −1/4 and 1/4 if 2v ≤ 1 and u ≤ v, which some u > 0 allow from
-    m = 6 on; with m = 5 and a small u the error is at most 1/4 + u/4, at readoffs that grow as 1/u. (Found by the search of this
-    atlas at m = 6, 7 and 8; derived here.) Raises InputError for fewer features.
-    """
-    check_whole(LEAST_ON_A_PLANE, m=m)
-    u = max(_NEARLY, min((m - 5) / 4, 1 / (m - 2)))
-    v = (2 + u) / (m - 1)
-    inner = u / v
-    outer = 1 + u + inner
-    layer = np.full((m - 1, m + 1), outer)
-    layer[:, 0] += 1
-    layer[:, 1:m] += inner * np.eye(m - 1)
-    layer[:, m] = u - inner * v - 2 * outer
-    return layer
 
 
 def _noisy(weight: np.ndarray, bias: np.ndarray | float, rng: np.random.Generator) -> Layer:
@@ -124,3 +93,18 @@ def groups(m: int, d: int, rng: np.random.Generator) -> Layer:
                 weight[row, order[start : start + size]] = 1
                 row += 1
     return _noisy(weight, rng.choice([0.0, -0.5, -1.0]), rng)
+
+
+@STARTS("characters", order=8)
+def of_characters(m: int, d: int, rng: np.random.Generator) -> Layer:
+    """Take characters of F_2^n, of either sign and labellings of the features, at random; bias −1 to −0.2; and add noise.
+
+    Random signs, if there are more features than labellings are known for.
+    """
+    if m > MOST_LABELLED:
+        return signs(m, d, rng)
+    rows = np.vstack([sign * row for row in characters(m)[:2] for sign in (1, -1)])
+    if rng.random() < 0.5:
+        rows = rows[: len(rows) // len(characters(m)[:2])]
+    weight = np.vstack([rows[rng.permutation(len(rows))] for _ in range(-(-d // len(rows)))])[:d]
+    return _noisy(weight, rng.choice([-1.0, -0.5, -0.2]), rng)

@@ -150,13 +150,13 @@ class PreconditionedLBFGS:
         for _ in range(iterations):
             found = self._search(at, value, slope, blocks, evaluate)
             if found is None and self._order:  # what is remembered may be wrong here
-                self._order = []
+                self.forget()
                 found = self._search(at, value, slope, blocks, evaluate)
             if found is None:
                 self._reached = self._evaluate(at, evaluate)
                 return False
             step, value, new = found
-            self._remember(step, new - slope)
+            self.remember(step, new - slope)
             at, slope = at + step, new
         self._reached = value, slope
         return True
@@ -187,7 +187,7 @@ class PreconditionedLBFGS:
         self, at: Tensor, value: float, slope: Tensor, blocks: Sequence[Block], evaluate: Callable[[], float]
     ) -> tuple[Tensor, float, Tensor] | None:
         """Find a step that satisfies the weak Wolfe conditions; return it with value and gradient there."""
-        direction = self._direction(slope, blocks)
+        direction = self.direction(slope, blocks)
         along = float(slope @ direction)
         size = float(direction.norm())
         # Near an optimum the decrease is smaller than the rounding of the value.
@@ -213,7 +213,16 @@ class PreconditionedLBFGS:
         self._evaluate(at + best[0], evaluate)  # the last evaluation is that of the parameters that are left behind
         return best
 
-    def _remember(self, step: Tensor, change: Tensor) -> None:
+    @property
+    def remembers(self) -> bool:
+        """Whether it knows anything of the curvature."""
+        return bool(self._order)
+
+    def forget(self) -> None:
+        """Forget the curvature."""
+        self._order = []
+
+    def remember(self, step: Tensor, change: Tensor) -> None:
         """Keep a step and its change of the gradient, in place of the oldest; not if the function curves down along it."""
         if not float(step @ change) > 0:
             return
@@ -224,7 +233,7 @@ class PreconditionedLBFGS:
         self._products[:used, row] = (self._steps[:used] @ change).tolist()
         self._products[row, :used] = (self._changes[:used] @ step).tolist()
 
-    def _direction(self, slope: Tensor, blocks: Sequence[Block]) -> Tensor:
+    def direction(self, slope: Tensor, blocks: Sequence[Block]) -> Tensor:
         """Return −H·slope; the metric is scaled to the curvature along the last step."""
         order = self._order
         if not order:

@@ -121,7 +121,7 @@ def layer_width(layer: nn.Module, m: int) -> int:
     return int(layer(torch.zeros(1, m, dtype=parameter.dtype, device=parameter.device)).shape[1])
 
 
-Role = Literal["none", "random", "construction", "trained", "null"]
+Role = Literal["none", "random", "construction", "trained", "refined", "null"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +129,8 @@ class LayerMember(Member):
     """A first layer by name: `function` makes it; its parameters are among m, d, seed, activation, task, s, features, trained."""
 
     role: Role = "random"
-    """none: no layer; random: drawn; construction: published, with a readoff of its own; trained; null: made from the trained."""
+    """none: no layer; random: drawn; construction: published, with a readoff of its own; trained; refined, null: made from the
+    trained one, to be better than it or to keep one property of it."""
     own_readoff: Callable[..., nn.Module] | None = None
     """Makes its own readoff; its parameters are among layer, task, s, m, d, seed and the knobs."""
     own_source: str = ""
@@ -147,7 +148,7 @@ class LayerMember(Member):
 
     def __post_init__(self) -> None:
         if self.order == 50:
-            order = {"none": 0, "random": 10, "construction": 20, "trained": 80, "null": 90}[self.role]
+            order = {"none": 0, "random": 10, "construction": 20, "trained": 80, "refined": 85, "null": 90}[self.role]
             object.__setattr__(self, "order", order)
 
     @property

@@ -26,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from toymodels.core.features import Inputs
+from toymodels.core.kfac import PreconditionedLBFGS
 from toymodels.core.layers import check_problem
 from toymodels.core.minimax import Chebyshev, Minimax, minimax
 from toymodels.core.tasks import Task
@@ -33,8 +34,6 @@ from toymodels.errors import InputError, check_choice, check_kind, check_positiv
 
 SUMMARIES = ("largest", "mean", "soft")
 """What a descent brings down: the largest error over outputs, their mean, or a soft maximum of them."""
-HISTORY = 20
-"""Steps that the estimate of the curvature remembers."""
 _TRIES = 12
 """Step lengths tried on a line, each a third of the last."""
 _SHARES = (0.03, 0.01, 0.003, 0.001, 0.0003)
@@ -183,17 +182,19 @@ class _Descent:
 
     def __init__(self, layer: nn.Module, names: Sequence[str], task: Task, inputs: Inputs):
         self._layer, self._names, self._task, self._inputs = layer, names, task, inputs
-        self._steps: list[Tensor] = []
-        self._changes: list[Tensor] = []
+        self._curvature = PreconditionedLBFGS([(nn.Parameter(self._joined()),)])
 
     def start(self) -> _Point:
         """Solve the layer that is given."""
+        return self._solve(self._joined())
+
+    def _joined(self) -> Tensor:
         parameters = dict(self._layer.named_parameters())
-        return self._solve(torch.cat([parameters[name].detach().reshape(-1) for name in self._names]))
+        return torch.cat([parameters[name].detach().reshape(-1) for name in self._names])
 
     def forget(self) -> None:
         """Forget the curvature: the function has changed."""
-        self._steps, self._changes = [], []
+        self._curvature.forget()
 
     def step(self, at: _Point, summary: str, temperature: float) -> _Point | None:
         """Take a step that lowers the summary; None if none of the lengths tried does."""
@@ -201,36 +202,23 @@ class _Descent:
         size = float(slope.norm())
         if not size > 0:
             return None
-        direction = self._direction(slope)
+        direction = self._curvature.direction(slope, [])
         along = float(direction @ slope)
         if not along < 0:
             self.forget()
             direction, along = -slope, -(size**2)
         # the first length would bring the error to 0 if it fell on as it does here; it does not
-        length = 1.0 if self._steps else 0.1 * value / size**2
+        length = 1.0 if self._curvature.remembers else 0.1 * value / size**2
         for _ in range(_TRIES):
             tried = self._solve(at.vector + length * direction)
             if self._value(tried, summary, temperature) < value + 1e-4 * length * along:
                 change = self._slope(tried, summary, temperature) - slope
                 step = tried.vector - at.vector
                 if float(step @ change) > 1e-12 * float(change @ change):
-                    self._steps, self._changes = [*self._steps, step][-HISTORY:], [*self._changes, change][-HISTORY:]
+                    self._curvature.remember(step, change)
                 return tried
             length /= 3
         return None
-
-    def _direction(self, slope: Tensor) -> Tensor:
-        """Return −H·slope by the two loops of L-BFGS (Nocedal 1980)."""
-        direction, shares = -slope, []
-        for step, change in zip(reversed(self._steps), reversed(self._changes), strict=True):
-            shares.append(float(step @ direction) / float(step @ change))
-            direction = direction - shares[-1] * change
-        if self._steps:
-            step, change = self._steps[-1], self._changes[-1]
-            direction = direction * (float(step @ change) / float(change @ change))
-        for step, change, share in zip(self._steps, self._changes, reversed(shares), strict=True):
-            direction = direction + (share - float(change @ direction) / float(step @ change)) * step
-        return direction
 
     def _solve(self, vector: Tensor) -> _Point:
         layer = copy.deepcopy(self._layer)

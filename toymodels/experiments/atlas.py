@@ -119,7 +119,7 @@ def show(config: AtlasConfig) -> str:
     """Prove the entries and print a map for each task and number of active features; also write it, if asked to."""
     from toymodels.runs import text
 
-    rows = [row for _, row in _rows(config)]
+    rows = list(_rows(config))
     if not rows:
         raise InputError(f"no entry of {config.home} is of these tasks and sizes: leave some out")
     tables = []
@@ -127,7 +127,7 @@ def show(config: AtlasConfig) -> str:
         here = {(row["m"], row["d"]): row for row in rows if (row["task"], row["s"]) == (task, s)}
         if config.epsilon:
             tables.append(
-                f"{task}, at most {s} active: neurons for a worst error of ε\n" + _widths(here, task, s, config.epsilon)
+                f"{task}, at most {s} active: neurons for a worst error of ε\n" + _widths(config, rows, task, s)
             )
             continue
         features = sorted({m for m, _ in here})
@@ -146,22 +146,21 @@ def show(config: AtlasConfig) -> str:
     return "\n\n".join(tables)
 
 
-def _widths(here: dict[tuple[int, int], dict[str, Any]], task: str, s: int, errors: Sequence[float]) -> str:
+def _widths(config: AtlasConfig, rows: Sequence[dict[str, Any]], task: str, s: int) -> str:
     """Make a table of the least d known for each error and m, and of the d below which no layer reaches it."""
     from toymodels.atlas.cells import Cell
-    from toymodels.atlas.entries import CLOSE
-    from toymodels.atlas.floors import floor_of
+    from toymodels.atlas.known import least_known_width, least_possible_width
     from toymodels.runs import text
-    from toymodels.theory.widths import smallest_width
+
+    errors = {Cell(row["task"], row["s"], row["m"], row["d"]): row["worst_error"] for row in rows}
 
     def cell(m: int, error: float) -> str:
-        widths = [d for (features, d), row in here.items() if features == m and row["worst_error"] <= error + CLOSE]
-        least = smallest_width(lambda d: floor_of(Cell(task, s, m, d)) <= error + 1e-12)
-        known = f"{min(widths)}" if widths else "unknown"
-        return f"{known} =" if known == str(least) else f"{known} ≥ {least}"
+        known, least = least_known_width(task, s, m, error, errors), least_possible_width(task, s, m, error)
+        return f"{known} =" if known == least else f"{known or 'unknown'} ≥ {least}"
 
-    lines = [[str(m), *(cell(m, error) for error in errors)] for m in sorted({m for m, _ in here})]
-    return text.render(("m", *(f"ε = {error:g}" for error in errors)), lines, range(len(errors) + 1))
+    features = sorted({row["m"] for row in rows if (row["task"], row["s"]) == (task, s)})
+    lines = [[str(m), *(cell(m, error) for error in config.epsilon)] for m in features]
+    return text.render(("m", *(f"ε = {error:g}" for error in config.epsilon)), lines, range(len(config.epsilon) + 1))
 
 
 def _cell_text(row: dict[str, Any] | None) -> str:
@@ -175,23 +174,17 @@ def _cell_text(row: dict[str, Any] | None) -> str:
 
 def write(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     """Write the table, then draw it."""
-    import csv
-    import io
-
     from toymodels.runs.storage import write_text
+    from toymodels.runs.table import csv_text
 
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder / "atlas.csv", stream.getvalue())
+    write_text(folder / "atlas.csv", csv_text(rows))
     from toymodels.figures.atlas_map import draw_atlas
     from toymodels.figures.style import save
 
     return [folder / "atlas.csv", *save(draw_atlas(rows), folder)]
 
 
-def _rows(config: AtlasConfig) -> Iterator[tuple[Entry, dict[str, Any]]]:
+def _rows(config: AtlasConfig) -> Iterator[dict[str, Any]]:
     from toymodels.atlas.cells import cell_of
     from toymodels.atlas.entries import files_in, prove, read_entry
     from toymodels.atlas.floors import floor_of
@@ -200,7 +193,7 @@ def _rows(config: AtlasConfig) -> Iterator[tuple[Entry, dict[str, Any]]]:
         cell = cell_of(path.stem)
         if config.wanted(cell):
             entry = read_entry(path)
-            yield entry, _row(entry, prove(entry), floor_of(cell))
+            yield _row(entry, prove(entry), floor_of(cell))
 
 
 def _row(entry: Entry, proof: Proof, floor: float) -> dict[str, Any]:
@@ -231,7 +224,6 @@ def check(config: AtlasConfig) -> tuple[str, int]:
             wrong += [f"{cell.name}: {reason}" for reason in failures(entry, proofs[cell])]
         except InputError as error:
             wrong.append(f"{path.name}: {error}")
-    wrong += [f"{cell.name}: {reason}" for cell, reason in _disorder(proofs)]
     if not proofs and not wrong:
         raise InputError(f"no entry of {config.home} is of these tasks and sizes: leave some out")
     largest = max((proof.gap for proof in proofs.values()), default=0.0)
@@ -239,7 +231,7 @@ def check(config: AtlasConfig) -> tuple[str, int]:
     if wrong:
         return "\n".join([*wrong, f"{len(wrong)} failures in {len(proofs)} entries"]), 1
     closest = f"the readoffs of each are within {max(largest, 0):.1e} of the best of its layer"
-    return f"{len(proofs)} entries proved in {seconds:.1f} s; {closest}", 0
+    return "\n".join([*_disorder(proofs), f"{len(proofs)} entries proved in {seconds:.1f} s; {closest}"]), 0
 
 
 def failures(entry: Entry, proof: Proof) -> Iterator[str]:
@@ -257,45 +249,23 @@ def failures(entry: Entry, proof: Proof) -> Iterator[str]:
         yield f"a worst error of {proof.worst_error:.6f} is below the floor {floor:.6f} that holds for every layer"
 
 
-def _disorder(proofs: dict[Cell, Proof]) -> Iterator[tuple[Cell, str]]:
-    """Yield the cells that are worse than the features alone, a narrower cell, or one of more or more active features."""
+def _disorder(proofs: dict[Cell, Proof]) -> Iterator[str]:
+    """Yield notes on cells in which a construction, or another entry's layer, would do better: no fault of their entries."""
     from toymodels.atlas.entries import CLOSE
-    from toymodels.theory.gates import GATE_NAMES, Gate
+    from toymodels.atlas.known import least_known
 
-    for cell, proof in proofs.items():
-        alone = Gate.parse(cell.task).affine_floor if cell.task in GATE_NAMES and cell.d >= cell.m else math.inf
-        if proof.worst_error > alone + CLOSE:
-            yield cell, f"{proof.worst_error:.6f} is more than the features themselves reach, {alone:g}"
-        for other, known in proofs.items():
-            harder = other.task == cell.task and other.s >= cell.s and other.m >= cell.m and other.d <= cell.d
-            if harder and known.worst_error < proof.worst_error - CLOSE:
-                yield (
-                    cell,
-                    f"{proof.worst_error:.6f} is more than {known.worst_error:.6f} of {other.name}, whose layer would do",
-                )
-                break
-
-
-def best_known(cell: Cell, folder: Path) -> tuple[float, str]:
-    """Return the smallest worst error known for a cell, from its own entry or one whose layer would do; and the entry's name."""
-    from toymodels.atlas.cells import cell_of
-    from toymodels.atlas.entries import files_in, prove, read_entry
-    from toymodels.theory.gates import GATE_NAMES, Gate
-
-    best = (math.inf, "nothing")
-    if cell.task in GATE_NAMES and cell.d >= cell.m:
-        best = (Gate.parse(cell.task).affine_floor, "the features themselves")
-    for path in files_in(folder) if folder.is_dir() else []:
-        other = cell_of(path.stem)
-        if other.task == cell.task and other.s >= cell.s and other.m >= cell.m and other.d <= cell.d:
-            best = min(best, (prove(read_entry(path)).worst_error, other.name))
-    return best
+    errors = {cell: proof.worst_error for cell, proof in proofs.items()}
+    for cell, error in errors.items():
+        known, name = least_known(cell, errors)
+        if known < error - CLOSE:
+            yield f"note: {cell.name}: {error:.6f} is more than {known:.6f} of {name}, whose layer would do"
 
 
 def submit(config: AtlasConfig) -> str:
     """Verify a layer that somebody offers; store it if it is a record. Raises InputError, with the reason, if it is none."""
     from toymodels.atlas.entries import CLOSE, prove
     from toymodels.atlas.floors import floor_of
+    from toymodels.atlas.known import errors_serving, least_known
 
     assert config.file is not None
     entry = _offered(config.file, config)
@@ -303,7 +273,7 @@ def submit(config: AtlasConfig) -> str:
     cell = entry.cell
     if wrong := next(failures(entry, proof), None):
         raise InputError(f"{config.file} is refused: {wrong}")
-    error, name = best_known(cell, config.home)
+    error, name = least_known(cell, errors_serving(cell, config.home))
     if not proof.worst_error < error - CLOSE:
         reached = f"its worst error is {proof.worst_error:.6f}, and {error:.6f} is known ({name})"
         raise InputError(f"{config.file} is no record: {reached}")
@@ -347,7 +317,6 @@ def _offered(file: Path, config: AtlasConfig) -> Entry:
     from toymodels.atlas.search import solved
 
     said: dict[str, Any] = {key: facts[key] for key in ("how", "seed", "seconds") if key in facts}
-    said.setdefault("how", "submitted")
     return solved(cell, np.column_stack([weight, bias]).astype(np.float64), said)
 
 

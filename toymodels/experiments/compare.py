@@ -43,8 +43,9 @@ class CompareConfig(NetworkSettings):
     one of your own, or a construction."""
     layers: tuple[str, ...] | None = None
     """First layers, each with a row for every readoff: identity, trained, gaussian, kaiming, constructions, null models made from
-    the trained one (gaussian_like spectrum_matched shuffled shuffled_within), your own, or all of these (of the random ones,
-    frozen_layer and your own). Default: identity, frozen_layer and trained."""
+    the trained one (gaussian_like spectrum_matched shuffled shuffled_within), the trained one after a descent of its worst error
+    ("descended(steps=50)", not among all), your own, or all of these (of the random ones, frozen_layer and your own). Default:
+    identity, frozen_layer and trained."""
     figures: bool = True
     """Draw the figures: histograms of the outputs, one file for each task."""
     json: Path | None = None
@@ -63,7 +64,7 @@ class CompareConfig(NetworkSettings):
         check_different("task", names, task=self.task)
         object.__setattr__(self, "task", tuple(names))
         frozen, _ = LAYERS.named(self.frozen_layer)
-        if frozen.role in ("none", "trained", "null"):
+        if frozen.role in ("none", "trained") or frozen.uses_trained:
             raise InputError(f"frozen_layer {self.frozen_layer} is not drawn and then kept: name a random layer")
         object.__setattr__(self, "frozen_layer", LAYERS.canonical(self.frozen_layer))
         if self.layers is not None:
@@ -87,8 +88,8 @@ class CompareConfig(NetworkSettings):
         """Return the names of all first layers that the run draws, including the initial layer of the trained one."""
         from toymodels.core.layers import LAYERS
 
-        roles = {name: LAYERS.named(name)[0].role for name in self.rows()}
-        drawn = {name: role for name, role in roles.items() if role not in ("none", "null")}
+        members = {name: LAYERS.named(name)[0] for name in self.rows()}
+        drawn = {name: made.role for name, made in members.items() if made.role != "none" and not made.uses_trained}
         return tuple(dict.fromkeys(self.layer if role == "trained" else name for name, role in drawn.items()))
 
     def idle(self) -> dict[str, str]:
@@ -120,7 +121,8 @@ class CompareConfig(NetworkSettings):
 
         names = dict.fromkeys(self.layers or ("identity", self.frozen_layer, "trained"))
         if "all" in names:
-            wanted = [name for name, member in LAYERS.items() if member.role != "random" or member.plugin is not None]
+            aside = ("random", "refined")
+            wanted = [name for name, member in LAYERS.items() if member.role not in aside or member.plugin is not None]
             names |= dict.fromkeys((self.frozen_layer, *wanted))
             for name in ("all", *self.left_out()):
                 del names[name]
@@ -135,7 +137,7 @@ class CompareConfig(NetworkSettings):
 
         reasons: dict[str, str] = {}
         for name, member in LAYERS.items() if "all" in (self.layers or ()) else ():
-            if (member.role == "random" and member.plugin is None) or name in (self.layers or ()):
+            if (member.role in ("random", "refined") and member.plugin is None) or name in (self.layers or ()):
                 continue
             fitting = [task for task in self.tasks() if member.fits(task)]
             if not fitting:
@@ -181,7 +183,7 @@ class CompareConfig(NetworkSettings):
         if self.layers is not None:
             lacking = [name for name, member in members.items() if member.uses_trained]
             if lacking and not trained:
-                raise InputError(f"the null model {lacking[0]} is made from the trained layer: add trained to layers")
+                raise InputError(f"the first layer {lacking[0]} is made from the trained layer: add trained to layers")
             # A layer that is set but has no row would change nothing but the run's identity.
             if self.frozen_layer != "gaussian" and self.frozen_layer not in names:
                 raise InputError(f"frozen_layer {self.frozen_layer} is not among layers: name it there, too")

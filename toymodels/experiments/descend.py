@@ -17,7 +17,7 @@ from toymodels.given import conform
 if TYPE_CHECKING:
     from toymodels.core.layers import FirstLayer
 
-_SETTINGS = ("task", "s", "inputs", "summary", "steps")
+_SETTINGS = ("task", "s", "inputs", "summary")
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _write(config: DescendConfig, layer: Any, facts: dict[str, Any]) -> None:
 
     from toymodels.runs.storage import write_atomically
 
-    stated = {**facts, **{name: getattr(config, name) for name in _SETTINGS if name != "steps"}}
+    stated = {**facts, **{name: getattr(config, name) for name in _SETTINGS}}
     tensors = {"weight": layer.weight.detach().contiguous(), "bias": layer.bias.detach().contiguous()}
     header = {"descent": json.dumps(stated)}
     write_atomically(config.out, lambda path: save_file(tensors, str(path), header))
@@ -156,9 +156,7 @@ def _stopped(config: DescendConfig, layer: FirstLayer, first: str) -> tuple[Firs
         with safe_open(str(config.out), framework="pt") as file:
             stated = json.loads((file.metadata() or {})["descent"])
             weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
-        same = stated["start"] == first and all(
-            stated[name] == getattr(config, name) for name in _SETTINGS if name != "steps"
-        )
+        same = stated["start"] == first and all(stated[name] == getattr(config, name) for name in _SETTINGS)
         step, error = int(stated["step"]), float(stated["first_error"])
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         same, step, error = False, 0, math.nan

@@ -111,8 +111,8 @@ class DictionaryConfig(NetworkSettings):
         """Return the names of all first layers that the run draws, including the initial layer of the trained one."""
         from toymodels.core.layers import LAYERS
 
-        roles = {name: LAYERS.named(name)[0].role for name in self.layers}
-        drawn = {name: role for name, role in roles.items() if role not in ("none", "null")}
+        members = {name: LAYERS.named(name)[0] for name in self.layers}
+        drawn = {name: made.role for name, made in members.items() if made.role != "none" and not made.uses_trained}
         return tuple(dict.fromkeys(self.layer if role == "trained" else name for name, role in drawn.items()))
 
     def idle(self) -> dict[str, str]:

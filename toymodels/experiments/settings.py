@@ -70,9 +70,9 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
         object.__setattr__(self, "layer", LAYERS.canonical(self.layer))
 
     def _check_layer(self, name: str, member: LayerMember) -> None:
-        if member.role in ("null", "trained"):
+        if member.role == "trained" or member.uses_trained:
             raise InputError(f"{name} is made from the trained layer: name it, with trained, in layers of compare")
-        own = member.own_activation and member.role not in ("none", "trained", "null")
+        own = member.own_activation and member.role not in ("none", "trained") and not member.uses_trained
         if own and self.activation != "relu":
             raise InputError(f"the first layer {name} has an activation of its own: leave activation at relu")
 

@@ -51,7 +51,7 @@ def draw_atlas(rows: Sequence[dict[str, Any]]) -> Drawing:
         axis.set_ylim(bottom=0)
         axis.set_title(f"{task}, at most {s} active", fontsize=8)
         axis.set_xlabel("neurons d", fontsize=8)
-        axis.legend(fontsize=5.5, frameon=False)
+        axis.legend(fontsize=5.5, frameon=False, loc="upper right", ncols=2)
         quiet(axis)
     for line in axes:
         line[0].set_ylabel("worst error", fontsize=8)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from toymodels.atlas.known import known_width
 from toymodels.errors import InputError
 from toymodels.figures.fits import Crossing, crossing
 from toymodels.figures.maps import ANALYTIC_MEDIAN, RANK_BOUND, predicted_widths
@@ -33,7 +34,8 @@ from toymodels.runs.metrics import error_label
 from toymodels.runs.table import levels
 
 AFFINE, ANALYTIC = "m linear neurons (affine readoff)", "analytic law, all pairs, exactly s"
-LAW_STYLES = {AFFINE: "-", RANK_BOUND: ":", ANALYTIC: "-."}
+BEST = "best layer known, all pairs (atlas)"
+LAW_STYLES = {AFFINE: "-", RANK_BOUND: ":", ANALYTIC: "-.", BEST: "*-"}
 
 
 Size = tuple[int, int]
@@ -109,7 +111,7 @@ def width_needed(
     How many neurons does each construction need, and how far below the best of them are trained layers? A column of panels for
     each ε, a row for each s. Dashed lines: a construction's own readoff; full lines: minimax readoffs. Arrows: not reached at
     the widest measured. Where ε is at least what affine readoffs of the features reach, the m linear neurons that suffice for it
-    are a line, too.
+    are a line, too; and for worst errors at most s active so is the narrowest layer of the atlas, on all pairs.
     Raises InputError for a table without the columns, or of more than one task or kind of inputs.
     """
     require(rows, numbers=("m", "d", "s"))
@@ -138,7 +140,7 @@ def width_needed(
                 for m, found in crossings.items():
                     d = measured[method][s, m]
                     cells.append((f"{epsilon:g}", str(s), method.name, str(m), found.words(d[0], d[-1])))
-            entries |= _draw_laws(axis, task, inputs, s, epsilon, sizes)
+            entries |= _draw_laws(axis, task, inputs, s, epsilon, sizes, metric)
             active = active_in_words({"inputs": inputs, "s": s}) if inputs == "at_most" else f"s = {s}"
             axis.set_title(f"ε = {epsilon:g}, {active}", fontsize=8)
             axis.set_yscale("log")
@@ -178,12 +180,16 @@ def _draw_method(axis: Any, method: Method, crossings: dict[int, Crossing], wide
     return handle
 
 
-def _draw_laws(axis: Any, task: str, inputs: str, s: int, epsilon: float, sizes: Sequence[int]) -> dict[str, Any]:
-    """Draw the widths that laws and bounds predict, as far as they hold; returns the lines by name."""
+def _draw_laws(
+    axis: Any, task: str, inputs: str, s: int, epsilon: float, sizes: Sequence[int], metric: str
+) -> dict[str, Any]:
+    """Draw the widths that laws and bounds predict, as far as they hold, and the atlas has; returns the lines by name."""
     gate = gate_of(task)
     if gate is None or inputs not in ALL_SETS:
         return {}
     points: dict[str, list[tuple[int, float]]] = {}
+    if inputs == "at_most" and metric == "worst_error":
+        points[BEST] = [(m, d) for m in sizes if (d := known_width(task, s, m, epsilon)) is not None]
     for m in (*sizes, *(m for m in (512, 1024) if m > max(sizes))):
         if epsilon >= gate.affine_floor:
             points.setdefault(AFFINE, []).append((m, m))
@@ -191,6 +197,7 @@ def _draw_laws(axis: Any, task: str, inputs: str, s: int, epsilon: float, sizes:
             if 1 < width < math.inf:
                 points.setdefault(ANALYTIC if name == ANALYTIC_MEDIAN else name, []).append((m, width))
     return {
-        name: axis.plot(*zip(*line, strict=True), LAW_STYLES[name], color="black", linewidth=0.9)[0]
+        name: axis.plot(*zip(*line, strict=True), LAW_STYLES[name], color="black", linewidth=0.9, markersize=5)[0]
         for name, line in points.items()
+        if line
     }

@@ -139,12 +139,19 @@ def write(folder: Path, path: Path) -> str:
         for row in rows:
             buffer.write(json.dumps(row) + "\n")
     else:
-        table = csv.writer(buffer, lineterminator="\n")
-        table.writerow(map(_cell, rows[0]))
-        table.writerows([[_cell(value) for value in row.values()] for row in rows])
+        buffer.write(csv_text(rows))
     write_text(path, buffer.getvalue())
     runs = len({(row["kind"], row["run"]) for row in rows})
     return f"{path}: rows: {len(rows):,}, runs: {runs:,}"
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Write rows of the same keys as CSV that `read_table` reads back, and no spreadsheet takes for formulas."""
+    buffer = io.StringIO(newline="")
+    table = csv.writer(buffer, lineterminator="\n")
+    table.writerow(map(_cell, rows[0]))
+    table.writerows([[_cell(value) for value in row.values()] for row in rows])
+    return buffer.getvalue()
 
 
 def _cell(value: Any) -> str:
