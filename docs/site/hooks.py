@@ -106,6 +106,7 @@ def typeset(text: str) -> str:
             parts[position],
         )
         part = re.sub(r"(?<=\S) ([=±<≤≥]) (?=[−\d])", "\u00a0\\1\u00a0", part)
+        part = re.sub(r"(?<=\d) (?=%)", "\u00a0", part)
         parts[position] = re.sub(r"\^(\{[^}]*\}|[-−]?\w+)", lambda match: f"<sup>{match[1].strip('{}')}</sup>", part)
     return "".join(parts)
 

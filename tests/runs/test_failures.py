@@ -103,7 +103,9 @@ def test_a_file_that_may_not_grow_is_one_sentence(size, tmp_path):
     """With the system's own limit on the size of a file: real writes fail, those of torch and safetensors too."""
     command = [sys.executable, "-m", "toymodels", *COMPARE, "--checkpoint-seconds", "0", "--out", str(tmp_path / "run")]
     limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))}
-    stopped = subprocess.run(command, capture_output=True, text=True, **limit, check=False)
+    # Python 3.11 keeps bytecode that it could write only in part, and later imports fail.
+    kept = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    stopped = subprocess.run(command, capture_output=True, text=True, env=kept, **limit, check=False)
     last = stopped.stderr.rstrip("\n").rpartition("\n")[2].rpartition("\r")[2]
     assert stopped.returncode == 1, stopped.stderr
     assert last.startswith(f"toymodels: {tmp_path}")
