@@ -16,8 +16,13 @@ from toymodels.atlas.entries import HERE, entry_bytes, files_in, prove, read_ent
 from toymodels.atlas.known import best_layer, errors_serving, least_known
 from toymodels.atlas.search import solve, solved
 from toymodels.cli import main
+from toymodels.core.layers import FirstLayer
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
 from toymodels.experiments.atlas import AtlasConfig, check, run_atlas, search, show, submit
+from toymodels.runs.record import save_network
 
 CELL = Cell("and", 2, 4, 5)
 
@@ -224,3 +229,18 @@ def test_wrong_settings_are_refused_in_one_sentence(words, match, capsys, tmp_pa
     assert match in said
     assert said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_the_network_of_a_run_is_taken_with_its_task(activation, atlas, tmp_path):
+    entry = read_tensors(HERE / "and-at_most_2-m06-d008.safetensors")[0]
+    weight, bias = (torch.tensor(entry[name]) for name in ("weight", "bias"))
+    network, task = Network(FirstLayer(weight, bias, activation), LinearReadoff.constant(15, 8)), PairTask(6, "and")
+    save_network(tmp_path / "network.safetensors", network.double(), task, {}, {})
+    config = AtlasConfig("submit", tmp_path / "network.safetensors", folder=atlas)
+    if activation == "gelu":
+        with pytest.raises(InputError, match="are gelu: layers of the atlas are of ReLU"):
+            submit(config)
+        return
+    assert submit(config).startswith("a record for and of 6 features, at most 2 active, 8 neurons: 0.20908")
+    assert read_tensors(atlas / "and-at_most_2-m06-d008.safetensors")[1]["how"] == "trained"

@@ -31,10 +31,11 @@ class AtlasConfig:
     action: tyro.conf.Positional[Literal["print", "check", "submit", "search"]] = "print"
     """print, check, submit or search."""
     file: tyro.conf.Positional[Path | None] = None
-    """submit: the layer, .safetensors or .pt, with tensors weight (d, m) and bias (d); a file of the atlas is one."""
+    """submit: the layer, .safetensors or .pt, with tensors weight (d, m) and bias (d): a file of the atlas is one, and the
+    network of a run."""
     task: tuple[str, ...] = ()
     """Tasks: and, xor, another gate on pairs, "and_of(k=3)", …; default all in the atlas. submit needs one, unless the
-    file's name is that of a cell."""
+    file's name is that of a cell or the file is a run's."""
     s: tuple[int, ...] = ()
     """At most so many features are active; default all in the atlas (search and submit: 2)."""
     m: tuple[int, ...] = ()
@@ -289,8 +290,18 @@ def _offered(file: Path, config: AtlasConfig) -> Entry:
 
     from toymodels.atlas.cells import Cell, cell_of
     from toymodels.atlas.entries import TENSORS, check_layer, read_entry, read_tensors
+    from toymodels.runs.record import layer_of_run
 
-    if file.suffix == ".safetensors":
+    of_run = layer_of_run(file)
+    if of_run is not None:
+        layer, task = of_run
+        if layer.activation != "relu":
+            raise InputError(f"the neurons in {file} are {layer.activation}: layers of the atlas are of ReLU")
+        if not config.task:
+            config = dataclasses.replace(config, task=(task.name,))
+        tensors = {name: getattr(layer, name).detach().numpy() for name in ("weight", "bias")}
+        facts = {"how": "trained"}
+    elif file.suffix == ".safetensors":
         tensors, facts = read_tensors(file)
     else:
         from toymodels.runs.elsewhere import read_weights

@@ -103,12 +103,11 @@ def run_descend(config: DescendConfig) -> str:
 def _start(config: DescendConfig) -> FirstLayer:
     from toymodels.core.layers import FirstLayer
     from toymodels.runs.elsewhere import read_weights
-    from toymodels.runs.record import is_network, load_network
+    from toymodels.runs.record import layer_of_run
 
-    if config.file.is_file() and is_network(config.file):
-        layer = load_network(config.file)[0].layer
-        if not isinstance(layer, FirstLayer):
-            raise InputError(f"the first layer in {config.file} is a {type(layer).__name__}: a descent takes φ(Wx + b)")
+    of_run = layer_of_run(config.file)
+    if of_run is not None:
+        layer = of_run[0]
         if config.activation not in (DescendConfig.activation, layer.activation):
             raise NoEffectError(
                 f"{config.file} is of a run, whose activation is {layer.activation}: leave out activation {config.activation}"

@@ -440,6 +440,20 @@ def is_network(path: Path) -> bool:
         return False
 
 
+def layer_of_run(path: Path) -> tuple[FirstLayer, Task] | None:
+    """Return the first layer of a network that a run has stored, and its task; None for another file.
+
+    Raises InputError for a layer that is not φ(Wx + b).
+    """
+    if not is_network(path):
+        return None
+    network, task, _ = load_network(path)
+    if not isinstance(network.layer, FirstLayer):
+        kind = type(network.layer).__name__
+        raise InputError(f"the first layer in {path} is a {kind}: what is wanted is a layer φ(Wx + b)")
+    return network.layer, task
+
+
 def load_network(path: Path | str) -> tuple[Network, Task, dict[str, Tensor]]:
     """Read (network, task, extra tensors) from a file written by `save_network`.
 
