@@ -36,7 +36,6 @@ RUNS = {
     "controls": 2,
     "superposed": 10,
     "optimisers": 80,
-    "optimisers_large": 12,
 }
 
 
