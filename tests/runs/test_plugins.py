@@ -263,7 +263,7 @@ def test_a_kind_of_run_of_ones_own(lab, tmp_path, fresh, capsys):
     # What it measures is known without it, and its mean over seeds is taken; what it does not name is a setting.
     for table in (tmp_path / "run", tmp_path / "table.csv"):
         assert "change" not in settings_of(read_table(table))
-        assert re.search(r"2 +32\.0000 ±0\.0000 +-1\.7500 ±", describe(table))
+        assert re.search(r"2 +32\.0000 ±0\.0000 +-1\.7500 ±28\.5", describe(table))
     rows = [{**row, "measures": None} for row in read_table(tmp_path)]
     assert varied(rows) == ["change"]
     assert main(["show", str(tmp_path / "run")]) == 0

@@ -127,11 +127,12 @@ def error_label(column: str) -> str:
 
 
 def metric_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the metrics that some row has, in the order of METRICS, then those of other groups and of kinds of runs."""
+    """Return the metrics that some row has: by the order of METRICS, then those of other groups and kinds of runs, then seconds."""
     rows = list(rows)
     present = [name for name in all_metrics(rows) if any(row.get(name) is not None for row in rows)]
-    known = [metric.name for metric in METRICS if metric.name in present]
-    return known[:-1] + [column for column in present if column not in known] + known[-1:]
+    known = [metric.name for metric in METRICS if metric.name in present and metric.name != "seconds"]
+    others = [column for column in present if column not in (*known, "seconds")]
+    return [*known, *others, *(["seconds"] if "seconds" in present else [])]
 
 
 def metrics_of(evaluation: Mapping[str, Any], tolerances: Sequence[float | int] | None = None) -> dict[str, Any]:
