@@ -127,7 +127,7 @@ def error_label(column: str) -> str:
 
 
 def metric_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the metrics that some row has: by the order of METRICS, then those of other groups and kinds of runs, then seconds."""
+    """Return the metrics that some row has, in the order of METRICS, then those of other groups and of kinds, seconds last."""
     rows = list(rows)
     present = [name for name in all_metrics(rows) if any(row.get(name) is not None for row in rows)]
     known = [metric.name for metric in METRICS if metric.name in present and metric.name != "seconds"]
