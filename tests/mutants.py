@@ -59,6 +59,8 @@ TESTS = {  # of modules whose tests are not, or not all, in the file of the same
     "experiments/build": ["experiments/test_train"],
     "layers/bernoulli": ["layers/test_iid", "layers/test_members"],
     "readoffs/analytic": ["readoffs/test_analytic", "readoffs/test_simple"],
+    "readoffs/by_class": ["readoffs/test_by_class", "readoffs/test_simple"],
+    "readoffs/random_labels": ["readoffs/test_random_labels", "readoffs/test_simple"],
     "runs/metrics": ["runs/test_table", "experiments/test_train"],
 }
 

@@ -1,5 +1,6 @@
 """The bench of dictionaries: its rows, its record, its table, and what it refuses."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from toymodels.cli import main
 from toymodels.experiments import dictionary as module
 from toymodels.experiments.dictionary import DictionaryConfig, dictionary_seed
 from toymodels.experiments.registry import without_effect
+from toymodels.figures.registry import FIGURES
+from toymodels.figures.table import load_table, settings_of, varied
 from toymodels.runs.table import read_table
 
 SMALL = ["--m", "5", "--d", "8", "--s", "2", "--methods", "neurons", "topk(k=2,steps=4)", "--steps", "2", "--samples", "60",
@@ -38,7 +41,18 @@ def test_a_bench_makes_a_row_for_each_layer_and_dictionary(tmp_path, capsys, mon
     assert main(["show", str(tmp_path / "run"), "--evaluate"]) == 0
     assert "all with the recorded errors" in capsys.readouterr().out
     assert main(["results", str(tmp_path / "run")]) == 0
-    assert "topk(k=2,steps=4)" in capsys.readouterr().out
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    line = next(words for words in lines if words[:3] == ["8", "gaussian", "neurons"])
+    assert line[3] == "2"  # seeds
+    assert f"{mean:.4f}" in line
+    assert main(["results", str(tmp_path / "run"), "--out", str(tmp_path / "table.csv")]) == 0
+    for rows in (load_table(tmp_path / "run"), load_table(tmp_path / "table.csv")):
+        assert set(settings_of(rows)) <= {field.name for field in dataclasses.fields(DictionaryConfig)} | {"dictionary"}
+        assert varied(rows) == ["latents", "dictionary"]
+    text = FIGURES["parameters"].draw(rows)[0].text
+    assert [line.split()[-1] for line in text.splitlines()[2:]] == [
+        "2"
+    ] * 6  # seeds of each layer, dictionary and number
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from toymodels.core.features import SparseFeatures
 from toymodels.core.minimax import minimax
 from toymodels.core.network import Network
 from toymodels.core.readoffs import fit_readoff
+from toymodels.core.seeds import seeded
 from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import InputError
 from toymodels.layers.random import gaussian
@@ -106,3 +107,19 @@ def test_real_targets_have_no_labels():
 
     with pytest.raises(InputError, match="zeros and ones"):
         RandomLabels(Sine(), SparseFeatures.at_most(4, 2).enumerate(), 0)
+
+
+def test_labels_follow_from_the_seed_alone():
+    """Keys first, then the orders of 64 outputs at a time, size by size: a record's errors can be measured again."""
+    task, every = PairTask(12, "and"), SparseFeatures.at_most(12, 3).enumerate()
+    labels = RandomLabels(task, every, 5).targets(every.dense())
+    generator = seeded(5)
+    torch.randint(2**44, (12,), generator=generator)
+    x, expected = every.dense(), torch.zeros(len(every), 66)
+    for outputs in (slice(0, 64), slice(64, 66)):
+        for size in range(4):
+            group = x.sum(1) == size
+            target = task.targets(x[group])[:, outputs]
+            order = torch.rand(target.shape, generator=generator).argsort(0)
+            expected[group, outputs] = target.gather(0, order).float()
+    assert torch.equal(labels.float(), expected)

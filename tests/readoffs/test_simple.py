@@ -92,7 +92,7 @@ def test_notes_say_what_a_readoff_is_made_for():
     )
     assert "Without" not in only
     assert note("by_class") == ""
-    assert "with an embedding" in note("by_class", embedded=True)
+    assert note("by_class", embedded=True).startswith("by_class is left out: with an embedding")
     warned = "a random label of an AND is the AND of another pair"
     for tasks, s, inputs, warns in (
         ([PairTask(6, "xor"), AND], 2, "at_most", True),
@@ -100,7 +100,12 @@ def test_notes_say_what_a_readoff_is_made_for():
         ([AND], 3, "at_most", False),
         ([AND], 2, "independent", False),
     ):
-        assert (warned in note("random_labels", tasks=tasks, s=s, inputs=inputs)) is warns
+        said = note("random_labels", tasks=tasks, s=s, inputs=inputs)
+        assert (warned in said) is warns
+        assert said.startswith(
+            "random_labels: minimax readoffs of labels as sparse as the targets, in random order over "
+        )
+        assert "inputs of equal size; errors are against these labels." in said
 
 
 def test_a_readoff_of_ones_own_is_fitted_by_name(monkeypatch):
@@ -121,6 +126,10 @@ def test_a_readoff_of_ones_own_is_fitted_by_name(monkeypatch):
         fit_readoff("ridge(nope=1)", LAYER, AND, INPUTS)
     with pytest.raises(InputError, match="not offered"):
         fit_readoff("trained", LAYER, AND, INPUTS)
+
+
+def test_the_inputs_are_every_input_unless_others_are_offered():
+    assert fit_readoff("minimax", LAYER, AND, INPUTS).output_worst.max() < 0.5
 
 
 def test_a_bare_readoff_is_wrapped_and_a_fitted_one_is_not():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +65,38 @@ def test_a_training_goes_on_with_more_seeds(tmp_path, monkeypatch):
     run_train(dataclasses.replace(config, seeds=(0, 1)))
     assert trained == [0]
     assert [row["seed"] for row in read_table(tmp_path)] == [0, 1]
+
+
+@pytest.mark.parametrize(("kind", "killed_in"), [("compare", 1), ("train", 0)])
+def test_seeds_are_taken_over_after_a_kill_while_they_are_copied(kind, killed_in, measured, tmp_path, monkeypatch):
+    """A kill leaves half a seed's folder under a hidden name, and what comes after it is not there."""
+    monkeypatch.chdir(tmp_path)
+    config = CONFIG if kind == "compare" else TrainConfig(m=5, d=4, steps=3)
+    run = run_compare if kind == "compare" else run_train
+    two, three = (dataclasses.replace(config, seeds=tuple(range(count))) for count in (2, 3))
+    run(two)
+    renamed, real = [], Path.rename
+
+    def kill(path, target):
+        if len(renamed) == killed_in:
+            (path / "network.safetensors").unlink(missing_ok=True)
+            raise KeyboardInterrupt
+        renamed.append(real(path, target))
+
+    monkeypatch.setattr(Path, "rename", kill)
+    with pytest.raises(KeyboardInterrupt):
+        run(three)
+    monkeypatch.setattr(Path, "rename", real)
+    new = next(
+        path.parent for path in Path("runs").glob("*/config.json") if not (path.parent / "results.json").exists()
+    )
+    assert len(renamed) == killed_in
+    assert len(list(new.glob(".*seed-*"))) == 1
+    measured.clear()
+    trained, train = [], build.train_network
+    monkeypatch.setattr(build, "train_network", lambda *given: trained.append(given[3]) or train(*given))
+    assert run(three) == new
+    assert set(measured if kind == "compare" else trained) == {2}
+    assert sorted(path.name[-6:] for path in new.glob("*seed-*")) == ["seed-0", "seed-1", "seed-2"]
+    assert not list(new.glob(".*seed-*"))
+    assert numbers(new) == numbers(run(dataclasses.replace(three, out=tmp_path / "at once")))

@@ -1,5 +1,6 @@
 """Plugins: members from a file of one's own, wherever a run is done, and in its record."""
 
+import dataclasses
 import json
 import os
 import re
@@ -16,12 +17,13 @@ from toymodels.core.layers import LAYERS
 from toymodels.core.readoffs import READOFFS
 from toymodels.errors import InputError
 from toymodels.experiments.compare import CompareConfig
-from toymodels.experiments.registry import EXPERIMENTS
+from toymodels.experiments.registry import EXPERIMENTS, summary_of
 from toymodels.experiments.train import TrainConfig
+from toymodels.figures.table import settings_of, varied
 from toymodels.runs.identity import from_dict, identity, short_hash
 from toymodels.runs.record import open_record
 from toymodels.runs.storage import read_json
-from toymodels.runs.table import read_table
+from toymodels.runs.table import describe, read_table
 
 LAB = '''
 """A layer of zeros and ones, a readoff that says nothing, and a kind of run that counts."""
@@ -60,13 +62,14 @@ class CountConfig(RunSettings, ProblemSettings):
         RunSettings.__post_init__(self)
 
 
-@EXPERIMENTS("count", config=CountConfig)
+@EXPERIMENTS("count", config=CountConfig, measures=("change",))
 def count(config, folder, report):
     """Count the inputs of a problem."""
     return [
         {
             "task": None, "first_layer": None, "readoff": None, "seed": seed,
             "worst_error": float(config.features().n_inputs * config.times), "covered": "all", "n_pairs": 1,
+            "change": 4.5 * seed - 4,
         }
         for seed in config.seeds
     ]
@@ -252,11 +255,33 @@ def test_a_kind_of_run_of_ones_own(lab, tmp_path, fresh, capsys):
     command = ["count", "--m", "5", "--d", "4", "--times", "2", "--seeds", "0", "1", "--plugin", str(lab)]
     assert main([*command, "--out", str(tmp_path / "run")]) == 0
     assert "32.0000" in capsys.readouterr().out
+    assert summary_of(EXPERIMENTS["count"], read_json(tmp_path / "run" / "results.json"))["change"] == -1.75
+    assert main(["results", str(tmp_path / "run"), "--out", str(tmp_path / "table.csv")]) == 0
     lab.unlink()
     fresh()
     assert [(row["kind"], row["times"], row["worst_error"]) for row in read_table(tmp_path)] == [("count", 2, 32.0)] * 2
+    # What it measures is known without it, and its mean over seeds is taken; what it does not name is a setting.
+    for table in (tmp_path / "run", tmp_path / "table.csv"):
+        assert "change" not in settings_of(read_table(table))
+        assert re.search(r"2 +32\.0000 ±0\.0000 +-1\.7500 ±28\.5", describe(table))
+    rows = [{**row, "measures": None} for row in read_table(tmp_path)]
+    assert varied(rows) == ["change"]
     assert main(["show", str(tmp_path / "run")]) == 0
     assert "32.0000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("measures", "words"),
+    [
+        (("rare", "times"), "count cannot measure 'times', the name of a setting"),
+        (("seed",), "cannot measure 'seed'"),
+        ("change", "it must be a tuple of names"),
+    ],
+)
+def test_a_measure_is_no_setting(measures, words, lab, fresh):
+    registry.load_plugins([lab])
+    with pytest.raises(InputError, match=words):
+        dataclasses.replace(EXPERIMENTS["count"], measures=measures)
 
 
 def test_a_run_from_a_file_names_its_plugin_there_or_beside(lab, tmp_path, fresh, capsys):

@@ -299,7 +299,12 @@ def _check(config: DictionaryConfig) -> None:
 
 
 @EXPERIMENTS(
-    "dictionary", order=2, config=DictionaryConfig, check=_check, text=deferred("experiments.dictionary", "text")
+    "dictionary",
+    order=2,
+    config=DictionaryConfig,
+    check=_check,
+    text=deferred("experiments.dictionary", "text"),
+    measures=("features_precision", "functions_precision", *(name for name, _ in (*SCORES, *COSTS))),
 )
 def dictionary(config: DictionaryConfig, folder: Path, report: Callable[..., None]) -> Result:
     """Fit sparse dictionaries to activations, and score them against the true features and functions."""

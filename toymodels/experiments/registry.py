@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,24 @@ class Experiment(Member):
     """Estimates the seconds of a run on one core, from its configuration; None: unknown."""
     one_history: bool = False
     """Whether a run of one seed trains one network, whose progress early termination can follow."""
+    measures: tuple[str, ...] = ()
+    """Columns of its rows with numbers that it measures, beside `runs.metrics.METRICS`: tables take means of them over seeds. All
+    other columns are settings, and rows that differ in one are kept apart."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a measure that is a setting, or says what a row is about."""
+        from toymodels.runs.metrics import NOT_SETTINGS
+
+        if not self.measures:
+            return
+        if isinstance(self.measures, str):
+            raise InputError(f"measures = {self.measures!r} of {self.name}: it must be a tuple of names of columns")
+        settings = {*(setting.name for setting in fields(self.config)), *NOT_SETTINGS}
+        wrong = next((name for name in self.measures if name in settings), None)
+        if wrong is not None:
+            raise InputError(
+                f"{self.name} cannot measure {wrong!r}, the name of a setting or of what a row is about: rename it"
+            )
 
 
 EXPERIMENTS = Registry(
@@ -64,16 +82,13 @@ EXPERIMENTS = Registry(
 
 def summary_of(experiment: Experiment, content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the numbers by which runs are compared, from the content of results.json."""
-    from toymodels.runs.metrics import is_metric
+    from toymodels.runs.metrics import all_metrics
 
     if experiment.summary is not None:
         return experiment.summary(content)
-    numbers: dict[str, list[float]] = {}
-    for row in content["rows"]:
-        for name, value in row.items():
-            if is_metric(name) and value is not None:
-                numbers.setdefault(name, []).append(value)
-    return {name: sum(values) / len(values) for name, values in numbers.items()}
+    rows = content["rows"]
+    numbers = {name: [row[name] for row in rows if row.get(name) is not None] for name in all_metrics(rows)}
+    return {name: sum(values) / len(values) for name, values in numbers.items() if values}
 
 
 def knobs_of_layers(config: Any, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
@@ -145,7 +160,7 @@ def run(kind: str, config: Any) -> Path:
             result = experiment.function(config, folder, mirror.progress)
         if not isinstance(result, Result):
             result = Result(list(result))
-        rows = tidy(kind, folder.name, to_dict(config), result.rows)
+        rows = tidy(kind, folder.name, to_dict(config), result.rows, experiment.measures)
         about = {"format": FORMAT, "name": run_name(kind, config), "knobs": knobs_of_layers(config, rows)}
         content = {**about, "rows": rows, **result.extra}
         write_results(folder / "results.json", content)

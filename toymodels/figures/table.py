@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from toymodels.errors import InputError
 from toymodels.figures.series import Key, Method, gate_of, seeds_in_words
-from toymodels.runs.metrics import KEYS, NOT_SETTINGS, error_label, is_metric
+from toymodels.runs.metrics import KEYS, NOT_SETTINGS, all_metrics, error_label
 from toymodels.runs.table import hashable, levels, parse_value, read_table
 
 Row = dict[str, Any]
@@ -91,11 +91,9 @@ def filter_rows(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:
 
 def settings_of(rows: Iterable[Row]) -> list[str]:
     """Return the columns that are settings of the runs."""
-    return [
-        column
-        for column in dict.fromkeys(c for row in rows for c in row)
-        if not is_metric(column) and column not in NOT_SETTINGS
-    ]
+    rows = list(rows)
+    others = {*all_metrics(rows), *NOT_SETTINGS}
+    return [column for column in dict.fromkeys(c for row in rows for c in row) if column not in others]
 
 
 def varied(rows: Sequence[Row]) -> list[str]:

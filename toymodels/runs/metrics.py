@@ -43,13 +43,16 @@ outputs within 1/4; seconds to make the readoff. A task of your own may add grou
 ABOUT = ("run", "seed", "covered", "n_pairs", "all_pairs", "proved", "lower_bound", "threads", "stopped_at")
 """Columns that are neither settings nor errors."""
 
+OWN = "measures"
+"""Column of the rows of a kind of run that measures more than METRICS: the names of these columns (`Experiment.measures`)."""
+
 ERRORS = {metric.name: metric.label for metric in METRICS if metric.is_error}
 """Columns of errors, and their labels."""
 
 KEYS = ("task", "seed", "first_layer", "readoff")
 """Columns that say which network a row measures."""
 
-NOT_SETTINGS = ("kind", "train_first", *KEYS, *ABOUT)
+NOT_SETTINGS = ("kind", "train_first", OWN, *KEYS, *ABOUT)
 """Columns that are neither metrics nor settings of the run (`first_layer` says the same as `train_first`)."""
 
 
@@ -59,13 +62,27 @@ def is_metric(column: str) -> bool:
     return group or column in {metric.name for metric in METRICS}
 
 
+def all_metrics(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the columns of rows that are measured: those of `is_metric`, and those that the rows' kinds of runs name."""
+    columns: dict[str, None] = {}
+    own: dict[tuple[str, ...], None] = {}
+    for row in rows:
+        columns.update(dict.fromkeys(row))
+        own[tuple(row.get(OWN) or ())] = None
+    named = {name for names in own for name in names}
+    return [column for column in columns if column in named or is_metric(column)]
+
+
 def wrong_value(row: Mapping[str, Any]) -> str:
     """Describe the first value that a row of results cannot have; "" if it can have all. A missing value (None) is no error.
 
-    Metrics are finite numbers from 0 up.
+    Metrics are finite numbers from 0 up, what a kind of run measures beside them any finite numbers.
     """
     whole = ("m", "d", "seed", "n_pairs", "all_pairs", "threads", "stopped_at")
     texts = ("kind", "run", "task", "first_layer", "readoff", "covered")
+    own = row.get(OWN) or ()
+    if not isinstance(own, list | tuple) or not all(isinstance(name, str) for name in own):
+        return f"{OWN} is {reprlib.repr(own)}"
     for column, value in row.items():
         number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
         right = not _holds_other(value)
@@ -73,8 +90,10 @@ def wrong_value(row: Mapping[str, Any]) -> str:
             right = isinstance(value, int) and number and value >= 0
         elif column in texts:
             right = isinstance(value, str)
-        elif is_metric(column) or column == "lower_bound":
-            right = number and (value >= 0 or column == "lower_bound")
+        elif is_metric(column):
+            right = number and value >= 0
+        elif column == "lower_bound" or column in own:
+            right = number
         elif column == "proved":
             right = isinstance(value, bool)
         if value is not None and not right:
@@ -108,10 +127,12 @@ def error_label(column: str) -> str:
 
 
 def metric_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the metrics that some row has, in the order of METRICS, then those of other groups."""
-    present = dict.fromkeys(column for row in rows for column in row if row[column] is not None and is_metric(column))
-    known = [metric.name for metric in METRICS if metric.name in present]
-    return known[:-1] + [column for column in present if column not in known] + known[-1:]
+    """Return the metrics that some row has, in the order of METRICS, then those of other groups and of kinds, seconds last."""
+    rows = list(rows)
+    present = [name for name in all_metrics(rows) if any(row.get(name) is not None for row in rows)]
+    known = [metric.name for metric in METRICS if metric.name in present and metric.name != "seconds"]
+    others = [column for column in present if column not in (*known, "seconds")]
+    return [*known, *others, *(["seconds"] if "seconds" in present else [])]
 
 
 def metrics_of(evaluation: Mapping[str, Any], tolerances: Sequence[float | int] | None = None) -> dict[str, Any]:

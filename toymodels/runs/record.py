@@ -100,9 +100,9 @@ def open_record(kind: str, config: Any, folder: Path | None) -> Path:
     else:
         check_writable(folder / "config.json")
         _write_config(folder, kind, config)
-        if fewer is not None:
-            with suppress(Busy), locked(fewer):
-                _take_over(fewer, folder)
+    if fewer is not None and not (folder / "results.json").exists():  # also again, if a process was killed meanwhile
+        with suppress(Busy), locked(folder), locked(fewer):
+            _take_over(fewer, folder)
     # These may be missing if a process was killed before it wrote them, or changed since.
     for plugin, digest in zip(config.plugin, plugin_code(config), strict=True):
         if not _holds(_copy(folder, plugin, digest), digest):
@@ -133,11 +133,13 @@ def _with_fewer_seeds(kind: str, config: Any) -> Path | None:
 
 
 def _take_over(old: Path, new: Path) -> None:
-    """Copy what a record holds of its seeds, each folder at once."""
+    """Copy what a record holds of the seeds that the other does not have, each folder at once."""
     for inner in old.glob("*seed-*"):
-        if inner.is_dir():
-            copy = new / f".{inner.name}"
-            shutil.rmtree(copy, ignore_errors=True)
+        if inner.name.startswith("."):  # half a copy in the old one
+            continue
+        copy = new / f".{inner.name}"
+        shutil.rmtree(copy, ignore_errors=True)  # half a copy of a killed process
+        if inner.is_dir() and not (new / inner.name).exists():
             with writing(copy):
                 shutil.copytree(inner, copy)
                 copy.rename(new / inner.name)

@@ -3,7 +3,8 @@
 Columns: kind, run, every setting by its name (knobs of first layers that some run sets as layer_KNOB; lists of seeds, tasks,
 readoffs and first layers have become rows), task, seed, first_layer, readoff, the metrics, covered (which inputs), n_pairs
 (outputs measured), all_pairs (outputs of the task), proved and lower_bound (of minimax rows), threads, stopped_at (the step at
-which early termination ended the run). A column that a row does not have is None.
+which early termination ended the run), measures (the columns that its kind of run measures beside the metrics). A column that a
+row does not have is None.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from toymodels.errors import InputError, notice
 from toymodels.given import read_text
 from toymodels.runs.identity import KNOB, NOT_IN_IDENTITY
-from toymodels.runs.metrics import ABOUT, KEYS, is_metric, metric_columns, title, wrong_value
+from toymodels.runs.metrics import ABOUT, KEYS, OWN, all_metrics, metric_columns, title, wrong_value
 from toymodels.runs.old import SILENT, rows_of_old_run
 from toymodels.runs.record import OLD_FORMAT, load_config
 from toymodels.runs.storage import check_writable, damaged, read_json, write_text
@@ -34,11 +35,14 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes a text that begins with one of these for a formula."""
 
 
-def tidy(kind: str, run: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Add a run's settings to each of its rows."""
+def tidy(
+    kind: str, run: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], measures: Sequence[str] = ()
+) -> list[Row]:
+    """Add a run's settings to each of its rows, and the names of what its kind measures, if it names any."""
     common = {key: value for key, value in settings.items() if key not in NOT_IN_IDENTITY | _BECOME_ROWS}
     about = dict.fromkeys(name for name in ABOUT if name != "run")
-    return [{"kind": kind, "run": run, **common, **about, **row} for row in rows]
+    own = {OWN: list(measures)} if measures else {}
+    return [{"kind": kind, "run": run, **common, **about, **own, **row} for row in rows]
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -225,7 +229,8 @@ def _different(names: list[str]) -> list[str]:
 def describe(folder: Path) -> str:
     """Write the table as text: means over seeds with 95 % t intervals, and the columns of the settings that differ."""
     rows = read_table(folder)
-    names = [key for key in rows[0] if not is_metric(key) and key not in ABOUT]
+    measured = {*all_metrics(rows), *ABOUT, OWN}
+    names = [key for key in rows[0] if key not in measured]
     varying = [name for name in names if len({json.dumps(row[name]) for row in rows}) > 1]
     groups: dict[str, dict[int, Row]] = {}
     settings = [name for name in varying if name not in KEYS]  # layers and readoffs keep the order of their run

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from toymodels.runs.identity import KNOB, NOT_IN_IDENTITY
-from toymodels.runs.metrics import ABOUT, is_metric, metric_columns, title
+from toymodels.runs.metrics import ABOUT, all_metrics, metric_columns, title
 from toymodels.theory.statistics import mean_interval
 
 Row = dict[str, Any]
@@ -40,12 +40,13 @@ def aggregate(rows: Sequence[Row]) -> list[Row]:
     `proved` says whether the certificates of every seed hold.
     """
     groups: dict[str, list[Row]] = {}
+    measured = set(all_metrics(rows))
     for row in rows:
-        settings = {key: value for key, value in row.items() if not is_metric(key) and key not in ABOUT}
+        settings = {key: value for key, value in row.items() if key not in measured and key not in ABOUT}
         groups.setdefault(json.dumps(settings, sort_keys=True), []).append(row)
     table = []
     for members in groups.values():
-        joined = {key: value for key, value in members[0].items() if key != "seed" and not is_metric(key)}
+        joined = {key: value for key, value in members[0].items() if key != "seed" and key not in measured}
         for name in metric_columns(members):
             values = [row[name] for row in members if row.get(name) is not None]
             joined[name], joined[f"{name}_interval"] = mean_interval(values)
