@@ -154,5 +154,5 @@ def _draw(rows: Sequence[Row]) -> Any:
 
 REPRODUCTIONS(
     "structure", shows=f"{PAPER}, figures 5a, 7 and 8: L/p by family of M, W_out W_in against 1 + M", source=PAPER,
-    reduced=REDUCED, full={**FULL, "steps": 20_000}, keys=_keys, lines=_lines, draw=_draw, answer=_answer, minutes=6, order=13,
+    reduced={**REDUCED, "batch": 256}, full={**FULL, "steps": 20_000}, keys=_keys, lines=_lines, draw=_draw, answer=_answer, minutes=6, order=13,
 )(family)  # fmt: skip
