@@ -9,7 +9,7 @@ import torch
 from toymodels.cli import main
 from toymodels.compressed.measures import feature_errors
 from toymodels.compressed.registry import Compressed
-from toymodels.compressed.stack import Stack, initial_stack
+from toymodels.compressed.stack import initial_stack
 from toymodels.core.features import SparseFeatures
 from toymodels.diagnosis.known import KNOWN
 from toymodels.errors import InputError
@@ -165,13 +165,3 @@ def test_confusion_has_seeds_of_its_own():
     assert REPRODUCTIONS["confusion"].seeds == tuple(range(100, 120))
     (key, *_) = REPRODUCTIONS["confusion"].keys({"n": 10, "d": 5, "steps": 0, "eval": 100}, (0, 1, 2, 3, 4))
     assert key["seeds"] == [0, 1, 2, 3, 4]  # those that are asked for
-
-
-def test_errors_of_even_functions_count_both_signs(monkeypatch):
-    half = Stack(torch.eye(10)[None], torch.eye(10)[None])  # ReLU(x): all of |x| at x > 0, nothing of it at x < 0
-    monkeypatch.setattr(l4, "trained", lambda key: half)
-    key = {"n": 10, "function": "abs", "q": 2, "eval": 4000, "seeds": [0]}
-    row = l4.by_function(key)
-    assert row["computed"] == [0]
-    assert row["share"][0] == pytest.approx(0.5, abs=0.02)
-    assert l4.by_function({**key, "function": "relu"})["share"] == [0]
