@@ -37,7 +37,7 @@ SPARSE_END = {
 COSINES = {0.1: 0.99, 0.4: 0.95, 0.7: 0.15}
 """Figure 7, σ = 0.03: cosines at 10, 40 and 70 of 100 singular vectors."""
 SLOPES = {"off": 1.859, "on": 3.383, "intercept": 0.620}
-"""Figure 8; its σ is not said: those of figures 2 and 6 are taken."""
+"""Figure 8; its σ is not said: those of figures 2, 6 and 7 are taken."""
 
 
 def slopes(product: Float[np.ndarray, "n n"], M: Float[np.ndarray, "n n"]) -> dict[str, float]:
@@ -112,7 +112,7 @@ def _lines(rows: Sequence[Row]) -> list[Line]:
                 )
         for kind, label in words.items():
             if kind in row:
-                published = SLOPES[kind] if case in (("asymmetric", 0.02), ("asymmetric", 0.025)) else None
+                published = SLOPES[kind] if row["mixing"] == "asymmetric" else None
                 lines.append(Line(f"{name}: {label}", row[kind], published, 5e-4))
                 lines.append(Line(f"{name}: the same of the best copy of rank d", row[f"copy_{kind}"]))
     return lines
