@@ -173,8 +173,8 @@ def _function_keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]
 
 def _function_lines(rows: Sequence[Row]) -> list[Line]:
     words = {
-        "share": "mean MSE of a feature / that of the output 0", "cv": "CV over features",
-        "computed": "features with MSE below a tenth of that of the output 0", "largest": "largest |error| seen",
+        "share": "mean MSE at x_i > 0 / that of the output 0", "cv": "CV over features, x_i > 0",
+        "computed": "features with MSE below a tenth of that of the output 0, x_i > 0", "largest": "largest |error| seen",
     }  # fmt: skip
     return [
         Line(f"{row['function']}, q = {row['q']}: {label}", row[name]) for row in rows for name, label in words.items()
