@@ -544,7 +544,7 @@ def dictionaries(columns: str, latents: int, file: str = "dictionaries") -> Tabl
         if row["latents"] == latents or (row["dictionary"] == "neurons" and columns != "moves"):
             groups.setdefault((row["first_layer"], row["dictionary"]), []).append(row)
     names = {"l1(steps=1)": "l1, not trained", "saelens": "gated, 0.1", "saelens(sparsity=0.3)": "gated, 0.3",
-             "saelens(sparsity=0.3,steps=4500)": "gated, 0.3, 4,500 steps"}  # fmt: skip
+             "saelens(steps=4500)": "gated, 0.1, 4,500 steps"}  # fmt: skip
     lines = [
         [*(names.get(word, word) for word in about)]
         + [with_interval([row[name] for row in rows], ".3f").rpartition(" ")[0] for name in heads]

@@ -170,6 +170,12 @@ def test_what_the_page_answers_stands_in_the_results():
     for layer, d in (("gaussian", 40), ("gaussian", 80), ("trained", 80)):
         for method in ("l1(l1=0.1)", "batch_topk"):
             assert of(layer, d, method, "linear", "sae_error", "random")[0] < 1
+    for method, behind in itertools.product(("l1(l1=0.1)", "batch_topk"), ("linear", "thresholded", "corrected")):
+        for d in (40, 80):
+            assert sum(of("gaussian", d, method, behind, "sae_error", "random")) < 1  # the upper end of the interval
+    for method in ("l1(l1=0.1)", "batch_topk"):  # "three seeds do not say"
+        ratio, half = of("trained", 80, method, "thresholded", "sae_error", "random")
+        assert abs(ratio - 1) < half
     exponents = {
         (layer, behind, kind): np.mean([row["exponents"][f"{behind} {kind}"]["p"] for row in moves
                                         if (row["layer"], row["d"]) == (layer, 80)])
