@@ -535,6 +535,13 @@ def atlas_growth() -> Table:
 
 
 DICTIONARY_COLUMNS = {
+    "show": {
+        "features_recall": "inputs found",
+        "functions_recall": "functions found",
+        "clean_worst_error": "worst error, clean",
+        "worst_error": "worst error through it",
+        "rms": "RMS through it",
+    },
     "scores": {
         "features_correlation": "features \\|r\\|",
         "features_recall": "features found",
@@ -564,13 +571,19 @@ DICTIONARY_COLUMNS = {
 
 
 def dictionaries(columns: str, latents: int, file: str = "dictionaries") -> Table:
-    """Return means with intervals for each first layer and dictionary with this number of latents (neurons: in both)."""
+    """Return means with intervals for each first layer and dictionary with this number of latents (neurons: in both).
+
+    Files are joined by +. The table "show" has no dictionaries that are not trained.
+    """
     heads = DICTIONARY_COLUMNS[columns]
     groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows_of(f"{file}.csv"):
+    for row in (row for part in file.split("+") for row in rows_of(f"{part}.csv")):
+        if columns == "show" and row["dictionary"] == "l1(steps=1)":
+            continue
         if row["latents"] == latents or (row["dictionary"] == "neurons" and columns != "moves"):
             groups.setdefault((row["first_layer"], row["dictionary"]), []).append(row)
-    names = {"l1(steps=1)": "l1, not trained"}
+    names = {"l1(steps=1)": "l1, not trained", "saelens": "gated, 0.1", "saelens(sparsity=0.3)": "gated, 0.3",
+             "saelens(steps=4500)": "gated, 0.1, 4,500 steps"}  # fmt: skip
     lines = [
         [*(names.get(word, word) for word in about)]
         + [with_interval([row[name] for row in rows], ".3f").rpartition(" ")[0] for name in heads]
@@ -583,6 +596,19 @@ def dictionaries(columns: str, latents: int, file: str = "dictionaries") -> Tabl
             ratios = [row["sensitivity_sae_error"] / row["sensitivity_random"] for row in rows]
             line.append(with_interval(ratios, ".2f").rpartition(" ")[0])
     return [header, *lines]
+
+
+def probe() -> Table:
+    """Return the shares of inputs and functions that a least squares probe of each layer reads."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows_of("dictionaries_probe.csv"):
+        groups.setdefault(row["first_layer"], []).append(row)
+    heads = {"features_recall": "inputs found", "functions_recall": "functions found"}
+    lines = [
+        [name, *(with_interval([row[head] for row in rows], ".3f").rpartition(" ")[0] for head in heads)]
+        for name, rows in groups.items()
+    ]
+    return [["first layer", *heads.values()], *lines]
 
 
 def _with_error(values: Sequence[float | None], form: str = ".3f") -> str:
@@ -716,6 +742,7 @@ TABLES: dict[str, Callable[..., Table]] = {
         atlas_narrower,
         atlas_growth,
         dictionaries,
+        probe,
         bigrams,
         sae_moves,
         sae_worst,

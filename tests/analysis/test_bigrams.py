@@ -1,6 +1,7 @@
 """The study of bigrams at toy size: measured, stored, drawn again; and its committed numbers bear out the page."""
 
 import importlib.util
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from toymodels import InputError
+from toymodels.circuits.bigrams import constructed_head, random_bigrams, sampled, trained_head
+from toymodels.core.seeds import derive_seed
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,6 +39,44 @@ def test_measures_stores_and_draws(script, tmp_path):
     assert (tmp_path / "bigrams.png").stat().st_size > 10_000
     assert "m = 8: noise = (" in text
     assert script.main(script.Bigrams(out=tmp_path, plot_only=True, **small)) == text
+
+
+def test_every_number_of_a_line_is_recomputed(script):
+    m, d, h, active, steps = 8, 6, 3, 2, 3
+    size = {"m": m, "d_resid": d, "d_head": h, "bigrams": 9, "active": active, "seeds": 2, "steps": steps}
+    row = script.measure_size(size)
+    assert row["law"] == pytest.approx(2 * (9 / 18) ** 0.5)
+    for seed in range(2):
+        bigrams = random_bigrams(m, 9, derive_seed(seed, "task"))
+        query, key = sampled(bigrams, script.ROWS, active, derive_seed(seed, "evaluation"))
+        pairs = [(int(i), int(j)) for i, j in bigrams.nonzero()]
+        q, k = query.double().numpy(), key.double().numpy()
+        truth = sum(q[:, i] * k[:, j] for i, j in pairs)
+        # Σ over two bigrams of E[α_i α_i'] E[β_j β_j'], the moments of `score_variance`; its own test draws heads.
+        spread = 2 * (d - h) / (h * (d + 2))
+        exact = []
+        for a, b in zip(q[truth == 0][: script.EXACT], k[truth == 0][: script.EXACT], strict=True):
+            total = 0.0
+            for (i, j), (i2, j2) in itertools.product(pairs, pairs):
+                alpha = a[i] + (active - a[i]) / d if i == i2 else a[i] * a[i2] * (1 + 1 / d)
+                beta = b[j] * (1 + spread) + (active - b[j]) / h if j == j2 else b[j] * b[j2] * (1 + 1 / h)
+                total += alpha * beta
+            exact.append(total)
+        assert row["exact"][seed] == pytest.approx(np.mean(exact), rel=1e-9)
+        heads = {
+            "constructed": constructed_head(bigrams, d, h, seed),
+            "trained": trained_head(bigrams, d, h, active, seed, steps),
+        }
+        for name, head in heads.items():
+            w = (head.queries @ head.matrix @ head.keys.T).double().numpy()
+            score = np.array([one[x == 1][:, y == 1].sum() for one, x, y in zip([w] * len(q), q, k, strict=True)])
+            error, ones = score - truth, truth > 0
+            wrong = np.where(ones, score <= 0.5, score > 0.5)
+            expected = {
+                "rms_zeros": (error[~ones] ** 2).mean() ** 0.5, "rms_ones": (error[ones] ** 2).mean() ** 0.5,
+                "wrong": (wrong[ones].mean() + wrong[~ones].mean()) / 2,
+            }  # fmt: skip
+            assert row[name][seed] == pytest.approx(expected, rel=1e-4)  # scores are float32 there
 
 
 def test_slope_and_constant_are_those_of_a_line(script):

@@ -1,19 +1,24 @@
 """The bench of dictionaries: its rows, its record, its table, and what it refuses."""
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 
 from toymodels import InputError
 from toymodels.cli import main
+from toymodels.core.seeds import derive_seed
 from toymodels.experiments import dictionary as module
 from toymodels.experiments.dictionary import DictionaryConfig, dictionary_seed
 from toymodels.experiments.registry import without_effect
 from toymodels.figures.registry import FIGURES
 from toymodels.figures.table import load_table, settings_of, varied
+from toymodels.ground_truth.dictionaries import fit_dictionary
+from toymodels.runs.record import load_network
 from toymodels.runs.table import read_table
 
 SMALL = ["--m", "5", "--d", "8", "--s", "2", "--methods", "neurons", "topk(k=2,steps=4)", "--steps", "2", "--samples", "60",
@@ -115,6 +120,51 @@ def test_a_row_with_wrong_content_is_refused(change, words, tmp_path):
     with pytest.raises(InputError, match=words) as caught:
         dictionary_seed(config, 0, tmp_path)
     assert path.name in str(caught.value)
+
+
+def test_every_score_of_a_row_is_recomputed_from_the_record(tmp_path):
+    """By NumPy, from the stored weights and the autoencoder that the row's seed fits."""
+    config = DictionaryConfig(
+        m=5, d=8, s=2, layers=("gaussian",), methods=("topk(k=2,steps=60)",), latents=(7,), samples=300, seeds=(3,),
+        threshold=0.6,
+    )  # fmt: skip
+    (row,) = dictionary_seed(config, 3, tmp_path)
+    network, _, _ = load_network(tmp_path / "and-seed-3" / "gaussian-minimax.safetensors")
+    (w, b), (r, c) = ([part.detach().double().numpy() for part in (one.weight, one.bias)]
+                      for one in (network.layer, network.readoff))  # fmt: skip
+    sampled = config.features().sampled(300, derive_seed(3, "fit")).dense()
+    sae = fit_dictionary("topk(k=2,steps=60)", network.layer(sampled), 7, derive_seed(3, "dictionary"))
+    encoder, decoder, b_enc, b_dec = (
+        getattr(sae, name).double().numpy() for name in ("encoder", "decoder", "encoder_bias", "decoder_bias")
+    )
+    x = np.array([row for row in itertools.product((0.0, 1.0), repeat=5) if sum(row) <= 2])
+    p = np.full(len(x), 1 / len(x))
+    truth = np.array([[one[k] * one[l] for k, l in itertools.combinations(range(5), 2)] for one in x])
+    a = np.maximum(x @ w.T + b, 0)
+    z = np.maximum((a / float(sae.scale) - b_dec) @ encoder.T + b_enc, 0)
+    z = np.where(z >= np.sort(z, axis=1)[:, [-2]], z, 0)
+    back = float(sae.scale) * (z @ decoder + b_dec)
+    with np.errstate(invalid="ignore"):
+        table = np.nan_to_num(np.abs(np.corrcoef(z.T, np.hstack([x, truth]).T)[:7, 7:]))
+
+    live = (z > 0).any(0)
+    orders = (table[list(order), range(5)] for order in itertools.permutations(range(7), 5))
+    features = max(orders, key=np.sum)
+    functions, both = (part[linear_sum_assignment(-part)] for part in (table[:, 5:], table))
+    errors, clean = (np.abs(values @ r.T + c - truth) for values in (back, a))
+    often = (z > 0).T @ p
+    expected = {
+        "features_correlation": features.sum() / 5, "features_recall": (features >= 0.6).mean(),
+        "functions_correlation": functions.sum() / 10, "functions_recall": (functions >= 0.6).sum() / 10,
+        "precision": (both >= 0.6).sum() / live.sum(), "l0": (z > 0).sum(1).mean(), "dead": 1 - live.mean(),
+        "explained": 1 - ((a - back) ** 2).sum() / ((a - a.mean(0)) ** 2).sum(), "latents": 7,
+        "ultra_rare": ((often > 0) & (often < 0.1 * truth.mean(0).min())).mean(), "worst_error": errors.max(),
+        "rms": (errors**2).mean() ** 0.5, "clean_worst_error": clean.max(), "clean_rms": (clean**2).mean() ** 0.5,
+        "sensitivity_sae_error": (((back - a) @ r.T) ** 2).mean() ** 0.5 / (((back - a) ** 2).sum(1).mean()) ** 0.5,
+    }  # fmt: skip
+    # Activations, latents and reconstructions are float32 there.
+    assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert 0 < expected["features_recall"] < 1  # so that the threshold is seen
 
 
 def test_work_of_a_layer_is_done_once(tmp_path, monkeypatch):

@@ -156,6 +156,34 @@ def test_sensitivities_are_those_of_the_linear_readoff(fitted):
     assert np.mean(many) == pytest.approx(float(weight.square().sum()) / D / TASK.n_outputs, rel=0.2)
 
 
+@torch.no_grad()
+def test_moves_along_the_only_direction_there_is_are_those_of_the_readoff(fitted):
+    """Directions are drawn at random: where there is one alone, the number is known."""
+    weight = NETWORK.readoff.weight.double()
+
+    def only(rows, chosen):
+        alone = torch.zeros_like(rows)
+        alone[chosen] = rows[chosen]
+        return alone
+
+    vectors = dataclasses.replace(
+        VECTORS, activations=only(VECTORS.activations, 2), functions=only(VECTORS.functions, 4)
+    )
+    got = sensitivities(fitted, NETWORK, vectors, INPUTS)
+    for name, u in (("features", VECTORS.activations[2]), ("functions", VECTORS.functions[4])):
+        expected = float((weight @ u).square().mean().sqrt() / u.norm())
+        assert got[f"sensitivity_{name}"] == pytest.approx(expected, rel=1e-9)
+    single = fit_dictionary("topk(k=1,steps=50)", LAYER(X), 8)
+    a, z = LAYER(X), single.encode(LAYER(X))
+    length = (single(a).double() - a.double()).square().sum(1) * (z > 0).any(1)  # without a latent nothing moves
+    along = single.decoder[z.argmax(1)].double()
+    change = (length * (along @ weight.T).square().mean(1) / along.square().sum(1)).sum()
+    every = (single(a).double() - a.double()).square().sum()
+    got = sensitivities(single, NETWORK, VECTORS, INPUTS)["sensitivity_latents"]
+    # The move is a difference of two reconstructions in float32, each some 10 times as long.
+    assert got == pytest.approx(float((change / every).sqrt()), rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from toymodels.core.features import Features, SparseFeatures, make_features
@@ -27,11 +26,10 @@ from toymodels.core.tasks import Task, make_task
 from toymodels.errors import InputError, check_kind, check_whole
 from toymodels.ground_truth.module import MLP, NO_LAYER, as_mlp, as_parts, check_finite_weights, filled
 from toymodels.runs.storage import (
-    cannot_read,
-    check_regular,
     check_writable,
     damaged,
     read_json,
+    read_tensors,
     write_atomically,
     write_json,
     writing,
@@ -259,14 +257,4 @@ def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _load(path: Path) -> dict[str, Tensor]:
-    if not path.exists():
-        raise InputError(f"{path} is missing: {_AGAIN}")
-    try:
-        check_regular(path)
-        with open(path, "rb"):
-            pass
-        return load_file(str(path))
-    except SafetensorError as error:
-        raise damaged(path, f"it is no safetensors file, or truncated: {error}", advice=_AGAIN) from None
-    except OSError as error:
-        raise cannot_read(path, error) from None
+    return read_tensors(path, _AGAIN, lambda reason: damaged(path, reason, advice=_AGAIN))[1]

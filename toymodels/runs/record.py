@@ -44,10 +44,10 @@ from toymodels.runs.metrics import metrics_of, wrong_value
 from toymodels.runs.storage import (
     cannot_read,
     cannot_write,
-    check_regular,
     check_writable,
     damaged,
     read_json,
+    read_tensors,
     write_atomically,
     write_json,
     write_results,
@@ -463,20 +463,9 @@ def load_network(path: Path | str) -> tuple[Network, Task, dict[str, Tensor]]:
     Raises InputError, which names the file, if it is missing, truncated, of another version, or its parts do not fit together.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path} is missing: the run did not get that far, repeat its command to continue")
-    try:
-        check_regular(path)
-        with open(path, "rb"):  # safetensors says "no such file" about one that may not be read
-            pass
-    except OSError as error:
-        raise cannot_read(path, error) from None
-    try:
-        with safe_open(str(path), "pt") as file:
-            about = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise _no_network(path, f"it is no safetensors file, or truncated or damaged: {error}") from None
+    about, tensors = read_tensors(
+        path, "the run did not get that far, repeat its command to continue", functools.partial(_no_network, path)
+    )
     version = about.get("format")
     if version == str(OLD_FORMAT):
         about |= {"task": about.get("gate", ""), "origin": about.get("law", "")}

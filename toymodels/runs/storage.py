@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from toymodels.errors import InputError, WriteError, notice
 
@@ -183,6 +185,29 @@ def check_regular(path: Path) -> None:
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise InputError(f"{path} cannot be read (it is a pipe or a device): name another file")
+
+
+def read_tensors(
+    path: Path, missing: str, wrong: Callable[[str], InputError]
+) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read (metadata, tensors) of a safetensors file.
+
+    Raises InputError if it is not there, with the advice `missing`, or cannot be read; and the one that `wrong` makes of a reason
+    if it is no such file.
+    """
+    if not path.exists():
+        raise InputError(f"{path} is missing: {missing}")
+    try:
+        check_regular(path)
+        with open(path, "rb"):  # safetensors says "no such file" about one that may not be read
+            pass
+    except OSError as error:
+        raise cannot_read(path, error) from None
+    try:
+        with safe_open(str(path), "pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise wrong(f"it is no safetensors file, or truncated or damaged: {error}") from None
 
 
 def _refused(constant: str) -> NoReturn:
