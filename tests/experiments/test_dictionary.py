@@ -277,13 +277,13 @@ def test_what_the_page_says_of_a_probe_stands_in_its_table():
         assert means[name, "trained"] > max(means[name, layer] for layer in ("gaussian", "bernoulli"))
 
 
-def test_longer_training_of_gated_changes_little():
-    """On the Gaussian layer the means differ by less than the half-width of the shorter one's interval over seeds."""
+def test_longer_training_of_gated_finds_nearly_all_functions():
     results = Path(__file__).parents[2] / "analysis/results"
     short, long = (
         [row["functions_recall"] for row in read_table(results / f"{name}.csv")
          if row["first_layer"] == "gaussian" and row["dictionary"] == method]
         for name, method in (("dictionaries_gated", "saelens"), ("dictionaries_long", "saelens(steps=4500)"))
     )  # fmt: skip
-    half = 4.3027 * np.std(short, ddof=1) / 3**0.5  # Student's t for three seeds
-    assert abs(np.mean(long) - np.mean(short)) < half
+    assert len(short) == len(long) == 3
+    assert np.mean(short) < 0.5
+    assert min(long) > 0.95
