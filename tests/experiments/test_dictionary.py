@@ -259,7 +259,8 @@ def test_what_the_page_says_of_the_code_stands_in_its_table():
 
 def test_what_the_page_says_of_a_probe_stands_in_its_table():
     results = Path(__file__).parents[2] / "analysis/results"
-    lines = [line.split(",") for line in (results / "dictionaries_probe.csv").read_text().splitlines()[1:]]
+    read = [json.loads(line) for line in (results / "dictionaries_probe.jsonl").read_text().splitlines()]
+    lines = [tuple(row.values()) for row in read]
     layers = ("gaussian", "trained", "bernoulli")
     assert {float(inputs) for name, _, inputs, _ in lines if name in layers} == {1.0}
     assert max(round(66 * float(ands)) for name, _, _, ands in lines if name in layers) == 2
