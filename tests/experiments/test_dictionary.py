@@ -278,7 +278,7 @@ def test_what_the_page_says_of_a_probe_stands_in_its_table():
         assert means[name, "trained"] > max(means[name, layer] for layer in ("gaussian", "bernoulli"))
 
 
-def test_longer_training_of_gated_finds_nearly_all_functions():
+def test_longer_training_of_gated_finds_more_functions():
     results = Path(__file__).parents[2] / "analysis/results"
     short, long = (
         [row["functions_recall"] for row in read_table(results / f"{name}.csv")
@@ -287,4 +287,4 @@ def test_longer_training_of_gated_finds_nearly_all_functions():
     )  # fmt: skip
     assert len(short) == len(long) == 3
     assert np.mean(short) < 0.5
-    assert min(long) > 0.95
+    assert min(long) > 0.9
