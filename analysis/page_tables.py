@@ -601,7 +601,7 @@ def dictionaries(columns: str, latents: int, file: str = "dictionaries") -> Tabl
 def probe() -> Table:
     """Return the shares of inputs and functions that a least squares probe of each layer reads."""
     groups: dict[str, list[Row]] = {}
-    for row in rows_of("dictionaries_probe.csv"):
+    for row in rows_of("dictionaries_probe.jsonl"):
         groups.setdefault(row["first_layer"], []).append(row)
     heads = {"features_recall": "inputs found", "functions_recall": "functions found"}
     lines = [

@@ -3,12 +3,11 @@
 Reads the networks in records of `toymodels dictionary`, and writes for each the share of inputs, and of functions, that a probe
 reads with a |correlation| of at least the bench's threshold. A probe is told what to look for, and dictionaries are not.
 
-    python analysis/probe_inputs.py analysis/results/dictionaries_probe.csv runs/gated runs/code
+    python analysis/probe_inputs.py analysis/results/dictionaries_probe.jsonl runs/gated runs/code
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -39,9 +38,7 @@ def probed(layer: torch.nn.Module, task: Task, inputs: Inputs, threshold: float)
 
 def main(out: Path, records: list[Path]) -> None:
     """Write a line for each network of the records."""
-    with open(out, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["first_layer", "seed", "features_recall", "functions_recall"])
+    with open(out, "w") as file:
         for record in records:
             settings = json.loads((record / "config.json").read_text())["config"]
             for path in sorted(record.glob(f"*-seed-*/*-{settings['readoff']}.safetensors")):
@@ -51,7 +48,9 @@ def main(out: Path, records: list[Path]) -> None:
                 inputs = features.enumerate() if few else features.sampled(20_000, 0)
                 shares = probed(network.layer, task, inputs, settings["threshold"])
                 about = path.name.removesuffix(f"-{settings['readoff']}.safetensors")
-                writer.writerow([about, int(path.parent.name.rpartition("-")[2]), *shares.values()])
+                row = {"first_layer": about, "seed": int(path.parent.name.rpartition("-")[2])}
+                row |= {f"{name}_recall": share for name, share in shares.items()}
+                file.write(json.dumps(row) + "\n")
 
 
 if __name__ == "__main__":

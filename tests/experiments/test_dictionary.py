@@ -254,3 +254,51 @@ def test_what_the_page_says_of_the_four_class_layer_stands_in_its_table():
     for name in ("l1(l1=0.1)", "topk", "batch_topk"):
         assert np.mean([row["explained"] for row in fitted if row["dictionary"] == name]) > 0.95
     assert all(abs(row["clean_worst_error"] - 0.5) < 1e-6 for row in rows)
+
+
+def test_what_the_page_says_of_the_code_stands_in_its_table():
+    rows = read_table(Path(__file__).parents[2] / "analysis/results/dictionaries_code.csv")
+    assert sorted({row["seed"] for row in rows}) == [0, 1, 2]
+    assert max(row["features_recall"] for row in rows) == 0
+    # x uniform on [−1, 1] with probability p: cov(x, ReLU x) = p/6, variances p/3 and p/6 − (p/4)².
+    assert 0.05 / 6 / ((0.05 / 3) * (0.05 / 6 - (0.05 / 4) ** 2)) ** 0.5 < 0.715
+    found = {}
+    for row in rows:
+        found.setdefault(row["dictionary"], []).append(row["functions_recall"])
+    means = {name: float(np.mean(values)) for name, values in found.items()}
+    assert {name for name, mean in means.items() if mean > 0.33} == {"topk", "saelens(sparsity=0.3)"}
+    assert sorted(40 * mean for name, mean in means.items() if mean <= 0.33) == pytest.approx([0, 0, 0, 1])
+    assert min(row["clean_worst_error"] for row in rows) > 0.5
+
+
+def test_what_the_page_says_of_a_probe_stands_in_its_table():
+    results = Path(__file__).parents[2] / "analysis/results"
+    read = [json.loads(line) for line in (results / "dictionaries_probe.jsonl").read_text().splitlines()]
+    lines = [tuple(row.values()) for row in read]
+    layers = ("gaussian", "trained", "bernoulli")
+    assert {float(inputs) for name, _, inputs, _ in lines if name in layers} == {1.0}
+    assert max(round(66 * float(ands)) for name, _, _, ands in lines if name in layers) == 2
+    assert all(float(inputs) == float(functions) == 0 for name, _, inputs, functions in lines if name == "code")
+    rows = [row for name in ("dictionaries", "dictionaries_gated") for row in read_table(results / f"{name}.csv")
+            if row["latents"] == 78 and row["dictionary"] in ("l1(l1=0.3)", "saelens(sparsity=0.3)")]  # fmt: skip
+    found: dict = {}
+    for row in rows:
+        if row["first_layer"] in layers:
+            assert row["features_recall"] == 0
+            found.setdefault((row["dictionary"], row["first_layer"]), []).append(row["functions_recall"])
+    means = {about: 100 * float(np.mean(values)) for about, values in found.items()}
+    assert (round(min(means.values())), round(max(means.values()))) == (76, 98)
+    for name in ("l1(l1=0.3)", "saelens(sparsity=0.3)"):
+        assert means[name, "trained"] > max(means[name, layer] for layer in ("gaussian", "bernoulli"))
+
+
+def test_longer_training_of_gated_finds_more_functions():
+    results = Path(__file__).parents[2] / "analysis/results"
+    short, long = (
+        [row["functions_recall"] for row in read_table(results / f"{name}.csv")
+         if row["first_layer"] == "gaussian" and row["dictionary"] == method]
+        for name, method in (("dictionaries_gated", "saelens"), ("dictionaries_long", "saelens(steps=4500)"))
+    )  # fmt: skip
+    assert len(short) == len(long) == 3
+    assert np.mean(short) < 0.5
+    assert min(long) > 0.9
