@@ -494,7 +494,7 @@ def atlas_widths(task: str, s: int) -> Table:
 
 
 def atlas_narrower(s: int) -> Table:
-    """Return the widths of trained layers on 12 pairs beside the least known on all pairs, and what is saved, seed by seed."""
+    """Return the widths of trained layers, on 12 pairs and on all, beside the least known on all pairs, and what is saved."""
     from toymodels.atlas.known import known_width, least_possible_width
 
     lines: list[tuple[str, Sequence[str]]] = []
@@ -505,12 +505,16 @@ def atlas_narrower(s: int) -> Table:
             known = known_width("and", s, m, epsilon)
             if known is None:
                 continue
-            shares = [100 * (1 - known / width) for width in found]
             wide = math.inf in found
+            whole = [row for row in rows_of("width_all_pairs.csv") if (row["s"], row["m"]) == (s, m)]
+            all_pairs = list(crossings(whole, "d", epsilon).values())
+            every = neurons(all_pairs) if whole else "–"
             trained = f"> {max(row['d'] for row in rows)} ({len(found)})" if wide else neurons(found)
+            shares = [100 * (1 - known / width) for width in all_pairs or found]
             more = "–" if wide else with_interval(shares, ".0f")
-            lines.append((str(m), [name, trained, str(known), more, str(least_possible_width("and", s, m, epsilon))]))
-    columns = ["ε", "trained, 12 pairs", "best known, all pairs", "saved, %", "no layer below"]
+            least = str(least_possible_width("and", s, m, epsilon))
+            lines.append((str(m), [name, trained, every, str(known), more, least]))
+    columns = ["ε", "trained, 12 pairs", "trained, all pairs", "best known, all pairs", "saved, %", "no layer below"]
     return grid(columns, lines, "m")
 
 
