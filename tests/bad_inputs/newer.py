@@ -101,7 +101,6 @@ FILES = [
 ]
 
 RUNS = [
-    (["diagnose", "t"], "not pointwise"),
     (["diagnose", "t", "--s", "0"], "knows its own s"),
     (["diagnose", "t", "--m", "0"], "knows its own m"),
     (["diagnose", "t", "--matrix", "M.pt"], "knows its own matrix"),

@@ -65,6 +65,15 @@ def differences(kind, part, folder, whole=True):
     return largest
 
 
+@pytest.fixture
+def arithmetic_of_then(monkeypatch):
+    """Loops are compiled now, and their rounding is another; the form for other devices is the arithmetic of then."""
+    monkeypatch.setattr(gradients, "SMALL", 0)
+    monkeypatch.setattr(gradients, "ALONE", 0)
+    monkeypatch.setattr(pair_lp, "DTYPES", ())
+    monkeypatch.setattr(processes, "_alone", True)  # in this process, where the lines above hold
+
+
 LONG = ("constructions, at most 2", "constructions, exactly 3", "embedded, random frame", "every readoff, independent")
 """Their minimax readoffs take as long as all the others together."""
 
@@ -79,19 +88,14 @@ LONG = ("constructions, at most 2", "constructions, exactly 3", "embedded, rando
     ]
     + [pytest.param("compare", name, True, marks=pytest.mark.long) for name in LONG],
 )
-def test_rows_are_as_before(kind, name, whole, tmp_path, monkeypatch):
-    # Loops are compiled now, and their rounding is another; the form for other devices is the arithmetic of then.
-    monkeypatch.setattr(gradients, "SMALL", 0)
-    monkeypatch.setattr(gradients, "ALONE", 0)
-    monkeypatch.setattr(pair_lp, "DTYPES", ())
-    monkeypatch.setattr(processes, "_alone", True)  # in this process, where the line above holds
+def test_rows_are_as_before(kind, name, whole, tmp_path, arithmetic_of_then):
     largest = differences(kind, REFERENCE[kind][name], tmp_path / "run", whole)
     assert largest["fitted"] <= 1e-6
     assert largest["trained"] <= (1e-6 if SAME_PROCESSOR else 0.1)
 
 
 @pytest.mark.long
-def test_the_default_comparison_is_as_before(tmp_path):
+def test_the_default_comparison_is_as_before(tmp_path, arithmetic_of_then):
     largest = differences("compare", REFERENCE["default"], tmp_path / "run")
     assert largest["fitted"] <= 1e-6
     assert largest["trained"] <= (1e-6 if SAME_PROCESSOR else 0.02)

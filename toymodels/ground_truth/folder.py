@@ -121,7 +121,7 @@ def from_pretrained(folder: Path | str) -> Pretrained:
         state = "is a file" if folder.exists() else "is not there"
         raise InputError(f"{folder} {state}: name a folder that save_pretrained or `toymodels export` has written")
     if not path.exists():
-        raise InputError(f"{folder} has no config.json, so it holds no network: {_AGAIN}")
+        raise InputError(f"{folder} is a folder and has no config.json, so it holds no network: {_AGAIN}")
     config: dict[str, Any] = read_json(path, ("format",), _AGAIN)
     if config["format"] != FORMAT:
         raise InputError(
