@@ -51,6 +51,7 @@ def test_fits_find_a_known_law(script):
     assert script.weighted_mean(np.array([1.0, 2.0]), np.array([1.0, 1e6]), 15)[0] == pytest.approx(1)
 
 
+@pytest.mark.long
 def test_wrong_settings_are_refused_before_anything_is_written(script, tmp_path):
     out = tmp_path / "out"
     for settings, words in (

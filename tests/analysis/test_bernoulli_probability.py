@@ -16,6 +16,7 @@ def run(*arguments):
     return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True)
 
 
+@pytest.mark.long
 def test_table_and_figure(tmp_path):
     done = run("--out", tmp_path, "--m", 20, "--s", 2, 3, "--d", 100, 50)
     assert done.returncode == 0, done.stderr
@@ -34,6 +35,7 @@ def test_table_and_figure(tmp_path):
         assert (tmp_path / f"bernoulli_probability.{kind}").stat().st_size > 10_000
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wrong", [("--s", 1), ("--d", 1), ("--kind", "magic"), ("--m", 10, 20, 30, "--s", 2, 3)])
 def test_a_wrong_input_is_one_sentence(wrong, tmp_path):
     done = run("--out", tmp_path / "out", *wrong)

@@ -22,6 +22,7 @@ def script():
     return module
 
 
+@pytest.mark.long
 def test_quick_run_measures_stores_and_draws(script, tmp_path):
     text = script.main(script.Depth(out=tmp_path, quick=True))
     lines = [json.loads(line) for line in (tmp_path / "depth.jsonl").read_text().splitlines()]
@@ -46,6 +47,7 @@ def test_a_crossing_is_found_to_two_per_cent(script):
     assert script._crossing(lambda x: True) == 0
 
 
+@pytest.mark.long
 def test_wrong_settings_are_refused_before_anything_is_written(script, tmp_path):
     out = tmp_path / "out"
     for settings, words in (

@@ -22,6 +22,7 @@ def script():
     return module
 
 
+@pytest.mark.long
 def test_measures_stores_and_draws(script, tmp_path):
     settings = script.TargetedGates(out=tmp_path, m=(8, 12), d=(32, 128), seeds=2)
     text = script.main(settings)
@@ -42,6 +43,7 @@ def test_measures_stores_and_draws(script, tmp_path):
     assert (tmp_path / "targeted_gates.jsonl").read_text() == whole
 
 
+@pytest.mark.long
 def test_wrong_settings_are_refused_before_anything_is_written(script, tmp_path):
     for settings, words in (
         ({"m": (3,)}, "one to four m"),
