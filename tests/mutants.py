@@ -238,7 +238,8 @@ def definitions(code: CodeType) -> tuple[object, ...]:
 
 def replace_functions(path: Path, source: str, text: str) -> bool:
     """Give the functions of an imported module the bodies that they have in `text`; False if that is not all that changes."""
-    module = next(m for m in sys.modules.values() if getattr(m, "__file__", None) == str(path))
+    # A module of members may be imported by the first test that asks for one, in another process.
+    module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
     loader = module.__spec__.loader
     old, new = (loader.source_to_code(form.encode(), str(path)) for form in (source, text))
     if definitions(old) != definitions(new):

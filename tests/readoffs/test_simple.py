@@ -147,3 +147,27 @@ def test_a_slice_of_a_linear_readoff_is_that_of_all():
     assert readoff.n_outputs == 5
     assert torch.equal(readoff(a, slice(1, 3)), readoff(a)[:, 1:3])
     assert readoff.double()(a).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("layer", "task", "wanted"),
+    [
+        ("identity", AND, {"constant"}),
+        ("identity", Sine(6), {"zero"}),
+        ("gaussian", AND, {"trained"}),
+        ("gaussian", Sine(6), {"trained"}),
+        ("rademacher", AND, {"trained", "own"}),
+        ("rademacher", Sine(6), {"trained"}),
+    ],
+    ids=lambda part: getattr(part, "name", None),
+)
+def test_each_stands_where_it_says_something(layer, task, wanted):
+    combination = Combination(LAYERS[layer], task, frozenset(), False)
+    assert {name for name in ("constant", "zero", "own", "trained") if READOFFS[name].applies(combination)} == wanted
+
+
+def test_the_note_of_own_readoffs_names_those_without_in_a_paragraph_of_their_own():
+    made = [Combination(LAYERS[name], Sine(6), frozenset(), False) for name in ("rademacher", "four_class")]
+    read = Combination(LAYERS["rademacher"], AND, frozenset(), False)
+    note = READOFFS["own"].note(2, "exactly", [read, *made], False)
+    assert note.split("\n\n")[1] == "Without a readoff of their own for sine: rademacher, four_class."
