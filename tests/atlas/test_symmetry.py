@@ -104,7 +104,7 @@ def test_cycles_that_are_drawn_fit(m, d):
 def test_a_search_of_a_larger_cell_finds_a_layer_with_symmetry():
     cell = Cell("and", 2, 12, 20)
     found = improve(cell, {}, seed=0, seconds=1.0)
-    assert found.moves is not None
+    assert "cycles of" in found.facts["how"]  # it keeps its symmetry if there was no time for a descent after it
     assert prove(found).worst_error < 0.245
     forged = dataclasses.replace(found, readoff=np.roll(found.readoff, 1, 0))
     assert prove(forged).worst_error > prove(found).worst_error + 0.1
