@@ -272,6 +272,10 @@ def test_findings_of_readme_are_those_of_the_tables():
     squared = min(float(cell.split()[0]) for table in losses for row in table if row[0] == "2" for cell in row[1:])
     rising = [float(cell.split()[0]) for cell in losses[1][-1][1:]]
     assert f"worst error of {squared:.2f} or more where exponents rising from 2 to 32 reach {min(rising):.2f}" in readme
+    widths = {(row[0], row[1]): row for row in made.atlas_narrower(2)[1:]}
+    known, trained = widths["32", "0.1"][4], widths["32", "0.1"][3].rpartition(" ")[0]
+    assert f"32 features {known} neurons\n  reach 1/10, where training takes {trained}" in readme
+    assert f"16 features {widths['16', '1/4'][4]} neurons reach 1/4" in readme
     share = {(row[0], row[1]): row[-1].rpartition(" ")[0] for row in made.saved(2)[1:]}
     for epsilon in ("0.25", "0.1"):
         assert f"{share[epsilon, '16']} %" in readme

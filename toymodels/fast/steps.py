@@ -154,8 +154,7 @@ class _Bench:
         self.layer_slopes, bias_slopes, self.read_slopes, offset_slopes = slopes = list(
             map(torch.empty_like, self.held)
         )
-        kind, d = self.read.dtype, len(bias)
-        self.dtype = kind
+        self.dtype = kind = self.read.dtype
         self.columns, self.draw = torch.empty(task.m, n, dtype=kind), self._sampled
         if isinstance(source, SparseFeatures) and source.drawn_singly(n):
             self.p, self.uniform, self.draw = np.float32(source.p), torch.empty(n, task.m), self._drawn_singly
@@ -164,7 +163,7 @@ class _Bench:
             self.ends, self.draw = np.cumsum(source.counts), self._drawn_by_steps
             uniform = torch.empty(1 + source.max_active, n, dtype=torch.float64)
             self.uniform_rows, self.uniform_array = list(uniform), uniform.numpy()
-        self.activations, self.back = torch.empty(2, d, n, dtype=kind)
+        self.activations, self.back = torch.empty(2, len(bias), n, dtype=kind)
         # To make a view takes as long as a small product.
         self.column_bias, self.read_across, self.activations_across = bias[:, None], self.read.T, self.activations.T
         self.columns_array, self.active, self.back_array, self.bias_totals, self.offset_totals = (
