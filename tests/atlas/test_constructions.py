@@ -68,7 +68,7 @@ def test_no_two_pairs_have_equal_sums_in_two_labellings(m):
 
 
 def test_two_labellings_that_collide_reach_less():
-    """x^5 in place of x^3: pairs of GF(16) with equal sums twice."""
+    """The first labelling twice has the error of one: pairs with equal sums have them in both."""
     layer = of_labels(15, 2)
     layer[30:] = layer[:15]  # the second labelling is the first
     assert solve(Cell("and", 2, 15, 45), layer).worst_error == pytest.approx(1 / 6, abs=1e-7)

@@ -125,6 +125,34 @@ def test_what_is_put_in_its_place_is_used(wing):
     assert_equal(one, expected, 0)
 
 
+def test_weights_that_are_changed_in_their_list_are_used(wing):
+    task, source = PairTask(M, "and"), FEATURES["at_most"]
+    reached = {}
+    for form in ("fast", "plain"):
+        network = Network(gaussian(M, D, 0), LinearReadoff.constant(task.n_outputs, D)).double()
+        optimiser, weights = torch.optim.Adam(network.parameters(), fused=True), [1.0] * 4
+        generator = torch.Generator().manual_seed(3)
+        for step in range(4):
+            weights[3] = 1.0 if step < 3 else 9.0
+            with toymodels.plain() if form == "plain" else contextlib.nullcontext():
+                loss = adam_step(network, task, source, 16, generator, LpLoss(4), weights, optimiser)
+        reached[form] = float(loss.value)
+    assert reached["fast"] == pytest.approx(reached["plain"], rel=1e-9)
+
+
+def test_another_frozen_layer_in_its_place_is_used(wing):
+    reached = {}
+    for form in ("fast", "plain"):
+        with toymodels.plain() if form == "plain" else contextlib.nullcontext():
+            one = trainer({"p": (4,)}, frozen=True)
+            for number in range(6):
+                if number == 3:
+                    one.network.layer.weight.data = 3 * one.network.layer.weight.data
+                loss = float(one.advance().loss)
+            reached[form] = loss
+    assert reached["fast"] == pytest.approx(reached["plain"], rel=1e-9)
+
+
 def test_trainers_that_take_turns_do_not_meet(wing):
     """Tables of a size are shared between networks, one after the other."""
     alone = [trainer({"p": (p,)}, features) for p, features in ((4, "exactly"), (2, "independent"), (4, "at_most"))]

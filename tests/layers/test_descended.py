@@ -41,4 +41,6 @@ def test_wrong_sizes_and_knobs_are_refused(knobs, m, match):
     layer = FirstLayer(torch.ones(6, m), torch.zeros(6))
     with pytest.raises(InputError, match=match):
         make_layer("descended" + knobs, m, 6, 0, trained=layer, **offered)
+    with pytest.raises(InputError, match=match):  # before anything is trained
+        CompareConfig(m=m, d=6, layers=("trained", "descended" + knobs))
     assert LAYERS["descended"].uses_trained

@@ -184,6 +184,8 @@ class CompareConfig(NetworkSettings):
             lacking = [name for name, member in members.items() if member.uses_trained]
             if lacking and not trained:
                 raise InputError(f"the first layer {lacking[0]} is made from the trained layer: add trained to layers")
+            for name in lacking:
+                self.check_member(name)
             # A layer that is set but has no row would change nothing but the run's identity.
             if self.frozen_layer != "gaussian" and self.frozen_layer not in names:
                 raise InputError(f"frozen_layer {self.frozen_layer} is not among layers: name it there, too")

@@ -92,11 +92,13 @@ class DictionaryConfig(NetworkSettings):
         if self.device != "cpu":
             raise InputError(f"device {self.device}: dictionaries are fitted on the CPU, leave device at cpu")
         readoff = READOFFS.named(self.readoff)[0]
-        roles = {name: LAYERS.named(name)[0].role for name in self.layers}
-        null = [name for name, role in roles.items() if role == "null"]
-        if null and "trained" not in roles.values():
-            raise InputError(f"the null model {null[0]} is made from the trained layer: add trained to layers")
-        if self.layer != "gaussian" and "trained" not in roles.values():
+        members = {name: LAYERS.named(name)[0] for name in self.layers}
+        trains = any(member.role == "trained" for member in members.values())
+        for name in (name for name, member in members.items() if member.uses_trained):
+            if not trains:
+                raise InputError(f"the first layer {name} is made from the trained layer: add trained to layers")
+            self.check_member(name)
+        if self.layer != "gaussian" and not trains:
             raise NoEffectError(f"layer {self.layer} is where the trained layer starts: name trained in layers, too")
         for name in self.layers:
             member, knobs = LAYERS.named(name, self.knobs)

@@ -49,11 +49,9 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
             size = f"a readoff of {outputs:,} pairs from {self.d:,} neurons has {outputs * self.d:.1e} weights"
             raise InputError(f"{size}, more than {_MOST_WEIGHTS:.0e}: take fewer features or neurons, or name pairs")
         layers = [LAYERS.named(name, self.knobs) for name in self.first_layers()]
-        for name, (member, knobs) in zip(self.first_layers(), layers, strict=True):
+        for name, (member, _) in zip(self.first_layers(), layers, strict=True):
             self._check_layer(name, member)
-            for task in self.tasks():
-                if member.fits(task):
-                    member.aside(member.check, self.offered(member, task, 0), knobs)
+            self.check_member(name)
         for knob, value in self.knobs.items():
             having = [member.name for member in LAYERS.values() if knob in member.knobs]
             if not having:
@@ -68,6 +66,15 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
         changed = {k: v for k, v in self.knobs.items() if any(m.knobs.get(k, v) != v for m, _ in layers)}
         object.__setattr__(self, "knobs", changed)
         object.__setattr__(self, "layer", LAYERS.canonical(self.layer))
+
+    def check_member(self, name: str) -> None:
+        """Ask a first layer whether it can be made, with its knobs, for each task that it fits. Raises InputError if not."""
+        from toymodels.core.layers import LAYERS
+
+        member, knobs = LAYERS.named(name, self.knobs)
+        for task in self.tasks():
+            if member.fits(task):
+                member.aside(member.check, self.offered(member, task, 0), knobs)
 
     def _check_layer(self, name: str, member: LayerMember) -> None:
         if member.role == "trained" or member.uses_trained:

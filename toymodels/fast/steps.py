@@ -108,18 +108,16 @@ class _Parameter:
     def __init__(self, parameter: Tensor, state: dict[str, Any], gradient: Tensor):
         self.parameter, self.state = parameter, state
         self.mean, self.square, self.step = state["exp_avg"], state["exp_avg_sq"], state["step"]
-        self.address = parameter.data_ptr()
         flat = (tensor.detach().view(-1).numpy() for tensor in (parameter, gradient, self.mean, self.square))
         self.arrays = *flat, self.step.numpy()
 
     def is_in_place(self, state: dict[str, Any]) -> bool:
-        """Whether parameter and moments still lie where they lay."""
+        """Whether the moments are still the same tensors."""
         return (
             self.state is state
             and state["exp_avg"] is self.mean
             and state["exp_avg_sq"] is self.square
             and state["step"] is self.step
-            and self.parameter.data_ptr() == self.address
             and self.parameter.requires_grad
         )
 
@@ -147,9 +145,10 @@ class _Bench:
         assert isinstance(task, PairTask)
         assert isinstance(loss, LpLoss)
         self.key = network, layer, readoff, task, source
-        self.task, self.source, self.n, self.loss, self.weights = task, source, n, loss, weights
+        self.task, self.source, self.n, self.loss, self.weights = task, source, n, loss, tuple(weights)
         self.frozen = not layer.weight.requires_grad
         self.held = layer.weight, layer.bias, readoff.weight, readoff.bias
+        self.addresses = [parameter.data_ptr() for parameter in self.held]
         self.weight, bias, self.read, offset = (parameter.detach() for parameter in self.held)
         self.layer_slopes, bias_slopes, self.read_slopes, offset_slopes = slopes = list(
             map(torch.empty_like, self.held)
@@ -194,10 +193,11 @@ class _Bench:
             all(map(operator.is_, now, self.key))
             and n == self.n
             and (loss is self.loss or loss == self.loss)
-            and (weights is self.weights or tuple(weights) == tuple(self.weights))
+            and (weights is self.weights or tuple(weights) == self.weights)
             and optimiser.param_groups[0] is self.group
             and layer.activation == "relu"  # type: ignore[union-attr]
             and all(map(operator.is_, (*layer._parameters.values(), *readoff._parameters.values()), self.held))  # type: ignore[union-attr]
+            and [parameter.data_ptr() for parameter in self.held] == self.addresses
             and self.held[0].requires_grad is not self.frozen
             and all(one.is_in_place(self.states[one.parameter]) for one in self.parameters)
         )

@@ -38,7 +38,6 @@ def descended(
     trained: nn.Module, d: int, task: Task, features: Features, *, steps: int = 50, summary: str = "soft"
 ) -> FirstLayer:
     """Send the trained layer down the exact gradient of its worst error over all inputs, for minimax readoffs."""
-    _check(d, task, features, steps, summary)
     if not isinstance(trained, FirstLayer):
         raise InputError("descended is made from a trained FirstLayer: leave it out for layers of your own")
     start = copy.deepcopy(trained).requires_grad_(True).cpu()
