@@ -25,6 +25,7 @@ from toymodels.figures.fits import crossing
 from toymodels.figures.series import Method, series_of
 from toymodels.figures.superposed import lines_of
 from toymodels.figures.table import layer_knobs, levels, method_of
+from toymodels.ground_truth.scores import RARE
 from toymodels.runs.table import read_table
 from toymodels.theory.statistics import mean_interval
 
@@ -48,6 +49,12 @@ def with_interval(values: Sequence[float], form: str) -> str:
     mean, half = mean_interval(values) if len(values) > 2 else (float(np.mean(values)), None)
     words = f"{mean:{form}}" + (f" ± {half:{form}}" if half is not None else "") + f" ({len(values)})"
     return words.replace("-", "−")
+
+
+def _with_error(values: Sequence[float | None], form: str = ".3f") -> str:
+    """Write the mean with its interval and without the number of seeds, or a dash."""
+    known = [value for value in values if value is not None]
+    return with_interval(known, form).rpartition(" ")[0] if known else "–"
 
 
 def neurons(values: Sequence[float]) -> str:
@@ -157,7 +164,7 @@ def losses(task: str, steps: int) -> Table:
 
     def cell(p: tuple[float, ...], weight: Any) -> str:
         found = [row["worst_error"] for row in rows if (tuple(row["p"]), row["weight"]) == (p, weight)]
-        return with_interval(found, ".3f").rpartition(" ")[0]
+        return _with_error(found, ".3f")
 
     lines = [("→".join(f"{x:g}" for x in p), [cell(p, weight) for weight in (1.0, "value", "case")]) for p in exponents]
     return grid(["weight 1", "by value", "by case"], lines, "p")
@@ -176,7 +183,7 @@ def over(sweep: str, task: str, x: str, keep: str = "", column: str = "worst_err
 
     def cell(method: Method, value: Any) -> str:
         errors = [row[column] for row in rows if method_of(row, knobs) == method and row[x] == value]
-        return with_interval(errors, ".3f").rpartition(" ")[0] if errors else ""
+        return _with_error(errors, ".3f") if errors else ""
 
     lines = [
         (method.name, [cell(method, value) for value in columns])
@@ -197,7 +204,7 @@ def optimisers(task: str, column: str) -> Table:
             for row in rows
             if ((row["m"], row["d"], row["s"]), (row["optimiser"], row["steps"])) == (size, training)
         ]
-        return f"{np.mean(found):.1f}" if column == "seconds" else with_interval(found, ".3f").rpartition(" ")[0]
+        return f"{np.mean(found):.1f}" if column == "seconds" else _with_error(found, ".3f")
 
     lines = [(f"{name}, {steps:,}", [cell(size, (name, steps)) for size in sizes]) for name, steps in trainings]
     return grid([f"m = {m}, d = {d}, s = {s}" for m, d, s in sizes], lines, "optimiser, steps")
@@ -212,7 +219,7 @@ def genericity(task: str) -> Table:
         keys = [(m, d, seed) for seed in levels(rows, "seed")]
         pairs = [(errors.get(("gaussian", *key)), errors.get(("trained", *key))) for key in keys]
         ratios = [frozen / trained for frozen, trained in pairs if frozen and trained and trained > 1e-6]
-        return with_interval(ratios, ".2f").rpartition(" ")[0] if len(ratios) == len(pairs) else "fits all"
+        return _with_error(ratios, ".2f") if len(ratios) == len(pairs) else "fits all"
 
     widths = levels(rows, "d")
     return grid([f"d = {d}" for d in widths], [(str(m), [cell(m, d) for d in widths]) for m in levels(rows, "m")], "m")
@@ -228,9 +235,7 @@ def affine_level(task: str) -> Table:
     def cell(method: tuple[str, str], m: int) -> str:
         chosen = [row for row in rows if (row["first_layer"], row["readoff"], row["m"]) == (*method, m)]
         values = list(crossings(chosen, "d", level).values())
-        return (
-            f"> {max(levels(chosen, 'd'))}" if math.inf in values else with_interval(values, ".0f").rpartition(" ")[0]
-        )
+        return f"> {max(levels(chosen, 'd'))}" if math.inf in values else _with_error(values, ".0f")
 
     return grid(
         [f"m = {m}" for m in sizes],
@@ -284,7 +289,7 @@ def depth(d: int) -> Table:
     for row in rows:
         failing = [next((i + 1 for i, e in enumerate(line) if e > 0.5), 99) for line in row["worst"]]
         words = " ".join("none" if layer == 99 else str(layer) for layer in sorted(failing))
-        ends = [with_interval([line[i] for line in row["worst"]], ".3f").rpartition(" ")[0] for i in (0, -1)]
+        ends = [_with_error([line[i] for line in row["worst"]], ".3f") for i in (0, -1)]
         cells.append([str(row["m"]), row["mode"], words, *ends])
     return [header, *cells]
 
@@ -370,7 +375,7 @@ def null_models() -> Table:
         errors = [
             row["worst_error"] for row in rows if (row["first_layer"], row["readoff"], row["s"]) == (layer, readoff, s)
         ]
-        return with_interval(errors, ".3f").rpartition(" ")[0]
+        return _with_error(errors, ".3f")
 
     columns = [(readoff, s) for s in counts for readoff in ("minimax", "random_labels")]
     names = [f"{'AND' if readoff == 'minimax' else 'random labels'}, s = {s}" for readoff, s in columns]
@@ -380,25 +385,25 @@ def null_models() -> Table:
 
 def reproduced(name: str) -> Table:
     """Set the numbers of a reproduction beside the published ones; ± is the 95 % t interval over seeds."""
-    content = json.loads((RESULTS / "compressed" / f"{name}.json").read_text())
+    from toymodels.experiments.study import stored
+    from toymodels.reproductions.registry import REPRODUCTIONS
+
+    member = REPRODUCTIONS[name]
+    rows = stored(RESULTS / "compressed" / f"{name}.jsonl", member.keys(dict(member.reduced), member.seeds))
     lines = []
-    for line in content["lines"]:
-        half = "" if line["half_interval"] is None else f" ± {line['half_interval']:.2g}"
-        published = "–" if line.get("published") is None else f"{line['published']:.4g}"
-        lines.append([line["what"], published, f"{line['ours']:.4g}{half}", line["verdict"].replace("-", "−")])
+    for line in member.lines(rows):
+        half = "" if line.half is None else f" ± {line.half:.2g}"
+        published = "–" if line.published is None else f"{line.published:.4g}"
+        lines.append([line.what, published, f"{line.mean:.4g}{half}", line.verdict.replace("-", "−")])
     return [["number", "published", "ours", "verdict"], *lines]
 
 
 def mixing_gain() -> Table:
     """Lay out L/p by σ: trained and semi-NMF networks at p = 0.01, then semi-NMF and its floor with one feature active."""
 
-    def cell(values: Sequence[float]) -> str:
-        mean, half = mean_interval(values)
-        return f"{mean:.4f} ± {half:.4f}"
-
     columns = ("trained", "semi_nmf", "semi_nmf_published", "single_right", "single_published", "closed")
     lines = [
-        [row["mixing"], f"{row['sigma']:g}", *(cell(row[name]) for name in columns)]
+        [row["mixing"], f"{row['sigma']:g}", *(_with_error(row[name], ".4f") for name in columns)]
         for row in rows_of("compressed/mixing_gain.jsonl")
     ]
     heads = ["M", "σ", "trained", "semi-NMF, transpose right", "semi-NMF as published"]
@@ -590,7 +595,7 @@ def dictionaries(columns: str, latents: int, file: str = "dictionaries") -> Tabl
              "saelens(steps=4500)": "gated, 0.1, 4,500 steps"}  # fmt: skip
     lines = [
         [*(names.get(word, word) for word in about)]
-        + [with_interval([row[name] for row in rows], ".3f").rpartition(" ")[0] for name in heads]
+        + [_with_error([row[name] for row in rows], ".3f") for name in heads]
         for about, rows in sorted(groups.items(), key=lambda group: group[0][0])
     ]
     header = ["first layer", "dictionary", *heads.values()]
@@ -598,7 +603,7 @@ def dictionaries(columns: str, latents: int, file: str = "dictionaries") -> Tabl
         header.append("SAE error / random")
         for line, (_, rows) in zip(lines, sorted(groups.items(), key=lambda group: group[0][0]), strict=True):
             ratios = [row["sensitivity_sae_error"] / row["sensitivity_random"] for row in rows]
-            line.append(with_interval(ratios, ".2f").rpartition(" ")[0])
+            line.append(_with_error(ratios, ".2f"))
     return [header, *lines]
 
 
@@ -609,16 +614,9 @@ def probe() -> Table:
         groups.setdefault(row["first_layer"], []).append(row)
     heads = {"features_recall": "inputs found", "functions_recall": "functions found"}
     lines = [
-        [name, *(with_interval([row[head] for row in rows], ".3f").rpartition(" ")[0] for head in heads)]
-        for name, rows in groups.items()
+        [name, *(_with_error([row[head] for row in rows], ".3f") for head in heads)] for name, rows in groups.items()
     ]
     return [["first layer", *heads.values()], *lines]
-
-
-def _with_error(values: Sequence[float | None], form: str = ".3f") -> str:
-    """Write the mean with its interval and without the number of seeds, or a dash."""
-    known = [value for value in values if value is not None]
-    return with_interval(known, form).rpartition(" ")[0] if known else "–"
 
 
 def bigrams(m: int) -> Table:
@@ -697,8 +695,8 @@ def sae_rare() -> Table:
         for row in rows:
             density = np.array(row["densities"])
             half, end = density[len(density) // 2 - 1], density[-1]
-            rare = (half > 0) & (half < 0.1 * row["rarest"])
-            later = (end > 0) & (end < 0.1 * row["rarest"])
+            rare = (half > 0) & (half < RARE * row["rarest"])
+            later = (end > 0) & (end < RARE * row["rarest"])
             for share, chosen in zip(shares, (half == 0, end == 0, rare, later), strict=True):
                 share.append(float(chosen.mean()))
             died, rarer = end[rare] == 0, (end[rare] > 0) & (end[rare] < half[rare])

@@ -43,6 +43,7 @@ from toymodels.figures.series import PALETTE
 from toymodels.figures.style import Drawing, default_style, heading, new_figure, quiet, save
 from toymodels.ground_truth.dictionaries import fit_autoencoder
 from toymodels.ground_truth.perturbations import BEHIND, exponent, outputs_behind, sensitivities
+from toymodels.ground_truth.scores import RARE
 from toymodels.runs.storage import check_writable
 from toymodels.runs.text import render
 from toymodels.theory.statistics import mean_interval
@@ -193,7 +194,7 @@ def rare_row(rows: list[Row]) -> list[str]:
     for row in rows:
         density = np.array(row["densities"])
         half, end = density[len(density) // 2 - 1], density[-1]
-        rare = [(x > 0) & (x < 0.1 * row["rarest"]) for x in (half, end)]
+        rare = [(x > 0) & (x < RARE * row["rarest"]) for x in (half, end)]
         for name, x, few in (("half", half, rare[0]), ("end", end, rare[1])):
             shares[f"dead, {name}"].append(float((x == 0).mean()))
             shares[f"rare, {name}"].append(float(few.mean()))

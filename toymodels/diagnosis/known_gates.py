@@ -19,6 +19,7 @@ from toymodels.core.tasks import PairTask
 from toymodels.core.training import Trainer
 from toymodels.diagnosis.known import KNOWN, Known
 from toymodels.diagnosis.registry import usual_probability
+from toymodels.runs.loop import train
 from toymodels.tasks.pointwise import FUNCTIONS, PointwiseTask
 
 SIZE = (16, 60)
@@ -146,8 +147,7 @@ def and_trained(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
         layer = make_layer("gaussian", n, d, derive_seed(seed, "trained layer"))
         made = Network(layer, LinearReadoff.constant(task.n_outputs, d))
         trainer = Trainer(made, task, _features(n), TrainingSettings(optimiser="kfac", steps=200), seed)
-        while not trainer.finished:
-            trainer.advance()
+        train(trainer)
         known.append((made.requires_grad_(False), task))
     return known
 

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from toymodels.compressed.measures import FeatureErrors, feature_errors
 from toymodels.compressed.weights import TwoLayer
+from toymodels.core.evaluation import evaluate
 from toymodels.core.features import Inputs
 from toymodels.core.layers import FirstLayer
 from toymodels.core.network import Network
@@ -26,8 +27,6 @@ ON = 0.3
 """A weight of a neuron counts as on above this share of the neuron's largest one (Dvořák)."""
 SERVED, COMPUTED = 0.5, 0.1
 """A feature is served, or computed, if its mean squared error is below this share of what the output 0 would have."""
-_ENTRIES = 2**22
-"""Errors of gates that are held at once."""
 
 
 def usual_probability(n: int) -> float:
@@ -118,12 +117,7 @@ class Subject:
     @functools.cached_property
     def worst(self) -> Float[np.ndarray, " outputs"]:
         """Largest |error| of each output over the inputs."""
-        worst = np.zeros(self.task.n_outputs)
-        for rows in self.inputs.blocks(max(1, _ENTRIES // self.task.n_outputs)):
-            x = self.inputs.dense(rows, dtype=torch.float64)
-            errors = np.abs(self.layers(x.numpy()) - self.task.targets(x).numpy())
-            worst = np.maximum(worst, errors.max(0))
-        return worst
+        return np.asarray(evaluate(self.network, self.task, self.inputs).output_worst)
 
     @functools.cached_property
     def used(self) -> np.ndarray:

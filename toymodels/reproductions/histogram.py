@@ -22,6 +22,7 @@ from toymodels.core.settings import TrainingSettings
 from toymodels.core.tasks import make_task
 from toymodels.core.training import Trainer
 from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
+from toymodels.runs.loop import train
 
 S = 2
 EDGES = np.linspace(-1, 1, 81)
@@ -41,8 +42,7 @@ def errors_of(key: Row) -> Row:
             first.requires_grad_(layer == "trained")
             made = Network(first, LinearReadoff.constant(task.n_outputs, key["d"]))
             trainer = Trainer(made, task, features, TrainingSettings(optimiser="kfac", steps=key["steps"]), seed)
-            while not trainer.finished:
-                trainer.advance()
+            train(trainer)
             with torch.no_grad():
                 errors = made(x).double().numpy() - targets
             for value, name in enumerate(("zeros", "ones")):

@@ -141,7 +141,7 @@ def gaussian_ratio(subject: Subject) -> float:
 
 
 @MEASURES(
-    "shuffled_ratio", source="docs/results/null_models.md", order=16, of="gates", applies=few_inputs,
+    "shuffled_ratio", source="null model", order=16, of="gates", applies=few_inputs,
     tells="Above 1 the arrangement of the weights matters: the same weights in random places do worse.",
     cannot="Weights that are drawn at random have 1 however well they do.",
 )  # fmt: skip
