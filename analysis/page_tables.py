@@ -410,6 +410,29 @@ def mixing_gain() -> Table:
     return [[*heads, "one active: right", "as published", "closed form"], *lines]
 
 
+def naive_crossings() -> Table:
+    """Return the σ at which L/p crosses the naive one from below, each draw of M by itself."""
+    from toymodels.reproductions.mixing import below_naive
+
+    rows = rows_of("compressed/mixing_gain.jsonl")
+    heads = {
+        "trained": "trained",
+        "semi_nmf": "semi-NMF",
+        "single_right": "semi-NMF, one active",
+        "closed": "closed form, one active",
+    }
+    lines = []
+    for mixing in levels(rows, "mixing"):
+        part = [row for row in rows if row["mixing"] == mixing]
+        draws = range(len(part[0]["seeds"]))
+        found = {
+            name: [below_naive([{**row, name: row[name][draw]} for row in part], name) for draw in draws]
+            for name in heads
+        }
+        lines.append([mixing, *(_with_error(found[name], ".4f") for name in heads)])
+    return [["M", *heads.values()], *lines]
+
+
 def confusion(seeds: int) -> Table:
     """Count the verdicts of `diagnose` on networks of each known nature."""
     from toymodels.diagnosis.verdict import VERDICTS
@@ -738,6 +761,7 @@ TABLES: dict[str, Callable[..., Table]] = {
         confusion,
         reasons,
         mixing_gain,
+        naive_crossings,
         atlas,
         atlas_cells,
         atlas_widths,
