@@ -137,7 +137,7 @@ def check_layer(name: str) -> None:
         assert a.dtype == torch.float32, f"{name} returns {a.dtype} for inputs of float32"
         assert bool(a.isfinite().all()), f"{name} returns activations that are not finite"
         assert torch.equal(a, same_seed(x)), f"{name} is another layer when it is made again from the same seed"
-        drawn = "seed" in member.parameters or member.role == "trained" or member.uses_trained
+        drawn = "seed" in member.parameters or member.after_training
         assert not drawn or not torch.equal(a, new_seed(x)), f"{name} is the same layer for two seeds"
         wide = copy.deepcopy(layer).double()(x.double())
         assert wide.dtype == torch.float64, f"{name} in float64 returns {wide.dtype}"

@@ -70,11 +70,16 @@ def constructions(cell: Cell) -> Iterator[Construction]:
         yield Construction("a neuron for each output", known, lambda: _of_outputs(cell))
 
 
+def _degree(m: int) -> int:
+    """Return the least n ≥ 3 for which F_2^n has m vectors."""
+    return max(3, (m - 1).bit_length())
+
+
 def _pairs_of_two(m: int, d: int) -> Iterator[Construction]:
     if m >= LEAST_ON_A_PLANE and d >= m - 1:
         known = 0.25 if m > LEAST_ON_A_PLANE else 0.25 + _NEARLY / 4
         yield Construction("m − 1 neurons on a plane", known, lambda: on_a_plane(m))
-    n = max(3, (m - 1).bit_length())
+    n = _degree(m)
     if number := min(_labellings(m, d), (2**n - 2) // 4):
         how = f"characters of {number} labelling{'s' * (number > 1)}"
         yield Construction(how, 1 / (2 * number + 4), lambda: of_labels(m, number), _multiplied(m))
@@ -88,7 +93,7 @@ def _pairs_of_two(m: int, d: int) -> Iterator[Construction]:
 
 def _labellings(m: int, d: int) -> int:
     """Return for how many labellings d neurons are enough."""
-    characters = 2 ** max(3, (m - 1).bit_length()) - 1
+    characters = 2 ** _degree(m) - 1
     return min(d // characters - 1, len(labels(m))) if m <= MOST_LABELLED and d >= 2 * characters else 0
 
 
@@ -133,7 +138,7 @@ def labels(m: int) -> tuple[tuple[int, ...], ...]:
     They are powers x^e that permute F_2^n: x^3, for instance, if n is odd (x + y and x^3 + y^3 determine {x, y}, as the BCH codes
     that correct two errors know). Feature i is α^i, the last of 2^n is 0.
     """
-    n = max(3, (m - 1).bit_length())
+    n = _degree(m)
     powers = [1]
     for _ in range(2**n - 2):
         value = powers[-1] << 1
@@ -152,7 +157,7 @@ def labels(m: int) -> tuple[tuple[int, ...], ...]:
 
 def characters(m: int) -> list[Float[np.ndarray, "characters m"]]:
     """Evaluate all characters of F_2^n but the constant one, for each labelling of m <= MOST_LABELLED features."""
-    n = max(3, (m - 1).bit_length())
+    n = _degree(m)
     return [_signs(np.arange(1, 2**n)[:, None] & np.array(label)) for label in labels(m)]
 
 

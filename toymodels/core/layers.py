@@ -157,6 +157,11 @@ class LayerMember(Member):
         return "trained" in self.parameters
 
     @property
+    def after_training(self) -> bool:
+        """Whether it is the trained layer, or is made from it."""
+        return self.role == "trained" or self.uses_trained
+
+    @property
     def own_activation(self) -> bool:
         """Whether it always has the same activation, whatever the settings say."""
         return "activation" not in self.parameters

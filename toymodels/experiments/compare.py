@@ -64,7 +64,7 @@ class CompareConfig(NetworkSettings):
         check_different("task", names, task=self.task)
         object.__setattr__(self, "task", tuple(names))
         frozen, _ = LAYERS.named(self.frozen_layer)
-        if frozen.role in ("none", "trained") or frozen.uses_trained:
+        if frozen.role == "none" or frozen.after_training:
             raise InputError(f"frozen_layer {self.frozen_layer} is not drawn and then kept: name a random layer")
         object.__setattr__(self, "frozen_layer", LAYERS.canonical(self.frozen_layer))
         if self.layers is not None:
@@ -86,11 +86,7 @@ class CompareConfig(NetworkSettings):
 
     def first_layers(self) -> tuple[str, ...]:
         """Return the names of all first layers that the run draws, including the initial layer of the trained one."""
-        from toymodels.core.layers import LAYERS
-
-        members = {name: LAYERS.named(name)[0] for name in self.rows()}
-        drawn = {name: made.role for name, made in members.items() if made.role != "none" and not made.uses_trained}
-        return tuple(dict.fromkeys(self.layer if role == "trained" else name for name, role in drawn.items()))
+        return self.drawn(self.rows())
 
     def idle(self) -> dict[str, str]:
         """Return the settings that have no effect under the others, each with the reason."""
@@ -104,7 +100,7 @@ class CompareConfig(NetworkSettings):
             READOFFS.named(r)[0] for name in self.rows() for task in tasks for r in self.readoffs_of(name, task)
         }
         learned = any("trained_readoff" in member.parameters for member in readoffs)
-        if not learned and not any(member.role == "trained" or member.uses_trained for member in members):
+        if not learned and not any(member.after_training for member in members):
             reasons |= nothing_trained()
         if not any(member.sampled for member in readoffs):
             reasons["minimax_pairs"] = "no readoff here is solved for a sample of outputs"

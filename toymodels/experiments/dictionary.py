@@ -111,11 +111,7 @@ class DictionaryConfig(NetworkSettings):
 
     def first_layers(self) -> tuple[str, ...]:
         """Return the names of all first layers that the run draws, including the initial layer of the trained one."""
-        from toymodels.core.layers import LAYERS
-
-        members = {name: LAYERS.named(name)[0] for name in self.layers}
-        drawn = {name: made.role for name, made in members.items() if made.role != "none" and not made.uses_trained}
-        return tuple(dict.fromkeys(self.layer if role == "trained" else name for name, role in drawn.items()))
+        return self.drawn(self.layers)
 
     def idle(self) -> dict[str, str]:
         """Return the settings that have no effect under the others, each with the reason."""
@@ -125,9 +121,7 @@ class DictionaryConfig(NetworkSettings):
         reasons = super().idle() | {"tolerances": "shares of outputs within a tolerance are no column of this table"}
         members = [LAYERS.named(name)[0] for name in self.layers]
         readoff = READOFFS.named(self.readoff)[0]
-        if "trained_readoff" not in readoff.parameters and not any(
-            m.role == "trained" or m.uses_trained for m in members
-        ):
+        if "trained_readoff" not in readoff.parameters and not any(member.after_training for member in members):
             reasons |= nothing_trained()
         return reasons
 

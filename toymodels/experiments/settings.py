@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -77,9 +78,9 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
                 member.aside(member.check, self.offered(member, task, 0), knobs)
 
     def _check_layer(self, name: str, member: LayerMember) -> None:
-        if member.role == "trained" or member.uses_trained:
+        if member.after_training:
             raise InputError(f"{name} is made from the trained layer: name it, with trained, in layers of compare")
-        own = member.own_activation and member.role not in ("none", "trained") and not member.uses_trained
+        own = member.own_activation and member.role != "none" and not member.after_training
         if own and self.activation != "relu":
             raise InputError(f"the first layer {name} has an activation of its own: leave activation at relu")
 
@@ -109,6 +110,14 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
     def first_layers(self) -> tuple[str, ...]:
         """Return the names of all first layers that the run draws."""
         return (self.layer,)
+
+    def drawn(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the named first layers that are drawn, the initial layer in place of the trained one."""
+        from toymodels.core.layers import LAYERS
+
+        members = {name: LAYERS.named(name)[0] for name in names}
+        drawn = {name: made.role for name, made in members.items() if made.role != "none" and not made.uses_trained}
+        return tuple(dict.fromkeys(self.layer if role == "trained" else name for name, role in drawn.items()))
 
     def task_names(self) -> tuple[str, ...]:
         """Return the names of all tasks of the run."""

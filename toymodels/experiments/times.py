@@ -56,10 +56,10 @@ def of_comparison(config: CompareConfig) -> float:
         trains = False
         for name in config.rows():
             members = [READOFFS.named(readoff)[0] for readoff in config.readoffs_of(name, task)]
-            learns = LAYERS.named(name)[0].role == "trained"
-            trains |= learns or LAYERS.named(name)[0].uses_trained
+            layer = LAYERS.named(name)[0]
+            trains |= layer.after_training
             seconds += len(members) * _entries(config, task, inputs) + solved * sum(m.sampled for m in members)
-            frozen = any("trained_readoff" in member.parameters for member in members) and not learns
+            frozen = any("trained_readoff" in member.parameters for member in members) and layer.role != "trained"
             seconds += _training(config, task) if frozen else 0
         seconds += _training(config, task) if trains else 0
     return _RUN + len(config.seeds) * seconds
