@@ -229,7 +229,7 @@ def test_a_wrong_readoff_or_certificate_is_not_proved():
 
 def test_where_the_interior_point_fails_the_simplex_method_takes_over(monkeypatch):
     def failing(G, targets, keep):
-        return [(np.full(G.shape[1], np.nan), np.full(len(G), np.nan), 0)] * len(targets)
+        return [(np.full(G.shape[1], np.nan), np.full(len(G), np.nan), np.ones(len(G), bool), 0)] * len(targets)
 
     x = at_most(2, 20)
     a, f = layer(x, 15, "gaussian", 1), gate(x, "and")

@@ -25,7 +25,7 @@ WHOLE = (2, 4, 8)
 """Exponents p whose powers are computed here; other powers cost as much as a pass of torch's, and are left to it."""
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
+def compiled_loop(function: Callable[..., Any]) -> Any:
     """Compile a function that may add numbers in another order; what is not a number stays so. Others may run meanwhile."""
     plain = inspect.unwrap(function)  # without the type checks of tests
     settings: dict[str, Any] = {
@@ -43,7 +43,7 @@ _untyped: Any = intrinsic
 
 
 @_untyped
-def _same_bits(context, number):  # type: ignore[no-untyped-def]
+def same_bits(context, number):  # type: ignore[no-untyped-def]
     """Return the whole number that has the bits of a real one, or the real number that has those of a whole one."""
     other = _OTHER_KIND[number]
 
@@ -53,7 +53,7 @@ def _same_bits(context, number):  # type: ignore[no-untyped-def]
     return other(number), code
 
 
-@_compiled
+@compiled_loop
 def subtract_targets(outputs, bias, columns, first, second, targets):  # type: ignore[no-untyped-def]
     """Turn outputs without their bias into errors; return the largest |error|, which is not a number if one is none.
 
@@ -62,19 +62,19 @@ def subtract_targets(outputs, bias, columns, first, second, targets):  # type: i
     """
     constant, of_k, of_l, of_both = targets
     # A processor finds the largest of several whole numbers at once, and what is not a number is the largest.
-    largest = _same_bits(outputs.dtype.type(0))
+    largest = same_bits(outputs.dtype.type(0))
     for pair in range(outputs.shape[0]):
         k, l, offset = first[pair], second[pair], bias[pair] - constant
         for i in range(outputs.shape[1]):
             target = of_k * columns[k, i] + (of_l + of_both * columns[k, i]) * columns[l, i]
             error = outputs[pair, i] + (offset - target)
             outputs[pair, i] = error
-            size = _same_bits(abs(error))
+            size = same_bits(abs(error))
             largest = size if size > largest else largest
-    return _same_bits(largest)
+    return same_bits(largest)
 
 
-@_compiled
+@compiled_loop
 def slopes_of_errors(p, errors, inverse, columns, first, second, shares, weights, totals):  # type: ignore[no-untyped-def]
     """Overwrite errors by their slopes P w sign(e) |e|^(p − 1), for a p in `WHOLE`; return Σ P w |e|^p.
 
@@ -116,7 +116,7 @@ def slopes_of_errors(p, errors, inverse, columns, first, second, shares, weights
     return sum_of_powers
 
 
-@_compiled
+@compiled_loop
 def slopes_of_outputs(p, outputs, bias, columns, first, second, targets, shares, weights, totals):  # type: ignore[no-untyped-def]
     """Subtract the targets, and overwrite errors by their slopes, in units of the largest error; return Σ P w |e|^p and the unit.
 
@@ -133,7 +133,7 @@ def slopes_of_outputs(p, outputs, bias, columns, first, second, targets, shares,
     return slopes_of_errors(p, outputs, inverse, columns, first, second, shares, weights, totals), unit
 
 
-@_compiled
+@compiled_loop
 def weigh_powers(powers, errors, columns, first, second, shares, weights, totals):  # type: ignore[no-untyped-def]
     """Do the same for any p, where `powers` holds sign(e) |e|^(p − 1): these are overwritten, and the errors are not."""
     w, of_k, of_l, of_both = weights
@@ -152,7 +152,7 @@ def weigh_powers(powers, errors, columns, first, second, shares, weights, totals
     return sum_of_powers
 
 
-@_compiled
+@compiled_loop
 def active_below(uniform, p, columns):  # type: ignore[no-untyped-def]
     """Write 1 into `columns` (features × inputs) where `uniform` (inputs × features) is below p, else 0."""
     for feature in range(columns.shape[0]):
@@ -160,7 +160,7 @@ def active_below(uniform, p, columns):  # type: ignore[no-untyped-def]
             columns[feature, i] = uniform[i, feature] < p
 
 
-@_compiled
+@compiled_loop
 def active_by_steps(ends, uniform, columns):  # type: ignore[no-untyped-def]
     """Write 1 into `columns` (features × inputs) where a feature is active, else 0: Floyd's algorithm (Bentley & Floyd 1987).
 
@@ -179,7 +179,7 @@ def active_by_steps(ends, uniform, columns):  # type: ignore[no-untyped-def]
             columns[feature if columns[feature, i] == 0 else top, i] = 1
 
 
-@_compiled
+@compiled_loop
 def through_relu(slopes, activations, totals):  # type: ignore[no-untyped-def]
     """Set slopes (neurons × inputs) to 0 where the activation is 0; write their sums over inputs into `totals`."""
     zero = slopes.dtype.type(0)
@@ -192,7 +192,7 @@ def through_relu(slopes, activations, totals):  # type: ignore[no-untyped-def]
         totals[neuron] = total
 
 
-@_compiled
+@compiled_loop
 def adam(parameter, gradient, mean, square, steps, factor, lr, kept, beta1, beta2, eps, decay):  # type: ignore[no-untyped-def]
     """Take a step of Adam (Kingma & Ba 2015, Algorithm 1) with factor·gradient, all flat: overwrites all but the gradient.
 

@@ -21,13 +21,16 @@ from scipy.linalg import blas, lapack
 from scipy.optimize import nnls
 
 from toymodels.core.minimax import GAP, Chebyshev, check_activations, check_target, measured
+from toymodels.fast import newton
 
 _RANK = 1e-10  # singular values below this share of the largest are rounding: using them would need coefficients ≥ 1e10
 _INDEPENDENT = 1e-6  # reciprocal condition number from which Gram matrices are good enough
 _EXACT = 1e-11  # a least-squares fit this close, in units of half the target's range, has error 0 but for rounding
-_CONVERGED = 1e-10  # the interior point stops at this gap, in units of the least-squares residual
+_CONVERGED = 1e-9  # the interior point stops at this gap, in units of the least-squares residual
 _SHARE = 1 - 1e-3  # a step may go this share of the way to the nearest bound
 _FIRST = 2000  # inputs of the simplex method's first program
+_SHORT = 48  # unknowns from which Gram matrices are computed in float32 first
+_CORRECTORS = 150  # unknowns for each centrality corrector of a step, beside the first
 _KEEP = 3  # inputs per unknown that enter a Gram matrix one by one; more if the direction is too inexact
 
 
@@ -99,13 +102,15 @@ class ChebyshevSolver:
                 points = _interior_points(self._basis, residuals, keep)
                 keep = n
             left = []
-            for number, (y, measure, steps) in zip(waiting, points, strict=True):
+            for number, (y, measure, heavy, steps) in zip(waiting, points, strict=True):
                 f, fitted, known = np.asarray(targets[number], np.float64), begun[number], best[number]
                 counts[number] += steps
                 found = known
-                if np.isfinite(y).all():
-                    measure = _annihilating(self._basis, measure)
-                    found = self._result(f, fitted.fit + fitted.unit * y, measure, counts[number], attempt)
+                for part in (np.where(heavy, measure, 0), measure) if np.isfinite(y).all() else ():
+                    balanced = _annihilating(self._basis, part)
+                    found = self._result(f, fitted.fit + fitted.unit * y, balanced, counts[number], attempt)
+                    if found.proved:
+                        break
                 if found is not None and found is not known and found.proved:
                     best[number] = self._thinned(f, found)
                     continue
@@ -184,7 +189,8 @@ def _orthonormal(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return q @ u[:, :rank], vt[:rank].T / sigma[:rank]
 
 
-_Point = tuple[np.ndarray, np.ndarray, int]  # readoff in the basis, measure on all inputs, iterations
+_Point = tuple[np.ndarray, np.ndarray, np.ndarray, int]
+"""Readoff in the basis, measure on all inputs, inputs whose multipliers are not on their way to 0, iterations."""
 
 
 def _interior_points(
@@ -196,120 +202,140 @@ def _interior_points(
     because a pass over G for many costs hardly more than for one; a target that has ended leaves the others.
     """
     n, k = G.shape
-    solved: list[_Point] = [(np.full(k, np.nan), np.zeros(n), 0)] * len(targets)
+    short = G.astype(np.float32) if k >= _SHORT else G
+    solved: list[_Point] = [(np.full(k, np.nan), np.zeros(n), np.zeros(n, bool), 0)] * len(targets)
     with np.errstate(all="ignore"):  # after a breakdown numbers are not finite, which is checked below
         s = _State.at_start(G, targets, keep)
         for count in range(limit + 1):
-            complementarity = _rows(s.u, s.above) + _rows(s.v, s.below)
-            finite = np.isfinite(complementarity)
-            s.best_y[finite], s.best_measure[finite] = s.y[finite], (s.v - s.u)[finite]
-            ended = ~finite | (complementarity < _CONVERGED) | (count == limit)
-            factors: list[np.ndarray] = []
-            p, q = s.u / s.above, s.v / s.below
-            # One pass over G: the dual residual, and the coupling of y and t in the linear system.
-            both = np.concatenate([s.u - s.v, p - q]) @ G
-            dual, coupling = both[: len(p)], both[len(p) :]
+            s.weigh(G)
+            finite = np.isfinite(s.gaps)
+            s.best_y[finite], s.best_measure[finite] = s.y[finite], -s.differences[: len(s.y)][finite]
+            s.heavy[finite] = s.weights[finite] > 1 / k
+            ended = ~finite | (s.gaps < _CONVERGED) | (count == limit)
             # The dual residual added by the last step shows how inexact its Gram matrix was.
-            inexact = np.abs(dual - s.predicted).max(1) / complementarity > 0.1
-            s.keep[inexact] = np.minimum(2 * s.keep[inexact], n)
+            inexact = np.abs(s.dual - s.predicted).max(1) / s.gaps > 0.1
+            s.refine(inexact & (s.short | (s.keep < n)))
+            factors: list[np.ndarray] = []
             for i in np.flatnonzero(~ended):
                 factor = None
                 while factor is None and s.keep[i] <= n:
-                    factor = _factorised(G, p[i] + q[i], coupling[i], int(s.keep[i]))
+                    basis = short if s.short[i] else G
+                    factor = _factorised(basis, s.weights[i], s.coupling[i], int(s.keep[i]))
                     if factor is None:
-                        s.keep[i] = min(2 * s.keep[i], n) if s.keep[i] < n else n + 1
+                        s.refine(np.array([i]))
                 ended[i] = factor is None
                 factors += [] if factor is None else [factor]
             for i in np.flatnonzero(ended):
-                solved[s.number[i]] = s.best_y[i], s.best_measure[i], count
+                solved[s.number[i]] = s.best_y[i], s.best_measure[i], s.heavy[i], count
             if ended.all():
                 return solved
             if ended.any():
                 s = s.some(~ended)
-                p, q, dual, complementarity = p[~ended], q[~ended], dual[~ended], complementarity[~ended]
-            _advance(G, s, factors, p, q, dual, complementarity)
+            _advance(G, s, factors)
     return solved
 
 
 @dataclass
 class _State:
-    """Where the solutions of some targets are; the first axis counts targets."""
+    """Where the solutions of some targets are; the first axis counts targets, and the second of slacks the two sides."""
 
     number: np.ndarray
     y: np.ndarray
-    above: np.ndarray
-    below: np.ndarray
-    u: np.ndarray
-    v: np.ndarray
+    slacks: np.ndarray
+    multipliers: np.ndarray
     keep: np.ndarray
+    short: np.ndarray
     predicted: np.ndarray
     best_y: np.ndarray
     best_measure: np.ndarray
+    heavy: np.ndarray
+    ratios: np.ndarray
+    weights: np.ndarray
+    gaps: np.ndarray
+    masses: np.ndarray
+    dual: np.ndarray
+    coupling: np.ndarray
+    differences: np.ndarray
 
     @classmethod
     def at_start(cls, G: np.ndarray, targets: np.ndarray, keep: int) -> _State:
         """Begin in the middle: with t = 1.2, above every |f|, and multipliers that are the slacks' inverses."""
         count, (n, k) = len(targets), G.shape
-        above, below = 1.2 + targets, 1.2 - targets
-        u, v = 1 / above, 1 / below
-        mass = (u.sum(1) + v.sum(1))[:, None]
-        u, v, y = u / mass, v / mass, np.zeros((count, k))
-        keeps = np.full(count, min(keep, n))
-        return cls(np.arange(count), y, above, below, u, v, keeps, y.copy(), y.copy(), v - u)
+        slacks = np.stack([1.2 + targets, 1.2 - targets], 1)
+        multipliers = 1 / slacks
+        multipliers /= multipliers.sum((1, 2), keepdims=True)
+        y, keeps, short = np.zeros((count, k)), np.full(count, min(keep, n)), np.full(count, k >= _SHORT)
+        best = y.copy(), np.zeros((count, n)), np.zeros((count, n), bool)
+        sums = np.empty((count, n)), np.empty(count), np.empty(count), y, y, np.empty((2 * count, n))
+        return cls(np.arange(count), y, slacks, multipliers, keeps, short, y, *best, np.empty_like(slacks), *sums)
+
+    def weigh(self, G: np.ndarray) -> None:
+        """Compute weights, complementarity gaps, dual residuals, and the coupling of y and t in the linear system."""
+        if len(self.differences) != 2 * len(self.y):
+            self.differences = np.empty((2 * len(self.y), len(G)))
+        newton.weigh(self.slacks, self.multipliers, self.ratios, self.weights, self.differences, self.gaps, self.masses)
+        both = self.differences @ G
+        self.dual, self.coupling = both[: len(self.y)], both[len(self.y) :]
+
+    def refine(self, chosen: np.ndarray) -> None:
+        """Make Gram matrices of some targets more exact: float64 for float32 first, then twice the inputs."""
+        n, keep, short = self.slacks.shape[2], self.keep[chosen], self.short[chosen]
+        self.keep[chosen] = np.where(short, keep, np.where(keep < n, np.minimum(2 * keep, n), n + 1))
+        self.short[chosen] = False
 
     def some(self, chosen: np.ndarray) -> _State:
         """Return the state of some of the targets."""
-        return _State(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        kept = {"differences": values.pop("differences")}  # of all targets, and written again before it is read
+        return _State(**kept, **{name: value[chosen] for name, value in values.items()})
 
 
-def _advance(
-    G: np.ndarray,
-    s: _State,
-    factors: Sequence[np.ndarray],
-    p: np.ndarray,
-    q: np.ndarray,
-    dual: np.ndarray,
-    complementarity: np.ndarray,
-) -> None:
-    """Take a predictor and a corrector step for every target; p = u/above and q = v/below."""
-    n, k = G.shape
+def _advance(G: np.ndarray, s: _State, factors: Sequence[np.ndarray]) -> None:
+    """Take a predictor, a corrector and some centrality correctors for every target."""
+    count, (n, k) = len(factors), G.shape
+    now = s.slacks, s.multipliers
+    wanted, differences, totals, centres = -s.multipliers, np.empty((count, n)), np.empty(count), np.empty(count)
+    rhs = np.zeros((count, k + 1))
 
-    def step(rhs: np.ndarray, into_u: np.ndarray, into_v: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Newton's step (z, above, below, u, v) for u·above and v·below to change by into_u·above and into_v·below."""
-        z = np.stack([lapack.dpotrs(factor, row)[0] for factor, row in zip(factors, rhs, strict=True)])
-        de = z[:, :k] @ G.T
-        d_above, d_below = z[:, k:] - de, z[:, k:] + de
-        return z, d_above, d_below, into_u - p * d_above, into_v - q * d_below
+    def step() -> _Step:
+        z = np.stack([_backwards(factor, row) for factor, row in zip(factors, rhs, strict=True)])
+        made = _Step(z, z[:, k].copy(), z[:, :k] @ G.T, np.empty_like(s.slacks), np.ones((count, 2)))
+        newton.change(*now, s.ratios, wanted, *made[1:])
+        return made
+
+    def corrected() -> _Step:
+        rhs[:, :k] = differences @ G - s.dual
+        rhs[:, k] = s.masses - 1 + totals
+        return step()
 
     # Predictor: towards complementarity 0. Its right-hand side is known without a pass over G.
-    rhs = np.zeros((len(p), k + 1))
     rhs[:, k] = -1
-    _, d_above, d_below, du, dv = step(rhs, -s.u, -s.v)
-    primal = np.minimum(_longest(s.above, d_above), _longest(s.below, d_below))[:, None]
-    length = np.minimum(_longest(s.u, du), _longest(s.v, dv))[:, None]
-    reached = _rows(s.u + length * du, s.above + primal * d_above) + _rows(
-        s.v + length * dv, s.below + primal * d_below
-    )
-    centre = ((reached / complementarity) ** 3 * complementarity / (2 * n))[:, None]
-    # Corrector: towards the central path, with the predictor's second-order term.
-    into_u = (centre - du * d_above) / s.above - s.u
-    into_v = (centre - dv * d_below) / s.below - s.v
-    surplus = s.u.sum(1) + s.v.sum(1) - 1
-    rhs[:, :k] = (into_v - into_u) @ G - dual
-    rhs[:, k] = surplus + into_u.sum(1) + into_v.sum(1)
-    z, d_above, d_below, du, dv = step(rhs, into_u, into_v)
-    share = np.minimum(np.maximum(0.95, 1 - complementarity), _SHARE)
-    primal = np.minimum(1.0, share * np.minimum(_longest(s.above, d_above), _longest(s.below, d_below)))
-    length = np.minimum(1.0, share * np.minimum(_longest(s.u, du), _longest(s.v, dv)))
-    s.y = s.y + primal[:, None] * z[:, :k]
-    s.above, s.below = s.above + primal[:, None] * d_above, s.below + primal[:, None] * d_below
-    s.u, s.v = s.u + length[:, None] * du, s.v + length[:, None] * dv
-    s.predicted = (1 - length)[:, None] * dual
+    newton.towards_centre(*now, *step()[1:], s.gaps, wanted, differences, totals, centres)
+    best = corrected()
+    # A step with another right-hand side costs little beside the factorisation.
+    for _ in range(1 + k // _CORRECTORS):
+        newton.towards_longer(*now, *best[1:], centres, wanted, differences, totals)
+        tried = corrected()
+        better = tried.lengths.sum(1) > best.lengths.sum(1) + 0.02
+        if not better.any():
+            break
+        for old, new in zip(best, tried, strict=True):
+            old[better] = new[better]
+    best.lengths[:] *= np.minimum(np.maximum(0.95, 1 - s.gaps), _SHARE)[:, None]
+    s.y = s.y + best.lengths[:, :1] * best.z[:, :k]
+    newton.take(*now, *best[1:])
+    s.predicted = (1 - best.lengths[:, 1:]) * s.dual
 
 
-def _rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the scalar product of each row of a with that of b."""
-    return np.einsum("ij,ij->i", a, b)
+class _Step(NamedTuple):
+    """A step of some targets (first axis); see `fast.newton`."""
+
+    z: np.ndarray
+    """Changes of y and t."""
+    up: np.ndarray
+    moves: np.ndarray
+    changes: np.ndarray
+    lengths: np.ndarray
 
 
 def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: int) -> np.ndarray | None:
@@ -319,26 +345,38 @@ def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: i
     inputs, w̄ n·1 + Σ_kept (w − w̄) g gᵀ. Near the solution, where precision is needed, they are negligible.
     """
     n, k = G.shape
+    rest = 0.0
+    kept: np.ndarray | slice = slice(None)
     if keep < n:
         kept = np.argpartition(weight, n - keep)[n - keep :]
         rest = max((weight.sum() - weight[kept].sum()) / (n - keep), 0.0)
-        rows = G[kept]
-        rows *= np.sqrt(np.maximum(weight[kept] - rest, 0))[:, None]
-    else:
-        rest, rows = 0.0, G * np.sqrt(weight)[:, None]
-    H = np.empty((k + 1, k + 1))
-    H[:k, :k] = rows.T @ rows
-    H.flat[: -1 : k + 2] += rest * n
-    H[k, :k] = H[:k, k] = -coupling
+    rows = np.zeros((keep, k + 1), G.dtype)  # the column of t is filled in below
+    scale = np.sqrt(np.maximum(weight[kept] - rest, 0)).astype(G.dtype)
+    np.multiply(G[kept], scale[:, None], out=rows[:, :k])
+    H = _gram(rows)
+    H.T.flat[: -1 : k + 2] += rest * n
+    H[k, :k] = -coupling
     H[k, k] = weight.sum()
-    H.flat[:: k + 2] *= 1 + 1e-14  # if there are many solutions, this picks one of them
-    factor, failed = lapack.dpotrf(H)
+    # If there are many solutions, this picks one of them.
+    H.T.flat[:: k + 2] *= 1 + (1e-14 if G.dtype == np.float64 else 1e-6)
+    return _cholesky(H)
+
+
+def _gram(rows: np.ndarray) -> np.ndarray:
+    """Return the lower triangle of rowsᵀ rows, in the order of LAPACK, which can then overwrite it."""
+    return (blas.dsyrk if rows.dtype == np.float64 else blas.ssyrk)(1.0, rows.T, lower=1)
+
+
+def _cholesky(gram: np.ndarray) -> np.ndarray | None:
+    """Return the Cholesky factor of a matrix by its lower triangle, in its place; None if it is not positive definite."""
+    routine = lapack.dpotrf if gram.dtype == np.float64 else lapack.spotrf
+    factor, failed = routine(gram, lower=1, clean=0, overwrite_a=1)
     return None if failed else factor
 
 
-def _longest(x: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Return for each row the largest length ≤ 1 with x + length·step ≥ 0, for x > 0."""
-    return 1 / np.maximum(1.0, (-step / x).max(1))
+def _backwards(factor: np.ndarray, rhs: np.ndarray) -> np.ndarray:
+    """Solve a system by its Cholesky factor."""
+    return (lapack.dpotrs if factor.dtype == np.float64 else lapack.spotrs)(factor, rhs, lower=1)[0]
 
 
 def _annihilating(G: np.ndarray, measure: np.ndarray) -> np.ndarray:
@@ -352,14 +390,14 @@ def _annihilating(G: np.ndarray, measure: np.ndarray) -> np.ndarray:
     part, mu = G[rows], mu[rows]
     # Each multiplier may change in proportion to its size: large ones absorb the error, small ones keep their sign.
     size = np.abs(mu)
-    gram = (part * size[:, None]).T @ part
-    gram.flat[:: len(gram) + 1] += 1e-13 * gram.diagonal().max()  # for dependent inputs; repeating removes its effect
-    factor, failed = lapack.dpotrf(gram)
-    for _ in range(0 if failed else 10):
+    gram = _gram(part * np.sqrt(size)[:, None])
+    gram.T.flat[:: len(gram) + 1] += 1e-13 * gram.diagonal().max()  # for dependent inputs; repeating removes its effect
+    factor = _cholesky(gram)
+    for _ in range(10):
         moments = part.T @ mu
-        if np.abs(moments).max() < 1e-15:
+        if factor is None or np.abs(moments).max() < 1e-15:
             break
-        mu = mu - size * (part @ lapack.dpotrs(factor, moments)[0])
+        mu = mu - size * (part @ _backwards(factor, moments))
     result = np.zeros(len(measure))
     result[rows] = mu
     return result
@@ -402,4 +440,4 @@ def _simplex(G: np.ndarray, f: np.ndarray, limit: int = 60) -> _Point:
         rows = rows[error[rows] > t + 1e-10]
         if not len(rows):
             break
-    return y, measure, count
+    return y, measure, measure != 0, count

@@ -37,7 +37,7 @@ HELD_LIMIT = 2**24
 _MANY, _PER_NEURON = 10_000, 100  # above both numbers of inputs, `exchange` is also faster, not only leaner
 _BLOCK = 2**21  # activations, or values of inputs, computed at once: 16 MiB
 _TOGETHER = 16  # outputs that share activations in an exchange, and at most in the solutions for held activations
-_GROUP = 2**14  # outputs × inputs solved together: a dozen arrays of float64 of this size take 1.5 MiB
+_GROUP = 2**16  # outputs × inputs solved together: a dozen arrays of float64 of this size take 6 MiB
 _CHUNK = 2**16  # targets × inputs sent to a worker at once: about 0.2 s of work, for which Ctrl-C waits
 
 
