@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from toymodels.core import training
 from toymodels.core.features import SparseFeatures
 from toymodels.core.kfac import HISTORY, Block, PreconditionedLBFGS, curvature, groups_of
 from toymodels.core.layers import Embedded, FirstLayer
@@ -14,7 +15,7 @@ from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.settings import TrainingSettings
 from toymodels.core.tasks import PairTask
-from toymodels.core.training import Trainer
+from toymodels.core.training import ROUNDING, Trainer
 from toymodels.layers.random import gaussian
 from toymodels.runs.loop import train
 
@@ -131,6 +132,25 @@ def test_a_stage_that_can_go_no_further_ends():
     again = trainer(net, 2000, p=(4.0,))
     reached = float(again._gradients(again._losses[0], again._inputs, precise=True).value)
     assert seen[-1].loss == pytest.approx(reached, rel=1e-6)
+
+
+def test_an_exact_fit_is_not_searched_for_less_than_rounding(monkeypatch):
+    """With more neurons than inputs the error falls to rounding; the line search would go on in it for hundreds of losses."""
+    counts, worst = [], []
+    for rounding in (0, ROUNDING):
+        monkeypatch.setattr(training, "ROUNDING", rounding)
+        one = trainer(network(d=60), 300)
+        losses = []
+        whole = one._gradients
+        monkeypatch.setattr(
+            one, "_gradients", lambda *a, whole=whole, losses=losses, **k: losses.append(1) or whole(*a, **k)
+        )
+        train(one)
+        x = FEATURES.enumerate().dense()
+        counts.append(len(losses))
+        worst.append(float((one.network(x).detach() - TASK.targets(x)).abs().max()))
+    assert counts[1] < counts[0] / 2
+    assert worst[1] <= 2 * ROUNDING * torch.finfo(torch.float32).eps  # of another order of sums than in training
 
 
 def test_the_value_that_is_reported_is_that_of_the_weights():

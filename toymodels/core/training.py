@@ -29,6 +29,8 @@ from toymodels.core.settings import DEFAULT_STEPS, FULL_BATCH, TrainingSettings
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError, check_device, check_kind
 
+ROUNDING = 8
+"""Largest |error| of an exact fit, in units of the last place of the largest target: kfac goes on to the next exponent."""
 CHUNK = 10
 """Iterations of kfac or lbfgs between two looks at the clock (metrics, checkpoint, Ctrl-C), and between two metrics of kfac."""
 
@@ -249,7 +251,9 @@ class Trainer:
         except ArithmeticError:
             self.check_finite(float(reached.value), self.step)
             raise
-        self.step = self.step + iterations if goes_on else end
+        # An exact fit leaves rounding, in which a search for a lower value has no end.
+        exact = ROUNDING * torch.finfo(self._trained[0].dtype).eps * max(map(abs, self.task.truth or ()), default=0)
+        self.step = self.step + iterations if goes_on and not float(reached.largest) <= exact else end
         return reached
 
     def _lbfgs(self, loss: Loss) -> LossValue:
