@@ -266,6 +266,25 @@ def test_a_rough_gram_matrix_gives_the_same_optimum(monkeypatch):
     assert found == pytest.approx([found[-1]] * 3, abs=1e-9)
 
 
+def test_centrality_correctors_save_a_tenth_of_the_systems_and_float32_costs_none(monkeypatch):
+    x = at_most(2, 24)
+    solver = ChebyshevSolver(layer(x, 60, "gaussian", 1))
+    targets = np.stack([x[:, i] * x[:, i + 1] for i in range(12)])
+
+    def systems():
+        solved = solver.solve_all(targets)
+        assert all(one.proved and one.method == "interior point" for one in solved)
+        return sum(one.iterations for one in solved), [one.worst_error for one in solved]
+
+    now, errors = systems()
+    without = (chebyshev, "_SHORT", 1000, 0.95), (chebyshev.newton, "towards_longer", lambda *arrays: None, 1.1)
+    for module, name, value, least in without:
+        monkeypatch.setattr(module, name, value)
+        count, others = systems()
+        assert count >= least * now
+        assert others == pytest.approx(errors, abs=1e-9)
+
+
 def test_solver_and_results_travel_between_processes():
     x = at_most(2, 10)
     solver = pickle.loads(pickle.dumps(ChebyshevSolver(layer(x, 8, "gaussian", 0))))

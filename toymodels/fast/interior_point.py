@@ -1,10 +1,11 @@
 """Solve the program of `core.minimax` for many targets over the same activations, with a proof of optimality.
 
-Method: Mehrotra's predictor-corrector interior point (SIAM J. Optim. 2, 1992), which needs about 15 linear systems of d + 2
-unknowns; the simplex method, as in exchange algorithms, needs several hundred pivots. Most of the cost would be the Gram
-matrix of each system; it is computed from the few inputs with the largest weights, and the others enter with their mean
-weight (after Tits, Absil & Woessner, "Constraint reduction for linear programs with many inequality constraints", SIAM J.
-Optim. 17, 2006). If that fails, a simplex method (HiGHS) is used.
+Method: Mehrotra's predictor-corrector interior point (SIAM J. Optim. 2, 1992) with Gondzio's centrality correctors, which
+needs about 10 linear systems of d + 2 unknowns; the simplex method, as in exchange algorithms, needs several hundred pivots.
+Most of the cost would be the Gram matrix of each system; it is computed in float32 while that is exact enough, and from the
+few inputs with the largest weights, while the others enter with their mean weight (after Tits, Absil & Woessner, "Constraint
+reduction for linear programs with many inequality constraints", SIAM J. Optim. 17, 2006). If that fails, a simplex method
+(HiGHS) is used.
 """
 
 from __future__ import annotations
@@ -207,9 +208,9 @@ def _interior_points(
     with np.errstate(all="ignore"):  # after a breakdown numbers are not finite, which is checked below
         s = _State.at_start(G, targets, keep)
         for count in range(limit + 1):
-            s.weigh(G)
+            measure = s.weigh(G)
             finite = np.isfinite(s.gaps)
-            s.best_y[finite], s.best_measure[finite] = s.y[finite], -s.differences[: len(s.y)][finite]
+            s.best_y[finite], s.best_measure[finite] = s.y[finite], measure[finite]
             s.heavy[finite] = s.weights[finite] > 1 / k
             ended = ~finite | (s.gaps < _CONVERGED) | (count == limit)
             # The dual residual added by the last step shows how inexact its Gram matrix was.
@@ -255,7 +256,6 @@ class _State:
     masses: np.ndarray
     dual: np.ndarray
     coupling: np.ndarray
-    differences: np.ndarray
 
     @classmethod
     def at_start(cls, G: np.ndarray, targets: np.ndarray, keep: int) -> _State:
@@ -266,16 +266,17 @@ class _State:
         multipliers /= multipliers.sum((1, 2), keepdims=True)
         y, keeps, short = np.zeros((count, k)), np.full(count, min(keep, n)), np.full(count, k >= _SHORT)
         best = y.copy(), np.zeros((count, n)), np.zeros((count, n), bool)
-        sums = np.empty((count, n)), np.empty(count), np.empty(count), y, y, np.empty((2 * count, n))
+        sums = np.empty((count, n)), np.empty(count), np.empty(count), y, y
         return cls(np.arange(count), y, slacks, multipliers, keeps, short, y, *best, np.empty_like(slacks), *sums)
 
-    def weigh(self, G: np.ndarray) -> None:
-        """Compute weights, complementarity gaps, dual residuals, and the coupling of y and t in the linear system."""
-        if len(self.differences) != 2 * len(self.y):
-            self.differences = np.empty((2 * len(self.y), len(G)))
-        newton.weigh(self.slacks, self.multipliers, self.ratios, self.weights, self.differences, self.gaps, self.masses)
-        both = self.differences @ G
-        self.dual, self.coupling = both[: len(self.y)], both[len(self.y) :]
+    def weigh(self, G: np.ndarray) -> np.ndarray:
+        """Compute weights, gaps, dual residuals, and the coupling of y and t in the linear system; return the measure."""
+        count = len(self.y)
+        differences = np.empty((2 * count, len(G)))
+        newton.weigh(self.slacks, self.multipliers, self.ratios, self.weights, differences, self.gaps, self.masses)
+        both = differences @ G
+        self.dual, self.coupling = both[:count], both[count:]
+        return -differences[:count]
 
     def refine(self, chosen: np.ndarray) -> None:
         """Make Gram matrices of some targets more exact: float64 for float32 first, then twice the inputs."""
@@ -285,9 +286,7 @@ class _State:
 
     def some(self, chosen: np.ndarray) -> _State:
         """Return the state of some of the targets."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        kept = {"differences": values.pop("differences")}  # of all targets, and written again before it is read
-        return _State(**kept, **{name: value[chosen] for name, value in values.items()})
+        return _State(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 def _advance(G: np.ndarray, s: _State, factors: Sequence[np.ndarray]) -> None:
