@@ -17,6 +17,8 @@ from typing import Any
 SIZES = ((20, 50, 256, 2), (20, 50, 256, 4), (16, 16, 256, 8), (30, 60, 512, 4))
 """m, d, inputs per step, exponent of the loss."""
 ACTIVE, STACK, REPEATS, SECONDS = 4.3, 16, 5, 1.0
+IN_TURN = (4, 16, 64, 256)
+"""Networks that take their steps one after the other in one process."""
 CASES = (1.0, 2.0, 2.0, 20.0)
 """Weights of the cases 00, 01, 10, 11; their values do not change what a step costs."""
 
@@ -44,14 +46,17 @@ def ours(m: int, d: int, batch: int, p: int) -> dict[str, float]:
 
     torch.set_num_threads(1)
     new, plain = pair_of_trainers(m, d, batch, float(p), "case")
-    others = [pair_of_trainers(m, d, batch, float(p), "case")[0] for _ in range(STACK)]
+    others = [pair_of_trainers(m, d, batch, float(p), "case")[0] for _ in range(max(IN_TURN))]
 
     def repeated(step: Callable[[], object]) -> Callable[[int], None]:
         return lambda count: [step() for _ in range(count)] and None
 
+    def in_turn(count: int) -> float:
+        return rate(repeated(lambda: [one.advance() for one in others[:count]]), count)
+
     return {
         "ours": rate(repeated(new.advance), 1),
-        f"{STACK} in turn": rate(repeated(lambda: [one.advance() for one in others]), STACK),
+        **{f"{count} in turn": in_turn(count) for count in IN_TURN},
         "plain PyTorch": rate(repeated(plain.step), 1),
         "GFLOP/s": matmul()(),
     }
