@@ -203,7 +203,6 @@ def _interior_points(
     because a pass over G for many costs hardly more than for one; a target that has ended leaves the others.
     """
     n, k = G.shape
-    short = G.astype(np.float32) if k >= _SHORT else G
     solved: list[_Point] = [(np.full(k, np.nan), np.zeros(n), np.zeros(n, bool), 0)] * len(targets)
     with np.errstate(all="ignore"):  # after a breakdown numbers are not finite, which is checked below
         s = _State.at_start(G, targets, keep)
@@ -220,8 +219,8 @@ def _interior_points(
             for i in np.flatnonzero(~ended):
                 factor = None
                 while factor is None and s.keep[i] <= n:
-                    basis = short if s.short[i] else G
-                    factor = _factorised(basis, s.weights[i], s.coupling[i], int(s.keep[i]))
+                    kind = np.float32 if s.short[i] else np.float64
+                    factor = _factorised(G, s.weights[i], s.coupling[i], int(s.keep[i]), kind)
                     if factor is None:
                         s.refine(np.array([i]))
                 ended[i] = factor is None
@@ -337,7 +336,7 @@ class _Step(NamedTuple):
     lengths: np.ndarray
 
 
-def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: int) -> np.ndarray | None:
+def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: int, kind: type) -> np.ndarray | None:
     """Return the Cholesky factor of [[Σ w g gᵀ, −coupling], [−coupling, Σ w]]; None if it is not positive definite.
 
     Only the `keep` largest weights enter one by one. All others enter by their mean w̄: since Σ g gᵀ = n·1 over all
@@ -349,15 +348,14 @@ def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: i
     if keep < n:
         kept = np.argpartition(weight, n - keep)[n - keep :]
         rest = max((weight.sum() - weight[kept].sum()) / (n - keep), 0.0)
-    rows = np.zeros((keep, k + 1), G.dtype)  # the column of t is filled in below
-    scale = np.sqrt(np.maximum(weight[kept] - rest, 0)).astype(G.dtype)
-    np.multiply(G[kept], scale[:, None], out=rows[:, :k])
+    rows = np.zeros((keep, k + 1), kind)  # the column of t is filled in below
+    np.multiply(G[kept], np.sqrt(np.maximum(weight[kept] - rest, 0))[:, None], out=rows[:, :k], casting="same_kind")
     H = _gram(rows)
     H.T.flat[: -1 : k + 2] += rest * n
     H[k, :k] = -coupling
     H[k, k] = weight.sum()
     # If there are many solutions, this picks one of them.
-    H.T.flat[:: k + 2] *= 1 + (1e-14 if G.dtype == np.float64 else 1e-6)
+    H.T.flat[:: k + 2] *= 1 + (1e-14 if kind is np.float64 else 1e-6)
     return _cholesky(H)
 
 
