@@ -266,6 +266,20 @@ def test_a_rough_gram_matrix_gives_the_same_optimum(monkeypatch):
     assert found == pytest.approx([found[-1]] * 3, abs=1e-9)
 
 
+def test_the_whole_measure_proves_what_its_heavy_part_does_not(monkeypatch):
+    x = at_most(2, 12)
+    a, f = layer(x, 15, "gaussian", 1), gate(x, "and")
+    points = chebyshev._interior_points
+
+    def without_heavy_part(G, targets, keep):
+        return [(y, measure, np.zeros_like(heavy), steps) for y, measure, heavy, steps in points(G, targets, keep)]
+
+    monkeypatch.setattr(chebyshev, "_interior_points", without_heavy_part)
+    found = ChebyshevSolver(a).solve(f)
+    check(found, a, f)
+    assert found.method == "interior point"
+
+
 def test_centrality_correctors_save_a_tenth_of_the_systems_and_float32_costs_none(monkeypatch):
     x = at_most(2, 24)
     solver = ChebyshevSolver(layer(x, 60, "gaussian", 1))
