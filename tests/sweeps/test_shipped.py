@@ -36,6 +36,7 @@ RUNS = {
     "controls": 2,
     "superposed": 10,
     "optimisers": 80,
+    "optimisers_large": 12,
 }
 
 
