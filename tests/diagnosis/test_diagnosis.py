@@ -26,6 +26,7 @@ from toymodels.diagnosis.page import page, sorted_features
 from toymodels.diagnosis.registry import MEASURES, measure_all
 from toymodels.diagnosis.verdict import VERDICTS, diagnose, judge, subject_of
 from toymodels.errors import InputError
+from toymodels.ground_truth.folder import save_pretrained
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "published"
 BUILT = [name for name, member in KNOWN.items() if member.nature and "steps" not in member.parameters]
@@ -122,6 +123,12 @@ def test_measures_by_their_definitions():
     x = subject.x
     active = x[(x != 0).any(1)]
     assert MEASURES["clipped"].function(subject) == pytest.approx((active @ w.T < 0).mean())
+    plain = np.maximum(x[:, 6:], 0)
+    mixed = x @ subject.task.mixing.numpy().T
+    mixed[:, 6:] += plain
+    assert subject.naive_loss() == pytest.approx((mixed**2).mean())
+    assert subject.naive_loss(mixed=False) == pytest.approx((plain**2).sum() / x.size)
+    assert MEASURES["against_naive"].function(subject) == pytest.approx(subject.errors.loss / (mixed**2).mean())
 
 
 def test_the_naive_network_has_the_measures_that_it_must_have():
@@ -224,6 +231,18 @@ def test_the_command_reads_a_run(tmp_path, capsys):
     for option in (["--s", "3"], ["--inputs", "exactly"], ["--values", "uniform"]):
         assert main(["diagnose", str(tmp_path / "run"), *option]) == 2
         assert f"knows its own {option[0][2:]}" in capsys.readouterr().err
+
+
+def test_the_command_reads_a_folder_of_save_pretrained(tmp_path, capsys):
+    task, features = make_task("relu", 20), SparseFeatures.exactly(20, 1, "symmetric")
+    save_pretrained(network(*naive_weights(20, 10, 1)), tmp_path / "net", task, features)
+    words = ["diagnose", str(tmp_path / "net"), "--eval-inputs", "4000"]
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("naive\nnet: 20 features, 10 neurons, relu, exactly 1 of 20")
+    assert main([*words, "--s", "2"]) == 0
+    assert "exactly 1 of 20" not in capsys.readouterr().out
+    assert main([*words, "--weights", "a", "b"]) == 2
+    assert "describes itself" in capsys.readouterr().err
 
 
 def test_a_name_with_signs_of_html_is_escaped():
