@@ -1,0 +1,81 @@
+"""arXiv:2606.14673: σ, the scale of the mixing matrix, as a parameter that is trained with the network."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+
+from toymodels.compressed.stack import train_stack
+from toymodels.reproductions import mixing
+from toymodels.reproductions.mixing import FULL, NAIVE, PAPER, REDUCED
+from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
+from toymodels.reproductions.structure import EMBEDDING
+from toymodels.theory import compressed as theory
+
+KINDS = {"asymmetric": 1.0, "symmetric": 1.0, "embedding": EMBEDDING}
+"""Families of M, and the σ they are drawn with; all are trained with entries of standard deviation σ."""
+STARTS = (0.01, 0.06)
+"""σ at the start: the paper's, and one above the least loss, so that an end between both is no matter of too few steps."""
+
+
+def best_closed(M: np.ndarray) -> tuple[float, float]:
+    """Find the σ in (0, 0.2) with the least closed form for W_in ≥ 0 and one active feature; return it and that L/p."""
+    n, d = mixing.N, mixing.D
+    best = minimize_scalar(lambda sigma: theory.non_negative(n, d, sigma * M), bounds=(0, 0.2), method="bounded")
+    return float(best.x), float(best.fun)
+
+
+def learned(key: Row) -> Row:
+    """Train networks together with their σ; measure σ at the end, and L/p there and with M = 0."""
+    seeds, kind = key["seeds"], key["mixing"]
+    drawn = [M / KINDS[kind] for M in mixing.matrices(kind, KINDS[kind], seeds)]
+    stack = train_stack(replace(mixing.recipe(key), sigma=key["start"]), seeds, torch.stack(drawn))
+    assert stack.sigma is not None
+    row: dict[str, list[float]] = {"sigma": stack.sigma.tolist(), "loss": [], "clean": [], "best": [], "floor": []}
+    for i, (seed, M) in enumerate(zip(seeds, drawn, strict=True)):
+        row["loss"].append(mixing.loss_per_p(stack.network(i), row["sigma"][i] * M, seed, key["eval"]))
+        row["clean"].append(mixing.loss_per_p(stack.network(i), 0 * M, seed, key["eval"]))
+        best, floor = best_closed(M.double().numpy())
+        row["best"].append(best)
+        row["floor"].append(floor)
+    return row
+
+
+def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
+    cases = itertools.product(KINDS, STARTS)
+    return [{"mixing": kind, "start": start, **size, "seeds": list(seeds)} for kind, start in cases]
+
+
+def _lines(rows: Sequence[Row]) -> list[Line]:
+    words = {"sigma": "σ at the end", "loss": "L/p", "clean": "L/p with M = 0"}
+    closed = {"best": "σ of the least closed form", "floor": "L/p of the closed form there"}
+    lines = []
+    for row in rows:
+        shown = {**words, **(closed if row["start"] == STARTS[0] else {})}
+        for name, label in shown.items():
+            about = row["mixing"] + (f", σ from {row['start']:g}" if name in words else "")
+            lines.append(Line(f"{about}: {label}", row[name]))
+    return lines
+
+
+def _answer(rows: Sequence[Row]) -> str:
+    """Say to what σ goes, and whether the network beats the naive one there."""
+    words = []
+    for row in rows:
+        below = sum(loss < NAIVE for loss in row["loss"])
+        words.append(
+            f"{row['mixing']} M, σ from {row['start']:g}: to {min(row['sigma']):.4f} … {max(row['sigma']):.4f}, L/p below the "
+            f"naive {NAIVE:.4f} for {below} of {len(row['loss'])} seeds"
+        )
+    return "; ".join(words) + "."
+
+
+REPRODUCTIONS(
+    "learned_sigma", shows=f"{PAPER}, σ trained with the network: to what value it goes, L/p there and with M = 0", source=PAPER,
+    reduced=REDUCED, full=FULL, keys=_keys, lines=_lines, answer=_answer, minutes=5, order=14,
+)(learned)  # fmt: skip
