@@ -171,6 +171,19 @@ def test_kappa_is_the_best_of_many_readouts_and_obeys_its_bound():
     assert kappa_of(np.zeros((3, 2)), 0) == np.inf
 
 
+def test_noise_that_is_suppressed_has_an_exponent_above_that_of_a_linear_map():
+    eye, zeros = torch.eye(8).double(), torch.zeros(8).double()
+
+    def found(layer, w_out):
+        return subject_of(Network(layer, LinearReadoff(w_out, zeros)), make_task("relu", 8)).value("noise_exponent")
+
+    assert found(
+        FirstLayer(torch.cat([eye, -eye]), torch.zeros(16).double()), torch.cat([eye, -eye], 1)
+    ) == pytest.approx(2, abs=1e-3)
+    # ReLU(x − 1/2): single moves reach the output 1/2 at 1, equal ones at 0.854 each, whose p is 4.4; others are active as well.
+    assert found(FirstLayer(eye, zeros - 0.5), eye) > 2.5
+
+
 def test_modules_of_others_and_features_of_ones_own():
     w_in, w_out = naive_weights(60, 30, 1)
     plain = nn.Sequential(nn.Linear(60, 30, bias=False), nn.ReLU(), nn.Linear(30, 60, bias=False))

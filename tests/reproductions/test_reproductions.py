@@ -13,6 +13,9 @@ from toymodels.compressed.measures import feature_errors
 from toymodels.compressed.registry import Compressed
 from toymodels.compressed.stack import Recipe, Stack, initial_stack, train_stack
 from toymodels.core.features import SparseFeatures
+from toymodels.core.layers import FirstLayer
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
 from toymodels.diagnosis.known import KNOWN
 from toymodels.errors import InputError
 from toymodels.reproductions import (
@@ -24,6 +27,7 @@ from toymodels.reproductions import (
     mixing,
     n_max,
     plane,
+    products,
     sparsity,
     structure,
 )
@@ -77,7 +81,8 @@ def test_the_full_size_starts_with_the_sizes_stated(name, tmp_path, monkeypatch)
         raise StartedError(getattr(first, "settings", first))
 
     monkeypatch.setattr(Recipe, "draw", begin)
-    monkeypatch.setattr(histogram, "train", begin)
+    for module in (histogram, products):
+        monkeypatch.setattr(module, "train", begin)
     monkeypatch.setattr(confusion, "KNOWN", {"l4_trained": KNOWN["l4_trained"]})
     with pytest.raises(StartedError) as begun:
         command.run(member, tmp_path / "out", member.seeds, full=True)
@@ -257,3 +262,13 @@ def test_the_closed_form_of_n_max_is_that_of_alpha(d):
     u = [single_alpha(size, d) * d / size for size in (math.floor(n), math.ceil(n))]
     assert (1 - u[0]) ** 2 <= 0.1 <= (1 - u[1]) ** 2
     assert n_max.closed_form(d, 2) == pytest.approx(d / 0.9)
+
+
+def test_shares_of_products_are_those_of_the_output_0():
+    def answer(value):
+        layer, output = FirstLayer(torch.zeros(1, 5), torch.zeros(1)), torch.full((10,), value)
+        return Network(layer, LinearReadoff(torch.zeros(10, 1), output))
+
+    assert products.shares(answer(0.0), 5, 2000, 0).tolist() == pytest.approx([1] * 10)
+    # E (c − xy)²/E (xy)² = 1 + 9 c²; the mean of 10 products with 3,000 inputs each has a standard error of 0.035.
+    assert float(products.shares(answer(0.5), 5, 30_000, 0).mean()) == pytest.approx(1 + 9 / 4, abs=0.15)
