@@ -22,6 +22,7 @@ from toymodels.diagnosis import known_gates
 from toymodels.diagnosis.known import KNOWN, naive_weights
 from toymodels.diagnosis.measures.decoding import kappa_of, leverages
 from toymodels.diagnosis.measures.gates import dedicated_gates
+from toymodels.diagnosis.measures.weights import dedicated_features
 from toymodels.diagnosis.page import page, sorted_features
 from toymodels.diagnosis.registry import MEASURES, measure_all
 from toymodels.diagnosis.verdict import VERDICTS, diagnose, judge, subject_of
@@ -154,6 +155,19 @@ def test_the_naive_network_has_the_measures_that_it_must_have():
         make_task("relu", 4),
     )
     assert MEASURES["linear_share"].function(linear) == pytest.approx(1)
+
+
+def test_a_trace_of_a_feature_that_is_left_out_is_not_shared_use():
+    w_in, w_out = naive_weights(40, 20, 0, noise=0.0)
+    used = (w_in > 0).any(0)
+    used[w_in[0].argmax()] = False
+    left = torch.arange(40)[(w_in == 0).all(0)]
+    for others, own in ((left[:1], 20), (left[:2], 19), (torch.arange(40)[used][:1], 19)):
+        traced = w_in.clone()
+        traced[0, others] = 0.35 * w_in[0].max()
+        subject = subject_of(network(traced, w_out), make_task("relu", 40), inputs=20_000)
+        assert dedicated_features(subject).sum() == own
+        assert subject.value("dedicated") == own / 20
 
 
 def test_kappa_is_the_best_of_many_readouts_and_obeys_its_bound():
