@@ -433,6 +433,31 @@ def naive_crossings() -> Table:
     return [["M", *heads.values()], *lines]
 
 
+def n_max() -> Table:
+    """Lay out n_max by width for each number of active features and exponent of the loss, with the exponents of d."""
+    from toymodels.reproductions.n_max import closed_form, exponents, groups
+
+    parts = groups(rows_of("compressed/n_max.jsonl"))
+    widths = [row["d"] for row in next(iter(parts.values()))]
+    closed = [closed_form(d, 4) for d in widths]
+    columns = [
+        [*(_with_error(row["n_max"], ".1f") for row in part), _with_error(exponents(part), ".2f")]
+        for part in parts.values()
+    ]
+
+    def slope(values: Sequence[float]) -> str:
+        return f"{np.polyfit(np.log(widths), np.log(values), 1)[0]:.2f}"
+
+    columns.append([*(f"{value:.1f}" for value in closed), slope(closed)])
+    over_log = [d**2 / math.log(d) for d in widths]
+    columns.append([*(f"{value:.1f}" for value in over_log), slope(over_log)])
+    heads = [f"{'one' if active == 1 else 'two'} active, q = {q}" for active, q in parts]
+    return [
+        ["d", *heads, "closed form, one active, q = 4", "d²/log d"],
+        *zip([*map(str, widths), "exponent"], *columns, strict=True),
+    ]
+
+
 def confusion(seeds: int) -> Table:
     """Count the verdicts of `diagnose` on networks of each known nature."""
     from toymodels.diagnosis.verdict import VERDICTS
@@ -758,6 +783,7 @@ TABLES: dict[str, Callable[..., Table]] = {
         by_class,
         null_models,
         reproduced,
+        n_max,
         confusion,
         reasons,
         mixing_gain,
