@@ -394,7 +394,8 @@ def reproduced(name: str) -> Table:
     for line in member.lines(rows):
         half = "" if line.half is None else f" ± {line.half:.2g}"
         published = "–" if line.published is None else f"{line.published:.4g}"
-        lines.append([line.what, published, f"{line.mean:.4g}{half}", line.verdict.replace("-", "−")])
+        what = line.what.replace("|", "\\|")  # which would end the cell
+        lines.append([what, published, f"{line.mean:.4g}{half}", line.verdict.replace("-", "−")])
     return [["number", "published", "ours", "verdict"], *lines]
 
 

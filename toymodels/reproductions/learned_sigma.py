@@ -39,7 +39,7 @@ def learned(key: Row) -> Row:
     for i, (seed, M) in enumerate(zip(seeds, drawn, strict=True)):
         row["loss"].append(mixing.loss_per_p(stack.network(i), row["sigma"][i] * M, seed, key["eval"]))
         row["clean"].append(mixing.loss_per_p(stack.network(i), 0 * M, seed, key["eval"]))
-        best, floor = best_closed(M.double().numpy())
+        best, floor = best_closed(np.sign(row["sigma"][i]) * M.double().numpy())
         row["best"].append(best)
         row["floor"].append(floor)
     return row
@@ -49,15 +49,25 @@ def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
     return [{"mixing": kind, "start": start, **size, "seeds": list(seeds)} for kind, start in CASES]
 
 
+def by_sign(row: Row) -> list[tuple[str, list[int]]]:
+    """Divide the seeds by the sign of σ at the end, where it matters: −M is as likely as M but for the embedding."""
+    if row["mixing"] != "embedding":
+        return [("", list(range(len(row["sigma"]))))]
+    signs = (("σ > 0, ", 1), ("σ < 0, ", -1))
+    parts = [(words, [i for i, sigma in enumerate(row["sigma"]) if sign * sigma > 0]) for words, sign in signs]
+    return [(f"{words}{len(seeds)} seeds, ", seeds) for words, seeds in parts if seeds]
+
+
 def _lines(rows: Sequence[Row]) -> list[Line]:
-    words = {"sigma": "σ at the end", "loss": "L/p", "clean": "L/p with M = 0"}
-    closed = {"best": "σ of the least closed form", "floor": "L/p of the closed form there"}
+    words = {
+        "sigma": "|σ| at the end", "best": "|σ| of the least closed form", "loss": "L/p",
+        "floor": "L/p of the closed form at its own σ", "clean": "L/p with M = 0",
+    }  # fmt: skip
     lines = []
     for row in rows:
-        shown = {**words, **(closed if row["start"] == CASES[0][1] else {})}
-        for name, label in shown.items():
-            about = row["mixing"] + (f", σ from {row['start']:g}" if name in words else "")
-            lines.append(Line(f"{about}: {label}", row[name]))
+        for part, seeds in by_sign(row):
+            about = f"{row['mixing']} from {row['start']:g}, {part}".rstrip(", ")
+            lines += [Line(f"{about}: {label}", [abs(row[name][i]) for i in seeds]) for name, label in words.items()]
     return lines
 
 
@@ -65,10 +75,11 @@ def _answer(rows: Sequence[Row]) -> str:
     """Say to what σ goes, and whether the network beats the naive one there."""
     words = []
     for row in rows:
-        below = sum(loss < NAIVE for loss in row["loss"])
+        below, negative = sum(loss < NAIVE for loss in row["loss"]), sum(sigma < 0 for sigma in row["sigma"])
+        size = list(map(abs, row["sigma"]))
         words.append(
-            f"{row['mixing']} M, σ from {row['start']:g}: to {min(row['sigma']):.4f} … {max(row['sigma']):.4f}, L/p below the "
-            f"naive {NAIVE:.4f} for {below} of {len(row['loss'])} seeds"
+            f"{row['mixing']} M, σ from {row['start']:g}: |σ| to {min(size):.4f} … {max(size):.4f} ({negative} negative), L/p "
+            f"below the naive {NAIVE:.4f} for {below} of {len(size)} seeds"
         )
     return "; ".join(words) + "."
 
