@@ -442,12 +442,12 @@ def n_max() -> Table:
     widths = [row["d"] for row in next(iter(parts.values()))]
     closed = [closed_form(d, 4) for d in widths]
     columns = [
-        [*(_with_error(row["n_max"], ".1f") for row in part), _with_error(exponents(part), ".2f")]
+        [*(_with_error(row["n_max"], ".1f") for row in part), _with_error(exponents(part), ".3f")]
         for part in parts.values()
     ]
 
     def slope(values: Sequence[float]) -> str:
-        return f"{np.polyfit(np.log(widths), np.log(values), 1)[0]:.2f}"
+        return f"{np.polyfit(np.log(widths), np.log(values), 1)[0]:.3f}"
 
     columns.append([*(f"{value:.1f}" for value in closed), slope(closed)])
     over_log = [d**2 / math.log(d) for d in widths]

@@ -47,6 +47,7 @@ def toy(monkeypatch):
     monkeypatch.setattr(confusion, "KNOWN", {name: KNOWN[name] for name in ("naive", "gaussian", "and_naive")})
     monkeypatch.setattr(confusion, "NULLS", {"and_naive": (6, 8)})
     monkeypatch.setattr(n_max, "WIDTHS", (3, 4))
+    monkeypatch.setattr(n_max, "LONGER", {"active": 1, "q": 4, "d": 3, "times": 2})
 
 
 @pytest.mark.parametrize("name", REPRODUCTIONS)

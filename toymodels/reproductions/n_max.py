@@ -25,6 +25,8 @@ from toymodels.theory.statistics import mean_interval
 WIDTHS = (4, 8, 12, 20)
 ACTIVE = (1, 2)
 """Active features of an input: exactly one, or two in expectation, each independently."""
+LONGER = {"active": 1, "q": 4, "d": 20, "times": 4}
+"""A case that is trained again, four times as long: does the training limit n_max?"""
 _ONE = 0.02
 """Where exactly one is active networks are trained on inputs with an active feature, at this expected number: 1 % have two."""
 _CLOSE = 20
@@ -99,14 +101,16 @@ def exponents(rows: Sequence[Row]) -> list[float]:
 
 
 def groups(rows: Sequence[Row]) -> dict[tuple[int, float], list[Row]]:
-    """Return the rows of each (active, q), by width."""
-    cases = dict.fromkeys((row["active"], row["q"]) for row in rows)
-    return {case: [row for row in rows if (row["active"], row["q"]) == case] for case in cases}
+    """Return the rows of each (active, q), by width, without the one that is trained longer."""
+    same = [row for row in rows if "times" not in row]
+    cases = dict.fromkeys((row["active"], row["q"]) for row in same)
+    return {case: [row for row in same if (row["active"], row["q"]) == case] for case in cases}
 
 
 def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
     cases = itertools.product(ACTIVE, (2, 4), WIDTHS)
-    return [{"active": active, "q": q, "d": d, **size, "seeds": list(seeds)} for active, q, d in cases]
+    again = {**LONGER, **size, "steps": LONGER["times"] * size["steps"], "seeds": list(seeds)}
+    return [*({"active": active, "q": q, "d": d, **size, "seeds": list(seeds)} for active, q, d in cases), again]
 
 
 def _lines(rows: Sequence[Row]) -> list[Line]:
@@ -115,6 +119,9 @@ def _lines(rows: Sequence[Row]) -> list[Line]:
         name = f"{active} active, q = {q:g}"
         lines += [Line(f"{name}, d = {row['d']}: n_max", row["n_max"]) for row in part]
         lines.append(Line(f"{name}: exponent of d", exponents(part)))
+    for row in (row for row in rows if "times" in row):
+        name = f"{row['active']} active, q = {row['q']:g}, d = {row['d']}, trained {row['times']} times as long"
+        lines.append(Line(f"{name}: n_max", row["n_max"]))
     return lines
 
 
@@ -135,6 +142,8 @@ def _answer(rows: Sequence[Row]) -> str:
 
 def _draw(rows: Sequence[Row]) -> Any:
     """Draw n_max over d, each seed a dot, with the closed forms."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
     from toymodels.figures.series import PALETTE
     from toymodels.figures.style import heading, legend, new_figure, quiet
 
@@ -143,7 +152,7 @@ def _draw(rows: Sequence[Row]) -> Any:
     d = np.geomspace(min(row["d"] for row in rows), max(row["d"] for row in rows), 50)
     for axis, active in zip(axes, ACTIVE, strict=True):
         for q, colour in ((2, PALETTE[0]), (4, PALETTE[1])):
-            part = [row for row in rows if (row["active"], row["q"]) == (active, q)]
+            part = groups(rows)[active, q]
             for row in part:
                 axis.plot([row["d"]] * len(row["n_max"]), row["n_max"], "o", color=colour, markersize=3, alpha=0.6)
             axis.plot(
@@ -155,6 +164,10 @@ def _draw(rows: Sequence[Row]) -> Any:
                 label=f"closed form, q = {q}, one active",
             )  # fmt: skip
         axis.set(xscale="log", yscale="log")
+        for side, ticks in ((axis.xaxis, WIDTHS), (axis.yaxis, (5, 10, 20, 50, 100, 200))):
+            side.set_major_locator(FixedLocator(ticks))
+            side.set_major_formatter("{x:g}")
+            side.set_minor_locator(NullLocator())
         axis.set_xlabel("d, neurons", fontsize=8)
         axis.set_title("exactly one active" if active == 1 else f"{active} active in expectation", fontsize=8)
         quiet(axis)
