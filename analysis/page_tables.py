@@ -438,25 +438,22 @@ def n_max() -> Table:
     """Lay out n_max by width for each number of active features and exponent of the loss, with the exponents of d."""
     from toymodels.reproductions.n_max import closed_form, exponents, groups
 
-    parts = groups(rows_of("compressed/n_max.jsonl"))
+    rows = rows_of("compressed/n_max.jsonl")
+    parts = groups(rows)
     widths = [row["d"] for row in next(iter(parts.values()))]
-    closed = [closed_form(d, 4) for d in widths]
     columns = [
         [*(_with_error(row["n_max"], ".1f") for row in part), _with_error(exponents(part), ".3f")]
         for part in parts.values()
     ]
-
-    def slope(values: Sequence[float]) -> str:
-        return f"{np.polyfit(np.log(widths), np.log(values), 1)[0]:.3f}"
-
-    columns.append([*(f"{value:.1f}" for value in closed), slope(closed)])
-    over_log = [d**2 / math.log(d) for d in widths]
-    columns.append([*(f"{value:.1f}" for value in over_log), slope(over_log)])
+    for values in ([closed_form(d, 4) for d in widths], [d**2 / math.log(d) for d in widths]):
+        slope = np.polyfit(np.log(widths), np.log(values), 1)[0]
+        columns.append([*(f"{value:.1f}" for value in values), f"{slope:.3f}"])
+    lines = [list(cells) for cells in zip([*map(str, widths), "exponent"], *columns, strict=True)]
+    for row in (row for row in rows if "times" in row):
+        cells = [_with_error(row["n_max"], ".1f") if case == (row["active"], row["q"]) else "" for case in parts]
+        lines.append([f"{row['d']}, trained {row['times']} times as long", *cells, "", ""])
     heads = [f"{'one' if active == 1 else 'two'} active, q = {q}" for active, q in parts]
-    return [
-        ["d", *heads, "closed form, one active, q = 4", "d²/log d"],
-        *zip([*map(str, widths), "exponent"], *columns, strict=True),
-    ]
+    return [["d", *heads, "closed form, one active, q = 4", "d²/log d"], *lines]
 
 
 def confusion(seeds: int) -> Table:
