@@ -22,7 +22,7 @@ from toymodels.diagnosis.registry import COMPUTED
 from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
 from toymodels.theory.statistics import mean_interval
 
-WIDTHS = (4, 8, 12, 20)
+WIDTHS = (4, 8, 12, 20, 32)
 ACTIVE = (1, 2)
 """Active features of an input: exactly one, or two in expectation, each independently."""
 LONGER = {"active": 1, "q": 4, "d": 20, "times": 4}
