@@ -111,5 +111,5 @@ def _null_lines(rows: Sequence[Row]) -> list[Line]:
 REPRODUCTIONS(
     "null_ratio", shows="new: layers for the AND of all pairs beside Gaussian and shuffled ones of their size",
     source="measured here", reduced={"eval": 20_000}, full={"eval": 100_000}, keys=_null_keys, lines=_null_lines,
-    minutes=3, order=21, seeds=tuple(range(100, 105)),
+    minutes=1, order=21, seeds=tuple(range(100, 105)),
 )(null_ratios)  # fmt: skip

@@ -86,5 +86,5 @@ def _answer(rows: Sequence[Row]) -> str:
 
 REPRODUCTIONS(
     "learned_sigma", shows=f"{PAPER}, σ trained with the network: to what value it goes, L/p there and with M = 0", source=PAPER,
-    reduced=REDUCED, full=FULL, keys=_keys, lines=_lines, answer=_answer, minutes=5, order=14,
+    reduced=REDUCED, full=FULL, keys=_keys, lines=_lines, answer=_answer, minutes=2, order=14,
 )(learned)  # fmt: skip
