@@ -394,7 +394,8 @@ def reproduced(name: str) -> Table:
     for line in member.lines(rows):
         half = "" if line.half is None else f" ± {line.half:.2g}"
         published = "–" if line.published is None else f"{line.published:.4g}"
-        lines.append([line.what, published, f"{line.mean:.4g}{half}", line.verdict.replace("-", "−")])
+        what = line.what.replace("|", "\\|")  # which would end the cell
+        lines.append([what, published, f"{line.mean:.4g}{half}", line.verdict.replace("-", "−")])
     return [["number", "published", "ours", "verdict"], *lines]
 
 
@@ -431,6 +432,28 @@ def naive_crossings() -> Table:
         }
         lines.append([mixing, *(_with_error(found[name], ".4f") for name in heads)])
     return [["M", *heads.values()], *lines]
+
+
+def n_max() -> Table:
+    """Lay out n_max by width for each number of active features and exponent of the loss, with the exponents of d."""
+    from toymodels.reproductions.n_max import closed_form, exponents, groups
+
+    rows = rows_of("compressed/n_max.jsonl")
+    parts = groups(rows)
+    widths = [row["d"] for row in next(iter(parts.values()))]
+    columns = [
+        [*(_with_error(row["n_max"], ".1f") for row in part), _with_error(exponents(part), ".3f")]
+        for part in parts.values()
+    ]
+    for values in ([closed_form(d, 4) for d in widths], [d**2 / math.log(d) for d in widths]):
+        slope = np.polyfit(np.log(widths), np.log(values), 1)[0]
+        columns.append([*(f"{value:.1f}" for value in values), f"{slope:.3f}"])
+    lines = [list(cells) for cells in zip([*map(str, widths), "exponent"], *columns, strict=True)]
+    for row in (row for row in rows if "times" in row):
+        cells = [_with_error(row["n_max"], ".1f") if case == (row["active"], row["q"]) else "" for case in parts]
+        lines.append([f"{row['d']}, trained {row['times']} times as long", *cells, "", ""])
+    heads = [f"{'one' if active == 1 else 'two'} active, q = {q}" for active, q in parts]
+    return [["d", *heads, "closed form, one active, q = 4", "d²/log d"], *lines]
 
 
 def confusion(seeds: int) -> Table:
@@ -758,6 +781,7 @@ TABLES: dict[str, Callable[..., Table]] = {
         by_class,
         null_models,
         reproduced,
+        n_max,
         confusion,
         reasons,
         mixing_gain,

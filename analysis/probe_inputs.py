@@ -17,7 +17,7 @@ import torch
 
 from toymodels.core.features import Inputs, make_features
 from toymodels.core.tasks import Task
-from toymodels.runs.record import load_network
+from toymodels.runs.record import load_config, load_network
 
 
 @torch.no_grad()
@@ -40,7 +40,7 @@ def main(out: Path, records: list[Path]) -> None:
     """Write a line for each network of the records."""
     with open(out, "w") as file:
         for record in records:
-            settings = json.loads((record / "config.json").read_text())["config"]
+            settings = load_config(record).config
             for path in sorted(record.glob(f"*-seed-*/*-{settings['readoff']}.safetensors")):
                 network, task, _ = load_network(path)
                 features = make_features(settings["inputs"], task.m, settings["s"], settings["values"])

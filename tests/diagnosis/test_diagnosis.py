@@ -22,10 +22,12 @@ from toymodels.diagnosis import known_gates
 from toymodels.diagnosis.known import KNOWN, naive_weights
 from toymodels.diagnosis.measures.decoding import kappa_of, leverages
 from toymodels.diagnosis.measures.gates import dedicated_gates
+from toymodels.diagnosis.measures.weights import dedicated_features
 from toymodels.diagnosis.page import page, sorted_features
 from toymodels.diagnosis.registry import MEASURES, measure_all
 from toymodels.diagnosis.verdict import VERDICTS, diagnose, judge, subject_of
 from toymodels.errors import InputError
+from toymodels.ground_truth.folder import save_pretrained
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "published"
 BUILT = [name for name, member in KNOWN.items() if member.nature and "steps" not in member.parameters]
@@ -122,6 +124,12 @@ def test_measures_by_their_definitions():
     x = subject.x
     active = x[(x != 0).any(1)]
     assert MEASURES["clipped"].function(subject) == pytest.approx((active @ w.T < 0).mean())
+    plain = np.maximum(x[:, 6:], 0)
+    mixed = x @ subject.task.mixing.numpy().T
+    mixed[:, 6:] += plain
+    assert subject.naive_loss() == pytest.approx((mixed**2).mean())
+    assert subject.naive_loss(mixed=False) == pytest.approx((plain**2).sum() / x.size)
+    assert MEASURES["against_naive"].function(subject) == pytest.approx(subject.errors.loss / (mixed**2).mean())
 
 
 def test_the_naive_network_has_the_measures_that_it_must_have():
@@ -149,6 +157,19 @@ def test_the_naive_network_has_the_measures_that_it_must_have():
     assert MEASURES["linear_share"].function(linear) == pytest.approx(1)
 
 
+def test_a_trace_of_a_feature_that_is_left_out_is_not_shared_use():
+    w_in, w_out = naive_weights(40, 20, 0, noise=0.0)
+    used = (w_in > 0).any(0)
+    used[w_in[0].argmax()] = False
+    left = torch.arange(40)[(w_in == 0).all(0)]
+    for others, own in ((left[:1], 20), (left[:2], 19), (torch.arange(40)[used][:1], 19)):
+        traced = w_in.clone()
+        traced[0, others] = 0.35 * w_in[0].max()
+        subject = subject_of(network(traced, w_out), make_task("relu", 40), inputs=20_000)
+        assert dedicated_features(subject).sum() == own
+        assert subject.value("dedicated") == own / 20
+
+
 def test_kappa_is_the_best_of_many_readouts_and_obeys_its_bound():
     """Borobia et al.: κ_i ≤ 1 + √((F−1)h_i/(1−h_i)) for h_i ≤ 1/2."""
     rng = np.random.default_rng(0)
@@ -162,6 +183,19 @@ def test_kappa_is_the_best_of_many_readouts_and_obeys_its_bound():
         assert h > 0.5 or kappa <= 1 + np.sqrt(11 * h / (1 - h))
     assert kappa_of(np.eye(3), 0) == pytest.approx(0, abs=1e-9)
     assert kappa_of(np.zeros((3, 2)), 0) == np.inf
+
+
+def test_noise_that_is_suppressed_has_an_exponent_above_that_of_a_linear_map():
+    eye, zeros = torch.eye(8).double(), torch.zeros(8).double()
+
+    def found(layer, w_out):
+        return subject_of(Network(layer, LinearReadoff(w_out, zeros)), make_task("relu", 8)).value("noise_exponent")
+
+    assert found(
+        FirstLayer(torch.cat([eye, -eye]), torch.zeros(16).double()), torch.cat([eye, -eye], 1)
+    ) == pytest.approx(2, abs=1e-3)
+    # ReLU(x − 1/2): single moves reach the output 1/2 at 1, equal ones at 0.854 each, whose p is 4.4; others are active as well.
+    assert found(FirstLayer(eye, zeros - 0.5), eye) > 2.5
 
 
 def test_modules_of_others_and_features_of_ones_own():
@@ -224,6 +258,18 @@ def test_the_command_reads_a_run(tmp_path, capsys):
     for option in (["--s", "3"], ["--inputs", "exactly"], ["--values", "uniform"]):
         assert main(["diagnose", str(tmp_path / "run"), *option]) == 2
         assert f"knows its own {option[0][2:]}" in capsys.readouterr().err
+
+
+def test_the_command_reads_a_folder_of_save_pretrained(tmp_path, capsys):
+    task, features = make_task("relu", 20), SparseFeatures.exactly(20, 1, "symmetric")
+    save_pretrained(network(*naive_weights(20, 10, 1)), tmp_path / "net", task, features)
+    words = ["diagnose", str(tmp_path / "net"), "--eval-inputs", "4000"]
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("naive\nnet: 20 features, 10 neurons, relu, exactly 1 of 20")
+    assert main([*words, "--s", "2"]) == 0
+    assert "exactly 1 of 20" not in capsys.readouterr().out
+    assert main([*words, "--weights", "a", "b"]) == 2
+    assert "describes itself" in capsys.readouterr().err
 
 
 def test_a_name_with_signs_of_html_is_escaped():

@@ -1,6 +1,8 @@
 """Reproductions: every one runs at toy size, goes on where it stopped, compares by intervals, and writes before it draws."""
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +11,28 @@ import torch
 from toymodels.cli import main
 from toymodels.compressed.measures import feature_errors
 from toymodels.compressed.registry import Compressed
-from toymodels.compressed.stack import initial_stack
+from toymodels.compressed.stack import Recipe, Stack, initial_stack, train_stack
 from toymodels.core.features import SparseFeatures
+from toymodels.core.layers import FirstLayer
+from toymodels.core.network import Network
+from toymodels.core.readoffs import LinearReadoff
 from toymodels.diagnosis.known import KNOWN
 from toymodels.errors import InputError
-from toymodels.reproductions import command, confusion, l4, mixing, plane, sparsity, structure
+from toymodels.reproductions import (
+    command,
+    confusion,
+    histogram,
+    l4,
+    learned_sigma,
+    mixing,
+    n_max,
+    plane,
+    products,
+    sparsity,
+    structure,
+)
 from toymodels.reproductions.registry import REPRODUCTIONS, Line
+from toymodels.theory.compressed import non_negative, single_alpha
 from toymodels.theory.statistics import mean_interval
 
 TOY = {"steps": 2, "batch": 8, "eval": 1500, "swaps": 50, "n": 20, "d": 10, "m": 6}
@@ -27,6 +45,9 @@ def toy(monkeypatch):
         monkeypatch.setattr(mixing, name, value)
     monkeypatch.setattr(mixing, "SIGMAS", {"asymmetric": (0.0, 0.1), "symmetric": (0.1, 0.2)})
     monkeypatch.setattr(confusion, "KNOWN", {name: KNOWN[name] for name in ("naive", "gaussian", "and_naive")})
+    monkeypatch.setattr(confusion, "NULLS", {"and_naive": (6, 8)})
+    monkeypatch.setattr(n_max, "WIDTHS", (3, 4))
+    monkeypatch.setattr(n_max, "LONGER", {"active": 1, "q": 4, "d": 3, "times": 2})
 
 
 @pytest.mark.parametrize("name", REPRODUCTIONS)
@@ -47,6 +68,29 @@ def test_each_runs_at_toy_size(name, toy, tmp_path, monkeypatch):
     monkeypatch.setattr(type(member), "call", lambda *arguments: pytest.fail("measured again"))
     assert command.run(member, tmp_path / "out", (0, 1), figures=False).split("\n")[0] == shown.split("\n")[0]
     assert (tmp_path / "out" / "rows.jsonl").read_bytes() == before
+
+
+class StartedError(Exception):
+    """The training has begun."""
+
+
+@pytest.mark.parametrize("name", [name for name in REPRODUCTIONS if name != "null_ratio"])  # which has one size
+def test_the_full_size_starts_with_the_sizes_stated(name, tmp_path, monkeypatch):
+    member = REPRODUCTIONS[name]
+
+    def begin(first, *arguments):
+        raise StartedError(getattr(first, "settings", first))
+
+    monkeypatch.setattr(Recipe, "draw", begin)
+    for module in (histogram, products):
+        monkeypatch.setattr(module, "train", begin)
+    monkeypatch.setattr(confusion, "KNOWN", {"l4_trained": KNOWN["l4_trained"]})
+    with pytest.raises(StartedError) as begun:
+        command.run(member, tmp_path / "out", member.seeds, full=True)
+    (started,) = begun.value.args
+    stated = {key: size for key, size in member.full.items() if hasattr(started, key)}
+    assert "steps" in stated
+    assert {key: getattr(started, key) for key in stated} == stated
 
 
 def test_a_figure_that_fails_costs_a_sentence(toy, tmp_path, monkeypatch, capsys):
@@ -165,3 +209,67 @@ def test_confusion_has_seeds_of_its_own():
     assert REPRODUCTIONS["confusion"].seeds == tuple(range(100, 120))
     (key, *_) = REPRODUCTIONS["confusion"].keys({"n": 10, "d": 5, "steps": 0, "eval": 100}, (0, 1, 2, 3, 4))
     assert key["seeds"] == [0, 1, 2, 3, 4]  # those that are asked for
+
+
+def test_errors_of_even_functions_count_both_signs(monkeypatch):
+    half = Stack(torch.eye(10)[None], torch.eye(10)[None])  # ReLU(x): all of |x| at x > 0, nothing of it at x < 0
+    monkeypatch.setattr(l4, "trained", lambda key: half)
+    key = {"n": 10, "function": "abs", "q": 2, "eval": 4000, "seeds": [0]}
+    row = l4.by_function(key)
+    assert row["computed"] == [0]
+    assert row["share"][0] == pytest.approx(0.5, abs=0.02)
+    assert l4.by_function({**key, "function": "relu"})["share"] == [0]
+
+
+def test_a_learned_sigma_ends_where_the_loss_is_least():
+    """One neuron has no error for ReLU(x) − σ x at σ = 0, and at σ = 1, where that is ReLU(−x); elsewhere it has one."""
+    recipe = Recipe(1, 1, p=1.0, q=2, sigma=0.3, steps=600, batch=64, lr=0.02)
+    stack = train_stack(recipe, [0, 1], -torch.ones(2, 1, 1))
+    assert stack.sigma.shape == (2,)
+    assert torch.minimum(stack.sigma.abs(), (stack.sigma - 1).abs()).max() < 0.01
+    assert train_stack(replace(recipe, sigma=0.0), [0], torch.zeros(1, 1, 1)).sigma is None
+    with pytest.raises(InputError, match="it is the factor of a mixing matrix"):
+        train_stack(recipe, [0])
+
+
+def test_the_best_closed_form_is_the_least(toy):
+    M = np.random.default_rng(0).standard_normal((20, 20))
+    best, floor = learned_sigma.best_closed(M)
+    grid = [non_negative(20, 10, sigma * M) for sigma in np.linspace(0, 0.2, 401)]
+    assert floor == pytest.approx(min(grid), rel=1e-4)
+    assert best == pytest.approx(0.0005 * np.argmin(grid), abs=0.0006)
+
+
+def test_n_max_is_found_from_shares(monkeypatch):
+    """With the shares of the naive network, 1 − d/n, the largest n is d/0.9; of seed 1, as if it had a neuron more."""
+    asked = []
+
+    def shares(key, n):
+        asked.append(n)
+        return [max(0.0, 1 - width / n) for width in (key["d"], key["d"] + 1)]
+
+    monkeypatch.setattr(n_max, "shares", shares)
+    found = n_max.search({"d": 90})
+    assert found["n_max"] == pytest.approx([100, 91 / 0.9], rel=1e-3)
+    assert len(set(asked)) == len(asked) == len(found["sizes"])
+    assert n_max.crossing([4, 5], [0.3, 0.4]) == 4
+    rows = [{"d": d, "n_max": [d**2, d**1.5]} for d in (4, 8, 16)]
+    assert n_max.exponents(rows) == pytest.approx([2, 1.5])
+
+
+@pytest.mark.parametrize("d", [4, 24, 1000])
+def test_the_closed_form_of_n_max_is_that_of_alpha(d):
+    n = n_max.closed_form(d, 4)
+    u = [single_alpha(size, d) * d / size for size in (math.floor(n), math.ceil(n))]
+    assert (1 - u[0]) ** 2 <= 0.1 <= (1 - u[1]) ** 2
+    assert n_max.closed_form(d, 2) == pytest.approx(d / 0.9)
+
+
+def test_shares_of_products_are_those_of_the_output_0():
+    def answer(value):
+        layer, output = FirstLayer(torch.zeros(1, 5), torch.zeros(1)), torch.full((10,), value)
+        return Network(layer, LinearReadoff(torch.zeros(10, 1), output))
+
+    assert products.shares(answer(0.0), 5, 2000, 0).tolist() == pytest.approx([1] * 10)
+    # E (c − xy)²/E (xy)² = 1 + 9 c²; the mean of 10 products with 3,000 inputs each has a standard error of 0.035.
+    assert float(products.shares(answer(0.5), 5, 30_000, 0).mean()) == pytest.approx(1 + 9 / 4, abs=0.15)

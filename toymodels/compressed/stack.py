@@ -46,6 +46,9 @@ class Recipe:
     """f: relu, abs, square or copy."""
     tied: bool = False
     """Whether W_out is c·pinv(W_in), with a trained number c, in place of weights of its own."""
+    sigma: float | int = 0.0
+    """Start of σ if the targets are f(x) + σ M x with a number σ that is trained with the weights, weight decay included; 0: M
+    stays as it is given."""
     steps: int = 4000
     """Steps of Adam."""
     batch: int = 1024
@@ -65,7 +68,7 @@ class Recipe:
         check_choice(INITIAL, initial=self.initial)
         check_whole(1, steps=self.steps, batch=self.batch)
         check_positive(most=100, lr=self.lr)
-        check_not_negative(weight_decay=self.weight_decay)
+        check_not_negative(weight_decay=self.weight_decay, sigma=self.sigma)
 
     def draw(self, inputs: int, generators: Sequence[torch.Generator]) -> Float[Tensor, "stack inputs n"]:
         """Draw inputs for each network of a stack, each from its own generator."""
@@ -94,6 +97,8 @@ class Stack:
 
     w_in: Float[Tensor, "stack d n"]
     w_out: Float[Tensor, "stack n d"]
+    sigma: Float[Tensor, " stack"] | None = None
+    """The trained σ of each; None if it was not trained."""
 
     def __len__(self) -> int:
         return len(self.w_in)
@@ -152,32 +157,38 @@ def train_stack(
         raise InputError(
             f"weights of shape {tuple(start.w_in.shape)}: they must fit {(len(seeds), recipe.d, recipe.n)}"
         )
+    if recipe.sigma and mixing is None:
+        raise InputError(f"sigma = {recipe.sigma}: it is the factor of a mixing matrix, and there is none; name mixing")
     begin = initial_stack(recipe, seeds) if start is None else start
     w_in = begin.w_in.clone().requires_grad_()
     second = torch.ones(len(seeds), 1, 1) if recipe.tied else begin.w_out.clone()
     second.requires_grad_()
+    sigma = torch.full((len(seeds), 1, 1), float(recipe.sigma), requires_grad=True) if recipe.sigma else None
     kind = torch.optim.AdamW if recipe.weight_decay else torch.optim.Adam
-    optimiser = kind([w_in, second], lr=recipe.lr, weight_decay=recipe.weight_decay)
+    parameters = [w_in, second] if sigma is None else [w_in, second, sigma]
+    optimiser = kind(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
     generators = [seeded(derive_seed(seed, "batches")) for seed in seeds]
     function = FUNCTIONS[recipe.function]
 
     def stack() -> Stack:
-        return Stack(w_in, second * _pinv(w_in) if recipe.tied else second)
+        made = None if sigma is None else sigma.detach().flatten()
+        return Stack(w_in, second * _pinv(w_in) if recipe.tied else second, made)
 
     for step in range(recipe.steps):
         optimiser.param_groups[0]["lr"] = recipe.lr * (1 + math.cos(math.pi * step / recipe.steps)) / 2
         x = recipe.draw(recipe.batch, generators)
-        target = function(x) if mixing is None else function(x) + x @ mixing.mT
-        outputs = stack()(x)
-        errors = outputs.detach() - target
+        target = function(x)
+        if mixing is not None:
+            target = target + x @ (mixing if sigma is None else sigma * mixing).mT
+        errors = stack()(x) - target
         optimiser.zero_grad(set_to_none=True)
-        # The gradient of the mean of |error|^q by the outputs, of each network on its own.
-        outputs.backward(slope(errors, recipe.q).div_(errors[0].numel()))
+        # The gradient of the mean of |error|^q by the errors, of each network on its own.
+        errors.backward(slope(errors.detach(), recipe.q).div_(errors[0].numel()))
         optimiser.step()
     trained = stack()
     if not bool(trained.w_in.isfinite().all() and trained.w_out.isfinite().all()):
         raise ArithmeticError("a weight is no longer finite: take a smaller lr or q")
-    return Stack(trained.w_in.detach(), trained.w_out.detach())
+    return Stack(trained.w_in.detach(), trained.w_out.detach(), trained.sigma)
 
 
 def slope(errors: Tensor, q: float | int) -> Tensor:

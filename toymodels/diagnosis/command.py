@@ -18,7 +18,8 @@ class DiagnoseConfig:
     """Say how a network computes real-valued features or gates: naive, linear copy, sparse or dense code, mixed, undecided."""
 
     source: tyro.conf.Positional[Path]
-    """Folder of a run (train, or compare with a trained layer), or a file of weights (.pt, .safetensors)."""
+    """Folder of a run (train, or compare with a trained layer) or of `save_pretrained`, or a file of weights (.pt,
+    .safetensors)."""
     task: str | None = None
     """What the network computes: relu, abs, square or copy, "relu(mixing=symmetric, sigma=0.02)", or a gate of all pairs such as
     and; a run knows its own."""
@@ -27,11 +28,11 @@ class DiagnoseConfig:
     m: int | None = None
     """Number of features; default as the shapes say."""
     s: int | float | None = None
-    """Active features of the inputs it is judged on: expected (independent) or exact number; default 2. A run has its own."""
+    """Active features of the inputs it is judged on: expected (independent) or exact number; default 2. Folders know theirs."""
     inputs: str | None = None
-    """Which inputs occur; default independent, for gates at_most. A run has its own."""
+    """Which inputs occur; default independent, for gates at_most. Folders know theirs."""
     values: str | None = None
-    """Values of active features; default symmetric, for gates one. A run has its own."""
+    """Values of active features; default symmetric, for gates one. Folders know theirs."""
     weights: tuple[str, ...] = ()
     """Names of the two weights in the file, from the inputs on; default: found by their shapes."""
     biases: tuple[str, ...] = ()
@@ -62,10 +63,14 @@ def run_diagnose(config: DiagnoseConfig) -> str:
     from toymodels.core.tasks import PairTask
     from toymodels.diagnosis.page import page, written
     from toymodels.diagnosis.verdict import diagnose
+    from toymodels.ground_truth.folder import from_pretrained
     from toymodels.runs import text
     from toymodels.runs.storage import write_json, write_text
 
-    network, task, name, features = _of_run(config) if config.source.is_dir() else _of_file(config)
+    whole = (config.source / "model.safetensors").is_file()  # of save_pretrained
+    network, task, name, features = (_of_run if config.source.is_dir() and not whole else _of_file)(config)
+    if whole and config.inputs is config.s is config.values is None:
+        features = from_pretrained(config.source).features
     if features is None:
         s = 2 if config.s is None else config.s
         usual = ("at_most", "one") if isinstance(task, PairTask) else ("independent", "symmetric")
@@ -86,25 +91,11 @@ def run_diagnose(config: DiagnoseConfig) -> str:
 
 
 def _of_file(config: DiagnoseConfig) -> tuple[Any, Any, str, Any]:
-    """Read a network and its task from a file of weights."""
-    from toymodels.core.tasks import make_task
-    from toymodels.runs.elsewhere import find_network, read_weights
-    from toymodels.runs.record import is_network, load_network
+    """Read a network and its task from a file of weights or a folder of `save_pretrained`."""
+    from toymodels.ground_truth.read import read_network
 
-    name = config.source.name
-    if is_network(config.source):
-        if config.weights or config.biases or config.m is not None:
-            raise InputError(f"{config.source} is of a run and describes itself: leave out m, weights and biases")
-        network, task, _ = load_network(config.source)
-        if config.task is not None:
-            task = make_task(config.task, task.m)
-        return network, _with_matrix(config, task), name, None
-    tensors = read_weights(config.source)
-    if config.task is None:
-        raise InputError("the file does not say what its network computes: name the task, as in --task relu")
-    wanted = config.task
-    found = find_network(tensors, lambda m: make_task(wanted, m), config.m, "relu", config.weights, config.biases)
-    return found.network, _with_matrix(config, found.task), name, None
+    read = read_network(config.source, config.task, config.m, weights=config.weights, biases=config.biases)
+    return read.network, _with_matrix(config, read.task), config.source.name, None
 
 
 def _of_run(config: DiagnoseConfig) -> tuple[Any, Any, str, Any]:

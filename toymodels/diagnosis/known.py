@@ -19,7 +19,7 @@ from toymodels.core.seeds import seeded
 from toymodels.core.tasks import Task, make_task
 from toymodels.diagnosis.registry import usual_probability
 from toymodels.registry import Member, Registry
-from toymodels.tasks.pointwise import FUNCTIONS, PointwiseTask, mixing_matrix
+from toymodels.tasks.pointwise import mixing_matrix
 
 Known = tuple[nn.Module, Task]
 
@@ -118,13 +118,14 @@ def gaussian(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
 @KNOWN("linear_copy", nature="linear copy", source="arXiv:2606.14673", order=30)
 def linear_copy(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
     """Copy 1 + M for positive inputs by semi-NMF; M asymmetric with σ = 0.3/√n."""
-    known: list[Known] = []
-    for seed in seeds:
-        M = mixing_matrix("asymmetric", n, 0.3 / n**0.5, seed)
-        assert M is not None
-        problem = Compressed(n, d, mixing=M.double().numpy(), single=True)
-        known.append((factor_network(problem, seed), PointwiseTask(n, FUNCTIONS["relu"], "relu", M)))
-    return known
+    problems = [_mixed_problem(n, d, seed) for seed in seeds]
+    return [(factor_network(problem, seed), problem.task) for problem, seed in zip(problems, seeds, strict=True)]
+
+
+def _mixed_problem(n: int, d: int, seed: int) -> Compressed:
+    M = mixing_matrix("asymmetric", n, 0.3 / n**0.5, seed)
+    assert M is not None
+    return Compressed(n, d, mixing=M.double().numpy(), single=True)
 
 
 @KNOWN("linear_map", nature="linear copy", source="this library", order=31)
@@ -132,13 +133,12 @@ def linear_map(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
     """Compute the best linear map of rank d/2 for x/2 + M x, as ReLU(v) − ReLU(−v) of each singular vector."""
     known: list[Known] = []
     for seed in seeds:
-        M = mixing_matrix("asymmetric", n, 0.3 / n**0.5, seed)
-        assert M is not None
-        left, values, right = np.linalg.svd(np.eye(n) / 2 + M.double().numpy())
+        problem = _mixed_problem(n, d, seed)
+        left, values, right = np.linalg.svd(problem.target - np.eye(n) / 2)
         w_in = torch.from_numpy(np.concatenate([right[: d // 2], -right[: d // 2]]))
         half = left[:, : d // 2] * values[: d // 2]
         w_out = torch.from_numpy(np.concatenate([half, -half], axis=1))
-        known.append((network(w_in, w_out), PointwiseTask(n, FUNCTIONS["relu"], "relu", M)))
+        known.append((network(w_in, w_out), problem.task))
     return known
 
 

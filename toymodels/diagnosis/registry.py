@@ -19,12 +19,16 @@ from toymodels.core.features import Inputs
 from toymodels.core.layers import FirstLayer
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.seeds import derive_seed
 from toymodels.core.tasks import PairTask, Task
+from toymodels.layers.null_models import shuffled
 from toymodels.registry import Member, Registry
 from toymodels.tasks.pointwise import PointwiseTask
 
 ON = 0.3
 """A weight of a neuron counts as on above this share of the neuron's largest one (Dvořák)."""
+DRAWS = 3
+"""Random layers that a layer is compared with."""
 SERVED, COMPUTED = 0.5, 0.1
 """A feature is served, or computed, if its mean squared error is below this share of what the output 0 would have."""
 
@@ -109,6 +113,14 @@ class Subject:
         """Mean squared error of each feature while it is positive, as a share of that of the output 0."""
         return np.asarray((self.errors.mse / self.errors.power.clamp(min=1e-300)).numpy())
 
+    def naive_loss(self, mixed: bool = True) -> float:
+        """Compute the squared loss of the naive network: the first d features exactly, the others and (if mixed) M left out."""
+        x, M = self.inputs.dense().double(), self.pointwise.mixing
+        missing = self.pointwise.function(x) * (torch.arange(self.n) >= self.d)
+        if mixed and M is not None:
+            missing = missing + x @ M.double().T
+        return float(self.inputs.probabilities.double() @ missing.square().mean(1))
+
     def responses(self, amplitude: float = 1.0) -> Float[np.ndarray, "outputs n"]:
         """Return the outputs (column i) for feature i alone at this amplitude, less those for no feature."""
         x = amplitude * np.eye(self.n)
@@ -118,6 +130,10 @@ class Subject:
     def worst(self) -> Float[np.ndarray, " outputs"]:
         """Largest |error| of each output over the inputs."""
         return np.asarray(evaluate(self.network, self.task, self.inputs).output_worst)
+
+    def shuffled_layers(self) -> list[FirstLayer]:
+        """Put the weights of the first layer in random places, and its biases, DRAWS times by the subject's seed."""
+        return [shuffled(self.network.layer, derive_seed(self.seed + k, "frozen layer")) for k in range(DRAWS)]
 
     @functools.cached_property
     def used(self) -> np.ndarray:

@@ -48,6 +48,8 @@ def read_network(
         path = Path(source)
         own = read_described(path)
         if own is not None:
+            if weights or biases:
+                raise InputError(f"{path} describes itself: leave out weights and biases")
             return _for_task(path, *own, task, m)
         source = read_weights(path)
     if task is None:

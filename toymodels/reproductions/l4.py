@@ -17,6 +17,7 @@ from toymodels.core.network import Network
 from toymodels.core.seeds import derive_seed
 from toymodels.core.tasks import make_task
 from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
+from toymodels.tasks.pointwise import FUNCTIONS, PointwiseTask
 from toymodels.theory.compressed import power_of_constant, power_of_nothing
 from toymodels.theory.statistics import mean_interval
 
@@ -156,14 +157,24 @@ REPRODUCTIONS(
 
 
 def by_function(key: Row) -> Row:
-    """Train networks on one function with one exponent, and measure errors as shares of those of the output 0."""
-    stack = trained(key)
-    errors = [evaluated(stack.network(i), seed, key) for i, seed in enumerate(key["seeds"])]
-    shares = [(e.mse / e.power).numpy() for e in errors]
-    return {
-        "share": [float(share.mean()) for share in shares], "cv": [e.cv for e in errors],
-        "computed": [int((share < 0.1).sum()) for share in shares], "largest": [e.largest for e in errors],
-    }  # fmt: skip
+    """Train networks on one function with one exponent, and measure errors of active features as shares of the output 0's.
+
+    `feature_errors` counts x_i > 0. Those of the network at x_i < 0 are those of ReLU(−W_in x) for f(−x) at x_i > 0.
+    """
+    stack, function = trained(key), FUNCTIONS[key["function"]]
+    mirrored = Stack(-stack.w_in, stack.w_out)
+    tasks = [PointwiseTask(key["n"], g, key["function"]) for g in (function, lambda x: function(-x))]
+    row: Row = {"share": [], "cv": [], "computed": [], "largest": []}
+    for i, seed in enumerate(key["seeds"]):
+        sample = features(key).sampled(key["eval"], derive_seed(seed, "evaluation"))
+        networks = (stack.network(i), mirrored.network(i))
+        above, below = (feature_errors(made, task, sample) for made, task in zip(networks, tasks, strict=True))
+        share = ((above.mse + below.mse) / (above.power + below.power)).numpy()
+        row["share"].append(float(share.mean()))
+        row["cv"].append(float(share.std() / max(share.mean(), 1e-12)))
+        row["computed"].append(int((share < 0.1).sum()))
+        row["largest"].append(max(above.largest, below.largest))
+    return row
 
 
 def _function_keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
@@ -173,8 +184,8 @@ def _function_keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]
 
 def _function_lines(rows: Sequence[Row]) -> list[Line]:
     words = {
-        "share": "mean MSE at x_i > 0 / that of the output 0", "cv": "CV over features, x_i > 0",
-        "computed": "features with MSE below a tenth of that of the output 0, x_i > 0", "largest": "largest |error| seen",
+        "share": "mean MSE at x_i ≠ 0 / that of the output 0", "cv": "CV over features",
+        "computed": "features with MSE below a tenth of that of the output 0", "largest": "largest |error| seen",
     }  # fmt: skip
     return [
         Line(f"{row['function']}, q = {row['q']}: {label}", row[name]) for row in rows for name, label in words.items()

@@ -52,7 +52,8 @@ def matrices(kind: str, sigma: float, seeds: Sequence[int]) -> list[Tensor]:
     return [torch.zeros(N, N) if matrix is None else matrix for matrix in drawn]
 
 
-def _loss_per_p(network: Network, mixing: Tensor, seed: int, inputs: int) -> float:
+def loss_per_p(network: Network, mixing: Tensor, seed: int, inputs: int) -> float:
+    """Measure L/p of a network for a mixing matrix, on inputs drawn from the seed."""
     problem = Compressed(N, D, P, mixing.double().numpy())
     sample = problem.features.sampled(inputs, derive_seed(seed, "evaluation"))
     return feature_errors(network, problem.task, sample).loss / P
@@ -71,7 +72,7 @@ def gain(key: Row) -> Row:
         single = Compressed(N, D, mixing=matrix, single=True)
         right, published = factor_network(single, seed), factor_network(single, seed, published=True)
         for name, network in (("trained", stack.network(i)), ("semi_nmf", right), ("semi_nmf_published", published)):
-            row[name].append(_loss_per_p(network, M, seed, key["eval"]))
+            row[name].append(loss_per_p(network, M, seed, key["eval"]))
         row["single_right"].append(single.one_active(right))
         row["single_published"].append(single.one_active(published))
         row["closed"].append(theory.non_negative(N, D, matrix))
@@ -187,7 +188,7 @@ def transplant(key: Row) -> Row:
     second = train_stack(recipe(key), [seed + 1_000_000 for seed in seeds], start=first)
 
     def losses(stack: Stack, targets: Sequence[Tensor]) -> list[float]:
-        return [_loss_per_p(stack.network(i), targets[i], seed, key["eval"]) for i, seed in enumerate(seeds)]
+        return [loss_per_p(stack.network(i), targets[i], seed, key["eval"]) for i, seed in enumerate(seeds)]
 
     nothing = [clean] * len(seeds)
     return {

@@ -16,9 +16,8 @@ from jaxtyping import Float
 from toymodels.compressed.registry import Compressed
 from toymodels.compressed.stack import train_stack
 from toymodels.reproductions import mixing
-from toymodels.reproductions.mixing import FULL, PAPER
+from toymodels.reproductions.mixing import PAPER
 from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
-from toymodels.reproductions.sparsity import REDUCED
 from toymodels.theory import compressed as theory
 
 EMBEDDING = 1000**-0.5
@@ -160,6 +159,6 @@ def _draw(rows: Sequence[Row]) -> Any:
 
 REPRODUCTIONS(
     "structure", shows=f"{PAPER}, figures 5a, 7 and 8: L/p by family of M, W_out W_in against 1 + M", source=PAPER,
-    reduced={**REDUCED, "batch": 256}, full={**FULL, "steps": 20_000}, keys=_keys, lines=_lines, draw=_draw, answer=_answer,
-    minutes=2, order=13,
+    reduced={"steps": 2500, "batch": 256}, full={"steps": 20_000, "batch": 2048}, keys=_keys, lines=_lines, draw=_draw,
+    answer=_answer, minutes=2, order=13,
 )(family)  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from toymodels.compressed.codes import pinv_decoder
 from toymodels.compressed.measures import feature_errors
@@ -39,9 +38,7 @@ def linear_share(subject: Subject) -> float:
 )  # fmt: skip
 def transplant(subject: Subject) -> float:
     """Compute the squared loss of the same weights for M = 0, over that of the naive network."""
-    targets = subject.pointwise.function(subject.inputs.dense().double())
-    weight = subject.inputs.probabilities
-    naive = float((weight[:, None] * targets[:, subject.d :] ** 2).sum()) / subject.n
+    naive = subject.naive_loss(mixed=False)
     return subject.clean.loss / naive if naive > 0 else float("nan")
 
 
@@ -52,13 +49,9 @@ def transplant(subject: Subject) -> float:
 )  # fmt: skip
 def shuffled(subject: Subject) -> float:
     """Compute the fourth power of errors of first layers with shuffled weights, over the network's own: mean of 3."""
-    rng = np.random.default_rng(subject.seed)
-    flat = subject.layers.w_in.ravel()
     fit = subject.inputs.dense().double()[:_ROWS]
-    losses = []
-    for _ in range(3):
-        w_in = torch.from_numpy(rng.permutation(flat).reshape(subject.layers.w_in.shape))
-        losses.append(feature_errors(pinv_decoder(w_in, fit), subject.task, subject.inputs).fourth)
+    decoded = [pinv_decoder(layer.weight, fit) for layer in subject.shuffled_layers()]
+    losses = [feature_errors(made, subject.task, subject.inputs).fourth for made in decoded]
     return float(np.mean(losses)) / subject.errors.fourth if subject.errors.fourth > 0 else float("nan")
 
 

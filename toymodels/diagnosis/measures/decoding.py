@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy.optimize import linprog
 
 from toymodels.diagnosis.registry import MEASURES, Subject
+from toymodels.ground_truth.perturbations import exponent
 
+_BASES = 200
+"""Inputs that are moved for the exponent."""
 _FEATURES = 6
 """Features for which κ is solved."""
 
@@ -77,3 +81,21 @@ def kappa_of(activations: np.ndarray, i: int) -> float:
         np.r_[np.zeros(d), 1.0], bounds, np.zeros(len(bounds)), equal, [1.0], limits, method="highs"
     )  # fmt: skip
     return float(solved.x[-1]) if solved.status == 0 and solved.x is not None else float("inf")
+
+
+@MEASURES(
+    "noise_exponent", source="arXiv:2606.24964", order=44, of="both", applies=lambda subject: subject.n > 1,
+    tells="Above 2 small noise on a feature is suppressed by itself (error correction); a linear map has 2.",
+    cannot="Features that interfere in the outputs move it off 2 as well, with no correction: a Bernoulli layer is below 2.",
+)  # fmt: skip
+def noise_exponent(subject: Subject) -> float:
+    """Fit p of |a/r_a|^p + |b/r_b|^p = 1, over moves (a, b) of two features by which the outputs move by 1/2.
+
+    From up to 200 inputs, each with two features drawn at random (`ground_truth.perturbations.exponent`).
+    """
+    rng = np.random.default_rng(subject.seed)
+    bases = torch.from_numpy(subject.x[rng.permutation(len(subject.x))[:_BASES]])
+    first, second = np.array([rng.permutation(subject.n)[:2] for _ in bases]).T
+    eye = torch.eye(subject.n, dtype=torch.float64)
+    found = exponent(subject.network, bases, eye[first], eye[second])
+    return float("nan") if found is None else found.p

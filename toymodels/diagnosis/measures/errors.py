@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from toymodels.compressed.exact import AFFINE, QUADRATIC, worst_over_amplitudes
 from toymodels.diagnosis.registry import COMPUTED, MEASURES, SERVED, Subject
 
@@ -29,14 +27,8 @@ def loss_per_p(subject: Subject) -> float:
 )  # fmt: skip
 def against_naive(subject: Subject) -> float:
     """Compute the squared loss over that of the naive network."""
-    n, d, task = subject.n, min(subject.d, subject.n), subject.pointwise
-    targets = np.asarray(task.targets(subject.inputs.dense().double()).numpy())
-    plain = targets - (0 if task.mixing is None else subject.x @ task.mixing.double().numpy().T)
-    weight = subject.inputs.probabilities.numpy()
-    missing = targets.copy()
-    missing[:, :d] -= plain[:, :d]
-    naive = float(weight @ (missing**2).mean(1))
-    return subject.errors.loss / naive if naive > 0 and n > d else float("nan")
+    naive = subject.naive_loss()
+    return subject.errors.loss / naive if naive > 0 and subject.n > subject.d else float("nan")
 
 
 @MEASURES(

@@ -11,16 +11,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from toymodels.core.layers import FirstLayer, make_layer
+from toymodels.core.layers import make_layer
 from toymodels.core.minimax import minimax
 from toymodels.core.seeds import derive_seed
-from toymodels.diagnosis.registry import MEASURES, ON, Subject
+from toymodels.diagnosis.registry import DRAWS, MEASURES, ON, Subject
 
 RIGHT = 0.5
 """An output with a smaller |error| is right when it is rounded."""
 _GATES, _INPUTS = 24, 6_000
 """Gates, drawn at random, for which a layer's limit is computed; inputs up to which it is."""
-_DRAWS = 3
 _EXACT = 1e-6
 """Certificates are exact to this: ratios to smaller errors would compare rounding errors."""
 
@@ -136,7 +135,7 @@ def own_readoff(subject: Subject) -> float:
 )  # fmt: skip
 def gaussian_ratio(subject: Subject) -> float:
     """Compute the limit of Gaussian layers of the same size over the layer's own: mean of 3."""
-    seeds = [derive_seed(subject.seed + 1000 + k, "frozen layer") for k in range(_DRAWS)]
+    seeds = [derive_seed(subject.seed + 1000 + k, "frozen layer") for k in range(DRAWS)]
     return _ratio(subject, [make_layer("gaussian", subject.n, subject.d, seed) for seed in seeds])
 
 
@@ -146,12 +145,8 @@ def gaussian_ratio(subject: Subject) -> float:
     cannot="Weights that are drawn at random have 1 however well they do.",
 )  # fmt: skip
 def shuffled_ratio(subject: Subject) -> float:
-    """Compute the limit of layers of the same weights in random places, biases kept, over the layer's own: mean of 3."""
-    rng = np.random.default_rng(subject.seed)
-    layers = subject.layers
-    weights = [rng.permutation(layers.w_in.ravel()).reshape(layers.w_in.shape) for _ in range(_DRAWS)]
-    bias = torch.from_numpy(layers.b_in.copy())
-    return _ratio(subject, [FirstLayer(torch.from_numpy(w), bias) for w in weights])
+    """Compute the limit of layers of the same weights and biases in random places over the layer's own: mean of 3."""
+    return _ratio(subject, subject.shuffled_layers())
 
 
 def _ratio(subject: Subject, others: Sequence[torch.nn.Module]) -> float:

@@ -46,8 +46,11 @@ def on_share(subject: Subject) -> float:
 
 
 def dedicated_features(subject: Subject) -> np.ndarray:
-    """Return which features have a neuron of their own: its other weights are below ON times the one on the feature."""
-    single = subject.on.sum(1) == 1
+    """Return which features have a neuron of their own: its other weights are below ON times the one on the feature.
+
+    But for one on a feature that is not served: training on the squared error leaves such traces for a long time.
+    """
+    single = (subject.on.sum(1) <= 2) & ((subject.on & (subject.share < SERVED)).sum(1) == 1)
     owners = np.abs(subject.layers.w_in).argmax(1)[single]
     return np.isin(np.arange(subject.n), owners)
 
