@@ -89,7 +89,7 @@ def test_moves_by_latents_keep_the_active_latents():
     from toymodels.ground_truth.perturbations import _by_latents
 
     fitted = fit_dictionary("topk(k=2,steps=50)", A, 8)
-    moves = _by_latents(fitted, A, seeded(0))
+    moves = _by_latents(fitted, A.float(), seeded(0))
     z = fitted.encode(A.float())
     for move, active in zip(moves, z > 0, strict=True):
         rows = fitted.decoder[active].double()
