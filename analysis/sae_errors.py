@@ -221,7 +221,7 @@ def draw(settings: SAEErrors, rows: list[Row]) -> Drawing:
                 axis.set_ylabel(behind, fontsize=8)
             if line == len(BEHIND) - 1:
                 axis.set_xlabel("length / length of SAE error", fontsize=8)
-    grid[-1][-1].legend(fontsize=5, frameon=False, loc="upper left", ncols=2)
+    grid[0][-1].legend(fontsize=5, frameon=False, loc="center", bbox_to_anchor=(0.5, 0.7), ncols=2)
     title = (
         f"Change of an output (RMS) per length of a move of activations, by direction, SAE {method}; mean ± 95 % interval over "
         f"{settings.seeds} seeds; rows: what stands behind the readoff"

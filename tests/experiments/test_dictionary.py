@@ -54,6 +54,14 @@ def test_a_bench_makes_a_row_for_each_layer_and_dictionary(tmp_path, capsys, mon
     for rows in (load_table(tmp_path / "run"), load_table(tmp_path / "table.csv")):
         assert set(settings_of(rows)) <= {field.name for field in dataclasses.fields(DictionaryConfig)} | {"dictionary"}
         assert varied(rows) == ["latents", "dictionary"]
+    assert main(["draw", "parameters", str(tmp_path / "run"), "--metric", "l0", "--out", str(tmp_path)]) == 0
+    assert "l0 ± 95 %" in capsys.readouterr().out
+    assert (tmp_path / "parameters-l0.png").exists()
+    drawn = FIGURES["parameters"].draw(rows, metric="explained")[0].figure.axes[0]
+    assert drawn.get_yscale() == "linear"
+    assert sorted({y for part in drawn.lines for y in part.get_ydata()}) == sorted({row["explained"] for row in rows})
+    with pytest.raises(InputError, match="unknown metric 'latents'"):
+        FIGURES["parameters"].draw(rows, metric="latents")
     text = FIGURES["parameters"].draw(rows)[0].text
     assert [line.split()[-1] for line in text.splitlines()[2:]] == [
         "2"

@@ -1,5 +1,7 @@
 """What stands behind a readoff, the exponent of moves, and moves by latents are what their definitions say."""
 
+import math
+
 import pytest
 import torch
 
@@ -48,6 +50,13 @@ def test_bases_that_never_move_far_enough_are_left_out():
     assert exponent(lambda a: 0 * a, BASES, U, V) is None
     outputs = lambda a: a * torch.arange(1, 7)[:, None].gt(2)  # noqa: E731
     assert exponent(outputs, BASES, U, V, tau=0.05, reach=50).used == 4
+
+
+def test_an_exponent_without_a_minimum_is_nan():
+    """The outputs move by the larger of both coordinates, so radii are those of a square, p → ∞."""
+    found = exponent(lambda a: (a - 0.01).amax(1, keepdim=True), BASES, U, V, tau=0.01, reach=50)
+    assert math.isnan(found.p)
+    assert found.used == 6
 
 
 def test_thresholds_and_correction_stand_behind_the_readoff():
