@@ -175,6 +175,28 @@ def test_every_score_of_a_row_is_recomputed_from_the_record(tmp_path):
     assert 0 < expected["features_recall"] < 1  # so that the threshold is seen
 
 
+def test_a_transcoder_has_a_row_from_what_its_layer_reads(tmp_path):
+    config = DictionaryConfig(
+        m=5,
+        d=8,
+        s=2,
+        d0=4,
+        layers=("gaussian",),
+        methods=("transcoder(steps=9)",),
+        latents=(7,),
+        samples=50,
+        seeds=(3,),
+    )
+    (row,) = dictionary_seed(config, 3, tmp_path)
+    network, _, _ = load_network(tmp_path / "and-seed-3" / "gaussian-minimax.safetensors")
+    x, inputs = config.features().sampled(50, derive_seed(3, "fit")).dense(), config.features().enumerate().dense()
+    read, of_all = x @ network.layer.frame.T, inputs @ network.layer.frame.T
+    fitted = fit_dictionary("transcoder(steps=9)", network.layer(x), 7, derive_seed(3, "dictionary"), read)
+    assert row["l0"] == pytest.approx(float((fitted.encode(of_all) > 0).sum(1).double().mean()))
+    errors = network.readoff(fitted(of_all).double()) - config.tasks()[0].targets(inputs)
+    assert row["worst_error"] == pytest.approx(float(errors.detach().abs().max()), rel=1e-3)  # float32 there
+
+
 def test_work_of_a_layer_is_done_once(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(
