@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import bigrams as heads
+import circuit_dictionaries
 import numpy as np
+import rare_latents
 import sae_errors
 from scipy import stats
 
@@ -571,6 +573,8 @@ DICTIONARY_COLUMNS = {
     "show": {
         "features_recall": "inputs found",
         "functions_recall": "functions found",
+        "l0": "L0",
+        "explained": "explained",
         "clean_worst_error": "worst error, clean",
         "worst_error": "worst error through it",
         "rms": "RMS through it",
@@ -615,10 +619,9 @@ def dictionaries(columns: str, latents: int, file: str = "dictionaries") -> Tabl
             continue
         if row["latents"] == latents or (row["dictionary"] == "neurons" and columns != "moves"):
             groups.setdefault((row["first_layer"], row["dictionary"]), []).append(row)
-    names = {"l1(steps=1)": "l1, not trained", "saelens": "gated, 0.1", "saelens(sparsity=0.3)": "gated, 0.3",
-             "saelens(steps=4500)": "gated, 0.1, 4,500 steps"}  # fmt: skip
+    names = {"l1(steps=1)": "l1, not trained", "saelens": "gated, 0.1", "saelens(sparsity=0.3)": "gated, 0.3"}
     lines = [
-        [*(names.get(word, word) for word in about)]
+        [about[0], names.get(short := re.sub(r",?steps=4500", "", about[1]).replace("()", ""), short)]
         + [_with_error([row[name] for row in rows], ".3f") for name in heads]
         for about, rows in sorted(groups.items(), key=lambda group: group[0][0])
     ]
@@ -663,6 +666,17 @@ def sae_exponents() -> Table:
     return sae_errors.exponents_table(rows_of("sae_errors.jsonl"))
 
 
+def rare(part: str) -> Table:
+    """Return a table of the study of rare latents: numbers, fates or weights (see rare_latents)."""
+    table: Table = getattr(rare_latents, f"{part}_table")(rows_of("rare_latents.jsonl"))
+    return table
+
+
+def circuit() -> Table:
+    """Return scores of dictionaries in the layers of a circuit (see circuit_dictionaries)."""
+    return circuit_dictionaries.table(rows_of("circuit_dictionaries.jsonl"))
+
+
 TABLES: dict[str, Callable[..., Table]] = {
     function.__name__: function
     for function in (
@@ -698,6 +712,8 @@ TABLES: dict[str, Callable[..., Table]] = {
         sae_moves,
         sae_worst,
         sae_exponents,
+        rare,
+        circuit,
     )
 }
 

@@ -115,28 +115,21 @@ def kinds(row: Row, time: int) -> dict[str, np.ndarray]:
     return {"dead": dead, "ultra-rare": rare & ~dead, "common": ~rare}
 
 
-def fates(row: Row) -> dict[str, float]:
-    """Return what became, from half time to the end, of the latents that were ultra-rare at half time, as shares of these.
+def fates(row: Row, kind: str = "ultra-rare") -> dict[str, float]:
+    """Return what became by the end of the latents that were of a kind at half time, as shares of these.
 
-    `change` is the median of log10(density at the end / density at half time) of those that live, `common` the same for latents
-    that were common at half time; nan where there are none.
+    `number` is how many they were, `change` the median of log10(density at the end / at half time) of those that live. Nan where
+    there are none.
     """
     half, end = (np.array([-np.inf if x is None else x for x in row["densities"][time]]) for time in (HALF, -1))
-    at_half = kinds(row, HALF)
-    rare, few = at_half["ultra-rare"], math.log10(CHANGE)
-    dead = np.isneginf(end)
-    with np.errstate(invalid="ignore"):
-        moved = end - half
-    count = max(int(rare.sum()), 1)
-    share = {
-        "died": rare & dead, "rarer": rare & ~dead & (moved <= -few), "alike": rare & ~dead & (abs(moved) < few),
-        "more often": rare & (moved >= few),
+    chosen = kinds(row, HALF)[kind]
+    dead, moved = np.isneginf(end[chosen]), end[chosen] - half[chosen]
+    few, count = math.log10(CHANGE), int(chosen.sum()) or math.nan
+    share = {"died": dead, "rarer": ~dead & (moved <= -few), "alike": abs(moved) < few, "more often": moved >= few}
+    return {
+        "number": float(chosen.sum()), **{name: float(part.sum()) / count for name, part in share.items()},
+        "change": math.nan if dead.all() else float(np.median(moved[~dead])),
     }  # fmt: skip
-    middle = {
-        name: float(np.median(moved[chosen])) if chosen.any() else math.nan
-        for name, chosen in (("change", rare & ~dead), ("common", at_half["common"] & ~dead))
-    }
-    return {"number": float(rare.sum()), **{name: chosen.sum() / count for name, chosen in share.items()}, **middle}
 
 
 def _cell(values: list[float], form: str) -> str:
@@ -169,21 +162,16 @@ def numbers_table(rows: list[Row]) -> Table:
 
 
 def fates_table(rows: list[Row]) -> Table:
-    """Return what became of the latents that were ultra-rare at half time."""
-    heads = {"number": "ultra-rare at half time", "died": "died", "rarer": "rarer", "alike": "alike", "more often": "more often",
-             "change": "log10 change", "common": "log10 change, common"}  # fmt: skip
+    """Return what became of the latents that were ultra-rare, and of those that were common, at half time."""
+    heads = {"number": "number", "died": "died", "rarer": "rarer", "alike": "alike", "more often": "more often",
+             "change": "log10 change"}  # fmt: skip
     lines = []
-    for method, own in of_method(rows).items():
-        found = [fates(row) for row in own]
-        cells = [
-            _cell([fate[name] for fate in found if name == "number" or fate["number"]], _form(name)) for name in heads
-        ]
-        lines.append([method, *cells])
-    return [["autoencoder", *heads.values()], *lines]
-
-
-def _form(name: str) -> str:
-    return ".1f" if name == "number" else ".2f"
+    for kind in ("ultra-rare", "common"):
+        for method, own in of_method(rows).items():
+            found = [fates(row, kind) for row in own]
+            cells = [_cell([fate[name] for fate in found], ".1f" if name == "number" else ".2f") for name in heads]
+            lines.append([kind, method, *cells])
+    return [["at half time", "autoencoder", *heads.values()], *lines]
 
 
 def weights_table(rows: list[Row]) -> Table:
@@ -229,10 +217,11 @@ def draw(settings: RareLatents, rows: list[Row]) -> Drawing:
         axis.set_xlabel(x, fontsize=8)
         axis.set_ylabel(y, fontsize=8)
     shares.set_xscale("log")
-    shares.legend(fontsize=5.5, frameon=False)
+    shares.set_ylim(0, 0.9)
+    shares.legend(fontsize=5.5, frameon=False, loc="upper left", ncols=2)
     title = (
         f"Density of latents over training, {settings.latents} latents for {settings.m} features and "
-        f"{math.comb(settings.m, 2)} ANDs; mean ± 95 % interval over {settings.seeds} seeds; dashed: ultra-rare to the left"
+        f"{math.comb(settings.m, 2)} ANDs; mean ± 95 % interval over {settings.seeds} seeds; dashed: ultra-rare"
     )
     heading(figure, title)
     tables = (numbers_table(rows), fates_table(rows), weights_table(rows))

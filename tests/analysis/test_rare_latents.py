@@ -71,22 +71,64 @@ def test_kinds_and_fates_are_counted(script):
     assert {kind: chosen.tolist() for kind, chosen in script.kinds(row, script.HALF).items()} == {
         "dead": [False] * 6 + [True], "ultra-rare": [True] * 5 + [False] * 2, "common": [False] * 5 + [True, False],
     }  # fmt: skip
-    expected = {"number": 5, "died": 1 / 5, "rarer": 1 / 5, "alike": 1 / 5, "more often": 2 / 5, "common": -0.5}
-    got = script.fates(row)
-    assert got.pop("change") == pytest.approx(np.median([-1, -0.1, 0.5, 2]))
-    assert got == pytest.approx(expected)
-    nothing = script.fates({"rarest": 0.1, "densities": [[-1]] * 9})
-    assert nothing["number"] == 0
-    assert math.isnan(nothing["change"])
-    _, line = script.fates_table(
-        [
-            {"method": "l1", **row},
-        ]
-    )
-    assert line == ["l1", "5.0", "0.20", "0.20", "0.20", "0.40", "0.20", "−0.50"]
+    expected = {"number": 5, "died": 1 / 5, "rarer": 1 / 5, "alike": 1 / 5, "more often": 2 / 5}
+    assert script.fates(row) == pytest.approx({**expected, "change": np.median([-1, -0.1, 0.5, 2])})
+    assert script.fates(row, "common") == {
+        "number": 1, "died": 0, "rarer": 1, "alike": 0, "more often": 0, "change": -0.5,
+    }  # fmt: skip
+    assert math.isnan(script.fates({"rarest": 0.1, "densities": [[-1]] * 9})["change"])
+    _, line, _ = script.fates_table([{"method": "l1", **row}])
+    assert line == ["ultra-rare", "l1", "5.0", "0.20", "0.20", "0.20", "0.40", "0.20"]
 
 
 @pytest.mark.parametrize("wrong", [{"seeds": 1}, {"steps": 65}, {"m": 2}, {"s": 4.0}])
 def test_settings_without_a_figure_are_refused(script, tmp_path, wrong):
     with pytest.raises(InputError, match="the figure needs"):
         script.main(script.RareLatents(out=tmp_path, **{**SMALL, **wrong}))
+
+
+def test_what_the_page_answers_stands_in_the_results(script):
+    page = " ".join((ROOT / "docs/results/rare_latents.md").read_text().split())
+    rows = [json.loads(line) for line in (ROOT / "analysis/results/rare_latents.jsonl").read_text().splitlines()]
+
+    def words(method, name, kind="ultra-rare", digits=0, scale=100):
+        values = [scale * script.fates(row, kind)[name] for row in rows if row["method"] == method]
+        assert len(values) == 5
+        # Student's t for five seeds.
+        return f"{np.mean(values):.{digits}f} ± {2.7764 * np.std(values, ddof=1) / 5**0.5:.{digits}f}".replace("-", "−")
+
+    numbers = [words("l1", name) for name in ("died", "rarer", "alike", "more often")]
+    said = "{} % died, {} % got rarer by a factor of two or more, {} % stayed alike, and {} % got more often active"
+    assert said.format(*numbers) in page
+    assert f"Of {words('l1', 'number', scale=1)} such latents" in page
+    common = [words("l1", name, "common").split()[0] for name in ("died", "rarer", "more often")]
+    assert "{} % died, {} % got rarer and {} % more often".format(*common) in page
+    medians = [words("l1", "change", kind, 2, 1) for kind in ("ultra-rare", "common")]
+    assert "{} against {}".format(*medians) in page
+
+    def down(row, kind):
+        fate = script.fates(row, kind)
+        return fate["died"] + fate["rarer"] - fate["more often"]
+
+    for method in ("l1", "l1, begins again"):
+        own = [row for row in rows if row["method"] == method]
+        # In each seed more go down than up, by a fifth of them at least, and by more than common latents do.
+        assert all(down(row, "ultra-rare") > max(0.2, down(row, "common")) for row in own)
+    for method in ("topk", "topk, begins again"):
+        own = [row for row in rows if row["method"] == method]
+        assert sum(script.fates(row)["rarer"] for row in own) == 0
+        assert max(script.kinds(row, script.HALF)["ultra-rare"].sum() for row in own) <= 6
+    for time in range(len(script.TIMES)):
+        for kind in ("dead", "ultra-rare"):
+            for method in ("l1", "topk"):  # "changes neither by more than their intervals"
+                pair = [
+                    [script.kinds(row, time)[kind].mean() for row in rows if row["method"] == name]
+                    for name in (method, f"{method}, begins again")
+                ]
+                assert abs(np.mean(pair[0]) - np.mean(pair[1])) < 0.02
+    for row in rows:
+        if row["method"].startswith("l1"):
+            kinds = script.kinds(row, -1)
+            for column in ("biases", "products"):
+                rare, often = (np.median(np.array(row[column][-1])[kinds[kind]]) for kind in ("ultra-rare", "common"))
+                assert rare > often
