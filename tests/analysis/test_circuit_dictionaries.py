@@ -76,3 +76,28 @@ def test_scores_of_a_layer_are_those_of_the_folded_network(script):
     one = fit_dictionary(method, plain[0](x), 16, derive_seed(1, "dictionary"))
     ends = emulation[1].forward(emulation[0].computing.readoff(one(plain[0](x))))
     assert row["scores"][f"1 {method}"]["worst"] == pytest.approx(float((ends - values[1]).abs().max()), rel=1e-4)
+
+
+def test_what_the_page_says_stands_in_the_results():
+    page = " ".join((ROOT / "docs/results/dictionaries.md").read_text().split())
+    rows = [
+        json.loads(line) for line in (ROOT / "analysis/results/circuit_dictionaries.jsonl").read_text().splitlines()
+    ]
+    assert len(rows) == 3
+
+    def means(method, name):
+        return [float(np.mean([row["scores"][f"{depth} {method}"][name] for row in rows])) for depth in (1, 2, 3)]
+
+    def span(values):
+        return f"{100 * min(values):.0f} % to {100 * max(values):.0f} %"
+
+    assert f"{span(means('l1(l1=0.1)', 'ands'))} of its ANDs" in page
+    assert f"nearly all ANDs, {span(means('transcoder', 'ands'))}" in page
+    for method in ("l1(l1=0.1)", "transcoder"):
+        assert all(0.45 <= share <= 0.5 for share in means(method, "inputs"))  # "about half"
+        assert means(method, "others") == [0, 0, 0]
+    for method in ("topk", "batch_topk"):
+        assert min(min(means(method, name)) for name in ("inputs", "ands", "others")) > 0.2
+        assert means(method, "worst") == pytest.approx(means(method, "clean"), abs=0.001)
+    assert min(means("neurons", "ands") + means("neurons", "others")) > 0.96
+    assert sum(row["scores"]["1 neurons"]["clean"] > 0.5 for row in rows) == 1
