@@ -141,8 +141,8 @@ def exponent(
     u and v are a direction for each base, of length 1; the move of the outputs is measured by its Euclidean length. r(φ) is the
     smallest radius up to `reach` times the root mean square length of the bases, on a grid of `radii` with linear interpolation.
     Angles divide 90° evenly. p minimises the sum of squares of log r(φ) − log r̂(φ) over all bases, with r_0 and r_90 as measured;
-    p = 2 for a quadratic form without a cross term, and nan if the sum falls up to an end of the range from 0.5 to 50, as for
-    radii on the corner of a square. None if no base has all its radii within reach.
+    p = 2 for a quadratic form without a cross term, and nan if the sum falls up to an end of the range from 0.5 to 50, as where
+    outputs move by the larger of both coordinates. None if no base has all its radii within reach.
     """
     check_positive(tau=tau, reach=reach)
     check_whole(1, angles=angles)
