@@ -91,9 +91,12 @@ def test_what_the_page_says_stands_in_the_results():
     def span(values):
         return f"{100 * min(values):.0f} % to {100 * max(values):.0f} %"
 
-    assert f"{span(means('l1(l1=0.1)', 'ands'))} of its ANDs" in page
-    assert f"nearly all ANDs, {span(means('transcoder', 'ands'))}" in page
-    for method in ("l1(l1=0.1)", "transcoder"):
+    assert f"{span(means('l1(l1=0.1)', 'ands'))} of the ANDs. topk" in page
+    assert f"nearly as much, {span(means('transcoder', 'ands'))} of the ANDs" in page
+    assert means("saelens", "ands") == [1, 1, 1]
+    assert means("saelens", "inputs") == [0.5, 0.5, 0.5]
+    assert means("saelens", "worst") == pytest.approx(means("saelens", "clean"), abs=0.02)
+    for method in ("l1(l1=0.1)", "transcoder", "saelens"):
         assert all(0.45 <= share <= 0.5 for share in means(method, "inputs"))  # "about half"
         assert means(method, "others") == [0, 0, 0]
     for method in ("topk", "batch_topk"):
