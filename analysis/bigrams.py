@@ -112,11 +112,30 @@ def fit(rows: list[Row]) -> tuple[tuple[float, float], tuple[float, float]]:
     return (slopes[0], slopes[1] or 0.0), (constants[0], constants[1] or 0.0)
 
 
+def table(rows: list[Row], m: int) -> list[list[str]]:
+    """Return, for one m, the noise of constructed heads beside the law and the exact one, and wrong scores; the header first."""
+
+    def cell(errors: list[Row], name: str) -> str:
+        if not errors:
+            return "–"
+        mean, half = mean_interval([error[name] for error in errors])
+        return f"{mean:.3f} ± {half:.3f}"
+
+    lines = [["d_head", "bigrams", "active", "law", "exact", "measured", "wrong, constructed", "wrong, trained"]]
+    for row in rows:
+        if row["m"] == m:
+            lines.append([
+                *(f"{row[name]:,}" for name in ("d_head", "bigrams", "active")), f"{row['law']:.3f}",
+                f"{np.mean(row['exact']) ** 0.5:.3f}", cell(row["constructed"], "rms_zeros"),
+                cell(row["constructed"], "wrong"), cell(row["trained"], "wrong"),
+            ])  # fmt: skip
+    return lines
+
+
 def draw(settings: Bigrams, rows: list[Row]) -> Drawing:
     """Draw the noise at zeros over the law, and wrong scores over bigrams per parameter."""
     figure = new_figure(3.2, width=7.0)
     noise, wrong = figure.subplots(1, 2)
-    cells = []
     for m, colour in zip(settings.m, PALETTE, strict=False):
         own = [row for row in rows if row["m"] == m]
         mean = [mean_interval([error["rms_zeros"] for error in row["constructed"]]) for row in own]
@@ -147,38 +166,18 @@ def draw(settings: Bigrams, rows: list[Row]) -> Drawing:
         axis.legend(fontsize=6.5, frameon=False)
     noise.set_yscale("log")
     noise.xaxis.set_minor_formatter("")
-    for row in rows:
-        built = mean_interval([error["rms_zeros"] for error in row["constructed"]])
-        shares = [
-            mean_interval([error["wrong"] for error in row[name]]) if row[name] else None
-            for name in ("constructed", "trained")
-        ]
-        cells.append([
-            *(f"{row[name]:,}" for name in ("m", "d_head", "bigrams", "active")), f"{row['law']:.3f}",
-            f"{np.mean(row['exact']) ** 0.5:.3f}", f"{built[0]:.3f} ± {built[1]:.3f}",
-            *("–" if share is None else f"{share[0]:.3f} ± {share[1]:.3f}" for share in shares),
-        ])  # fmt: skip
     title = (
         f"Skip-bigram heads, d_resid = {settings.d_resid}: noise of the construction over the law (line: equal; dashes: exact), "
         f"and wrong scores of constructed and trained heads; mean ± 95 % interval over {settings.seeds} seeds"
     )
     heading(figure, title)
-    header = (
-        "m",
-        "d_head",
-        "bigrams",
-        "active",
-        "law",
-        "exact",
-        "RMS at zeros",
-        "wrong, constructed",
-        "wrong, trained",
-    )
-    lines = []
+    parts = []
     for m in settings.m:
+        header, *lines = table(rows, m)
         (slope, by), (constant, of) = fit([row for row in rows if row["m"] == m])
-        lines.append(f"m = {m}: noise = ({constant:.3f} ± {of:.3f})·law^({slope:.3f} ± {by:.3f})")
-    return Drawing("bigrams", title, figure, "\n".join([render(header, cells, right=range(9)), "", *lines]))
+        said = f"m = {m}: noise = ({constant:.3f} ± {of:.3f})·law^({slope:.3f} ± {by:.3f})"
+        parts.append(f"{render(header, lines, right=range(8))}\n\n{said}")
+    return Drawing("bigrams", title, figure, "\n\n".join(parts))
 
 
 def main(settings: Bigrams) -> str:

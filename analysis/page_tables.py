@@ -16,7 +16,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import bigrams as heads
+import circuit_dictionaries
 import numpy as np
+import rare_latents
+import sae_errors
 from scipy import stats
 
 from toymodels.atlas.cells import file_task
@@ -25,7 +29,6 @@ from toymodels.figures.fits import crossing
 from toymodels.figures.series import Method, series_of
 from toymodels.figures.superposed import lines_of
 from toymodels.figures.table import layer_knobs, levels, method_of
-from toymodels.ground_truth.scores import RARE
 from toymodels.runs.table import read_table
 from toymodels.theory.statistics import mean_interval
 
@@ -593,6 +596,8 @@ DICTIONARY_COLUMNS = {
     "show": {
         "features_recall": "inputs found",
         "functions_recall": "functions found",
+        "l0": "L0",
+        "explained": "explained",
         "clean_worst_error": "worst error, clean",
         "worst_error": "worst error through it",
         "rms": "RMS through it",
@@ -637,10 +642,9 @@ def dictionaries(columns: str, latents: int, file: str = "dictionaries") -> Tabl
             continue
         if row["latents"] == latents or (row["dictionary"] == "neurons" and columns != "moves"):
             groups.setdefault((row["first_layer"], row["dictionary"]), []).append(row)
-    names = {"l1(steps=1)": "l1, not trained", "saelens": "gated, 0.1", "saelens(sparsity=0.3)": "gated, 0.3",
-             "saelens(steps=4500)": "gated, 0.1, 4,500 steps"}  # fmt: skip
+    names = {"l1(steps=1)": "l1, not trained", "saelens": "gated, 0.1", "saelens(sparsity=0.3)": "gated, 0.3"}
     lines = [
-        [*(names.get(word, word) for word in about)]
+        [about[0], names.get(short := re.sub(r",?steps=4500", "", about[1]).replace("()", ""), short)]
         + [_with_error([row[name] for row in rows], ".3f") for name in heads]
         for about, rows in sorted(groups.items(), key=lambda group: group[0][0])
     ]
@@ -666,99 +670,34 @@ def probe() -> Table:
 
 
 def bigrams(m: int) -> Table:
-    """Return the noise of constructed heads beside the law and the exact one, and wrong scores of both kinds of heads."""
-    header = ["d_head", "bigrams", "active", "law", "exact", "measured", "wrong, constructed", "wrong, trained"]
-    lines = []
-    for row in rows_of("bigrams.jsonl"):
-        if row["m"] != m:
-            continue
-        built = [error["rms_zeros"] for error in row["constructed"]]
-        wrong = [_with_error([error["wrong"] for error in row[name]]) for name in ("constructed", "trained")]
-        sizes = [f"{row[name]:,}" for name in ("d_head", "bigrams", "active")]
-        exact = math.sqrt(float(np.mean(row["exact"])))
-        lines.append([*sizes, f"{row['law']:.3f}", f"{exact:.3f}", _with_error(built), *wrong])
-    return [header, *lines]
-
-
-SAE_MOVES = {"sae_error": "SAE error", "random": "random", "latents": "active latents", "features": "a feature",
-             "functions": "an AND", "principal": "principal"}  # fmt: skip
-"""Directions of moves, and their headings."""
-
-
-def _moved() -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
-    for row in rows_of("sae_errors.jsonl"):
-        if row["part"] == "moves":
-            groups.setdefault(f"{row['layer']}, d = {row['d']}", []).append(row)
-    return groups
+    """Return the noise and wrong scores of heads for one m (see the script bigrams)."""
+    return heads.table(rows_of("bigrams.jsonl"), m)
 
 
 def sae_moves(behind: str, factor: int) -> Table:
-    """Return the change of an output per length of a move, by direction, at a multiple of the length of the SAE's error."""
-    lines = []
-    for name, rows in _moved().items():
-        for method in rows[0]["methods"]:
-            at = [row["moves"][f"{method} {behind} {factor:g}"] for row in rows]
-            ratio = [moves["sae_error"] / moves["random"] for moves in at if moves["random"]]
-            cells = [_with_error([moves[move] for moves in at]) for move in SAE_MOVES]
-            lines.append([name, method, *cells, _with_error(ratio, ".2f")])
-    return [["layer", "SAE", *SAE_MOVES.values(), "SAE error / random"], *lines]
+    """Return the change of an output per length of a move (see sae_errors)."""
+    return sae_errors.moves_table(rows_of("sae_errors.jsonl"), behind, factor)
 
 
 def sae_worst() -> Table:
-    """Return the worst error of each layer, by what stands behind its readoff."""
-    lines = []
-    for name, rows in _moved().items():
-        lines.append(
-            [name, *(_with_error([row["worst"][b] for row in rows]) for b in ("linear", "thresholded", "corrected"))]
-        )
-    return [["layer", "linear", "thresholded", "corrected"], *lines]
+    """Return the worst error of each layer (see sae_errors)."""
+    return sae_errors.worst_table(rows_of("sae_errors.jsonl"))
 
 
 def sae_exponents() -> Table:
-    """Return the exponent p of arXiv:2606.24964 by directions and what stands behind the readoff."""
-    lines = []
-    for name, rows in _moved().items():
-        for behind in ("linear", "thresholded", "corrected"):
-            cells = []
-            for kind in ("functions", "features", "random"):
-                found = [row["exponents"][f"{behind} {kind}"] for row in rows]
-                cells.append(_with_error([None if one is None else one["p"] for one in found], ".2f"))
-            lines.append([name, behind, *cells])
-    return [["layer", "behind", "two ANDs", "two features", "two random directions"], *lines]
+    """Return the exponent p (see sae_errors)."""
+    return sae_errors.exponents_table(rows_of("sae_errors.jsonl"))
 
 
-def sae_rare() -> Table:
-    """Return shares of latents that are dead and ultra-rare, at half time and at the end, and what became of the ultra-rare."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows_of("sae_errors.jsonl"):
-        if row["part"] == "rare":
-            groups.setdefault(row["method"], []).append(row)
-    lines = []
-    for method, rows in groups.items():
-        shares: list[list[float]] = [[], [], [], []]
-        fate = [0, 0, 0]
-        for row in rows:
-            density = np.array(row["densities"])
-            half, end = density[len(density) // 2 - 1], density[-1]
-            rare = (half > 0) & (half < RARE * row["rarest"])
-            later = (end > 0) & (end < RARE * row["rarest"])
-            for share, chosen in zip(shares, (half == 0, end == 0, rare, later), strict=True):
-                share.append(float(chosen.mean()))
-            died, rarer = end[rare] == 0, (end[rare] > 0) & (end[rare] < half[rare])
-            fate = [fate[0] + int(died.sum()), fate[1] + int(rarer.sum()), fate[2] + int((~died & ~rarer).sum())]
-        lines.append([method, *(_with_error(share) for share in shares), *map(str, fate)])
-    header = [
-        "SAE",
-        "dead, half",
-        "dead, end",
-        "ultra-rare, half",
-        "ultra-rare, end",
-        "died",
-        "rarer",
-        "as often or more",
-    ]
-    return [header, *lines]
+def rare(part: str) -> Table:
+    """Return a table of the study of rare latents: numbers, fates or weights (see rare_latents)."""
+    table: Table = getattr(rare_latents, f"{part}_table")(rows_of("rare_latents.jsonl"))
+    return table
+
+
+def circuit() -> Table:
+    """Return scores of dictionaries in the layers of a circuit (see circuit_dictionaries)."""
+    return circuit_dictionaries.table(rows_of("circuit_dictionaries.jsonl"))
 
 
 TABLES: dict[str, Callable[..., Table]] = {
@@ -797,7 +736,8 @@ TABLES: dict[str, Callable[..., Table]] = {
         sae_moves,
         sae_worst,
         sae_exponents,
-        sae_rare,
+        rare,
+        circuit,
     )
 }
 

@@ -3,7 +3,7 @@
 Reads the networks in records of `toymodels dictionary`, and writes for each the share of inputs, and of functions, that a probe
 reads with a |correlation| of at least the bench's threshold. A probe is told what to look for, and dictionaries are not.
 
-    python analysis/probe_inputs.py analysis/results/dictionaries_probe.jsonl runs/gated runs/code
+    python analysis/probe_inputs.py analysis/results/dictionaries_probe.jsonl runs/long runs/code
 """
 
 from __future__ import annotations

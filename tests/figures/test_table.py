@@ -21,7 +21,7 @@ from toymodels.figures.table import (
     split_by,
     varied,
 )
-from toymodels.runs.metrics import error_label
+from toymodels.runs.metrics import check_metric, error_label
 from toymodels.runs.table import levels
 
 
@@ -132,4 +132,5 @@ def test_errors_of_a_groups_own_name_have_words():
     assert error_label("rms_left_half") == "RMS error at left half"
     for column in ("seconds", "within_quarter", "rms_zeros_interval", "lr"):
         with pytest.raises(InputError, match=f"unknown metric '{column}': .*choose one of worst_error"):
-            error_label(column)
+            check_metric(column)
+    check_metric("lr", [{"measures": ("lr",)}])

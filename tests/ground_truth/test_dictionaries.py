@@ -7,15 +7,18 @@ from torch import nn
 from tests.members import own
 from toymodels import InputError
 from toymodels.core.seeds import seeded
+from toymodels.ground_truth import dictionaries
 from toymodels.ground_truth.dictionaries import (
     DICTIONARIES,
     SparseAutoencoder,
+    _begin_again,
     check_dictionary,
     fit_autoencoder,
     fit_dictionary,
 )
 
 A = torch.randn(200, 5, generator=seeded(0))
+X = torch.randn(200, 3, generator=seeded(2))
 SAES = [name for name in DICTIONARIES if name != "neurons" and not DICTIONARIES[name].package]
 
 
@@ -70,10 +73,11 @@ def test_batch_topk_keeps_the_largest_of_a_batch_and_evaluates_by_a_threshold():
 @pytest.mark.parametrize("name", SAES)
 def test_the_same_seed_fits_the_same_dictionary(name):
     knobs = "steps=3,k=2" if "k" in DICTIONARIES[name].knobs else "steps=3"
-    first, second, other = (fit_dictionary(f"{name}({knobs})", A, 6, seed) for seed in (0, 0, 1))
-    assert torch.equal(first(A), second(A))
-    assert not torch.equal(first(A), other(A))
-    assert first(A).shape == A.shape
+    first, second, other = (fit_dictionary(f"{name}({knobs})", A, 6, seed, X) for seed in (0, 0, 1))
+    read = X if getattr(first, "reads", "") == "inputs" else A
+    assert torch.equal(first(read), second(read))
+    assert not torch.equal(first(read), other(read))
+    assert first(read).shape == A.shape
     assert not any(parameter.requires_grad for parameter in first.parameters())
     torch.testing.assert_close(first.decoder.norm(dim=1), torch.ones(6), rtol=0, atol=1e-6)  # float32
 
@@ -98,9 +102,67 @@ def test_planted_directions_are_found(about):
     assert float(cosine.min()) > 0.9
 
 
+@pytest.mark.parametrize("about", [{"l1": 0.05}, {"k": 2}])
+def test_a_transcoder_is_its_formula_and_finds_planted_functions_of_what_it_reads(about):
+    """Activations are sums of 6 functions ReLU(±x_k), in orthogonal directions: they are what an encoder of x can compute."""
+    x = torch.randn(2000, 3, generator=seeded(0)) * torch.eye(3)[torch.randint(3, (2000,), generator=seeded(1))]
+    rotation = torch.linalg.qr(torch.randn(6, 6, generator=seeded(2))).Q
+    truth = torch.cat([x, -x], 1).relu()
+    fitted = fit_autoencoder(truth @ rotation, 12, 0, steps=600, lr=1e-2, reads=x, **about)
+    z = (x @ fitted.encoder.T + fitted.encoder_bias).relu()
+    if "k" in about:
+        z = torch.where(z >= z.sort(1, descending=True).values[:, [1]], z, 0)
+    torch.testing.assert_close(fitted.encode(x), z)
+    torch.testing.assert_close(fitted(x), fitted.scale * (z @ fitted.decoder + fitted.decoder_bias))
+    table = torch.corrcoef(torch.cat([z[:, z.std(0) > 0], truth], 1).T)[:-6, -6:]
+    assert float(table.max(0).values.min()) > 0.9
+    shuffled = fit_autoencoder(truth @ rotation, 12, 0, steps=600, lr=1e-2, reads=x.flip(0), **about)
+    assert float((shuffled(x.flip(0)) - truth @ rotation).square().mean()) > 0.5 * float(truth.var())
+
+
+def test_dead_latents_begin_again_and_others_stay():
+    generator = seeded(0)
+    sae = autoencoder()
+    optimiser = torch.optim.Adam(sae.parameters())
+    sae(A).square().sum().backward()
+    optimiser.step()
+    before = {name: value.clone() for name, value in sae.state_dict().items()}
+    dead = torch.tensor([True, False, False, True, False, False, False])
+    with torch.no_grad():
+        _begin_again(sae, dead, A, A, optimiser, generator)
+    for name in ("encoder", "decoder", "encoder_bias"):
+        parameter, moments = getattr(sae, name), optimiser.state[getattr(sae, name)]
+        assert torch.equal(parameter[~dead], before[name][~dead])
+        assert not torch.equal(parameter[dead], before[name][dead])
+        assert float(moments["exp_avg_sq"][dead].abs().max()) == 0 < float(moments["exp_avg_sq"][~dead].max())
+    sae.requires_grad_(False)
+    directions = nn.functional.normalize(A / 2 - sae.decoder_bias, dim=1)
+    assert float((sae.decoder[dead] @ directions.T).max(1).values.min()) == pytest.approx(1, abs=1e-5)
+    length = 0.2 * sae.encoder[~dead].norm(dim=1).mean()
+    torch.testing.assert_close(sae.encoder[dead], length * sae.decoder[dead])
+    assert float(sae.encoder_bias[dead].abs().max()) == 0
+
+
+def test_latents_that_were_not_active_lately_begin_again(monkeypatch):
+    live, begun = [], []
+    monkeypatch.setattr(dictionaries, "_begin_again", lambda sae, dead, *_: begun.append((len(live), dead.tolist())))
+    fit_autoencoder(
+        A, 30, 0, l1=1.0, lr=5e-2, steps=80, inputs=2000, resample=20,
+        watch=lambda step, sae: live.append((sae.encode(A) > 0).any(0)),
+    )  # fmt: skip
+    # `live` holds the latents after steps 0, 1, …: what is active in step t is what lives after step t − 1 (a batch
+    # holds each row).
+    assert begun == [(t, (~torch.stack(live[t - 20 : t]).any(0)).tolist()) for t in (20, 40)]
+    assert [sum(dead) > 0 for _, dead in begun] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
+        (lambda: fit_dictionary("transcoder", A, 4), "transcoder reads what the layer reads: give it as inputs"),
+        (lambda: fit_dictionary("transcoder", A, 4, 0, X[:5]), "a row for each of the 200 rows"),
+        (lambda: fit_dictionary("transcoder", A, 4, 0, 3), "inputs is of the kind int"),
+        (lambda: fit_autoencoder(A, 4, 0, resample=5, tied=True), "leave tied out"),
         (lambda: fit_dictionary("nope", A, 4), "unknown sparse dictionary"),
         (lambda: fit_dictionary("topk(k=5)", A, 4), "k = 5: it must be at most 4"),
         (lambda: fit_dictionary("topk(k=0)", A, 4), "k = 0: it must be at least 1"),

@@ -1,5 +1,7 @@
 """What stands behind a readoff, the exponent of moves, and moves by latents are what their definitions say."""
 
+import math
+
 import pytest
 import torch
 
@@ -50,6 +52,13 @@ def test_bases_that_never_move_far_enough_are_left_out():
     assert exponent(outputs, BASES, U, V, tau=0.05, reach=50).used == 4
 
 
+def test_an_exponent_without_a_minimum_is_nan():
+    """The outputs move by the larger of both coordinates, so radii are those of a square, p → ∞."""
+    found = exponent(lambda a: (a - 0.01).amax(1, keepdim=True), BASES, U, V, tau=0.01, reach=50)
+    assert math.isnan(found.p)
+    assert found.used == 6
+
+
 def test_thresholds_and_correction_stand_behind_the_readoff():
     linear, thresholded, corrected = (outputs_behind(NETWORK, TASK, name, 1, seed=2) for name in
                                       ("linear", "thresholded", "corrected"))  # fmt: skip
@@ -89,7 +98,7 @@ def test_moves_by_latents_keep_the_active_latents():
     from toymodels.ground_truth.perturbations import _by_latents
 
     fitted = fit_dictionary("topk(k=2,steps=50)", A, 8)
-    moves = _by_latents(fitted, A, seeded(0))
+    moves = _by_latents(fitted, A.float(), seeded(0))
     z = fitted.encode(A.float())
     for move, active in zip(moves, z > 0, strict=True):
         rows = fitted.decoder[active].double()

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from toymodels import InputError, Network, PairTask, SparseFeatures, evaluate, minimax
+from toymodels.core.frames import random_frame
+from toymodels.core.layers import embed_before
 from toymodels.core.seeds import seeded
 from toymodels.ground_truth.dictionaries import fit_dictionary
 from toymodels.ground_truth.perturbations import sensitivities
@@ -32,6 +34,12 @@ class Coded(nn.Linear):
 
     def encode(self, a):
         return a
+
+
+class Reading(Coded):
+    """The same, of what the layer reads."""
+
+    reads = "inputs"
 
 
 class Oracle(nn.Module):
@@ -139,6 +147,28 @@ def test_errors_through_the_reconstruction_are_those_of_a_hook(fitted):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("embedded", [False, True])
+def test_a_transcoder_reads_what_the_layer_reads(embedded):
+    layer = embed_before(random_frame(M, 4, 0), LAYER) if embedded else LAYER
+    read, a = (X @ layer.frame.T if embedded else X), layer(X)
+    network = Network(layer, minimax(layer, TASK, INPUTS).readoff)
+    transcoder = fit_dictionary("transcoder(steps=50)", a, 8, 0, read)
+    got = score(transcoder, network, TASK, INPUTS)
+    errors = (network.readoff(transcoder(read)) - TASK.targets(X)).double()
+    # Activations in float32 here, in float64 there; the minimax readoff of a few neurons magnifies their rounding.
+    assert got["worst_error"] == pytest.approx(float(errors.abs().max()), rel=1e-4)
+    assert got["explained"] == pytest.approx(
+        1 - float((a - transcoder(read)).square().sum() / (a - a.mean(0)).square().sum()), rel=1e-4
+    )
+    assert got["l0"] == pytest.approx(float((transcoder.encode(read) > 0).sum(1).double().mean()))
+    move = (transcoder(read) - a).double() @ network.readoff.weight.double().T
+    by_error = (move.square().mean() / (transcoder(read) - a).double().square().sum(1).mean()).sqrt()
+    sensitivity = sensitivities(transcoder, network, feature_vectors(network, TASK, FEATURES), INPUTS)
+    assert sensitivity["sensitivity_sae_error"] == pytest.approx(float(by_error), rel=1e-5)
+    assert sensitivity["sensitivity_latents"] > 0
+
+
+@torch.no_grad()
 def test_sensitivities_are_those_of_the_linear_readoff(fitted):
     got = sensitivities(fitted, NETWORK, VECTORS, INPUTS, seed=1)
     weight, a = NETWORK.readoff.weight.detach().double(), LAYER(X).detach().double()
@@ -195,6 +225,7 @@ def test_moves_along_the_only_direction_there_is_are_those_of_the_readoff(fitted
         ({"task": PairTask(6, "and")}, "the inputs have 5 features and the task 6"),
         ({"dictionary": nn.Linear(D, D)}, "has no method encode"),
         ({"dictionary": Coded(D + 1, D)}, "does not take activations of shape"),
+        ({"dictionary": Reading(M + 1, D)}, "does not take inputs of shape"),
         ({"dictionary": Coded(D, D + 1)}, "for activations of shape"),
     ],
 )

@@ -117,9 +117,7 @@ class CompareConfig(NetworkSettings):
 
         names = dict.fromkeys(self.layers or ("identity", self.frozen_layer, "trained"))
         if "all" in names:
-            aside = ("random", "refined")
-            wanted = [name for name, member in LAYERS.items() if member.role not in aside or member.plugin is not None]
-            names |= dict.fromkeys((self.frozen_layer, *wanted))
+            names |= dict.fromkeys((self.frozen_layer, *_meant_by_all()))
             for name in ("all", *self.left_out()):
                 del names[name]
         return tuple(sorted(names, key=lambda name: LAYERS.named(name)[0].order))
@@ -132,9 +130,10 @@ class CompareConfig(NetworkSettings):
         from toymodels.core.layers import LAYERS
 
         reasons: dict[str, str] = {}
-        for name, member in LAYERS.items() if "all" in (self.layers or ()) else ():
-            if (member.role in ("random", "refined") and member.plugin is None) or name in (self.layers or ()):
+        for name in _meant_by_all() if "all" in (self.layers or ()) else ():
+            if name in (self.layers or ()):
                 continue
+            member = LAYERS[name]
             fitting = [task for task in self.tasks() if member.fits(task)]
             if not fitting:
                 reasons[name] = ""
@@ -200,6 +199,14 @@ class CompareConfig(NetworkSettings):
                 "readoff or first layer (analytic: a gaussian ReLU layer without bias or embedding; own: a construction; "
                 "by_class: no embedding; constant: identity)"
             )
+
+
+def _meant_by_all() -> list[str]:
+    """Return the names that "all" stands for: of random and refined layers those of plugins alone."""
+    from toymodels.core.layers import LAYERS
+
+    aside = ("random", "refined")
+    return [name for name, member in LAYERS.items() if member.role not in aside or member.plugin is not None]
 
 
 def _check(config: CompareConfig) -> None:

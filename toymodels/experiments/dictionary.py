@@ -54,9 +54,9 @@ class DictionaryConfig(NetworkSettings):
     readoff: str = "minimax"
     """What reads the outputs: minimax, least_squares, balanced, trained (by the loss), or your own."""
     methods: tuple[str, ...] = ("neurons", "l1", "l1(l1=0.1)", "l1(l1=0.3)", "topk", "batch_topk")
-    """Dictionaries, knobs in brackets: neurons (no dictionary), l1, topk, batch_topk, saelens (SAELens' own: standard, gated,
-    …; see `toymodels[interp]`), or your own. l1(l1=0.1,tied=1) shares
-    the weights of encoder and decoder; topk(k=3) keeps 3 latents."""
+    """Dictionaries, knobs in brackets: neurons (no dictionary), l1, topk, batch_topk, transcoder (reads what the layer reads, and
+    reconstructs its activations), saelens (SAELens' own: standard, gated, …; see `toymodels[interp]`), or your own.
+    l1(l1=0.1,tied=1) shares the weights of encoder and decoder; topk(k=3) keeps 3 latents."""
     latents: tuple[int, ...] = ()
     """Numbers of latents of a dictionary; default one for each feature and each function."""
     samples: int = 20_000
@@ -196,6 +196,8 @@ class _Layer(NamedTuple):
     network: Any
     task: Any
     activations: Any
+    read: Any
+    """What the layer reads, a row for each row of activations."""
     inputs: Any
     vectors: Any
     """Directions of features and functions; None where `feature_vectors` finds none."""
@@ -209,17 +211,19 @@ def _measured(config: DictionaryConfig, network: Any, task: Any, seed: int) -> _
     from toymodels.core.evaluation import evaluate
     from toymodels.core.seeds import derive_seed
     from toymodels.ground_truth.samples import feature_vectors
+    from toymodels.ground_truth.scores import layer_reads
     from toymodels.runs.settings import evaluation_inputs
 
     features = config.features()
     with torch.no_grad():
-        activations = network.layer(features.sampled(config.samples, derive_seed(seed, "fit")).dense())
+        x = features.sampled(config.samples, derive_seed(seed, "fit")).dense()
+        activations, read = network.layer(x), layer_reads(network.layer, x)
     inputs = evaluation_inputs(features, task, config.eval_inputs, seed, "cpu")
     try:
         vectors = feature_vectors(network, task, features)
     except InputError:  # a layer of another form than linear and activation, or one that is too large
         vectors = None
-    return _Layer(network, task, activations, inputs, vectors, evaluate(network, task, inputs))
+    return _Layer(network, task, activations, read, inputs, vectors, evaluate(network, task, inputs))
 
 
 def _scores(config: DictionaryConfig, layer: _Layer, method: str, number: int, seed: int, label: str) -> Row:
@@ -233,7 +237,7 @@ def _scores(config: DictionaryConfig, layer: _Layer, method: str, number: int, s
 
     started = time.perf_counter()
     with tell_if_slow(label):
-        fitted = fit_dictionary(method, layer.activations, number, derive_seed(seed, "dictionary"))
+        fitted = fit_dictionary(method, layer.activations, number, derive_seed(seed, "dictionary"), layer.read)
         seconds = time.perf_counter() - started
         scores = score(fitted, layer.network, layer.task, layer.inputs, config.threshold, layer.clean)
         moves: dict[str, float | None] = {name: None for name, _ in COSTS if name.startswith("sensitivity_")}

@@ -14,7 +14,7 @@ import tyro
 
 from toymodels.errors import InputError, NoEffectError
 from toymodels.runs.identity import NOT_IN_IDENTITY
-from toymodels.runs.metrics import error_label
+from toymodels.runs.metrics import check_metric, error_label
 from toymodels.runs.record import load_config, read_sessions
 from toymodels.runs.storage import read_json
 from toymodels.runs.table import levels, parse_value, read_result
@@ -47,7 +47,7 @@ class RunsConfig:
     """The error that --compare compares."""
 
     def __post_init__(self) -> None:
-        error_label(self.metric)
+        check_metric(self.metric)
         if not self.compare and self.metric != RunsConfig.metric:
             raise NoEffectError(
                 f"metric {self.metric} is what --compare compares: name two runs in it, or leave metric out"

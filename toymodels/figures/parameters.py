@@ -13,7 +13,7 @@ from toymodels.figures.series import Key, name_of, series_of, series_styles, tas
 from toymodels.figures.style import Drawing, errors_axis, heading, legend, new_figure, quiet, sizes_axis
 from toymodels.figures.table import Row, coverage, format_value, select_series, title_of, varied
 from toymodels.runs import text as tables
-from toymodels.runs.metrics import error_label
+from toymodels.runs.metrics import error_label, is_error
 from toymodels.runs.table import levels
 from toymodels.theory.statistics import mean_interval
 
@@ -66,7 +66,7 @@ def _draw_panel(
             continue
         shift = (i - (len(styles) - 1) / 2) / (len(styles) + 1) * 0.8  # side by side within the room of a word
         x = [row[name] if numeric else values.index(row.get(name)) + shift for row in members]
-        y = [max(row[metric], TINY) for row in members]
+        y = [max(row[metric], TINY) if is_error(metric) else row[metric] for row in members]
         axis.plot(x, y, label=name_of(*key), **{**style, "linestyle": "none", "alpha": 0.6})
         stopped = [i for i, row in enumerate(members) if row.get("stopped_at") is not None]
         if stopped:
@@ -81,7 +81,8 @@ def _draw_panel(
         axis.set_xticks(range(len(words)), words)
         axis.set_xlim(-0.5, len(words) - 0.5)
         axis.tick_params(axis="x", labelrotation=35 if sum(map(len, words)) > 22 else 0)
-    errors_axis(axis)
+    if is_error(metric):
+        errors_axis(axis)
     quiet(axis)
     axis.set_xlabel(name, fontsize=8)
 

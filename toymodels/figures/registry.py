@@ -27,7 +27,7 @@ from toymodels.errors import InputError
 from toymodels.figures.style import Drawing, default_style, heading
 from toymodels.figures.table import Row, coverage, require, title_of
 from toymodels.registry import Member, Registry
-from toymodels.runs.metrics import error_label
+from toymodels.runs.metrics import check_metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,10 +141,10 @@ def figure(name: str, **about: Any) -> Callable[[Callable[..., Any]], Callable[.
 
 
 def check_rows(rows: Sequence[Row], columns: Sequence[str], knobs: Mapping[str, Any]) -> None:
-    """Raise InputError for a table that lacks a column, and for a knob `metric` that is no error."""
+    """Raise InputError for a table that lacks a column, and for a knob `metric` that is no error, and not measured either."""
     metric = knobs.get("metric")
     if metric is not None:
-        error_label(metric)
+        check_metric(metric, rows)
     if not rows:
         raise InputError("the table has no rows: there is nothing to draw")
     require(rows, columns, (metric,) if metric is not None else ())

@@ -1,8 +1,10 @@
-"""Fit sparse dictionaries to activations: sparse autoencoders of three kinds, and the neurons themselves as a baseline.
+"""Fit sparse dictionaries to activations: sparse autoencoders of three kinds, a transcoder, and the neurons as a baseline.
 
 A dictionary is a torch module with `encode` (activations → latents) and `decode` (latents → activations); called, it
-reconstructs. A method is a member of `DICTIONARIES`: a function of activations, latents (their number) and seed that returns one;
-its knobs stand behind a *. Register your own with `@DICTIONARIES("name", source="…")` in a plugin.
+reconstructs. One whose attribute `reads` is "inputs" encodes what the layer reads in place of the activations. A method is a
+member of `DICTIONARIES`: a function of activations, inputs (what the layer reads), latents (their number) and seed, or of some of
+these, that returns a dictionary; its knobs stand behind a *. Register your own in a plugin with `@DICTIONARIES("name",
+source="…")`.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from toymodels.registry import Member, Registry
 
 @dataclass(frozen=True, kw_only=True)
 class DictionaryMember(Member):
-    """A method by name: `function` fits a dictionary; its parameters are activations, latents, seed, and knobs."""
+    """A method by name: `function` fits a dictionary; its parameters are activations, inputs, latents, seed, and knobs."""
 
     check: Callable[..., None] | None = None
     """Raises InputError for knobs that are wrong; called with latents and all knobs by name, before any work."""
@@ -72,10 +74,14 @@ class SparseAutoencoder(nn.Module):
         self.register_buffer("scale", decoder.new_tensor(scale))
         self.register_buffer("threshold", decoder.new_tensor(0.0))
 
+    def before(self, a: Float[Tensor, "batch neurons"]) -> Float[Tensor, "batch latents"]:
+        """Return the latents before the ReLU."""
+        weight = self.decoder if self.tied else self.encoder
+        return nn.functional.linear(a / self.scale - self.decoder_bias, weight, self.encoder_bias)
+
     def encode(self, a: Float[Tensor, "batch neurons"]) -> Float[Tensor, "batch latents"]:
         """Return the latents, 0 or positive."""
-        weight = self.decoder if self.tied else self.encoder
-        z = torch.relu(nn.functional.linear(a / self.scale - self.decoder_bias, weight, self.encoder_bias))
+        z = torch.relu(self.before(a))
         if self.k is None:
             return z
         if not self.batch:
@@ -98,6 +104,16 @@ class SparseAutoencoder(nn.Module):
         return self.decode(self.encode(a))
 
 
+class Transcoder(SparseAutoencoder):
+    """z = sparse(ReLU(W_enc·x + b_enc)) of what the layer reads, x; reconstruction of the activations as in an autoencoder."""
+
+    reads = "inputs"
+
+    def before(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch latents"]:
+        """Return the latents before the ReLU."""
+        return nn.functional.linear(x, self.encoder, self.encoder_bias)
+
+
 def fit_autoencoder(
     activations: Float[Tensor, "inputs neurons"],
     latents: int,
@@ -110,27 +126,37 @@ def fit_autoencoder(
     lr: float | int = 3e-3,
     inputs: int = 256,
     watch: Callable[[int, SparseAutoencoder], None] | None = None,
+    resample: int = 0,
+    reads: Float[Tensor, "inputs read"] | None = None,
 ) -> SparseAutoencoder:
     """Fit a sparse autoencoder by Adam to mean |ã − reconstruction|² + l1·Σ latents, on batches of `inputs` activations.
 
     Activations are divided by their root total variance, so that l1 and lr mean the same for every layer. The learning rate
     falls linearly to 0 over the last fifth; after every step the rows of the decoder are brought back to norm 1. `watch`, if
-    given, is called before the first step and after every step with the number of steps done.
+    given, is called before the first step and after every step with the number of steps done. With `resample`, up to half
+    of the steps, latents that were not active in the last `resample` steps begin again (see `_begin_again`). With `reads`, what
+    the layer reads for each row of activations, it is a `Transcoder`, whose encoder starts from random rows of norm 1.
     Raises InputError for activations that are no table of finite numbers or do not vary, or for wrong numbers.
     """
-    check_fit(latents, l1=l1, k=k, tied=tied, steps=steps, lr=lr, inputs=inputs)
+    check_fit(latents, l1=l1, k=k, tied=tied, steps=steps, lr=lr, inputs=inputs, resample=resample)
     (a, mean, scale), generator = checked_activations(activations), seeded(seed)
     start = nn.functional.normalize(torch.randn(latents, a.shape[1], generator=generator), dim=1)
-    sae = SparseAutoencoder(start, mean, scale, k, batch, tied)
+    sae = (SparseAutoencoder if reads is None else Transcoder)(start, mean, scale, k, batch, tied)
+    read = a if reads is None else _checked_reads(reads, len(a))
+    if reads is not None:
+        rows = torch.randn(latents, read.shape[1], generator=generator)
+        sae.encoder = nn.Parameter(nn.functional.normalize(rows, dim=1))
+    active = torch.zeros(latents, dtype=torch.bool)
     optimiser = torch.optim.Adam(sae.parameters(), lr=lr, betas=(0.9, 0.999))
     if watch is not None:
         watch(0, sae)
     with optimiser_context(), torch.enable_grad():
         for step in range(steps):
-            rows = a[torch.randint(len(a), (inputs,), generator=generator)]
+            chosen = torch.randint(len(a), (inputs,), generator=generator)
+            rows = a[chosen]
             for group in optimiser.param_groups:
                 group["lr"] = lr * min(1.0, 5 * (steps - step) / steps)
-            z = sae.encode(rows)
+            z = sae.encode(read[chosen])
             loss = ((rows - sae.decode(z)) / scale).square().sum(1).mean()
             if l1:
                 loss = loss + l1 * z.sum(1).mean()
@@ -139,9 +165,46 @@ def fit_autoencoder(
             optimiser_step(optimiser)
             with torch.no_grad():
                 sae.decoder /= sae.decoder.norm(dim=1, keepdim=True).clamp_min(1e-12)
+                if resample:
+                    active |= (z > 0).any(0)
+                    if (step + 1) % resample == 0 and 2 * (step + 1) <= steps:
+                        _begin_again(sae, ~active, a, read, optimiser, generator)
+                        active[:] = False
                 if watch is not None:
                     watch(step + 1, sae)
     return sae.eval().requires_grad_(False)
+
+
+def _begin_again(
+    sae: SparseAutoencoder, dead: Tensor, a: Tensor, read: Tensor, optimiser: Any, generator: torch.Generator
+) -> None:
+    """Give dead latents new weights, as in "Towards Monosemanticity" (Bricken et al. 2023), and forget their moments in Adam.
+
+    The decoder's row is the direction of a row of `a` from its mean, drawn with a probability in proportion to its squared error;
+    the encoder's row has the same direction and a fifth of the mean norm of the rows of living latents; the bias is 0.
+    """
+    count = int(dead.sum())
+    if not count:
+        return
+    error = (a - sae(read)).square().sum(1)
+    chosen = torch.multinomial(error.square().clamp_min(1e-30), count, replacement=True, generator=generator)
+    alive = sae.encoder[~dead].norm(dim=1)
+    length = 0.2 * (float(alive.mean()) if len(alive) else 1.0)
+    new = nn.functional.normalize(a[chosen] / sae.scale - sae.decoder_bias, dim=1)
+    for parameter, rows in ((sae.decoder, new), (sae.encoder, length * new), (sae.encoder_bias, torch.zeros(count))):
+        parameter[dead] = rows
+        for moment in ("exp_avg", "exp_avg_sq"):
+            optimiser.state[parameter][moment][dead] = 0
+
+
+def _checked_reads(reads: Any, rows: int) -> Tensor:
+    check_kind(Tensor, "a tensor with a row for each input", inputs=reads)
+    if reads.ndim != 2 or len(reads) != rows or not bool(reads.isfinite().all()):
+        raise InputError(
+            f"the inputs have shape {tuple(reads.shape)}: they must be a table of finite numbers, a row for each of the {rows:,} "
+            "rows of activations"
+        )
+    return reads.detach().float()
 
 
 def checked_activations(
@@ -180,6 +243,10 @@ def check_fit(latents: int, **knobs: Any) -> None:
     if "tied" in knobs:
         tied = knobs["tied"]
         check_whole(0, 1, tied=int(tied) if isinstance(tied, bool) else tied)
+    if knobs.get("resample"):
+        check_whole(1, resample=knobs["resample"])
+        if knobs.get("tied"):
+            raise InputError("resample gives new weights to encoder and decoder: leave tied out")
 
 
 class Neurons(nn.Module):
@@ -235,6 +302,29 @@ def _batch_topk(
     return fit_autoencoder(activations, latents, seed, k=k, batch=True, tied=bool(tied), steps=steps, lr=lr)
 
 
+@DICTIONARIES("transcoder", order=4, source="arXiv:2406.11944", label="transcoder, L1", check=check_fit)
+def _transcoder(
+    activations: Tensor,
+    inputs: Tensor,
+    latents: int,
+    seed: int,
+    *,
+    l1: float = 0.1,
+    steps: int = 1500,
+    lr: float = 3e-3,
+) -> nn.Module:
+    """Fit a ReLU dictionary that reads what the layer reads and reconstructs the layer's activations."""
+    return fit_autoencoder(activations, latents, seed, l1, steps=steps, lr=lr, reads=inputs)
+
+
+@DICTIONARIES("transcoder_topk", order=5, source="arXiv:2406.11944", label="transcoder, TopK", check=check_fit)
+def _transcoder_topk(
+    activations: Tensor, inputs: Tensor, latents: int, seed: int, *, k: int = 6, steps: int = 1500, lr: float = 3e-3
+) -> nn.Module:
+    """Fit a transcoder of which the k largest latents of each input count."""
+    return fit_autoencoder(activations, latents, seed, k=k, steps=steps, lr=lr, reads=inputs)
+
+
 def check_dictionary(name: str, latents: int) -> str:
     """Return the standard form of a method's name with knobs.
 
@@ -252,12 +342,27 @@ def check_dictionary(name: str, latents: int) -> str:
     return DICTIONARIES.canonical(name)
 
 
-def fit_dictionary(name: str, activations: Float[Tensor, "inputs neurons"], latents: int, seed: int = 0) -> nn.Module:
-    """Fit a dictionary by the name of its method, with knobs if it has some. Raises InputError as the method does."""
+def fit_dictionary(
+    name: str,
+    activations: Float[Tensor, "inputs neurons"],
+    latents: int,
+    seed: int = 0,
+    inputs: Float[Tensor, "inputs read"] | None = None,
+) -> nn.Module:
+    """Fit a dictionary by the name of its method, with knobs if it has some.
+
+    `inputs` are what the layer reads, a row for each row of activations; only methods that read them need them.
+    Raises InputError as the method does, and for a method that lacks inputs.
+    """
     check_dictionary(name, latents)
     check_kind(Tensor, "a tensor with a row for each input", activations=activations)
     member, knobs = DICTIONARIES.named(name)
-    made: Any = member.call({"activations": activations, "latents": latents, "seed": seed}, knobs)
+    if inputs is None and "inputs" in member.parameters:
+        raise InputError(
+            f"the method {member.name} reads what the layer reads: give it as inputs, a row for each input"
+        )
+    offered = {"activations": activations, "inputs": inputs, "latents": latents, "seed": seed}
+    made: Any = member.call(offered, knobs)
     if not isinstance(made, nn.Module) or not all(callable(getattr(made, part, None)) for part in ("encode", "decode")):
         raise InputError(
             f"the method {name} returned a {type(made).__name__}: it must be a module with encode and decode"

@@ -7,6 +7,7 @@ correction, whose units threshold random sums of outputs (`corrected`, see circu
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,12 +24,14 @@ from toymodels.core.seeds import seeded
 from toymodels.core.tasks import Task
 from toymodels.errors import check_choice, check_positive, check_whole
 from toymodels.ground_truth.samples import FeatureVectors
-from toymodels.ground_truth.scores import for_measuring
+from toymodels.ground_truth.scores import for_measuring, read_by
 
 NOTHING = 1e-5
 """Length of a direction, in units of the largest activation, that may be rounding of float32 alone."""
 BEHIND = ("linear", "thresholded", "corrected")
 """What may stand behind a readoff."""
+P_RANGE = (0.5, 50.0)
+"""Exponents among which the best is searched."""
 Function = Callable[[Float[Tensor, "batch neurons"]], Float[Tensor, "batch outputs"]]
 
 
@@ -74,7 +77,8 @@ def sensitivities(
     outputs = for_measuring(network.readoff).double() if behind is None else behind
     x, weight = inputs.dense(), inputs.probabilities.double()
     a = layer(x).double()
-    error = dictionary(a.float()).double() - a
+    read = read_by(dictionary, layer, x)
+    error = dictionary(read).double() - a
     length = factor * error.norm(dim=1, keepdim=True)
     mean = weight @ a
     principal = torch.linalg.svd(weight.sqrt()[:, None] * (a - mean), full_matrices=False).Vh[:1]
@@ -90,7 +94,7 @@ def sensitivities(
         "features": drawn(vectors.activations),
         "functions": drawn(vectors.functions),
         "principal": principal.expand(len(a), -1),
-        "latents": _by_latents(dictionary, a, generator),
+        "latents": _by_latents(dictionary, read, generator),
     }
     squared = float(weight @ length.square()[:, 0])
     result: dict[str, float | None] = {}
@@ -104,9 +108,9 @@ def sensitivities(
     return result
 
 
-def _by_latents(dictionary: Any, a: Tensor, generator: torch.Generator) -> Tensor:
+def _by_latents(dictionary: Any, read: Tensor, generator: torch.Generator) -> Tensor:
     """Return the directions in which the reconstruction moves if each active latent changes by a random share of itself."""
-    z: Tensor = dictionary.encode(a.float())
+    z: Tensor = dictionary.encode(read)
     changed = z * (1 + 0.1 * torch.randn(z.shape, generator=generator))
     moved: Tensor = dictionary.decode(changed) - dictionary.decode(z)
     return moved.double()
@@ -116,7 +120,7 @@ class Exponent(NamedTuple):
     """How radii at which outputs move depend on the angle between two directions."""
 
     p: float
-    """The exponent of |x/r_0|^p + |y/r_90|^p = 1 that fits best."""
+    """The exponent of |x/r_0|^p + |y/r_90|^p = 1 that fits best; nan if none between 0.5 and 50 does (see `exponent`)."""
     used: int
     """Bases and pairs of directions of which all radii were within reach."""
 
@@ -137,7 +141,8 @@ def exponent(
     u and v are a direction for each base, of length 1; the move of the outputs is measured by its Euclidean length. r(φ) is the
     smallest radius up to `reach` times the root mean square length of the bases, on a grid of `radii` with linear interpolation.
     Angles divide 90° evenly. p minimises the sum of squares of log r(φ) − log r̂(φ) over all bases, with r_0 and r_90 as measured;
-    p = 2 for a quadratic form without a cross term. None if no base has all its radii within reach.
+    p = 2 for a quadratic form without a cross term, and nan if the sum falls up to an end of the range from 0.5 to 50, as where
+    outputs move by the larger of both coordinates. None if no base has all its radii within reach.
     """
     check_positive(tau=tau, reach=reach)
     check_whole(1, angles=angles)
@@ -168,5 +173,5 @@ def exponent(
     def misfit(p: float) -> float:
         return float(np.square(np.log(x**p + y**p) / p).sum())
 
-    best = minimize_scalar(misfit, bounds=(0.5, 50.0), method="bounded", options={"xatol": 1e-4})
-    return Exponent(float(best.x), len(table))
+    p = float(minimize_scalar(misfit, bounds=P_RANGE, method="bounded", options={"xatol": 1e-4}).x)
+    return Exponent(p if P_RANGE[0] + 0.01 < p < P_RANGE[1] - 0.01 else math.nan, len(table))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from toymodels.core.evaluation import Evaluation, evaluate
 from toymodels.core.features import Inputs
-from toymodels.core.layers import apply
+from toymodels.core.layers import Embedded, apply
 from toymodels.core.network import Network
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError, check_kind, check_positive
@@ -32,8 +32,19 @@ class Reconstructed(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch m"]) -> Float[Tensor, "batch neurons"]:
         """Return the reconstruction of the activations."""
-        reconstruction: Tensor = self.dictionary(self.layer(x))
+        reconstruction: Tensor = self.dictionary(read_by(self.dictionary, self.layer, x))
         return reconstruction
+
+
+def read_by(dictionary: nn.Module, layer: nn.Module, x: Float[Tensor, "batch m"]) -> Float[Tensor, "batch read"]:
+    """Return what a dictionary reads: the layer's activations, or what the layer reads if its `reads` is "inputs"."""
+    read: Tensor = layer_reads(layer, x) if getattr(dictionary, "reads", "") == "inputs" else layer(x)
+    return read
+
+
+def layer_reads(layer: nn.Module, x: Float[Tensor, "batch m"]) -> Float[Tensor, "batch read"]:
+    """Return what a layer reads of features: x itself, or its embedding."""
+    return nn.functional.linear(x, layer.frame) if isinstance(layer, Embedded) else x
 
 
 def correlations(
@@ -107,13 +118,13 @@ def score(
     apply(network, task.m, "network")
     layer, dictionary = for_measuring(network.layer).float(), for_measuring(dictionary)
     x = inputs.dense()
-    a = layer(x)
+    a, read = layer(x), read_by(dictionary, layer, x)
     encode = dictionary.encode
     try:
-        z, rebuilt = encode(a), dictionary(a)
+        z, rebuilt = encode(read), dictionary(read)
     except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"the dictionary does not take activations of shape {tuple(a.shape)}: {reason}") from None
+        reason, what = str(error).partition("\n")[0], getattr(dictionary, "reads", "activations")
+        raise InputError(f"the dictionary does not take {what} of shape {tuple(read.shape)}: {reason}") from None
     if rebuilt.shape != a.shape:
         raise InputError(
             f"the dictionary returned shape {tuple(rebuilt.shape)} for activations of shape {tuple(a.shape)}"

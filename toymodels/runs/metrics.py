@@ -120,10 +120,19 @@ def within_names(tolerances: Sequence[float | int] | None) -> list[str]:
 
 
 def error_label(column: str) -> str:
-    """Return the label of an error, for a sentence or an axis. Raises InputError for a column that is not an error."""
-    if column not in ERRORS and not (column.startswith("rms_") and is_metric(column)):
-        check_choice(ERRORS, metric=column)
+    """Return the label of an error, or of what a kind of run measures beside errors, for a sentence or an axis."""
     return ERRORS.get(column, column.replace("rms_", "RMS error at ").replace("_", " "))
+
+
+def is_error(column: str) -> bool:
+    """Whether a column is the size of an error, 0 or more."""
+    return column in ERRORS or (column.startswith("rms_") and is_metric(column))
+
+
+def check_metric(column: str, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+    """Raise InputError for a column that is neither an error nor named by the rows' kinds of runs as one that they measure."""
+    if not is_error(column):
+        check_choice([*ERRORS, *dict.fromkeys(name for row in rows for name in row.get(OWN) or ())], metric=column)
 
 
 def metric_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
