@@ -273,9 +273,9 @@ def test_findings_of_readme_are_those_of_the_tables():
     rising = [float(cell.split()[0]) for cell in losses[1][-1][1:]]
     assert f"worst error of {squared:.2f} or more where exponents rising from 2 to 32 reach {min(rising):.2f}" in readme
     widths = {(row[0], row[1]): row for row in made.atlas_narrower(2)[1:]}
-    known, trained = widths["32", "0.1"][4], widths["32", "0.1"][3].rpartition(" ")[0]
+    known, trained = widths["32", "at most 0.1"][4], widths["32", "at most 0.1"][3].rpartition(" ")[0]
     assert f"32 features {known} neurons\n  reach 1/10, where training takes {trained}" in readme
-    cell = widths["16", "1/4"]
+    cell = widths["16", "at most 1/4"]
     trained = cell[2].partition(" ")[0]
     assert (
         f"16 features {cell[4]} neurons reach 1/4, where training takes {trained}, and {int(cell[6]) - 1} cannot"
