@@ -534,7 +534,14 @@ def atlas_narrower(s: int) -> Table:
             more = "–" if wide else with_interval(shares, ".0f")
             least = str(least_possible_width("and", s, m, epsilon, strictly))
             lines.append((str(m), [name, trained, every, str(known), more, least]))
-    columns = ["error", "trained, 12 pairs", "trained, all pairs", "best known, all pairs", "saved, %", "no layer below"]
+    columns = [
+        "error",
+        "trained, 12 pairs",
+        "trained, all pairs",
+        "best known, all pairs",
+        "saved, %",
+        "no layer below",
+    ]
     return grid(columns, lines, "m")
 
 
