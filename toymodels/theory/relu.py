@@ -2,13 +2,13 @@
 
 Both floors are for the AND of all sets of k features where at most s >= k of m are active (docs/theory.md, section 8.18).
 
-*One neuron short of the outputs*: ε >= 1/(2d), d = P − 1. Other activations reach 1/(2P). With less than 1/(2d) the activations on 0 and on
-each feature alone would be means of those on the k active ones, with weights that are all positive. As ReLU neurons are never
-negative and convex, no neuron but a constant one has that.
+*One neuron short of the outputs*: ε >= 1/(2d), d = P − 1. Other activations reach 1/(2P). With less than 1/(2d) the activations
+on 0 and on each feature alone would be means of those on the sets of k, with weights that are all positive. As ReLU neurons are
+never negative and convex, no neuron but a constant one has that.
 
-*Two and three neurons*: ε >= 1/2, the error of a constant, for pairs of at least 6 and of at least 26 features. An error below 1/2 tells each pair from all others by a plane.
-But sums of points lie in the way of one another in few dimensions, and where all neurons are on the activations are such sums.
-Four neurons are enough to be below 1/2 for any number of features.
+*Two and three neurons*: ε >= 1/2, the error of a constant, for pairs of at least 6 and of at least 26 features. An error below
+1/2 tells each pair from all others by a plane. But where all neurons are on, activations are sums of points, which lie in the
+way of one another in few dimensions. Four neurons are enough to be below 1/2 for any number of features.
 """
 
 from __future__ import annotations
