@@ -513,6 +513,14 @@ def atlas_widths(task: str, s: int) -> Table:
     return grid([name for name, *_ in LEVELS], lines, "m")
 
 
+def _reached(rows: Sequence[Row], epsilon: float) -> tuple[str, list[float]]:
+    """Return the mean width of an error, over the seeds that reach it, in words and theirs; none if no seed does."""
+    found = [width for width in crossings(rows, "d", epsilon).values() if width < math.inf]
+    if rows and not found:
+        return f"> {max(row['d'] for row in rows)} ({len({row['seed'] for row in rows})})", []
+    return (neurons(found) if rows else "–"), found
+
+
 def atlas_narrower(s: int) -> Table:
     """Return the widths of trained layers, on 12 pairs and on all, beside the least known on all pairs, and what is saved."""
     from toymodels.atlas.known import known_width, least_possible_width
@@ -521,19 +529,15 @@ def atlas_narrower(s: int) -> Table:
     groups = {key: rows for key, rows in _searched().items() if key[0].layer == "trained" and key[1] == s}
     for (_, _, m), rows in groups.items():
         for name, epsilon, strictly in (*LEVELS[:3], LEVELS[4]):
-            found = list(crossings(rows, "d", epsilon).values())
             known = known_width("and", s, m, epsilon, strictly)
             if known is None:
                 continue
-            wide = math.inf in found
             whole = [row for row in rows_of("width_all_pairs.csv") if (row["s"], row["m"]) == (s, m)]
-            all_pairs = list(crossings(whole, "d", epsilon).values())
-            every = neurons(all_pairs) if whole else "–"
-            trained = f"> {max(row['d'] for row in rows)} ({len(found)})" if wide else neurons(found)
-            shares = [100 * (1 - known / width) for width in all_pairs or found]
-            more = "–" if wide else with_interval(shares, ".0f")
+            (some, few), (every, all_pairs) = _reached(rows, epsilon), _reached(whole, epsilon)
+            shares = [100 * (1 - known / width) for width in all_pairs or few]
+            more = with_interval(shares, ".0f") if shares else "–"
             least = str(least_possible_width("and", s, m, epsilon, strictly))
-            lines.append((str(m), [name, trained, every, str(known), more, least]))
+            lines.append((str(m), [name, some, every, str(known), more, least]))
     columns = [
         "error",
         "trained, 12 pairs",
