@@ -23,7 +23,7 @@ import rare_latents
 import sae_errors
 from scipy import stats
 
-from toymodels.atlas.cells import file_task
+from toymodels.atlas.cells import Cell, file_task
 from toymodels.atlas.entries import CLOSE
 from toymodels.figures.fits import crossing
 from toymodels.figures.series import Method, series_of
@@ -480,25 +480,18 @@ def reasons() -> Table:
 
 
 @functools.cache
-def _atlas() -> dict[tuple[str, int, int, int], tuple[float, float]]:
-    """Prove all entries of the atlas; return (worst error, floor) by task, s, m and d."""
+def _atlas() -> dict[Cell, tuple[float, float]]:
+    """Prove all entries of the atlas; return (worst error, floor) by cell."""
     from toymodels.atlas.entries import HERE, entries_in, prove
     from toymodels.atlas.floors import floor_of
 
-    return {
-        (file_task(entry.cell.task), entry.cell.s, entry.cell.m, entry.cell.d): (
-            prove(entry).worst_error,
-            floor_of(entry.cell),
-        )
-        for entry in entries_in(HERE)
-    }
+    return {entry.cell: (prove(entry).worst_error, floor_of(entry.cell)) for entry in entries_in(HERE)}
 
 
 def atlas(task: str, s: int, most: int = 8) -> Table:
     """Return the worst error of the best layer known, and the floor, over d (lines) and m up to `most` (columns)."""
-    cells = {
-        (m, d): known for (name, active, m, d), known in _atlas().items() if (name, active) == (task, s) and m <= most
-    }
+    known = [(of, values) for of, values in _atlas().items() if (file_task(of.task), of.s) == (task, s)]
+    cells = {(of.m, of.d): values for of, values in known if of.m <= most}
     sizes = sorted({m for m, _ in cells})
 
     def cell(m: int, d: int) -> str:
@@ -513,14 +506,14 @@ def atlas(task: str, s: int, most: int = 8) -> Table:
 
 def atlas_cells(cells: str) -> Table:
     """Return what is known of some cells of AND, named m6d4s2,…: the best worst error, the floor, and how it was found."""
-    from toymodels.atlas.cells import Cell
     from toymodels.atlas.entries import HERE, read_entry
 
     lines = []
     for name in cells.split(","):
         m, d, s = map(int, re.fullmatch(r"m(\d+)d(\d+)s(\d+)", name).groups())
-        facts = read_entry(HERE / f"{Cell('and', s, m, d).name}.safetensors").facts
-        best, floor = _atlas()["and", s, m, d]
+        cell = Cell("and", s, m, d)
+        facts = read_entry(HERE / f"{cell.name}.safetensors").facts
+        best, floor = _atlas()[cell]
         lines.append((f"{m}, {d}, {s}", [f"{best:.4f}", f"{floor:.3f}", str(facts["how"]), f"{facts['seconds']:.0f}"]))
     return grid(["best known", "no layer is below", "how it was found", "seconds"], lines, "m, d, at most s")
 
@@ -531,11 +524,10 @@ LEVELS += (("below 1/8", 1 / 8, True), ("at most 0.1", 0.1, False), ("0", 0.0, F
 
 def atlas_widths(task: str, s: int) -> Table:
     """Return, for each m, the least d known for some errors, and the d below which no layer has them."""
-    from toymodels.atlas.cells import Cell
     from toymodels.atlas.known import least_known_width, least_possible_width
 
-    full = task.replace("and_of_3", "and_of(k=3)")
-    errors = {Cell(full, active, m, d): best for (name, active, m, d), (best, _) in _atlas().items() if name == task}
+    errors = {cell: best for cell, (best, _) in _atlas().items() if file_task(cell.task) == task}
+    full = next(iter(errors)).task
 
     def cell(m: int, level: float, strictly: bool) -> str:
         known = least_known_width(full, s, m, level, errors, strictly)
@@ -547,6 +539,14 @@ def atlas_widths(task: str, s: int) -> Table:
     return grid([name for name, *_ in LEVELS], lines, "m")
 
 
+def _reached(rows: Sequence[Row], epsilon: float) -> tuple[str, list[float]]:
+    """Return the mean width of an error, over the seeds that reach it, in words and theirs; none if no seed does."""
+    found = [width for width in crossings(rows, "d", epsilon).values() if width < math.inf]
+    if rows and not found:
+        return f"> {max(row['d'] for row in rows)} ({len({row['seed'] for row in rows})})", []
+    return (neurons(found) if rows else "–"), found
+
+
 def atlas_narrower(s: int) -> Table:
     """Return the widths of trained layers, on 12 pairs and on all, beside the least known on all pairs, and what is saved."""
     from toymodels.atlas.known import known_width, least_possible_width
@@ -554,21 +554,24 @@ def atlas_narrower(s: int) -> Table:
     lines: list[tuple[str, Sequence[str]]] = []
     groups = {key: rows for key, rows in _searched().items() if key[0].layer == "trained" and key[1] == s}
     for (_, _, m), rows in groups.items():
-        for name, epsilon in (("1/4", 0.25), ("below 1/4", 0.25 - 2 * CLOSE), ("0.2", 0.2), ("0.1", 0.1)):
-            found = list(crossings(rows, "d", epsilon).values())
-            known = known_width("and", s, m, epsilon)
+        for name, epsilon, strictly in (*LEVELS[:3], LEVELS[4]):
+            known = known_width("and", s, m, epsilon, strictly)
             if known is None:
                 continue
-            wide = math.inf in found
             whole = [row for row in rows_of("width_all_pairs.csv") if (row["s"], row["m"]) == (s, m)]
-            all_pairs = list(crossings(whole, "d", epsilon).values())
-            every = neurons(all_pairs) if whole else "–"
-            trained = f"> {max(row['d'] for row in rows)} ({len(found)})" if wide else neurons(found)
-            shares = [100 * (1 - known / width) for width in all_pairs or found]
-            more = "–" if wide else with_interval(shares, ".0f")
-            least = str(least_possible_width("and", s, m, epsilon))
-            lines.append((str(m), [name, trained, every, str(known), more, least]))
-    columns = ["ε", "trained, 12 pairs", "trained, all pairs", "best known, all pairs", "saved, %", "no layer below"]
+            (some, few), (every, all_pairs) = _reached(rows, epsilon), _reached(whole, epsilon)
+            shares = [100 * (1 - known / width) for width in all_pairs or few]
+            more = with_interval(shares, ".0f") if shares else "–"
+            least = str(least_possible_width("and", s, m, epsilon, strictly))
+            lines.append((str(m), [name, some, every, str(known), more, least]))
+    columns = [
+        "error",
+        "trained, 12 pairs",
+        "trained, all pairs",
+        "best known, all pairs",
+        "saved, %",
+        "no layer below",
+    ]
     return grid(columns, lines, "m")
 
 
@@ -576,11 +579,11 @@ def atlas_growth() -> Table:
     """Return the exponent x of c·m^x fitted to the least widths known, with a 95 % interval from the scatter about the line."""
     from toymodels.atlas.known import known_width
 
-    names = (("below 1/4", 0.25 - 2 * CLOSE), ("at most 0.2", 0.2), ("at most 1/6", 1 / 6), ("at most 0.1", 0.1))
+    names = (*LEVELS[1:3], ("at most 1/6", 1 / 6, False), LEVELS[4])
     lines: list[tuple[str, Sequence[str]]] = []
     for s, sizes in ((2, (8, 16, 32, 64)), (3, (8, 12, 16, 32))):
-        for name, epsilon in names:
-            found = [(m, d) for m in sizes if (d := known_width("and", s, m, epsilon)) is not None]
+        for name, epsilon, strictly in names:
+            found = [(m, d) for m in sizes if (d := known_width("and", s, m, epsilon, strictly)) is not None]
             if len(found) < 3:
                 continue
             x, y = np.log(np.array(found, float)).T

@@ -20,6 +20,7 @@ import pytest
 import toymodels.core.layers
 from toymodels import registry as registries
 from toymodels.arguments import parse, plugins_in
+from toymodels.atlas import known
 from toymodels.cli import commands, main
 from toymodels.experiments.registry import EXPERIMENTS
 from toymodels.figures.registry import FIGURES
@@ -273,9 +274,9 @@ def test_findings_of_readme_are_those_of_the_tables():
     rising = [float(cell.split()[0]) for cell in losses[1][-1][1:]]
     assert f"worst error of {squared:.2f} or more where exponents rising from 2 to 32 reach {min(rising):.2f}" in readme
     widths = {(row[0], row[1]): row for row in made.atlas_narrower(2)[1:]}
-    known, trained = widths["32", "0.1"][4], widths["32", "0.1"][3].rpartition(" ")[0]
-    assert f"32 features {known} neurons\n  reach 1/10, where training takes {trained}" in readme
-    cell = widths["16", "1/4"]
+    least, trained = widths["32", "at most 0.1"][4], widths["32", "at most 0.1"][3].rpartition(" ")[0]
+    assert f"32 features {least} neurons\n  reach 1/10, where training takes {trained}" in readme
+    cell = widths["16", "at most 1/4"]
     trained = cell[2].partition(" ")[0]
     assert (
         f"16 features {cell[4]} neurons reach 1/4, where training takes {trained}, and {int(cell[6]) - 1} cannot"
@@ -285,6 +286,20 @@ def test_findings_of_readme_are_those_of_the_tables():
     for epsilon in ("0.25", "0.1"):
         assert f"{share[epsilon, '16']} %" in readme
         assert f"{share[epsilon, '32']} %" in readme
+
+
+def narrower_when_trained(made):
+    """The lines of the atlas whose whole number of neurons is above the mean width of layers trained on all pairs."""
+    lines = [(s, *row) for s in (2, 3) for row in made.atlas_narrower(s)[1:] if row[3][0].isdigit()]
+    assert len(lines) >= 10
+    return [line[:3] for line in lines if int(line[5]) > float(line[4].split()[0])]
+
+
+def test_the_atlas_is_never_worse_than_plain_training(monkeypatch):
+    assert narrower_when_trained(page_tables()) == []
+    trained = {cell: error for cell, error in known._shipped().items() if (cell.m, cell.d) != (32, 38)}
+    monkeypatch.setattr(known, "_shipped", lambda: trained)
+    assert narrower_when_trained(page_tables()) == [(2, "32", "below 1/4")]
 
 
 def test_folders_import_only_what_stands_below_them():

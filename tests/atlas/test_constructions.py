@@ -4,11 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from toymodels.atlas.cells import Cell
 from toymodels.atlas.constructions import CODES, constructions, labels, of_code, of_labels, on_a_plane
 from toymodels.atlas.floors import floor_of
-from toymodels.atlas.search import solve
+from toymodels.atlas.search import as_module, problem, solve
+from toymodels.core.minimax import minimax
 from toymodels.errors import InputError
 
 CELLS = [
@@ -57,7 +59,7 @@ def test_labellings_reach_their_error_at_most_3_active_too(number, error):
     assert solve(cell, made.layer(), "", made.moves).worst_error == pytest.approx(error, abs=1e-6)
 
 
-@pytest.mark.parametrize("m", [8, 12, 15, 16, 31, 32])
+@pytest.mark.parametrize("m", [8, 12, 15, 16, 31, 32, 63, 64])
 def test_no_two_pairs_have_equal_sums_in_two_labellings(m):
     pairs = list(itertools.combinations(range(m), 2))
     for label in labels(m):
@@ -72,6 +74,15 @@ def test_two_labellings_that_collide_reach_less():
     layer = of_labels(15, 2)
     layer[30:] = layer[:15]  # the second labelling is the first
     assert solve(Cell("and", 2, 15, 45), layer).worst_error == pytest.approx(1 / 6, abs=1e-7)
+
+
+def test_64_features_have_the_second_labelling_of_dillon_which_no_multiplication_maps_to_itself():
+    """Of the outputs a few are solved: all of them take a minute."""
+    made = next(one for one in constructions(Cell("and", 2, 64, 189)) if "labelling" in one.how)
+    assert (made.error, made.moves) == (1 / 8, None)
+    task, inputs = problem(Cell("and", 2, 64, 189))
+    some = minimax(as_module(made.layer()), task.subset(torch.tensor([0, 100, 2015])), inputs)
+    assert [one.worst_error for one in some.certificates] == pytest.approx([1 / 8] * 3, abs=1e-7)
 
 
 def test_wrong_sizes_are_refused():

@@ -10,6 +10,7 @@ from toymodels.atlas.entries import CLOSE, Entry, prove
 from toymodels.atlas.search import improve, inherited, polish, solve, solved
 from toymodels.atlas.starts import STARTS
 from toymodels.errors import InputError
+from toymodels.theory.relu import relu_floor
 
 SMALL = Cell("and", 2, 4, 3)
 
@@ -140,3 +141,11 @@ def test_polishing_never_makes_a_layer_worse():
     assert after.worst_error < before.worst_error
     assert solve(SMALL, after.layer).worst_error == pytest.approx(after.worst_error, abs=1e-9)
     assert after.how == "drawn, descended"
+
+
+@pytest.mark.parametrize(("m", "d"), [(4, 5), (6, 2)])
+def test_searches_and_descents_end_above_the_floor_of_relu(m, d):
+    cell = Cell("and", 2, m, d)
+    found = improve(cell, {}, seed=1, seconds=0.3)
+    lower = polish(cell, solve(cell, np.column_stack([found.weight, found.bias])), 10, 0.3).worst_error
+    assert relu_floor(m, 2, d) - 1e-9 <= lower < 0.5 + 1e-9

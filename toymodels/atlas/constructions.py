@@ -29,6 +29,12 @@ _POLYNOMIALS = {3: 0b1011, 4: 0b10011, 5: 0b100101, 6: 0b1000011, 7: 0b10000011,
 """A primitive polynomial over F_2 of each degree: x^3 + x + 1, …"""
 MOST_LABELLED = 256
 """Features up to which `labels` has a polynomial."""
+_DILLON = bytes.fromhex(
+    "0036300d0f123523193f2d34031429213b2402220a0839253c132a0e321a3a18"
+    "271b1511101d013e2f283338072b2c261f0b041c3d2e0531090617201e0c3716"
+)
+"""A permutation F of F_2^6 for which F(x + a) + F(x) has each value twice, for each a ≠ 0: Browning, Dillon, McQuistan and Wolfe,
+"An APN permutation in dimension six", 2010."""
 CODES = {
     4: (0x2FE4, 0x7FCB),
     5: (0x4D886543, 0x683AC8D1, 0x6E4C3C6B, 0x7425DBEC, 0x773B93F5, 0x37EBB9FF),
@@ -64,7 +70,8 @@ def constructions(cell: Cell) -> Iterator[Construction]:
         number = _labellings(m, d)
         if number >= 3:
             layer = functools.partial(of_labels, m, number, 0.0)
-            yield Construction(f"characters of {number} labellings", number / (6 * number - 4), layer, _multiplied(m))
+            known, moves = number / (6 * number - 4), _multiplied(m, number)
+            yield Construction(f"characters of {number} labellings", known, layer, moves)
     if d >= cell.outputs and cell.s >= size:
         known = 0.0 if cell.task == "and" or gate is None else math.inf
         yield Construction("a neuron for each output", known, lambda: _of_outputs(cell))
@@ -82,7 +89,7 @@ def _pairs_of_two(m: int, d: int) -> Iterator[Construction]:
     n = _degree(m)
     if number := min(_labellings(m, d), (2**n - 2) // 4):
         how = f"characters of {number} labelling{'s' * (number > 1)}"
-        yield Construction(how, 1 / (2 * number + 4), lambda: of_labels(m, number), _multiplied(m))
+        yield Construction(how, 1 / (2 * number + 4), lambda: of_labels(m, number), _multiplied(m, number))
     made = (*CODES.get(n, ()), *_quadrics(n)) if m <= MOST_LABELLED else ()
     codes = [(_ratio(n, code), code) for code in made if m + code.bit_count() <= d]
     if codes:
@@ -136,7 +143,7 @@ def labels(m: int) -> tuple[tuple[int, ...], ...]:
     """Label m features by elements of F_2^n: x, and powers of x, such that no two pairs have equal sums in two labellings.
 
     They are powers x^e that permute F_2^n: x^3, for instance, if n is odd (x + y and x^3 + y^3 determine {x, y}, as the BCH codes
-    that correct two errors know). Feature i is α^i, the last of 2^n is 0.
+    that correct two errors know); and the permutation of Dillon for n = 6. Feature i is α^i, the last of 2^n is 0.
     """
     n = _degree(m)
     powers = [1]
@@ -145,10 +152,11 @@ def labels(m: int) -> tuple[tuple[int, ...], ...]:
         powers.append(value ^ _POLYNOMIALS[n] if value >> n else value)
     found: list[np.ndarray] = []
     first, second = np.triu_indices(m, 1)
-    for exponent in range(1, 2**n - 1):
-        if math.gcd(exponent, 2**n - 1) > 1:
-            continue
-        label = np.array([powers[exponent * i % (2**n - 1)] for i in range(2**n - 1)] + [0])[:m]
+    exponents = [exponent for exponent in range(1, 2**n - 1) if math.gcd(exponent, 2**n - 1) == 1]
+    made = [[powers[exponent * i % (2**n - 1)] for i in range(2**n - 1)] + [0] for exponent in exponents]
+    if n == 6:
+        made.append([_DILLON[value] for value in made[0]])
+    for label in (np.array(values[:m]) for values in made):
         sums = [other[first] ^ other[second] for other in (label, *found)]
         if all(max(Counter(zip(sums[0].tolist(), other.tolist(), strict=True)).values()) == 1 for other in sums[1:]):
             found.append(label)
@@ -161,10 +169,13 @@ def characters(m: int) -> list[Float[np.ndarray, "characters m"]]:
     return [_signs(np.arange(1, 2**n)[:, None] & np.array(label)) for label in labels(m)]
 
 
-def _multiplied(m: int) -> Int[np.ndarray, "moves m"] | None:
-    """Return the permutation x → αx of F_2^n, which carries characters to characters in each labelling; None if x are missing."""
+def _multiplied(m: int, number: int) -> Int[np.ndarray, "moves m"] | None:
+    """Return the permutation x → αx of F_2^n, which carries characters to characters if labels are powers.
+
+    None if they are not, or some x have no feature.
+    """
     whole = m if m & (m + 1) == 0 else m - 1  # all but 0, or all
-    if whole & (whole + 1):
+    if whole & (whole + 1) or any(label[0] != 1 for label in labels(m)[:number]):
         return None
     return np.array([[*((i + 1) % whole for i in range(whole)), *range(whole, m)]])
 

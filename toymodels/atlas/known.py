@@ -45,8 +45,8 @@ def _shipped() -> dict[Cell, float]:
     return {cell_of(path.stem): float(read_tensors(path)[1]["worst_error"]) for path in files_in(HERE)}
 
 
-def known_width(task: str, s: int, m: int, error: float) -> int | None:
-    """Return the least d with a worst error of at most `error` in the atlas of this package.
+def known_width(task: str, s: int, m: int, error: float, strictly: bool = False) -> int | None:
+    """Return the least d with a worst error of at most `error` (or below it) in the atlas of this package.
 
     None if there is none below the number of outputs (a neuron for each is no news), or the problem is too large for a cell.
     """
@@ -54,7 +54,7 @@ def known_width(task: str, s: int, m: int, error: float) -> int | None:
         outputs = Cell(task, s, m, 1).outputs
     except InputError:
         return None
-    known = least_known_width(task, s, m, error, _shipped())
+    known = least_known_width(task, s, m, error, _shipped(), strictly)
     return known if known is not None and known < outputs else None
 
 

@@ -278,7 +278,8 @@ def submit(config: AtlasConfig) -> str:
     if not proof.worst_error < error - CLOSE:
         reached = f"its worst error is {proof.worst_error:.6f}, and {error:.6f} is known ({name})"
         raise InputError(f"{config.file} is no record: {reached}")
-    kept = _keep(dataclasses.replace(entry, facts={"how": "submitted", **entry.facts}), config.home)
+    entry = dataclasses.replace(entry, facts={"how": "submitted", **entry.facts})
+    kept = _keep(entry, proof.worst_error, config.home)
     before = "nothing was known" if math.isinf(error) else f"{error:.6f} was known ({name})"
     record = f"a record for {cell.in_words}: {proof.worst_error:.6f}; {before}; no layer is below {floor_of(cell):.6f}"
     return f"{record}\nstored: {kept}"
@@ -290,25 +291,18 @@ def _offered(file: Path, config: AtlasConfig) -> Entry:
 
     from toymodels.atlas.cells import Cell, cell_of
     from toymodels.atlas.entries import TENSORS, check_layer, read_entry, read_tensors
-    from toymodels.runs.record import layer_of_run
+    from toymodels.runs.record import layer_in_file
 
-    of_run = layer_of_run(file)
-    if of_run is not None:
-        layer, task = of_run
+    tensors, facts = read_tensors(file) if file.suffix == ".safetensors" else ({}, {})
+    whole = set(TENSORS) <= set(tensors)
+    if not whole:
+        layer, of_run = layer_in_file(file)
         if layer.activation != "relu":
             raise InputError(f"the neurons in {file} are {layer.activation}: layers of the atlas are of ReLU")
-        if not config.task:
-            config = dataclasses.replace(config, task=(task.name,))
         tensors = {name: getattr(layer, name).detach().numpy() for name in ("weight", "bias")}
-        facts = {"how": "trained"}
-    elif file.suffix == ".safetensors":
-        tensors, facts = read_tensors(file)
-    else:
-        from toymodels.runs.elsewhere import read_weights
-
-        tensors, facts = {name: value.numpy() for name, value in read_weights(file).items()}, {}
-    if not {"weight", "bias"} <= set(tensors):
-        raise InputError(f"{file} has the tensors {', '.join(tensors)}: it must have weight (d, m) and bias (d)")
+        if of_run is not None:
+            facts = {"how": "trained"}
+            config = dataclasses.replace(config, task=config.task or (of_run.name,))
     weight, bias = tensors["weight"], tensors["bias"]
     if weight.ndim != 2 or not weight.size:
         raise InputError(f"{file}: weight has the shape {weight.shape}: it must be a matrix (d, m)")
@@ -323,7 +317,7 @@ def _offered(file: Path, config: AtlasConfig) -> Entry:
     if not config.wanted(cell):
         raise InputError(f"{file} is for {cell.in_words}, and the settings name another task or size: leave them out")
     check_layer(cell, weight, bias)
-    if set(TENSORS) <= set(tensors):
+    if whole:
         return read_entry(file, cell)
     from toymodels.atlas.search import solved
 
@@ -331,16 +325,15 @@ def _offered(file: Path, config: AtlasConfig) -> Entry:
     return solved(cell, np.column_stack([weight, bias]).astype(np.float64), said)
 
 
-def _keep(entry: Entry, folder: Path) -> Path:
+def _keep(entry: Entry, error: float, folder: Path) -> Path:
     """Write an entry, with the worst error that its numbers prove."""
     from toymodels.atlas.entries import entry_bytes, prove, read_entry
     from toymodels.runs.storage import write_atomically
 
-    stated = {**entry.facts, "worst_error": prove(entry).worst_error}
     path = folder / f"{entry.cell.name}.safetensors"
-    if path.exists() and prove(read_entry(path)).worst_error < stated["worst_error"]:
+    if path.exists() and prove(read_entry(path)).worst_error < error:
         return path  # another search has stored a better one meanwhile
-    content = entry_bytes(dataclasses.replace(entry, facts=stated))
+    content = entry_bytes(dataclasses.replace(entry, facts={**entry.facts, "worst_error": error}))
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
     return path
 
@@ -362,7 +355,7 @@ def search(config: AtlasConfig) -> str:
             before = f"{prove(known[cell]).worst_error:.6f}" if cell in known else "nothing"
             lines.append(f"{cell.name}: {before} is known, nothing better found")
             continue
-        _keep(entry, folder)
-        known[cell] = entry
-        lines.append(f"{cell.name}: {prove(entry).worst_error:.6f} ({entry.facts['how']}, {entry.facts['seconds']} s)")
+        known[cell], error = entry, prove(entry).worst_error
+        _keep(entry, error, folder)
+        lines.append(f"{cell.name}: {error:.6f} ({entry.facts['how']}, {entry.facts['seconds']} s)")
     return "\n".join([*lines, f"entries: {folder}"])

@@ -101,27 +101,14 @@ def run_descend(config: DescendConfig) -> str:
 
 
 def _start(config: DescendConfig) -> FirstLayer:
-    from toymodels.core.layers import FirstLayer
-    from toymodels.runs.elsewhere import read_weights
-    from toymodels.runs.record import layer_of_run
+    from toymodels.runs.record import layer_in_file
 
-    of_run = layer_of_run(config.file)
-    if of_run is not None:
-        layer = of_run[0]
-        if config.activation not in (DescendConfig.activation, layer.activation):
-            raise NoEffectError(
-                f"{config.file} is of a run, whose activation is {layer.activation}: leave out activation {config.activation}"
-            )
-        return layer.requires_grad_(True).double()
-    tensors = read_weights(config.file)
-    if not {"weight", "bias"} <= set(tensors):
-        raise InputError(f"{config.file} has the tensors {', '.join(tensors)}: it must have weight (d, m) and bias (d)")
-    weight, bias = tensors["weight"].double(), tensors["bias"].double()
-    if not bool(weight.isfinite().all() and bias.isfinite().all()):
-        raise InputError(
-            f"{config.file}: weight and bias must be finite, but some numbers are infinite or not a number"
+    layer, of_run = layer_in_file(config.file, config.activation)
+    if of_run is not None and config.activation not in (DescendConfig.activation, layer.activation):
+        raise NoEffectError(
+            f"{config.file} is of a run, whose activation is {layer.activation}: leave out activation {config.activation}"
         )
-    return FirstLayer(weight, bias, config.activation)
+    return layer.requires_grad_(True)
 
 
 def _digest(layer: FirstLayer) -> str:
@@ -147,18 +134,18 @@ def _write(config: DescendConfig, layer: Any, facts: dict[str, Any]) -> None:
 
 def _stopped(config: DescendConfig, layer: FirstLayer, first: str) -> tuple[FirstLayer, int, float]:
     """Return the best layer of a stopped descent, its steps and its first error. Raises InputError for another one's file."""
-    from safetensors import SafetensorError, safe_open
-
     from toymodels.core.layers import FirstLayer
+    from toymodels.runs.storage import read_tensors
 
+    other = InputError(f"{config.out} is there, and not of this descent: name another file in out, or delete it")
+    about, tensors = read_tensors(config.out, "", lambda reason: other)
     try:
-        with safe_open(str(config.out), framework="pt") as file:
-            stated = json.loads((file.metadata() or {})["descent"])
-            weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
+        stated = json.loads(about["descent"])
         same = stated["start"] == first and all(stated[name] == getattr(config, name) for name in _SETTINGS)
         step, error = int(stated["step"]), float(stated["first_error"])
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
-        same, step, error = False, 0, math.nan
-    if not same or weight.shape != layer.weight.shape or bias.shape != layer.bias.shape:
-        raise InputError(f"{config.out} is there, and not of this descent: name another file in out, or delete it")
-    return FirstLayer(weight, bias, layer.activation), step, error
+        stopped = FirstLayer(tensors["weight"], tensors["bias"], layer.activation)
+    except (KeyError, ValueError, TypeError):
+        raise other from None
+    if not same or stopped.weight.shape != layer.weight.shape:
+        raise other
+    return stopped, step, error

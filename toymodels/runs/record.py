@@ -39,6 +39,7 @@ from toymodels.core.tasks import Task, make_task
 from toymodels.core.training import Progress
 from toymodels.errors import InputError, notice
 from toymodels.registry import load_plugins, parse_call, plugin_digest
+from toymodels.runs.elsewhere import read_weights
 from toymodels.runs.identity import difference, from_dict, identity, plugin_code, short_hash, to_dict, upgraded
 from toymodels.runs.metrics import metrics_of, wrong_value
 from toymodels.runs.storage import (
@@ -442,18 +443,24 @@ def is_network(path: Path) -> bool:
         return False
 
 
-def layer_of_run(path: Path) -> tuple[FirstLayer, Task] | None:
-    """Return the first layer of a network that a run has stored, and its task; None for another file.
+def layer_in_file(path: Path, activation: str = "relu") -> tuple[FirstLayer, Task | None]:
+    """Return the layer in a file, in float64: the first of a network that a run has stored, with its task, or weight and bias.
 
-    Raises InputError for a layer that is not φ(Wx + b).
+    Raises InputError for a run's layer that is not φ(Wx + b), and a file without weight (d, m) and bias (d), or not finite.
     """
-    if not is_network(path):
-        return None
-    network, task, _ = load_network(path)
-    if not isinstance(network.layer, FirstLayer):
-        kind = type(network.layer).__name__
-        raise InputError(f"the first layer in {path} is a {kind}: what is wanted is a layer φ(Wx + b)")
-    return network.layer, task
+    if is_network(path):
+        network, task, _ = load_network(path)
+        if not isinstance(network.layer, FirstLayer):
+            kind = type(network.layer).__name__
+            raise InputError(f"the first layer in {path} is a {kind}: what is wanted is a layer φ(Wx + b)")
+        return network.layer.double(), task
+    tensors = read_weights(path)
+    if not {"weight", "bias"} <= set(tensors):
+        raise InputError(f"{path} has the tensors {', '.join(tensors)}: it must have weight (d, m) and bias (d)")
+    weight, bias = tensors["weight"].double(), tensors["bias"].double()
+    if not bool(weight.isfinite().all() and bias.isfinite().all()):
+        raise InputError(f"{path}: weight and bias must be finite, but some numbers are infinite or not a number")
+    return FirstLayer(weight, bias, activation), None
 
 
 def load_network(path: Path | str) -> tuple[Network, Task, dict[str, Tensor]]:

@@ -1,0 +1,35 @@
+"""Compute worst errors that no layer of ReLU neurons beats, where other activations do.
+
+Both floors are for the AND of all sets of k features where at most s >= k of m are active (docs/theory.md, section 8.18).
+
+*One neuron short of the outputs*: ε >= 1/(2d), d = P − 1. Other activations reach 1/(2P). With less than 1/(2d) the activations
+on 0 and on each feature alone would be means of those on the sets of k, with weights that are all positive. As ReLU neurons are
+never negative and convex, no neuron but a constant one has that.
+
+*Two and three neurons*: ε >= 1/2, the error of a constant, for pairs of at least 6 and of at least 26 features. An error below
+1/2 tells each pair from all others by a plane. But where all neurons are on, activations are sums of points, which lie in the
+way of one another in few dimensions. Four neurons are enough to be below 1/2 for any number of features.
+"""
+
+from __future__ import annotations
+
+import math
+
+from toymodels.errors import check_whole
+
+CONSTANT = {2: 6, 3: 26}
+"""Numbers of neurons that reach no error below 1/2 for pairs, and of features from which that is so."""
+
+
+def relu_floor(m: int, k: int, d: int) -> float:
+    """Return the worst error that no d ReLU neurons beat for the AND of every k of m features, at most s >= k active.
+
+    0 where these proofs say nothing. Raises InputError unless 2 <= k <= m and d >= 1.
+    """
+    check_whole(2, m=m)
+    check_whole(2, m, k=k)
+    check_whole(1, d=d)
+    if k == 2 and d in CONSTANT and m >= CONSTANT[d]:
+        return 0.5
+    outputs = math.comb(m, k)
+    return 1 / (2 * d) if outputs == d + 1 >= 2 * k else 0.0
