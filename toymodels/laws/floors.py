@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from toymodels.errors import InputError
 from toymodels.laws.registry import BASELINE, BOTH, FLOOR, WIDTH, Law, Measured, Problem, Value, law
-from toymodels.theory import convex, floors, polynomial, rank
+from toymodels.theory import convex, floors, polynomial, rank, relu
 from toymodels.theory.widths import smallest_width
 
 if TYPE_CHECKING:
@@ -169,6 +169,26 @@ class ConvexFloor(WorstErrorFloor):
         outputs = problem.pairs if problem.at_most else math.comb(problem.m - problem.s + 2, 2)
         possible = problem.at_most or outputs >= problem.d + 2
         value = convex.radon_floor(outputs, problem.d) if possible else 0.0
+        return value, "" if value else "says nothing at this size"
+
+    def width(self, problem: Problem, epsilon: float) -> Value:
+        return smallest_width(lambda d: self.reached(problem.at(d)) <= epsilon)
+
+
+@_floor(
+    "relu_floor",
+    about="any ReLU layer of d: worst error",
+    source="derived here (theory.relu)",
+    gates=("and",),
+    faults=(150.0,),
+)
+class ReluFloor(WorstErrorFloor):
+    """The worst error that no layer of d ReLU neurons beats, because these are convex and never negative."""
+
+    def predict(self, problem: Problem) -> Value:
+        if not problem.at_most:
+            raise InputError("it holds for at most s of m active: fewer must occur")
+        value = relu.relu_floor(problem.m, 2, problem.d)
         return value, "" if value else "says nothing at this size"
 
     def width(self, problem: Problem, epsilon: float) -> Value:

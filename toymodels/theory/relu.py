@@ -2,7 +2,7 @@
 
 Both floors are for the AND of all sets of k features where at most s >= k of m are active (docs/theory.md, section 8.18).
 
-*One neuron short of the outputs*: ε >= 1/(2d), d = P − 1. Other activations reach 1/(2P). With less than 1/(2d) the activations
+*Fewer neurons than the P outputs*: ε >= 1/(2(P − 1)). Other activations reach 1/(2P) with P − 1. With less, P − 1 activations
 on 0 and on each feature alone would be means of those on the sets of k, with weights that are all positive. As ReLU neurons are
 never negative and convex, no neuron but a constant one has that.
 
@@ -18,7 +18,7 @@ import math
 from toymodels.errors import check_whole
 
 CONSTANT = {2: 6, 3: 26}
-"""Numbers of neurons that reach no error below 1/2 for pairs, and of features from which that is so."""
+"""Up to how many neurons reach no error below 1/2 for pairs, and of features from which that is so."""
 
 
 def relu_floor(m: int, k: int, d: int) -> float:
@@ -29,7 +29,7 @@ def relu_floor(m: int, k: int, d: int) -> float:
     check_whole(2, m=m)
     check_whole(2, m, k=k)
     check_whole(1, d=d)
-    if k == 2 and d in CONSTANT and m >= CONSTANT[d]:
+    if k == 2 and any(d <= most and m >= features for most, features in CONSTANT.items()):
         return 0.5
     outputs = math.comb(m, k)
-    return 1 / (2 * d) if outputs == d + 1 >= 2 * k else 0.0
+    return 1 / (2 * (outputs - 1)) if d < outputs and outputs >= 2 * k else 0.0
