@@ -197,7 +197,8 @@ def over(sweep: str, task: str, x: str, keep: str = "", column: str = "worst_err
 
 def optimisers(task: str, column: str) -> Table:
     """Return the worst error reached, or the seconds taken, by optimiser and number of steps, for each size."""
-    rows = [row for row in rows_of("optimisers.csv") if row["task"] == task]
+    tables = rows_of("optimisers.csv"), rows_of("optimisers_large.csv")
+    rows = [row for table in tables for row in table if row["task"] == task]
     trainings = [(name, steps) for name in levels(rows, "optimiser") for steps in levels(rows, "steps")]
     sizes = sorted({(row["m"], row["d"], row["s"]) for row in rows})
 
@@ -207,7 +208,9 @@ def optimisers(task: str, column: str) -> Table:
             for row in rows
             if ((row["m"], row["d"], row["s"]), (row["optimiser"], row["steps"])) == (size, training)
         ]
-        return f"{np.mean(found):.1f}" if column == "seconds" else _with_error(found, ".3f")
+        if column == "seconds":
+            return f"{np.mean(found):.1f}" if found else "–"
+        return _with_error(found)
 
     lines = [(f"{name}, {steps:,}", [cell(size, (name, steps)) for size in sizes]) for name, steps in trainings]
     return grid([f"m = {m}, d = {d}, s = {s}" for m, d, s in sizes], lines, "optimiser, steps")
