@@ -50,3 +50,13 @@ def test_it_is_drawn_of_itself_where_optimisers_and_steps_vary():
     member = FIGURES["error_over_seconds"]
     assert member.fits(ROWS)
     assert not member.fits([one for one in ROWS if one["steps"] == 100])
+
+
+def test_seeds_that_were_not_timed_count_for_the_error_only():
+    some = [{**one, "seconds": one["seconds"] if one["seed"] == 0 else None} for one in ROWS]
+    (drawing,) = FIGURES["error_over_seconds"].draw(some)
+    (axis,) = drawing.figure.axes
+    lines = {part.get_label(): part.lines[0].get_xydata().tolist() for part in axis.containers}
+    assert lines["kfac"] == [[1.0, pytest.approx(0.305)], [5.0, pytest.approx(0.205)]]
+    with pytest.raises(InputError, match="no seconds"):
+        FIGURES["error_over_seconds"].draw([*some, row(optimiser="lbfgs", steps=500, seconds=None)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,20 +25,24 @@ _TICKS = [10.0**power for power in range(-3, 6)]
 
 
 def _applies(rows: Sequence[Row]) -> bool:
-    return all(len(levels(rows, name)) > 1 for name in ("optimiser", "steps"))
+    timed = any(row.get("seconds") is not None for row in rows)
+    return timed and all(len(levels(rows, name)) > 1 for name in ("optimiser", "steps"))
 
 
-@figure("error_over_seconds", order=25, columns=("optimiser", "steps", "seconds"), applies=_applies)
+@figure("error_over_seconds", order=25, columns=("optimiser", "steps"), applies=_applies)
 def error_over_seconds(rows: Sequence[Row], *, metric: str = "worst_error") -> Drawing:
     """Draw an error over the seconds of training: a line for each optimiser, a point for each number of steps.
 
     Which optimiser reaches a smaller error sooner? A panel for each task and size. Points: means over seeds, of the error with
-    95 % t intervals. The seconds are those of the machine that trained, with whatever else ran on it.
+    95 % t intervals. The seconds are those of the machine that trained, with whatever else ran on it; where only some seeds were
+    timed, those of these.
 
     Raises InputError for a table without the columns, or in which more varies.
     """
-    require(rows, (*SIZES, "optimiser"), numbers=("steps", "seconds", metric))
+    require(rows, (*SIZES, "optimiser"), numbers=("steps", metric))
     rows = require_fixed(rows, (*SIZES, "optimiser", "steps"))
+    timed = {_point(row) for row in rows if row.get("seconds") is not None}
+    require([row for row in rows if _point(row) not in timed or row.get("seconds") is not None], numbers=("seconds",))
     if len(levels(rows, "first_layer")) > 1 or len(levels(rows, "readoff")) > 1:
         raise InputError(
             "rows of several first layers or readoffs: choose one of each with --where first_layer=… readoff=…"
@@ -79,6 +84,10 @@ def error_over_seconds(rows: Sequence[Row], *, metric: str = "worst_error") -> D
     return Drawing(f"error_over_seconds-{metric}", title, drawing, "\n".join(lines))
 
 
+def _point(row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("task", *SIZES, "optimiser", "steps"))
+
+
 def _points(rows: Sequence[Row], metric: str) -> list[tuple[int, float, float, float | None]]:
     """Return (steps, mean seconds, mean error, half of its interval) for each number of steps."""
     points = []
@@ -86,5 +95,6 @@ def _points(rows: Sequence[Row], metric: str) -> list[tuple[int, float, float, f
         here = [row for row in rows if row["steps"] == steps]
         errors = [row[metric] for row in here]
         mean, half = mean_interval(errors)
-        points.append((steps, float(np.mean([row["seconds"] for row in here])), mean, half))
+        seconds = [row["seconds"] for row in here if row["seconds"] is not None]
+        points.append((steps, float(np.mean(seconds)), mean, half))
     return points
