@@ -399,6 +399,26 @@ def reproduced(name: str) -> Table:
     return [["number", "published", "ours", "verdict"], *lines]
 
 
+def code_checks() -> Table:
+    """Set the checks of the code beside the published numbers: on the authors' own weights, and on ours."""
+    from toymodels.reproductions.l4_code import WORDS, code_lines
+
+    theirs = {row["kind"]: row for row in rows_of("compressed/shipped.jsonl")}
+    rows = rows_of("compressed/code.jsonl")
+    cells = [(row["kind"], name) for row in rows for name in WORDS]
+    lines = []
+    for (kind, name), line in zip(cells, code_lines(rows), strict=True):
+        half = "" if line.half is None else f" ± {line.half:.2g}"
+        published = "–" if line.published is None else f"{line.published:.4g}"
+        measured = theirs.get(kind, {}).get(name)
+        shipped = "–" if measured is None else f"{measured:.4g}"
+        what = line.what.replace("|", "\\|")
+        lines.append(
+            [cell.replace("-", "−") for cell in (what, published, shipped, f"{line.mean:.4g}{half}", line.verdict)]
+        )
+    return [["number", "published", "their weights, measured here", "ours", "ours and published"], *lines]
+
+
 def mixing_gain() -> Table:
     """Lay out L/p by σ: trained and semi-NMF networks at p = 0.01, then semi-NMF and its floor with one feature active."""
 
@@ -784,6 +804,7 @@ TABLES: dict[str, Callable[..., Table]] = {
         n_max,
         confusion,
         reasons,
+        code_checks,
         mixing_gain,
         naive_crossings,
         atlas,
