@@ -383,13 +383,20 @@ def null_models() -> Table:
     return grid(names, [(layer, [cell(layer, *column) for column in columns]) for layer in layers], "first layer")
 
 
-def reproduced(name: str) -> Table:
-    """Set the numbers of a reproduction beside the published ones; ± is the 95 % t interval over seeds."""
+def reproduced(name: str, full: int = 0) -> Table:
+    """Set the numbers of a reproduction beside the published ones; ± is the 95 % t interval over seeds.
+
+    With full=1 those of the paper's own size, with the seeds that were measured.
+    """
     from toymodels.experiments.study import stored
     from toymodels.reproductions.registry import REPRODUCTIONS
 
     member = REPRODUCTIONS[name]
-    rows = stored(RESULTS / "compressed" / f"{name}.jsonl", member.keys(dict(member.reduced), member.seeds))
+    if full:
+        path = RESULTS / "compressed" / f"{name}_full.jsonl"
+        rows = stored(path, member.keys(dict(member.full), tuple(rows_of(f"compressed/{path.name}")[0]["seeds"])))
+    else:
+        rows = stored(RESULTS / "compressed" / f"{name}.jsonl", member.keys(dict(member.reduced), member.seeds))
     lines = []
     for line in member.lines(rows):
         half = "" if line.half is None else f" ± {line.half:.2g}"

@@ -20,6 +20,7 @@ from toymodels.core.readoffs import LinearReadoff
 from toymodels.diagnosis.known import KNOWN
 from toymodels.errors import InputError
 from toymodels.reproductions import (
+    amplitudes,
     command,
     confusion,
     histogram,
@@ -37,7 +38,7 @@ from toymodels.reproductions.registry import REPRODUCTIONS, Line
 from toymodels.theory.compressed import non_negative, single_alpha
 from toymodels.theory.statistics import mean_interval
 
-TOY = {"steps": 2, "batch": 8, "eval": 1500, "swaps": 50, "n": 20, "d": 10, "m": 6, "largest": 10}
+TOY = {"steps": 2, "batch": 8, "eval": 1500, "swaps": 50, "n": 20, "d": 10, "m": 6, "largest": 10, "points": 100}
 
 
 @pytest.fixture
@@ -47,6 +48,7 @@ def toy(monkeypatch):
         monkeypatch.setattr(mixing, name, value)
     monkeypatch.setattr(mixing, "SIGMAS", {"asymmetric": (0.0, 0.1), "symmetric": (0.1, 0.2)})
     monkeypatch.setattr(confusion, "KNOWN", {name: KNOWN[name] for name in ("naive", "gaussian", "and_naive")})
+    monkeypatch.setattr(amplitudes, "NETWORKS", ("naive", "linear_copy"))
     monkeypatch.setattr(confusion, "NULLS", {"and_naive": (6, 8)})
     monkeypatch.setattr(n_max, "WIDTHS", (3, 4))
     monkeypatch.setattr(n_max, "LONGER", {"active": 1, "q": 4, "d": 3, "times": 2})
@@ -87,6 +89,7 @@ def test_the_full_size_starts_with_the_sizes_stated(name, tmp_path, monkeypatch)
     for module in (histogram, products):
         monkeypatch.setattr(module, "train", begin)
     monkeypatch.setattr(confusion, "KNOWN", {"l4_trained": KNOWN["l4_trained"]})
+    monkeypatch.setattr(amplitudes, "NETWORKS", ("l4_trained",))
     with pytest.raises(StartedError) as begun:
         command.run(member, tmp_path / "out", member.seeds, full=True)
     (started,) = begun.value.args
@@ -299,3 +302,16 @@ def test_a_swap_counts_if_the_largest_output_is_the_other_feature():
     )  # 0 and 1 answer for each other: 2 of 6 pairs
     assert l4_code.swap_rate(turned, turned.w_in > 0.05) == pytest.approx(1 / 3)
     assert np.isnan(l4_code.swap_rate(layers, np.zeros((3, 3), dtype=bool)))
+
+
+def test_the_exact_error_lies_between_that_of_the_grid_and_what_it_can_hide(monkeypatch):
+    monkeypatch.setattr(amplitudes, "NETWORKS", ("naive", "linear_copy"))
+    member = REPRODUCTIONS["amplitudes"]
+    rows = [
+        {**key, **member.call({"key": key})} for key in member.keys({"n": 8, "d": 4, "steps": 1, "points": 400}, (0, 1))
+    ]
+    assert "In 8 of 8 cases" in member.answer(rows)
+    assert all(exact - grid > 0 for row in rows for exact, grid in zip(row["exact"], row["grid"], strict=True))
+    for name, value in (("exact", 0.9), ("grid", 1.1), ("again", 0.9)):  # each fault is noticed in its case
+        wrong = [{**rows[0], name: [value * rows[0]["exact"][0], *rows[0][name][1:]]}, *rows[1:]]
+        assert "In 7 of 8 cases" in member.answer(wrong)

@@ -138,9 +138,9 @@ def _draw(rows: Sequence[Row]) -> Any:
     left.set_xlabel("feature, by its error", fontsize=8)
     left.set_ylabel("MSE while x_i > 0", fontsize=8)
     left.legend(fontsize=6, frameon=False)
-    right.set_xlabel("weight of W_in", fontsize=8)
+    right.set_xlabel("weight of W_in (last step: all above)", fontsize=8)
     right.set_ylabel("density", fontsize=8)
-    right.set_yscale("log")
+    right.set(yscale="log", xlim=(-0.1, EDGES[-1]))
     for axis in (left, right):
         quiet(axis)
     first = rows[0]
