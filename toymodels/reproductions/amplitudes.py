@@ -80,7 +80,7 @@ def _answer(rows: Sequence[Row]) -> str:
         for exact, upper, again, grid, hidden in zip(
             *(row[name] for name in ("exact", "upper", "again", "grid", "hidden")), strict=True
         ):
-            good += grid <= upper and exact <= grid + hidden and abs(again - exact) <= upper - exact + 1e-9
+            good += grid <= upper and exact <= grid + hidden and abs(again - exact) <= 1e-9
             total, gap = total + 1, max(gap, exact - grid)
     return (
         f"In {good} of {total} cases no grid point has more than the certified upper end, the exact error is within what the "
