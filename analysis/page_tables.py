@@ -390,13 +390,20 @@ def null_models() -> Table:
     return grid(names, [(layer, [cell(layer, *column) for column in columns]) for layer in layers], "first layer")
 
 
-def reproduced(name: str) -> Table:
-    """Set the numbers of a reproduction beside the published ones; ± is the 95 % t interval over seeds."""
+def reproduced(name: str, full: int = 0) -> Table:
+    """Set the numbers of a reproduction beside the published ones; ± is the 95 % t interval over seeds.
+
+    With full=1 those of the paper's own size, with the seeds that were measured.
+    """
     from toymodels.experiments.study import stored
     from toymodels.reproductions.registry import REPRODUCTIONS
 
     member = REPRODUCTIONS[name]
-    rows = stored(RESULTS / "compressed" / f"{name}.jsonl", member.keys(dict(member.reduced), member.seeds))
+    if full:
+        path = RESULTS / "compressed" / f"{name}_full.jsonl"
+        rows = stored(path, member.keys(dict(member.full), tuple(rows_of(f"compressed/{path.name}")[0]["seeds"])))
+    else:
+        rows = stored(RESULTS / "compressed" / f"{name}.jsonl", member.keys(dict(member.reduced), member.seeds))
     lines = []
     for line in member.lines(rows):
         half = "" if line.half is None else f" ± {line.half:.2g}"
@@ -404,6 +411,26 @@ def reproduced(name: str) -> Table:
         what = line.what.replace("|", "\\|")  # which would end the cell
         lines.append([what, published, f"{line.mean:.4g}{half}", line.verdict.replace("-", "−")])
     return [["number", "published", "ours", "verdict"], *lines]
+
+
+def code_checks() -> Table:
+    """Set the checks of the code beside the published numbers: on the authors' own weights, and on ours."""
+    from toymodels.reproductions.l4_code import WORDS, code_lines
+
+    theirs = {row["kind"]: row for row in rows_of("compressed/shipped.jsonl")}
+    rows = rows_of("compressed/code.jsonl")
+    cells = [(row["kind"], name) for row in rows for name in WORDS]
+    lines = []
+    for (kind, name), line in zip(cells, code_lines(rows), strict=True):
+        half = "" if line.half is None else f" ± {line.half:.2g}"
+        published = "–" if line.published is None else f"{line.published:.4g}"
+        measured = theirs.get(kind, {}).get(name)
+        shipped = "–" if measured is None else f"{measured:.4g}"
+        what = line.what.replace("|", "\\|")
+        lines.append(
+            [cell.replace("-", "−") for cell in (what, published, shipped, f"{line.mean:.4g}{half}", line.verdict)]
+        )
+    return [["number", "published", "their weights, measured here", "ours", "ours and published"], *lines]
 
 
 def mixing_gain() -> Table:
@@ -730,6 +757,7 @@ TABLES: dict[str, Callable[..., Table]] = {
         n_max,
         confusion,
         reasons,
+        code_checks,
         mixing_gain,
         naive_crossings,
         atlas,

@@ -25,7 +25,7 @@ from toymodels.diagnosis.measures.gates import dedicated_gates
 from toymodels.diagnosis.measures.weights import dedicated_features
 from toymodels.diagnosis.page import page, sorted_features
 from toymodels.diagnosis.registry import MEASURES, measure_all
-from toymodels.diagnosis.verdict import VERDICTS, diagnose, judge, subject_of
+from toymodels.diagnosis.verdict import VERDICTS, check_order, diagnose, judge, subject_of
 from toymodels.errors import InputError
 from toymodels.ground_truth.folder import save_pretrained
 
@@ -325,6 +325,28 @@ def test_wrong_commands_are_one_sentence(words, expected, tmp_path, capsys, monk
 def test_wrong_calls_are_refused(make, words):
     with pytest.raises(InputError, match=words):
         make()
+
+
+@pytest.mark.parametrize("name", ["naive", "designed_code", "linear_copy", "and_naive", "and_gaussian"])
+def test_outputs_in_another_order_are_named(name):
+    n, d = KNOWN[name].gates or (60, 30)
+    ((made, task),) = KNOWN[name].call({"n": n, "d": d, "seeds": [3]})
+    subject = subject_of(made, task, inputs=2000)
+    check_order(subject)
+    readoff = subject.network.readoff
+    order = torch.arange(task.n_outputs).roll(-1)  # output 0 is what output 1 was
+    turned = Network(subject.network.layer, LinearReadoff(readoff.weight[order], readoff.bias[order]))
+    with pytest.raises(InputError, match=r"output \d+ computes what output 0 should"):
+        check_order(subject_of(turned, task, inputs=2000))
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.4, 1.5])
+@pytest.mark.parametrize(("task", "m"), [("and", 16), ("relu", 60)])
+def test_random_networks_are_in_no_order(task, m, scale):
+    """Among so many outputs some are near the target of another one by chance."""
+    problem, generator = make_task(task, m), torch.Generator().manual_seed(0)
+    w_in, w_out = torch.randn(30, m, generator=generator), torch.randn(problem.n_outputs, 30, generator=generator)
+    check_order(subject_of(network(w_in, scale / 30**0.5 * w_out), problem, inputs=2000))
 
 
 def gate_subject(gate="and", bias=-1.0, m=5, d=4, seed=0):

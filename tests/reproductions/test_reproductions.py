@@ -11,7 +11,8 @@ import torch
 from toymodels.cli import main
 from toymodels.compressed.measures import feature_errors
 from toymodels.compressed.registry import Compressed
-from toymodels.compressed.stack import Recipe, Stack, initial_stack, train_stack
+from toymodels.compressed.stack import Recipe, Stack, initial_stack, network, train_stack
+from toymodels.compressed.weights import two_layer
 from toymodels.core.features import SparseFeatures
 from toymodels.core.layers import FirstLayer
 from toymodels.core.network import Network
@@ -19,10 +20,12 @@ from toymodels.core.readoffs import LinearReadoff
 from toymodels.diagnosis.known import KNOWN
 from toymodels.errors import InputError
 from toymodels.reproductions import (
+    amplitudes,
     command,
     confusion,
     histogram,
     l4,
+    l4_code,
     learned_sigma,
     mixing,
     n_max,
@@ -35,7 +38,7 @@ from toymodels.reproductions.registry import REPRODUCTIONS, Line
 from toymodels.theory.compressed import non_negative, single_alpha
 from toymodels.theory.statistics import mean_interval
 
-TOY = {"steps": 2, "batch": 8, "eval": 1500, "swaps": 50, "n": 20, "d": 10, "m": 6}
+TOY = {"steps": 2, "batch": 8, "eval": 1500, "swaps": 50, "n": 20, "d": 10, "m": 6, "largest": 10, "points": 100}
 
 
 @pytest.fixture
@@ -45,6 +48,7 @@ def toy(monkeypatch):
         monkeypatch.setattr(mixing, name, value)
     monkeypatch.setattr(mixing, "SIGMAS", {"asymmetric": (0.0, 0.1), "symmetric": (0.1, 0.2)})
     monkeypatch.setattr(confusion, "KNOWN", {name: KNOWN[name] for name in ("naive", "gaussian", "and_naive")})
+    monkeypatch.setattr(amplitudes, "NETWORKS", ("naive", "linear_copy"))
     monkeypatch.setattr(confusion, "NULLS", {"and_naive": (6, 8)})
     monkeypatch.setattr(n_max, "WIDTHS", (3, 4))
     monkeypatch.setattr(n_max, "LONGER", {"active": 1, "q": 4, "d": 3, "times": 2})
@@ -85,6 +89,7 @@ def test_the_full_size_starts_with_the_sizes_stated(name, tmp_path, monkeypatch)
     for module in (histogram, products):
         monkeypatch.setattr(module, "train", begin)
     monkeypatch.setattr(confusion, "KNOWN", {"l4_trained": KNOWN["l4_trained"]})
+    monkeypatch.setattr(amplitudes, "NETWORKS", ("l4_trained",))
     with pytest.raises(StartedError) as begun:
         command.run(member, tmp_path / "out", member.seeds, full=True)
     (started,) = begun.value.args
@@ -273,3 +278,40 @@ def test_shares_of_products_are_those_of_the_output_0():
     assert products.shares(answer(0.0), 5, 2000, 0).tolist() == pytest.approx([1] * 10)
     # E (c − xy)²/E (xy)² = 1 + 9 c²; the mean of 10 products with 3,000 inputs each has a standard error of 0.035.
     assert float(products.shares(answer(0.5), 5, 30_000, 0).mean()) == pytest.approx(1 + 9 / 4, abs=0.15)
+
+
+def test_checks_of_a_network_by_hand():
+    """Features 0 to 9 on neurons of their own with weight 0.5, decoded by 2; the other ten are left out."""
+    w_in = torch.eye(20)[:10] * 0.5
+    made = network(w_in, 4 * w_in.T)
+    found = l4_code.checks(made, 0, {"n": 20, "d": 10, "eval": 3000})
+    assert found["rank"] == pytest.approx(10)  # what no matrix of rank 10 has less of
+    assert [found[name] for name in ("cosine", "scale", "at_1", "at_minus_1", "least_mse")] == pytest.approx(
+        [1, 1, 0.5, 0, 0], abs=1e-4
+    )
+    assert found["most_mse"] == pytest.approx(1 / 3, abs=0.1)
+    assert [found[name] for name in ("least_k", "most_k", "least_load", "most_load")] == [0, 1, 1, 1]
+    assert (found["on_mean"], found["on_sd"], found["off_mean"]) == (0.5, 0, 0)
+
+
+def test_a_swap_counts_if_the_largest_output_is_the_other_feature():
+    layers = two_layer(network(torch.eye(3), torch.eye(3)), 3, 3)
+    assert l4_code.swap_rate(layers, layers.w_in > 0.05) == 1
+    turned = two_layer(
+        network(torch.eye(3), torch.eye(3)[[1, 0, 2]]), 3, 3
+    )  # 0 and 1 answer for each other: 2 of 6 pairs
+    assert l4_code.swap_rate(turned, turned.w_in > 0.05) == pytest.approx(1 / 3)
+    assert np.isnan(l4_code.swap_rate(layers, np.zeros((3, 3), dtype=bool)))
+
+
+def test_the_exact_error_lies_between_that_of_the_grid_and_what_it_can_hide(monkeypatch):
+    monkeypatch.setattr(amplitudes, "NETWORKS", ("naive", "linear_copy"))
+    member = REPRODUCTIONS["amplitudes"]
+    rows = [
+        {**key, **member.call({"key": key})} for key in member.keys({"n": 8, "d": 4, "steps": 1, "points": 400}, (0, 1))
+    ]
+    assert "In 8 of 8 cases" in member.answer(rows)
+    assert all(exact - grid > 0 for row in rows for exact, grid in zip(row["exact"], row["grid"], strict=True))
+    for name, value in (("exact", 0.9), ("grid", 1.1), ("again", 0.9)):  # each fault is noticed in its case
+        wrong = [{**rows[0], name: [value * rows[0]["exact"][0], *rows[0][name][1:]]}, *rows[1:]]
+        assert "In 7 of 8 cases" in member.answer(wrong)

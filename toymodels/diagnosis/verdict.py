@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from toymodels.compressed.weights import two_layer
@@ -20,6 +23,8 @@ VERDICTS = ("naive", "linear copy", "sparse code", "dense code", "mixed", "undec
 """naive: features (or gates) have neurons of their own; linear copy: what is gained is a linear map of the inputs; sparse code:
 every feature is read by few shared neurons; dense code: by many; mixed: some have neurons of their own and others share."""
 EVEN, SPARSE, COHERENT, SWAPS, LINEAR = 0.5, 0.25, 0.6, 0.9, 0.9
+REORDERED, MOST_ORDERED = 0.8, 500
+"""Largest mean squared error in another order of the outputs, over that of the output 0 and that in their order; most outputs."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,45 @@ def diagnose(
 
     `features` are those it is judged on; default: each active with probability 0.02 (1/m below 50 features), values on [−1, 1];
     for gates at most 2 active. For gates all inputs are taken where there are no more than `inputs`.
-    Raises InputError for a network of another form or size, another task, or fewer than 100 inputs.
+    Raises InputError for a network of another form or size, outputs in another order, another task, or fewer than 100 inputs.
     """
     subject = subject_of(network, task, features, inputs, seed)
+    check_order(subject)
     verdict, reasons = judge(subject)
     return Diagnosis(verdict, tuple(reasons), tuple(measure_all(subject)), subject)
+
+
+def check_order(subject: Subject) -> None:
+    """Raise InputError for a network that computes the task much better in another order of its outputs.
+
+    In the best order, found by an assignment, most outputs must have another place, and the mean squared error must be below
+    REORDERED of that of the output 0 and of that in their own order. For
+    gates, which are rarely 1, inputs at which they are 0 and at which they are 1 count alike, and more than two fifths of the
+    gates must be right: an output of many that happens to be near 1 at the right input is not enough.
+    """
+    targets, outputs = subject.task.targets(torch.from_numpy(subject.x)).double().numpy(), subject.layers(subject.x)
+    if targets.shape[1] > MOST_ORDERED:
+        return
+    weight = np.broadcast_to(subject.inputs.probabilities.double().numpy()[:, None], targets.shape)
+    if subject.kind == "gates":
+        ones = (weight * targets).sum(0)
+        weight = weight * np.where(targets > 0, 1 / ones.clip(1e-12), 1 / (1 - ones).clip(1e-12))
+    power = (weight * targets**2).sum(0)
+    if not (power > 0).all():
+        return
+    # Of output j (line) as an answer to target i (column).
+    share = 1 + ((outputs**2).T @ weight - 2 * outputs.T @ (weight * targets)) / power
+    rows, columns = linear_sum_assignment(share)
+    if (rows != columns).mean() < 0.5 or share[rows, columns].mean() > REORDERED * min(1.0, share.diagonal().mean()):
+        return
+    right = (np.abs(outputs[:, rows] - targets[:, columns]).max(0) < 0.5).mean() if subject.kind == "gates" else 1.0
+    if right > 0.4:
+        order = np.argsort(columns)
+        i = int(np.flatnonzero(order != np.arange(len(order)))[0])
+        raise InputError(
+            f"the outputs are in another order than those of the task {subject.task.name}: output {order[i]} computes what "
+            f"output {i} should; put the rows of the last weight and its bias in the task's order"
+        )
 
 
 def judge(subject: Subject) -> tuple[str, Sequence[str]]:

@@ -258,6 +258,6 @@ def _solution_answer(rows: Sequence[Row]) -> str:
 
 REPRODUCTIONS(
     "solutions", shows=f"{PAPER}, table of solutions at q = 4: E|error|⁴ over that of the trained network", source=PAPER,
-    reduced={**REDUCED, "swaps": 40_000}, full={**FULL, "swaps": 800_000}, keys=_solution_keys, lines=_solution_lines,
+    reduced={**REDUCED, "swaps": 800_000}, full={**FULL, "swaps": 800_000}, keys=_solution_keys, lines=_solution_lines,
     answer=_solution_answer, minutes=3, order=2,
 )(solutions)  # fmt: skip

@@ -28,8 +28,8 @@ NAIVE = theory.naive(N, D)
 SHIPPED = {0.0: 0.0833, 0.005: 0.0794, 0.01: 0.0774, 0.015: 0.0777, 0.02: 0.0802, 0.03: 0.0922, 0.04: 0.1138}
 """σ: L/p of the semi-NMF network as published (figure 9), with exactly one feature active; asymmetric M."""
 SIGMAS = {
-    "asymmetric": (0.0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.08),
-    "symmetric": (0.02, 0.03, 0.04, 0.06, 0.08),
+    "asymmetric": (0.0, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.08),
+    "symmetric": (0.01, 0.02, 0.03, 0.04, 0.06, 0.08),
 }
 READ = {
     ("asymmetric", 0.02): 0.0755,

@@ -22,7 +22,7 @@ REDUCED = {"steps": 2500, "batch": 512, "eval": 50_000}
 """All inputs have an active feature, as 63 % of those of `mixing.REDUCED` have: as many of them are seen."""
 SIGMA = 0.02
 PROBABILITIES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-CLEAN = (0.01, 0.1, 0.5)
+CLEAN = (0.01, 0.05, 0.1, 0.2, 0.5)
 SAME = dict(zip(PROBABILITIES, (0.072, 0.0725, 0.074, 0.0755, 0.0775, 0.0795, 0.080, 0.079, 0.072), strict=True))
 """L/p at the p of the training, read off figure 2; the next one at p = 1."""
 DENSE = {0.001: 0.125, 0.02: 0.102, 0.1: 0.077, 0.5: 0.0575}
@@ -78,9 +78,11 @@ def _lines(rows: Sequence[Row]) -> list[Line]:
         lines.append(Line(f"{name}: L/p", row["same"], same, READING * (same or 0)))
         if mixed:
             lines.append(Line(f"{name}: L/p at p = 1", row["dense"], dense, READING * (dense or 0)))
-            lines.append(Line(f"{name}: L/p, one active (exact)", row["single"]))
-        else:
-            lines.append(Line(f"{name}: naive with offset p/4, L/p", [theory.naive_with_offset(mixing.N, mixing.D, p)]))
+        known = 0.0835 if (row["sigma"], p) == (0.0, mixing.P) else None  # figure 5a, sparse end
+        lines.append(Line(f"{name}: L/p, one active (exact)", row["single"], known, READING * (known or 0)))
+    for p in (*PROBABILITIES, 1.0):
+        offset = [theory.naive_with_offset(mixing.N, mixing.D, p)]
+        lines.append(Line(f"σ = 0, p = {p:g}: naive with offset p/4, L/p (closed form)", offset))
     return lines + _response_lines(rows)
 
 
