@@ -29,7 +29,7 @@ from toymodels.circuits.bigrams import (
     true_scores,
 )
 from toymodels.core.seeds import derive_seed
-from toymodels.errors import InputError
+from toymodels.errors import InputError, check_different, check_whole
 from toymodels.experiments.study import Row, stored, study
 from toymodels.figures.series import PALETTE
 from toymodels.figures.style import Drawing, default_style, heading, new_figure, quiet, save
@@ -68,6 +68,14 @@ class Bigrams:
 
     def check(self) -> None:
         """Raise InputError for settings that make no figure."""
+        for name, values in (
+            ("m", self.m),
+            ("d_head", self.d_head),
+            ("bigrams", self.bigrams),
+            ("active", self.active),
+        ):
+            check_different("size", values, **{name: tuple(map(str, values))})
+            check_whole(1, **{name: min(values)})
         if self.seeds < 2 or self.steps < 1 or len(self.m) > len(PALETTE):
             raise InputError("the figure needs at least two seeds, one step and at most as many m as there are colours")
         if max(self.d_head) > self.d_resid or max(self.active) > min(self.m) or max(self.bigrams) > min(self.m) ** 2:

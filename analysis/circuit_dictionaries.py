@@ -21,8 +21,9 @@ from toymodels.arguments import run_script
 from toymodels.circuits.circuit import Circuit
 from toymodels.circuits.depth import stages
 from toymodels.core.seeds import derive_seed
-from toymodels.errors import InputError
+from toymodels.errors import InputError, check_different
 from toymodels.experiments.study import Row, study
+from toymodels.ground_truth.dictionaries import check_dictionary
 from toymodels.ground_truth.scores import correlations, found, read_by
 from toymodels.runs.storage import check_writable
 from toymodels.runs.text import render
@@ -54,6 +55,10 @@ class CircuitDictionaries:
         """Raise InputError for settings without a table."""
         if self.seeds < 2 or self.depth < 1:
             raise InputError("the table needs at least two seeds and one layer")
+        next(
+            stages(Circuit.random(self.m, self.depth, 0), self.d, 3, 0, correct=False)
+        )  # refuses sizes that do not fit
+        check_different("method", [check_dictionary(name, 2 * self.m) for name in self.methods], methods=self.methods)
 
     def keys(self) -> list[Row]:
         """Return what identifies each line of the results."""
@@ -98,7 +103,7 @@ def table(rows: list[Row]) -> list[list[str]]:
     """Return means with 95 % t intervals over seeds for each layer and dictionary; the header first."""
     lines = []
     for about in rows[0]["scores"]:
-        depth, method = about.split()
+        depth, method = about.split(maxsplit=1)
         pairs = [mean_interval([row["scores"][about][name] for row in rows]) for name in HEADS]
         lines.append([depth, method, *(f"{mean:.3f} ± {half:.3f}" for mean, half in pairs)])
     return [["layer", "dictionary", *HEADS.values()], *lines]

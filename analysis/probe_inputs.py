@@ -9,15 +9,19 @@ reads with a |correlation| of at least the bench's threshold. A probe is told wh
 from __future__ import annotations
 
 import json
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import tyro
 
+from toymodels.arguments import run_script
 from toymodels.core.features import Inputs, make_features
 from toymodels.core.tasks import Task
+from toymodels.errors import InputError
 from toymodels.runs.record import load_config, load_network
+from toymodels.runs.storage import check_writable, write_text
 
 
 @torch.no_grad()
@@ -36,22 +40,39 @@ def probed(layer: torch.nn.Module, task: Task, inputs: Inputs, threshold: float)
     return shares
 
 
-def main(out: Path, records: list[Path]) -> None:
-    """Write a line for each network of the records."""
-    with open(out, "w") as file:
-        for record in records:
-            settings = load_config(record).config
-            for path in sorted(record.glob(f"*-seed-*/*-{settings['readoff']}.safetensors")):
-                network, task, _ = load_network(path)
-                features = make_features(settings["inputs"], task.m, settings["s"], settings["values"])
-                few = features.n_inputs <= 20_000
-                inputs = features.enumerate() if few else features.sampled(20_000, 0)
-                shares = probed(network.layer, task, inputs, settings["threshold"])
-                about = path.name.removesuffix(f"-{settings['readoff']}.safetensors")
-                row = {"first_layer": about, "seed": int(path.parent.name.rpartition("-")[2])}
-                row |= {f"{name}_recall": share for name, share in shares.items()}
-                file.write(json.dumps(row) + "\n")
+@dataclass(frozen=True)
+class ProbeInputs:
+    """Probe the layers of records of `toymodels dictionary`."""
+
+    out: tyro.conf.Positional[Path]
+    """The file to write, .jsonl."""
+    records: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs of `toymodels dictionary`."""
+
+
+def main(given: ProbeInputs) -> str:
+    """Write a line for each network of the records; returns what to print."""
+    check_writable(given.out)
+    saved = {record: load_config(record) for record in given.records}
+    if not saved or any(config.kind != "dictionary" for config in saved.values()):
+        raise InputError(
+            "records must be folders of runs of `toymodels dictionary`: name at least one, and no other runs"
+        )
+    lines = []
+    for record, config in saved.items():
+        settings = config.config
+        for path in sorted(record.glob(f"*-seed-*/*-{settings['readoff']}.safetensors")):
+            network, task, _ = load_network(path)
+            features = make_features(settings["inputs"], task.m, settings["s"], settings["values"])
+            few = features.n_inputs <= 20_000
+            inputs = features.enumerate() if few else features.sampled(20_000, 0)
+            shares = probed(network.layer, task, inputs, settings["threshold"])
+            about = path.name.removesuffix(f"-{settings['readoff']}.safetensors")
+            row = {"first_layer": about, "seed": int(path.parent.name.rpartition("-")[2])}
+            lines.append(json.dumps(row | {f"{name}_recall": share for name, share in shares.items()}))
+    write_text(given.out, "\n".join(lines) + "\n")
+    return str(given.out)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])
+    run_script(ProbeInputs, main)

@@ -23,7 +23,7 @@ from toymodels import gaussian, make_task
 from toymodels.arguments import run_script
 from toymodels.core.features import make_features
 from toymodels.core.seeds import derive_seed
-from toymodels.errors import InputError
+from toymodels.errors import InputError, check_whole
 from toymodels.experiments.study import Row, stored, study
 from toymodels.figures.series import PALETTE
 from toymodels.figures.style import Drawing, default_style, heading, new_figure, quiet, save
@@ -74,6 +74,9 @@ class RareLatents:
         """Raise InputError for settings that make no figure."""
         if self.seeds < 2 or self.steps < 64 or self.steps % 64 or self.m < 3 or not 0 < self.s < self.m:
             raise InputError("the figure needs two seeds, a multiple of 64 steps, 3 features, and s between 0 and m")
+        check_whole(1, d=self.d)
+        check_whole(None, 20, m=self.m)  # densities are over all 2^m inputs
+        check_whole(max(about.get("k", 1) for about in METHODS.values()), latents=self.latents)
 
     def keys(self) -> list[Row]:
         """Return what identifies each line of the results."""

@@ -32,10 +32,11 @@ from toymodels import (
 )
 from toymodels.arguments import run_script
 from toymodels.core.seeds import derive_seed, seeded
-from toymodels.errors import InputError
+from toymodels.errors import InputError, check_different, check_positive, check_whole
 from toymodels.experiments.study import Row, stored, study
 from toymodels.figures.series import PALETTE
 from toymodels.figures.style import Drawing, default_style, heading, new_figure, quiet, save
+from toymodels.ground_truth.dictionaries import check_dictionary
 from toymodels.ground_truth.perturbations import BEHIND, exponent, outputs_behind, sensitivities
 from toymodels.runs.storage import check_writable
 from toymodels.runs.text import render
@@ -84,6 +85,13 @@ class SAEErrors:
             raise InputError("layers are gaussian or trained, and d must have a width for each of them")
         if self.seeds < 2 or self.m < 4 or not 2 <= self.s < self.m:
             raise InputError("the figure needs at least two seeds and 4 features, and s from 2 to m − 1")
+        check_different("layer and width", list(zip(self.layers, self.d, strict=True)), layers=self.layers)
+        check_whole(1, bases=self.bases, d=min(self.d))
+        check_positive(**{f"factor {number}": factor for number, factor in enumerate(self.factors)})
+        if 1 not in self.factors:
+            raise InputError("factors must have 1 among them, of which the tables are")
+        latents = self.m + make_task("and", self.m).n_outputs
+        check_different("method", [check_dictionary(name, latents) for name in self.methods], methods=self.methods)
 
     def keys(self) -> list[Row]:
         """Return what identifies each line of the results."""

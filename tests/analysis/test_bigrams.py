@@ -98,9 +98,10 @@ def test_the_exact_noise_is_that_of_the_committed_heads():
     assert abs(np.mean(ratios) - 1.25**2) > 5 * error  # a law that is 1.25 times too large
 
 
-@pytest.mark.parametrize("wrong", [{"seeds": 1}, {"d_head": (65,)}, {"bigrams": (5000,)}])
+@pytest.mark.parametrize("wrong", [
+    {"seeds": 1}, {"d_head": (65,)}, {"bigrams": (5000,)}, {"m": ()}, {"active": (0,)}, {"d_head": (8, 8)}])  # fmt: skip
 def test_settings_without_a_figure_are_refused(script, tmp_path, wrong):
-    with pytest.raises(InputError, match=r"must be at most|needs at least"):
+    with pytest.raises(InputError, match=r"must be at (most|least)|needs at least|is empty|twice"):
         script.main(script.Bigrams(out=tmp_path, **wrong))
 
 

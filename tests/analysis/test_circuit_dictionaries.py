@@ -104,3 +104,18 @@ def test_what_the_page_says_stands_in_the_results():
         assert means(method, "worst") == pytest.approx(means(method, "clean"), abs=0.001)
     assert min(means("neurons", "ands") + means("neurons", "others")) > 0.96
     assert sum(row["scores"]["1 neurons"]["clean"] > 0.5 for row in rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"methods": ("nope",)}, "unknown sparse"),
+        ({"methods": ()}, "is empty"),
+        ({"m": 7}, "m even"),
+        ({"d": 0}, "d = 0"),
+    ],
+)
+def test_settings_without_a_table_are_refused(script, tmp_path, wrong, words):
+    with pytest.raises(InputError, match=words):
+        script.main(script.CircuitDictionaries(out=tmp_path, **{**SMALL, **wrong}))
+    assert not list(tmp_path.iterdir())

@@ -2,13 +2,14 @@
 
 import importlib.util
 import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from toymodels import PairTask, SparseFeatures
+from toymodels import InputError, PairTask, SparseFeatures
 from toymodels.core.layers import FirstLayer
 
 SPEC = importlib.util.spec_from_file_location(
@@ -19,10 +20,23 @@ TASK, INPUTS = PairTask(M, "and"), SparseFeatures.at_most(M, 3).enumerate()
 
 
 @pytest.fixture(scope="module")
-def probed():
+def script():
     module = importlib.util.module_from_spec(SPEC)
+    sys.modules[SPEC.name] = module
     SPEC.loader.exec_module(module)
-    return module.probed
+    return module
+
+
+@pytest.fixture(scope="module")
+def probed(script):
+    return script.probed
+
+
+def test_what_is_no_record_of_dictionaries_is_refused(script, tmp_path):
+    for records, words in (((), "name at least one"), ((tmp_path / "nope",), "is missing")):
+        with pytest.raises(InputError, match=words):
+            script.main(script.ProbeInputs(tmp_path / "out.jsonl", records))
+    assert not list(tmp_path.iterdir())
 
 
 def test_inputs_alone_or_inputs_and_functions(probed):

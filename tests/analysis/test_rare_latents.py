@@ -81,9 +81,11 @@ def test_kinds_and_fates_are_counted(script):
     assert line == ["ultra-rare", "l1", "5.0", "0.20", "0.20", "0.20", "0.40", "0.20"]
 
 
-@pytest.mark.parametrize("wrong", [{"seeds": 1}, {"steps": 65}, {"m": 2}, {"s": 4.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"seeds": 1}, {"steps": 65}, {"m": 2}, {"s": 4.0}, {"d": 0}, {"m": 21}, {"latents": 5}]
+)
 def test_settings_without_a_figure_are_refused(script, tmp_path, wrong):
-    with pytest.raises(InputError, match="the figure needs"):
+    with pytest.raises(InputError, match=r"the figure needs|it must be at (least|most)"):
         script.main(script.RareLatents(out=tmp_path, **{**SMALL, **wrong}))
 
 

@@ -100,9 +100,13 @@ def test_pairs_of_directions_are_two_that_are_off(script):
         assert (float(first.sum()), float(second.sum())) == (1, 1)
 
 
-@pytest.mark.parametrize("wrong", [{"seeds": 1}, {"layers": ("nope",)}, {"d": (1, 2)}, {"s": 9}])
+@pytest.mark.parametrize("wrong", [
+    {"seeds": 1}, {"layers": ("nope",)}, {"d": (1, 2)}, {"s": 9}, {"methods": ()}, {"methods": ("nope",)}, {"bases": 0},
+    {"factors": (0.5,)}, {"factors": (1.0, -1.0)}, {"d": (0, 40, 80)}])  # fmt: skip
 def test_settings_without_a_figure_are_refused(script, tmp_path, wrong):
-    with pytest.raises(InputError, match=r"must have a width|needs at least"):
+    with pytest.raises(
+        InputError, match=r"must have|needs at least|is empty|unknown sparse|at least 1|positive number"
+    ):
         script.main(script.SAEErrors(out=tmp_path, **{**SMALL, **wrong}))
 
 

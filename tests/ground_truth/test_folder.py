@@ -280,3 +280,11 @@ def test_the_safetensors_file_says_all_without_this_library(tmp_path):
     a = torch.relu(X @ w["mlp_in.weight"].T + w["mlp_in.bias"])
     # Sums of at most 2 products in float32, then of 9 in float64.
     torch.testing.assert_close(a.double() @ w["mlp_out.weight"].T + w["mlp_out.bias"], network(X), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("key", "value"), [("scale", "abc"), ("scale", None), ("scale", -1), ("origin", None)])
+def test_a_wrong_scale_or_origin_is_refused(tmp_path, key, value):
+    path = save_pretrained(networks()["gaussian"], tmp_path / "net", TASK, FEATURES) / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(InputError, match=rf"config.json.*{key}"):
+        from_pretrained(tmp_path / "net")

@@ -16,7 +16,7 @@ from toymodels.core.seeds import seeded
 from toymodels.ground_truth.dictionaries import fit_dictionary
 from toymodels.ground_truth.perturbations import sensitivities
 from toymodels.ground_truth.samples import feature_vectors
-from toymodels.ground_truth.scores import correlations, found, score
+from toymodels.ground_truth.scores import correlations, found, score, split_and_absorbed
 from toymodels.layers.random import gaussian
 
 M, D = 5, 12
@@ -253,3 +253,77 @@ def test_what_has_no_direction_has_no_sensitivity(fitted):
     got = sensitivities(fitted, NETWORK, nothing, INPUTS)
     assert got["sensitivity_functions"] is None
     assert got["sensitivity_features"] > 0
+
+
+class Strange(nn.Module):
+    """Latents and reconstructions as two functions make them."""
+
+    def __init__(self, encode=lambda a: a, decode=lambda z: z):
+        super().__init__()
+        self.encode, self.decode = encode, decode
+
+    def forward(self, a):
+        return self.decode(self.encode(a))
+
+
+@pytest.mark.parametrize(
+    ("dictionary", "words"),
+    [
+        (Strange(lambda a: (a, a), lambda z: z[0]), "latents is of the kind tuple"),
+        (Strange(lambda a: a.to(torch.complex64), lambda z: z.real), "real numbers"),
+        (Strange(lambda a: a.to_sparse(), lambda z: z.to_dense()), "dense table"),
+        (Strange(lambda a: a[:, :0], lambda z: torch.zeros(len(z), D)), "latents of shape"),
+        (Strange(lambda a: a * torch.nan), "not finite"),
+        (Strange(lambda a: 1 / 0), "ZeroDivisionError"),
+        (Strange(decode=lambda z: None), "reconstruction is of the kind NoneType"),
+        (Strange(decode=lambda z: z * torch.nan), "reconstruction with numbers that are not finite"),
+    ],
+)
+@pytest.mark.unchecked
+def test_what_is_no_table_is_refused(dictionary, words):
+    for call in (
+        lambda: score(dictionary, NETWORK, TASK, INPUTS),
+        lambda: sensitivities(dictionary, NETWORK, VECTORS, INPUTS),
+    ):
+        with pytest.raises(InputError, match=words):
+            call()
+
+
+@pytest.mark.unchecked
+def test_latents_may_be_whole_numbers_and_reconstructions_float32():
+    signs = score(Strange(lambda a: (a > 0).long(), lambda z: z.float()), NETWORK, TASK, INPUTS)
+    assert signs["latents"] == D
+    assert signs["worst_error"] > signs["clean_worst_error"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"vectors": None}, "vectors is of the kind NoneType"),
+        ({"behind": "linear"}, "behind is a str"),
+        ({"inputs": FEATURES}, "inputs is of the kind SparseFeatures"),
+        ({"dictionary": Coded(D, D)}, "no method decode"),
+    ],
+)
+@pytest.mark.unchecked
+def test_wrong_moves_are_refused(wrong, words):
+    arguments = {"dictionary": Strange(), "network": NETWORK, "vectors": VECTORS, "inputs": INPUTS, **wrong}
+    with pytest.raises(InputError, match=words):
+        sensitivities(**arguments)
+
+
+def test_planted_splitting_and_absorption_are_seen():
+    x, weight = X, INPUTS.probabilities.double()
+    assert split_and_absorbed(x, x, weight) == {"split": 0, "absorbed": 0}
+    first, second = x[:, :1], x[:, 1:2]
+    halves = torch.cat([first * second, first * (1 - second), x[:, 1:]], 1)  # two latents share feature 0
+    assert split_and_absorbed(halves, x, weight)["split"] == 1 / M
+    # The main latent of feature 0 is off where the AND of 0 and 1 is on.
+    with_one = float(weight @ (first * second)[:, 0].double()) / float(weight @ first[:, 0].double())
+    assert with_one < 0.5
+    # Equal up to rounding in float64.
+    assert split_and_absorbed(halves, x, weight)["absorbed"] == pytest.approx(with_one / M, abs=1e-12)
+    # A feature that is left out, and taken over by nobody, is neither.
+    alone = torch.cat([first * (1 - second), x[:, 2:]], 1)
+    assert split_and_absorbed(alone, x, weight) == {"split": 0, "absorbed": 0}
+    assert split_and_absorbed(torch.zeros(len(x), 2), x, weight) == {"split": 0, "absorbed": 0}

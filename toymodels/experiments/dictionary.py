@@ -304,7 +304,13 @@ def _check(config: DictionaryConfig) -> None:
     config=DictionaryConfig,
     check=_check,
     text=deferred("experiments.dictionary", "text"),
-    measures=("features_precision", "functions_precision", *(name for name, _ in (*SCORES, *COSTS))),
+    measures=(
+        "features_precision",
+        "functions_precision",
+        "split",
+        "absorbed",
+        *(name for name, _ in (*SCORES, *COSTS)),
+    ),
 )
 def dictionary(config: DictionaryConfig, folder: Path, report: Callable[..., None]) -> Result:
     """Fit sparse dictionaries to activations, and score them against the true features and functions."""

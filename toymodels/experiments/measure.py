@@ -73,9 +73,9 @@ class EvaluateConfig:
         check_whole(0, seed=self.seed)
         if self.json is not None:
             check_writable(self.json)
-            if self.json.resolve() == self.file.resolve():
+            if self.file.resolve() in (self.json.resolve(), self.json.resolve().parent):
                 raise InputError(
-                    f"json = {self.json} is the file of the network, and would replace it: name another file"
+                    f"json = {self.json} is the network, or in its folder, and would replace it: name another file"
                 )
 
 

@@ -207,6 +207,17 @@ def _checked_reads(reads: Any, rows: int) -> Tensor:
     return reads.detach().float()
 
 
+def _check_table(activations: Any) -> None:
+    check_kind(Tensor, "a tensor with a row for each input", activations=activations)
+    real = activations.is_floating_point() and activations.device.type == "cpu"
+    if activations.ndim != 2 or not activations.numel() or not real or not bool(activations.isfinite().all()):
+        kind = f"{activations.dtype} on {activations.device}".removeprefix("torch.")
+        raise InputError(
+            f"the activations have shape {tuple(activations.shape)} ({kind}): they must be a table of finite numbers on the "
+            "CPU, in floating point, a row an input"
+        )
+
+
 def checked_activations(
     activations: Float[Tensor, "inputs neurons"],
 ) -> tuple[Float[Tensor, "inputs neurons"], Float[Tensor, " neurons"], float]:
@@ -214,15 +225,11 @@ def checked_activations(
 
     Raises InputError for activations that are no table of finite numbers, or do not vary.
     """
-    check_kind(Tensor, "a tensor with a row for each input", activations=activations)
-    if activations.ndim != 2 or not len(activations) or not bool(activations.isfinite().all()):
-        raise InputError(
-            f"the activations have shape {tuple(activations.shape)}: they must be a table of finite numbers, a row an input"
-        )
+    _check_table(activations)
     a = activations.detach().float()
     mean = a.mean(0)
     scale = float((a - mean).square().sum(1).mean().sqrt())
-    if not scale > 0:
+    if not scale > 1e-6 * float(a.abs().max()):  # what rounding leaves of equal rows
         raise InputError("all activations are the same: there is nothing that a dictionary could find")
     return a, mean, scale
 
@@ -355,7 +362,7 @@ def fit_dictionary(
     Raises InputError as the method does, and for a method that lacks inputs.
     """
     check_dictionary(name, latents)
-    check_kind(Tensor, "a tensor with a row for each input", activations=activations)
+    _check_table(activations)
     member, knobs = DICTIONARIES.named(name)
     if inputs is None and "inputs" in member.parameters:
         raise InputError(

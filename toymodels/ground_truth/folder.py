@@ -23,7 +23,7 @@ from toymodels.core.features import Features, SparseFeatures, make_features
 from toymodels.core.layers import ACTIVATIONS, unwrap
 from toymodels.core.network import Network
 from toymodels.core.tasks import Task, make_task
-from toymodels.errors import InputError, check_kind, check_whole
+from toymodels.errors import InputError, check_kind, check_positive, check_whole
 from toymodels.ground_truth.module import MLP, NO_LAYER, as_mlp, as_parts, check_finite_weights, filled
 from toymodels.runs.storage import (
     check_writable,
@@ -160,6 +160,8 @@ def _sized(config: Mapping[str, Any]) -> MLP:
     check_whole(1, m=m, d=d, outputs=outputs)
     if d0 is not None:
         check_whole(1, d0=d0)
+    check_positive(scale=config["scale"])
+    check_kind(str, "a text", origin=config["origin"])
     if max(m, d) * max(d, outputs) > 10**10:
         raise InputError(f"m = {m}, d = {d}, outputs = {outputs}: more than 10^10 weights")
     activation = config["activation"]

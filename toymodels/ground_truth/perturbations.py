@@ -22,9 +22,9 @@ from toymodels.core.features import Inputs
 from toymodels.core.network import Network
 from toymodels.core.seeds import seeded
 from toymodels.core.tasks import Task
-from toymodels.errors import check_choice, check_positive, check_whole
+from toymodels.errors import InputError, check_choice, check_kind, check_positive, check_whole
 from toymodels.ground_truth.samples import FeatureVectors
-from toymodels.ground_truth.scores import for_measuring, read_by
+from toymodels.ground_truth.scores import encoded, for_measuring
 
 NOTHING = 1e-5
 """Length of a direction, in units of the largest activation, that may be rounding of float32 alone."""
@@ -42,6 +42,8 @@ def outputs_behind(network: Network, task: Task, behind: str = "linear", active:
     error correction with 40 neurons an output, for `active` outputs at 1, drawn from the seed. Raises InputError for other names.
     """
     check_choice(BEHIND, behind=behind)
+    check_kind(Network, "a Network, of a first layer and a readoff", network=network)
+    check_kind(Task, "a Task", task=task)
     readoff = for_measuring(network.readoff).double()
     if behind == "linear":
         return lambda a: readoff(a)
@@ -73,12 +75,18 @@ def sensitivities(
     """
     check_positive(factor=factor)
     generator = seeded(seed)
-    layer, dictionary = for_measuring(network.layer).float(), for_measuring(dictionary)
+    check_kind(FeatureVectors, "the result of `feature_vectors`", vectors=vectors)
+    if behind is not None and not callable(behind):
+        raise InputError(f"behind is a {type(behind).__name__}: it must be a function, as `outputs_behind` returns it")
+    made = encoded(dictionary, network, inputs)
+    if not callable(getattr(dictionary, "decode", None)):
+        raise InputError("the dictionary has no method decode: it must turn latents into activations")
+    dictionary, read = made.dictionary, made.read
     outputs = for_measuring(network.readoff).double() if behind is None else behind
-    x, weight = inputs.dense(), inputs.probabilities.double()
-    a = layer(x).double()
-    read = read_by(dictionary, layer, x)
-    error = dictionary(read).double() - a
+    weight, a = inputs.probabilities.double(), made.activations.double()
+    if vectors.activations.shape[1] != a.shape[1]:
+        raise InputError(f"vectors are of {vectors.activations.shape[1]} neurons and the network has {a.shape[1]}")
+    error = made.reconstruction.double() - a
     length = factor * error.norm(dim=1, keepdim=True)
     mean = weight @ a
     principal = torch.linalg.svd(weight.sqrt()[:, None] * (a - mean), full_matrices=False).Vh[:1]
@@ -147,6 +155,16 @@ def exponent(
     check_positive(tau=tau, reach=reach)
     check_whole(1, angles=angles)
     check_whole(2, radii=radii)
+    if not callable(outputs):
+        raise InputError(f"outputs is a {type(outputs).__name__}: it must be a function from activations to outputs")
+    for name, rows in (("bases", bases), ("u", u), ("v", v)):
+        check_kind(Tensor, "a tensor with a row for each base", **{name: rows})
+        if rows.ndim != 2 or not len(rows) or rows.shape != bases.shape or not bool(rows.isfinite().all()):
+            raise InputError(
+                f"{name} has shape {tuple(rows.shape)}: bases, u and v must be tables of finite numbers, of one shape"
+            )
+        if name != "bases" and not bool(((rows.norm(dim=1) - 1).abs() < 1e-3).all()):
+            raise InputError(f"{name} has rows of other lengths than 1: divide each by its length")
     start = outputs(bases)
     grid = torch.linspace(0, float(reach) * float(bases.square().sum(1).mean().sqrt()), radii + 1, dtype=bases.dtype)
     phi = torch.linspace(0, torch.pi / 2, angles + 2, dtype=bases.dtype)

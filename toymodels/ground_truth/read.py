@@ -12,7 +12,7 @@ from toymodels.core.network import Network, as_network
 from toymodels.core.tasks import Task, make_task
 from toymodels.errors import InputError, check_choice, check_kind, check_whole
 from toymodels.ground_truth.folder import from_pretrained
-from toymodels.ground_truth.module import MLP
+from toymodels.ground_truth.module import MLP, check_finite_weights
 from toymodels.runs.elsewhere import Elsewhere, find_network, read_weights
 from toymodels.runs.record import is_network, load_network
 
@@ -55,14 +55,20 @@ def read_network(
     if task is None:
         raise InputError("the weights do not say what their network computes: name the task, as in task='and'")
     if isinstance(source, nn.Module):
+        if weights or biases or activation != "relu":
+            raise InputError("a module says itself how its parts fit: leave out activation, weights and biases")
         return _module(source, task, m)
     for name, tensor in source.items():
         check_kind(Tensor, "a tensor of weights", **{str(name): tensor})
+    if not any(tensor.ndim == 2 for tensor in source.values()):
+        raise InputError("the weights hold no matrix: give all tensors by name, as net.state_dict() returns them")
 
     def task_of(size: int) -> Task:
         return task if isinstance(task, Task) else make_task(task, size)
 
-    return find_network(dict(source), task_of, m, activation, weights, biases)
+    found = find_network(dict(source), task_of, m, activation, weights, biases)
+    check_finite_weights(found.network, "the network")
+    return found
 
 
 def read_described(path: Path) -> tuple[Network, Task] | None:
@@ -87,6 +93,7 @@ def _for_task(path: Path, network: Network, own: Task, task: Task | str | None, 
 
 def _module(module: nn.Module, task: Task | str, m: int | None) -> Elsewhere:
     check_module(module, "network")
+    check_finite_weights(module, "the module")
     if m is None:
         first = next((part for part in module.modules() if type(part) is nn.Linear), None)
         m = module.m if isinstance(module, MLP) else None if first is None else first.in_features

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from toymodels.core.features import Source, as_features, checked_sample
 from toymodels.core.seeds import seeded
 from toymodels.core.tasks import Task
-from toymodels.errors import InputError, check_choice
+from toymodels.errors import InputError, check_choice, check_kind, check_whole
 from toymodels.ground_truth.dictionaries import DICTIONARIES, check_fit, checked_activations
 from toymodels.ground_truth.samples import checked_parts, feature_vectors
 
@@ -35,6 +35,7 @@ class TrueFeatures(nn.Module):
 
     def sample(self, batch_size: int) -> Float[Tensor, "batch truths"]:
         """Return new values: the features x, then the functions of x, in float32."""
+        check_whole(1, batch_size=batch_size)
         x = checked_sample(self.source, batch_size, self.generator).dense()
         return torch.cat([x, self.task.targets(x)], 1)
 
@@ -65,6 +66,11 @@ class TrueActivations(nn.Module):
     @torch.no_grad()
     def forward(self, values: Float[Tensor, "batch truths"]) -> Float[Tensor, "batch neurons"]:
         """Return the activations, in float32, at the features in the first m columns."""
+        check_kind(Tensor, "a tensor of true values, a row for each input", values=values)
+        if values.ndim != 2 or values.shape[1] != self.num_features:
+            raise InputError(
+                f"the values have shape {tuple(values.shape)}: they must have {self.num_features} columns, features and functions"
+            )
         return self.mlp.activations(values[:, : self.m].to(next(self.mlp.parameters()).dtype)).float()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from toymodels.core.features import Inputs
 from toymodels.core.layers import Embedded, apply
 from toymodels.core.network import Network
 from toymodels.core.tasks import Task
-from toymodels.errors import InputError, check_kind, check_positive
+from toymodels.errors import InputError, check_choice, check_kind, check_positive
 
 RARE = 0.1
 """A latent is ultra-rare if it is active with less than this share of the probability of the rarest true function."""
@@ -33,7 +33,7 @@ class Reconstructed(nn.Module):
     def forward(self, x: Float[Tensor, "batch m"]) -> Float[Tensor, "batch neurons"]:
         """Return the reconstruction of the activations."""
         reconstruction: Tensor = self.dictionary(read_by(self.dictionary, self.layer, x))
-        return reconstruction
+        return reconstruction.to(x.dtype)  # a dictionary may work in another precision than the network
 
 
 def read_by(dictionary: nn.Module, layer: nn.Module, x: Float[Tensor, "batch m"]) -> Float[Tensor, "batch read"]:
@@ -81,9 +81,89 @@ def found(correlation: Float[np.ndarray, "latents truths"], live: int, threshold
     }
 
 
+def split_and_absorbed(
+    latents: Float[Tensor, "inputs latents"],
+    features: Float[Tensor, "inputs m"],
+    probabilities: Float[Tensor, " inputs"],
+    threshold: float | int = 0.9,
+) -> dict[str, float]:
+    """Score how latents share out features, by when they are active (0 or not) over inputs by their probabilities.
+
+    A latent belongs to a feature if, while it is active, the feature is with at least the probability `threshold`. split: share
+    of features of which no latent alone, but all that belong to it together, are active with at least this probability while
+    the feature is. absorbed: mean probability over features that, while the feature is active, its main latent is not and
+    another one of its latents is; the main one is the most often active, in half of the cases at least, and without it the
+    feature counts 0. Defined here, after the splitting of "Towards Monosemanticity" and the absorption of arXiv:2409.14507.
+    """
+    weight = (probabilities / probabilities.sum()).double()[:, None]
+    active, on = latents != 0, features != 0
+    both = active.double().T @ (weight * on)
+    belongs = both >= threshold * (weight * active).sum(0)[:, None].clamp_min(1e-300)
+    split, absorbed = 0, 0.0
+    for k, often in enumerate((weight * on).sum(0).tolist()):
+        own = belongs[:, k]
+        if not often or not bool(own.any()):
+            continue
+        recall = torch.where(own, both[:, k], 0) / often
+        main, together = int(recall.argmax()), active[:, own].any(1) & on[:, k]
+        split += float(recall[main]) < threshold <= float(weight[together].sum()) / often
+        if recall[main] >= 0.5:
+            absorbed += float(weight[together & ~active[:, main]].sum()) / often
+    return {"split": split / on.shape[1], "absorbed": absorbed / on.shape[1]}
+
+
 def for_measuring(module: nn.Module) -> nn.Module:
     """Return a copy in evaluation mode, as `evaluate` measures it: one in training mode may change when it is applied."""
     return copy.deepcopy(module).eval()
+
+
+class Encoded(NamedTuple):
+    """What a dictionary makes of a layer on some inputs."""
+
+    layer: nn.Module
+    dictionary: nn.Module
+    x: Float[Tensor, "inputs m"]
+    activations: Float[Tensor, "inputs neurons"]
+    read: Float[Tensor, "inputs read"]
+    """What the dictionary reads (`read_by`)."""
+    latents: Float[Tensor, "inputs latents"]
+    reconstruction: Float[Tensor, "inputs neurons"]
+
+
+@torch.no_grad()
+def encoded(dictionary: nn.Module, network: Network, inputs: Inputs) -> Encoded:
+    """Apply a copy of a network's first layer, in float32, and of a dictionary to inputs.
+
+    Raises InputError for parts that do not fit together, or latents or reconstructions that are no tables of finite numbers.
+    """
+    check_kind(nn.Module, "a module with encode and decode", dictionary=dictionary)
+    if not callable(getattr(dictionary, "encode", None)):
+        raise InputError("the dictionary has no method encode: it must turn activations into latents")
+    reads = getattr(dictionary, "reads", "activations")
+    check_choice(("activations", "inputs"), reads=reads)
+    check_kind(Network, "a Network, of a first layer and a readoff", network=network)
+    check_kind(Inputs, "Inputs, such as features.enumerate()", inputs=inputs)
+    apply(network, inputs.m, "network")
+    layer, copied = for_measuring(network.layer).float(), for_measuring(dictionary)
+    x = inputs.dense()
+    a, read = layer(x), read_by(copied, layer, x)
+    try:
+        made = {"latents": copied.encode(read), "reconstruction": copied(read)}  # type: ignore[operator]
+    except Exception as error:  # of any kind: the dictionary is a user's own
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise InputError(f"the dictionary does not take {reads} of shape {tuple(read.shape)} ({reason})") from None
+    for name, table in made.items():
+        check_kind(Tensor, "a tensor with a row for each input", **{f"the dictionary's {name}": table})
+        wanted = (len(a), a.shape[1] if name == "reconstruction" else max(1, table.shape[-1] if table.ndim else 1))
+        if table.layout != torch.strided or table.is_complex() or table.shape != wanted:
+            kind = f"{table.dtype}".removeprefix("torch.")
+            raise InputError(
+                f"the dictionary returned {name} of shape {tuple(table.shape)} ({kind}) for activations of shape "
+                f"{tuple(a.shape)}: they must be a dense table of real numbers with a row for each input"
+            )
+        if not bool(table.isfinite().all()):
+            raise InputError(f"the dictionary returned {name} with numbers that are not finite")
+    return Encoded(layer, copied, x, a, read, made["latents"], made["reconstruction"])
 
 
 @torch.no_grad()
@@ -98,41 +178,21 @@ def score(
     """Score a dictionary of a network's activations against the truth, on the given inputs by their probabilities.
 
     features_… and functions_… are the scores of `found` for the true features x_k and the values of the task's functions, each
-    family by itself; precision is that of both together. l0: mean number of latents other than 0; explained: share of the
+    family by itself; precision is that of both together; split and absorbed, how latents share out features, are those of
+    `split_and_absorbed`. l0: mean number of latents other than 0; explained: share of the
     activations' variance that the reconstruction explains; dead: share of latents that are never active; ultra_rare: share
     that are active, with less than a tenth of the probability of the rarest function. worst_error and rms are those of the
     network's outputs when the reconstruction replaces the activations, clean_worst_error and clean_rms without that (`clean`, the
     network's evaluation on these inputs, is made here if it is not given).
     Raises InputError for parts that do not fit together.
     """
-    check_kind(nn.Module, "a module with encode and decode", dictionary=dictionary)
-    encode: Any = getattr(dictionary, "encode", None)
-    if not callable(encode):
-        raise InputError("the dictionary has no method encode: it must turn activations into latents")
-    check_kind(Network, "a Network, of a first layer and a readoff", network=network)
     check_kind(Task, "a Task", task=task)
-    check_kind(Inputs, "Inputs, such as features.enumerate()", inputs=inputs)
     check_positive(1, threshold=threshold)
+    if clean is not None:
+        check_kind(Evaluation, "an Evaluation, as `evaluate` returns it", clean=clean)
+    layer, dictionary, x, a, _, z, rebuilt = encoded(dictionary, network, inputs)
     if inputs.m != task.m:
         raise InputError(f"the inputs have {inputs.m} features and the task {task.m}: they must be the same")
-    apply(network, task.m, "network")
-    layer, dictionary = for_measuring(network.layer).float(), for_measuring(dictionary)
-    x = inputs.dense()
-    a, read = layer(x), read_by(dictionary, layer, x)
-    encode = dictionary.encode
-    try:
-        z, rebuilt = encode(read), dictionary(read)
-    except RuntimeError as error:
-        reason, what = str(error).partition("\n")[0], getattr(dictionary, "reads", "activations")
-        raise InputError(f"the dictionary does not take {what} of shape {tuple(read.shape)}: {reason}") from None
-    if rebuilt.shape != a.shape:
-        raise InputError(
-            f"the dictionary returned shape {tuple(rebuilt.shape)} for activations of shape {tuple(a.shape)}"
-        )
-    if z.ndim != 2 or len(z) != len(a):
-        raise InputError(f"encode returned shape {tuple(z.shape)} for {len(a)} inputs: it must be a row for each")
-    if not bool(z.isfinite().all()):
-        raise InputError("the dictionary returns latents that are not finite")
     values, weight = task.targets(x), inputs.probabilities.double()
     density = weight @ (z != 0).double()
     live = int((density > 0).sum())
@@ -153,6 +213,7 @@ def score(
     clean = evaluate(network, task, inputs) if clean is None else clean
     return {
         **scores,
+        **split_and_absorbed(z, x, weight, threshold),
         "precision": found(table, live, threshold)["precision"],
         "l0": float(density.sum()),
         "explained": 1 - rest / total if total > 0 else 0.0,
