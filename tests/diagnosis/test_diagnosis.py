@@ -290,7 +290,7 @@ def test_a_name_with_signs_of_html_is_escaped():
             "of its own",
         ),
         (["net.safetensors", "--task", "relu", "--m", "20", "--eval-inputs", "9"], "at least 100"),
-        (["bad.safetensors", "--task", "relu", "--m", "20"], "not a number"),
+        (["bad.safetensors", "--task", "relu", "--m", "20"], "not finite"),
         ([".", "--task", "relu"], "config.json"),
     ],
 )

@@ -83,6 +83,7 @@ def test_a_network_is_measured_in_three_lines(name, tmp_path):
         ((sequential().state_dict(), 3), "task is of the kind int"),
         ((sequential().state_dict(), "and", None, "nope"), "unknown activation"),
         ((sequential().state_dict(), "and", 0), "m = 0"),
+        ((sequential().state_dict(), "and", None, "relu", "mlp_in.weight"), "weights is of the kind str"),
         (("nothing.pt", "and"), "is not there"),
     ],
 )

@@ -40,6 +40,9 @@ def read_network(
         check_kind((Task, str), "a Task, or its name, such as 'and'", task=task)
     check_kind(str, f"the name of one of {', '.join(ACTIVATIONS)}", activation=activation)
     check_choice(ACTIVATIONS, activation=activation)
+    check_kind(
+        (list, tuple), "a list of names, such as ['mlp_in.weight', 'mlp_out.weight']", weights=weights, biases=biases
+    )
     if isinstance(task, Task):
         if m is not None and m != task.m:
             raise InputError(f"m = {m}, and the task reads {task.m} features: leave m out")
