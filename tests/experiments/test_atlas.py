@@ -46,7 +46,8 @@ def test_there_are_200_shipped_entries_and_each_is_proved():
     assert status == 0, text
     assert len(files_in(HERE)) >= 200
     assert text.startswith(f"{len(files_in(HERE))} entries proved")  # and there is no note
-    assert sum(path.stat().st_size for path in files_in(HERE)) < 6 * 2**20  # a few MiB in the repository: a readoff of all 2,016 pairs of 64 features takes two
+    # A few MiB in the repository; readoffs of all 2,016 pairs of 64 features take two of them.
+    assert sum(path.stat().st_size for path in files_in(HERE)) < 6 * 2**20
 
 
 def test_a_check_needs_no_torch(atlas):
