@@ -182,7 +182,7 @@ class ConvexFloor(WorstErrorFloor):
     gates=("and",),
     faults=(150.0,),
 )
-class ReluFloor(WorstErrorFloor):
+class ReluFloor(ConvexFloor):
     """The worst error that no layer of d ReLU neurons beats, because these are convex and never negative."""
 
     def predict(self, problem: Problem) -> Value:
@@ -190,9 +190,6 @@ class ReluFloor(WorstErrorFloor):
             raise InputError("it holds for at most s of m active: fewer must occur")
         value = relu.relu_floor(problem.m, 2, problem.d)
         return value, "" if value else "says nothing at this size"
-
-    def width(self, problem: Problem, epsilon: float) -> Value:
-        return smallest_width(lambda d: self.reached(problem.at(d)) <= epsilon)
 
 
 def _least_squares(drawn: DrawnLayers) -> tuple[list[float], str]:

@@ -2,9 +2,9 @@
 
 Both floors are for the AND of all sets of k features where at most s >= k of m are active (docs/theory.md, section 8.18).
 
-*Fewer neurons than the P outputs*: ε >= 1/(2(P − 1)). Other activations reach 1/(2P) with P − 1. With less, P − 1 activations
-on 0 and on each feature alone would be means of those on the sets of k, with weights that are all positive. As ReLU neurons are
-never negative and convex, no neuron but a constant one has that.
+*Fewer neurons than the P outputs*: ε >= 1/(2(P − 1)). Other activations reach 1/(2P) with P − 1. With a smaller error
+the activations of P − 1 neurons on 0 and on each feature alone would be means of those on the sets of k, with weights that are
+all positive. As ReLU neurons are never negative and convex, no neuron but a constant one has that.
 
 *Two and three neurons*: ε >= 1/2, the error of a constant, for pairs of at least 6 and of at least 26 features. An error below
 1/2 tells each pair from all others by a plane. But where all neurons are on, activations are sums of points, which lie in the
