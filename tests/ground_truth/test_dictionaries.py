@@ -197,3 +197,9 @@ def test_a_method_of_ones_own_is_fitted_by_its_name(monkeypatch):
     assert fit_dictionary("mine(gain=1)", A, 7).encode(A).shape == (200, 7)
     with pytest.raises(InputError, match="must be a module with encode and decode"):
         fit_dictionary("mine(gain=5)", A, 7)
+
+
+def test_a_transcoder_does_not_begin_again():
+    rows = torch.rand(20, 5, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match="leave it out"):
+        fit_autoencoder(rows, 4, 0, resample=2, reads=rows[:, :3])

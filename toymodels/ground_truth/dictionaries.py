@@ -139,6 +139,10 @@ def fit_autoencoder(
     Raises InputError for activations that are no table of finite numbers or do not vary, or for wrong numbers.
     """
     check_fit(latents, l1=l1, k=k, tied=tied, steps=steps, lr=lr, inputs=inputs, resample=resample)
+    if resample and reads is not None:
+        raise InputError(
+            "resample gives encoders the directions of activations, which a transcoder does not read: leave it out"
+        )
     (a, mean, scale), generator = checked_activations(activations), seeded(seed)
     start = nn.functional.normalize(torch.randn(latents, a.shape[1], generator=generator), dim=1)
     sae = (SparseAutoencoder if reads is None else Transcoder)(start, mean, scale, k, batch, tied)
