@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from toymodels.compressed import unfinished
 from toymodels.compressed.codes import best_scale, biregular, designed_code, pinv_decoder
 from toymodels.compressed.measures import feature_errors
 from toymodels.compressed.stack import Recipe, Stack, initial_stack, network, slope, train_stack
@@ -194,3 +195,59 @@ def test_the_best_scale_and_the_code_built_from_it():
 def test_wrong_settings_are_refused(make, words):
     with pytest.raises(InputError, match=words):
         make()
+
+
+@pytest.mark.parametrize("changes", [{}, {"tied": True}, {"weight_decay": 0.01, "sigma": 0.1}])
+def test_a_stopped_training_goes_on_where_it_was(changes, tmp_path, monkeypatch):
+    recipe = dataclasses.replace(SMALL, steps=20, **changes)
+    mixing = torch.eye(SMALL.n).expand(2, -1, -1) if recipe.sigma else None
+    whole = train_stack(recipe, [0, 1], mixing)
+    monkeypatch.setattr(unfinished, "SECONDS", 0.0)
+    saved = []
+
+    def stop_after_seven(self, state, save=unfinished.Unfinished.save):
+        save(self, state)
+        saved.append(state["step"])
+        if state["step"] == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(unfinished.Unfinished, "save", stop_after_seven)
+    with unfinished.kept_in(tmp_path / "kept"):
+        with pytest.raises(KeyboardInterrupt):
+            train_stack(recipe, [0, 1], mixing)
+        other = train_stack(dataclasses.replace(recipe, lr=0.02, until=1), [0, 1], mixing)
+        resumed = train_stack(recipe, [0, 1], mixing)
+        assert saved == [*range(1, 8), 1, *range(8, 21)]
+        again = train_stack(recipe, [0, 1], mixing)  # it has ended: nothing is left to do
+        assert len(saved) == 21
+    assert not torch.equal(other.w_in, whole.w_in)
+    for stack in (resumed, again):
+        assert torch.equal(stack.w_in, whole.w_in)
+        assert torch.equal(stack.w_out, whole.w_out)
+        assert recipe.sigma == 0 or torch.equal(stack.sigma, whole.sigma)
+
+
+def test_a_short_training_leaves_no_state(tmp_path):
+    with unfinished.kept_in(tmp_path / "kept"):
+        train_stack(SMALL, [0])
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_damaged_state_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(unfinished, "SECONDS", 0.0)
+    with unfinished.kept_in(tmp_path):
+        train_stack(SMALL, [0])
+        (state,) = tmp_path.iterdir()
+        state.write_bytes(b"no checkpoint")
+        with pytest.raises(InputError, match="delete it to start over"):
+            train_stack(SMALL, [0])
+
+
+def test_a_training_may_end_before_its_schedule():
+    whole, short = (train_stack(dataclasses.replace(SMALL, steps=10, until=until), [0]) for until in (10, 3))
+    assert torch.equal(whole.w_in, train_stack(dataclasses.replace(SMALL, steps=10), [0]).w_in)
+    alone = train_stack(dataclasses.replace(SMALL, steps=3), [0])  # its learning rate falls to 0 in 3 steps
+    moved, expected = (stack.w_in - initial_stack(SMALL, [0]).w_in for stack in (short, alone))
+    assert moved.abs().sum() > 1.2 * expected.abs().sum()
+    with pytest.raises(InputError, match="until"):
+        dataclasses.replace(SMALL, steps=10, until=11)

@@ -15,16 +15,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from toymodels.compressed.unfinished import Unfinished
 from toymodels.core.layers import FirstLayer
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.seeds import derive_seed, seeded
 from toymodels.errors import InputError, check_choice, check_different, check_not_negative, check_positive, check_whole
+from toymodels.parallel.progress import Bar
 from toymodels.tasks.pointwise import FUNCTIONS
 from toymodels.theory.compressed import check_power, check_probability, check_sizes
 
 INITIAL = {"uniform": (0.1, 0.15), "kaiming": (None, None)}
 """Half-widths of the uniform distributions of W_in and W_out: those of arXiv:2607.04800; None: 1/√inputs (PyTorch's own)."""
+
+_LONG = 10_000
+"""Steps from which a training writes lines to a log of its own, beside those of the cases."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class Recipe:
     stays as it is given."""
     steps: int = 4000
     """Steps of Adam."""
+    until: int | None = None
+    """End after so many of them, with the learning rate that they have there; None: after all."""
     batch: int = 1024
     """Inputs drawn for each step and seed."""
     lr: float | int = 0.01
@@ -67,6 +74,8 @@ class Recipe:
         check_choice(FUNCTIONS, function=self.function)
         check_choice(INITIAL, initial=self.initial)
         check_whole(1, steps=self.steps, batch=self.batch)
+        if self.until is not None:
+            check_whole(1, self.steps, until=self.until)
         check_positive(most=100, lr=self.lr)
         check_not_negative(weight_decay=self.weight_decay, sigma=self.sigma)
 
@@ -142,7 +151,8 @@ def train_stack(
 ) -> Stack:
     """Train a network for each seed, and return them.
 
-    `mixing` holds a matrix M for each; `start` are weights to go on from.
+    `mixing` holds a matrix M for each; `start` are weights to go on from. In a block of `kept_in` a training that was stopped
+    goes on where it was, and ends at the same weights.
     Raises InputError for arguments that do not fit, ArithmeticError if a weight is no longer finite.
     """
     check_different("seed", list(seeds), seeds=[str(seed) for seed in seeds])
@@ -174,17 +184,36 @@ def train_stack(
         made = None if sigma is None else sigma.detach().flatten()
         return Stack(w_in, second * _pinv(w_in) if recipe.tied else second, made)
 
-    for step in range(recipe.steps):
-        optimiser.param_groups[0]["lr"] = recipe.lr * (1 + math.cos(math.pi * step / recipe.steps)) / 2
-        x = recipe.draw(recipe.batch, generators)
-        target = function(x)
-        if mixing is not None:
-            target = target + x @ (mixing if sigma is None else sigma * mixing).mT
-        errors = stack()(x) - target
-        optimiser.zero_grad(set_to_none=True)
-        # The gradient of the mean of |error|^q by the errors, of each network on its own.
-        errors.backward(slope(errors.detach(), recipe.q).div_(errors[0].numel()))
-        optimiser.step()
+    kept = Unfinished(recipe, list(seeds), mixing, begin.w_in, begin.w_out)
+    if (state := kept.load()) is not None:
+        with torch.no_grad():
+            for parameter, value in zip(parameters, state["parameters"], strict=True):
+                parameter.copy_(value)
+        optimiser.load_state_dict(state["optimiser"])
+        for generator, drawn in zip(generators, state["generators"], strict=True):
+            generator.set_state(drawn)
+    first, last = 0 if state is None else state["step"], recipe.until or recipe.steps
+    with Bar("training", last, "step", position=1, in_files=last >= _LONG) as bar:
+        bar.skip(first)
+        for step in range(first, last):
+            optimiser.param_groups[0]["lr"] = recipe.lr * (1 + math.cos(math.pi * step / recipe.steps)) / 2
+            x = recipe.draw(recipe.batch, generators)
+            target = function(x)
+            if mixing is not None:
+                target = target + x @ (mixing if sigma is None else sigma * mixing).mT
+            errors = stack()(x) - target
+            optimiser.zero_grad(set_to_none=True)
+            # The gradient of the mean of |error|^q by the errors, of each network on its own.
+            errors.backward(slope(errors.detach(), recipe.q).div_(errors[0].numel()))
+            optimiser.step()
+            bar.to(step + 1)
+            if kept.due or (kept.written and step + 1 == last):  # what follows the training may be stopped, too
+                kept.save(
+                    {
+                        "step": step + 1, "parameters": parameters, "optimiser": optimiser.state_dict(),
+                        "generators": [generator.get_state() for generator in generators],
+                    }
+                )  # fmt: skip
     trained = stack()
     if not bool(trained.w_in.isfinite().all() and trained.w_out.isfinite().all()):
         raise ArithmeticError("a weight is no longer finite: take a smaller lr or q")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ def list_all() -> str:
 
 def run(member: Any, folder: Path, seeds: tuple[int, ...], full: bool = False, figures: bool = True) -> str:
     """Measure what the folder does not hold yet; write comparison.json, then the figure; return the table."""
+    from toymodels.compressed.unfinished import kept_in
     from toymodels.experiments.registry import afterwards
     from toymodels.experiments.study import study
     from toymodels.figures.style import Drawing, default_style, save
@@ -92,7 +94,9 @@ def run(member: Any, folder: Path, seeds: tuple[int, ...], full: bool = False, f
     size = dict(member.full if full else member.reduced)
     keys = member.keys(size, seeds)
     folder.mkdir(parents=True, exist_ok=True)
-    rows = study(folder / "rows.jsonl", keys, lambda key: member.call({"key": key}))
+    with kept_in(folder / ".training"):
+        rows = study(folder / "rows.jsonl", keys, lambda key: member.call({"key": key}))
+    shutil.rmtree(folder / ".training", ignore_errors=True)
     lines = member.lines(rows)
     answer = member.answer(rows) if member.answer is not None else ""
     content = {
