@@ -228,7 +228,8 @@ def test_a_wrong_readoff_or_certificate_is_not_proved():
 
 
 def test_where_the_interior_point_fails_the_simplex_method_takes_over(monkeypatch):
-    def failing(G, targets, keep):
+    def failing(bases, targets, keep):
+        G = bases[np.float64]
         return [(np.full(G.shape[1], np.nan), np.full(len(G), np.nan), np.ones(len(G), bool), 0)] * len(targets)
 
     x = at_most(2, 20)
@@ -248,7 +249,7 @@ def test_where_the_interior_point_fails_the_simplex_method_takes_over(monkeypatc
     assert found.worst_error == pytest.approx(expected.worst_error, abs=1e-9)
 
     # If that fails too, the result says so.
-    monkeypatch.setattr(chebyshev, "_simplex", lambda G, f: failing(G, [f], 0)[0])
+    monkeypatch.setattr(chebyshev, "_simplex", lambda G, f: failing({np.float64: G}, [f], 0)[0])
     found = solver.solve(f)
     assert not found.proved
     assert found.worst_error >= expected.worst_error
@@ -302,6 +303,43 @@ def test_centrality_correctors_save_a_tenth_of_the_systems_and_float32_costs_non
         count, others = systems()
         assert count >= least * now
         assert others == pytest.approx(errors, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["and", "xor"])
+def test_the_solution_at_its_inputs_saves_a_tenth_of_the_systems(name, monkeypatch):
+    x = at_most(2, 24)
+    a = layer(x, 60, "gaussian", 2)
+    targets = np.stack([gate(x, name, k, l) for k, l in list(combinations(range(24), 2))[:40]])
+    early = ChebyshevSolver(a).solve_all(targets)
+    monkeypatch.setattr(chebyshev, "_NEAR", 0.0)
+    late = ChebyshevSolver(a).solve_all(targets)
+    for one, other, f in zip(early, late, targets, strict=True):
+        check(one, a, f)
+        assert one.worst_error == pytest.approx(other.worst_error, abs=1e-8)
+        assert one.worst_error - other.worst_error < 1e-12
+    assert np.mean([one.iterations for one in early]) < 0.9 * np.mean([one.iterations for one in late])
+    assert np.median([one.gap for one in early]) < 1e-13  # computed, not approached
+
+
+def test_only_the_inputs_of_the_solution_make_a_vertex():
+    x = at_most(2, 12)
+    a, f = layer(x, 20, "gaussian", 3), gate(x, "and")
+    solver = ChebyshevSolver(a)
+    G = solver._basis
+    best = solver.solve(f)
+    weight, measure = np.zeros(len(f)), np.zeros(len(f))
+    weight[best.rows], measure[best.rows] = 1, best.multipliers
+    y, balanced = chebyshev._vertex(G, f, weight, measure)
+    assert np.abs(G @ y - f).max() == pytest.approx(best.worst_error, abs=1e-12)
+    assert np.allclose(balanced, measure, atol=1e-10)
+    assert np.abs(G.T @ balanced).max() < 1e-14
+    assert chebyshev._vertex(G, f, weight, -measure) is None
+    other = np.flatnonzero(weight == 0)[0]
+    for row in best.rows:
+        swapped, signs = weight.copy(), measure.copy()
+        swapped[row], swapped[other], signs[other] = 0, 1, signs[row]
+        assert chebyshev._vertex(G, f, swapped, signs) is None
+    assert chebyshev._vertex(G[:20], f[:20], weight[:20], measure[:20]) is None  # too few inputs to hold one
 
 
 def test_solver_and_results_travel_between_processes():

@@ -207,10 +207,10 @@ def test_matrices_are_drawn_for_each_seed():
 @pytest.mark.parametrize(("left", "words"), [(0.09, "went with M"), (0.05, "does not say that the gain went with M")])
 def test_the_transplant_concludes_from_what_was_measured(left, words):
     row = {"with": [0.07] * 3, "jump": [left] * 3, "after": [left] * 3, "fresh": [0.083] * 3}
-    row |= {"later": [1, 10], "early": [[0.02] * 3] * 2}
+    row |= {"later": [10, 30], "early": [[0.02] * 3] * 2}
     assert words in REPRODUCTIONS["transplant"].answer([row])
     names = [line.what for line in REPRODUCTIONS["transplant"].lines([row])]
-    assert names[2:4] == ["after 1 steps with M = 0: L/p", "after 10 steps with M = 0: L/p"]
+    assert names[2:4] == ["after 10 steps with M = 0: L/p", "after 30 steps with M = 0: L/p"]
 
 
 def test_confusion_has_seeds_of_its_own():

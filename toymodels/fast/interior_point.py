@@ -4,8 +4,9 @@ Method: Mehrotra's predictor-corrector interior point (SIAM J. Optim. 2, 1992) w
 needs about 10 linear systems of d + 2 unknowns; the simplex method, as in exchange algorithms, needs several hundred pivots.
 Most of the cost would be the Gram matrix of each system; it is computed in float32 while that is exact enough, and from the
 few inputs with the largest weights, while the others enter with their mean weight (after Tits, Absil & Woessner, "Constraint
-reduction for linear programs with many inequality constraints", SIAM J. Optim. 17, 2006). If that fails, a simplex method
-(HiGHS) is used.
+reduction for linear programs with many inequality constraints", SIAM J. Optim. 17, 2006). As soon as the inputs with the
+largest weights are those of the solution, it is computed from them, which saves the last systems, in float64. If the method
+fails, a simplex method (HiGHS) is used.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _RANK = 1e-10  # singular values below this share of the largest are rounding: u
 _INDEPENDENT = 1e-6  # reciprocal condition number from which Gram matrices are good enough
 _EXACT = 1e-11  # a least-squares fit this close, in units of half the target's range, has error 0 but for rounding
 _CONVERGED = 1e-9  # the interior point stops at this gap, in units of the least-squares residual
+_NEAR = 1e-5  # from this gap on, the solution is tried at the inputs with the largest weights
 _SHARE = 1 - 1e-3  # a step may go this share of the way to the nearest bound
 _FIRST = 2000  # inputs of the simplex method's first program
 _SHORT = 48  # unknowns from which Gram matrices are computed in float32 first
@@ -75,6 +77,7 @@ class ChebyshevSolver:
         self._basis = np.empty((n, rank + 1))
         np.multiply(columns, np.sqrt(n), out=self._basis[:, :rank])
         self._basis[:, rank] = 1
+        self._bases: _Bases = {np.float64: self._basis, np.float32: self._basis.astype(np.float32)}
         self._to_coefficients = np.zeros((activations.shape[1], rank))
         self._to_coefficients[live] = to_columns * np.sqrt(n) / spread[live, None]
 
@@ -100,7 +103,7 @@ class ChebyshevSolver:
             if attempt == "simplex":
                 points = [_simplex(self._basis, residual) for residual in residuals]
             else:
-                points = _interior_points(self._basis, residuals, keep)
+                points = _interior_points(self._bases, residuals, keep)
                 keep = n
             left = []
             for number, (y, measure, heavy, steps) in zip(waiting, points, strict=True):
@@ -190,18 +193,21 @@ def _orthonormal(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return q @ u[:, :rank], vt[:rank].T / sigma[:rank]
 
 
+_Bases = dict[type, np.ndarray]
+"""The basis by its precision: float64, and float32 for what need not be more exact."""
 _Point = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 """Readoff in the basis, measure on all inputs, inputs whose multipliers are not on their way to 0, iterations."""
 
 
 def _interior_points(
-    G: Float[np.ndarray, "inputs basis"], targets: Float[np.ndarray, "targets inputs"], keep: int, limit: int = 60
+    bases: _Bases, targets: Float[np.ndarray, "targets inputs"], keep: int, limit: int = 60
 ) -> list[_Point]:
     """Minimise t with |G y − f| ≤ t for each target f, for G with GᵀG = n·1 and max|f| = 1.
 
     Slacks t ∓ e of e = G y − f, multipliers u, v of the two sides; the measure is v − u. All targets take their steps together,
     because a pass over G for many costs hardly more than for one; a target that has ended leaves the others.
     """
+    G = bases[np.float64]
     n, k = G.shape
     solved: list[_Point] = [(np.full(k, np.nan), np.zeros(n), np.zeros(n, bool), 0)] * len(targets)
     with np.errstate(all="ignore"):  # after a breakdown numbers are not finite, which is checked below
@@ -216,11 +222,16 @@ def _interior_points(
             inexact = np.abs(s.dual - s.predicted).max(1) / s.gaps > 0.1
             s.refine(inexact & (s.short | (s.keep < n)))
             factors: list[np.ndarray] = []
+            for i in np.flatnonzero(~ended & (s.gaps < _NEAR)):
+                vertex = _vertex(G, targets[s.number[i]], s.weights[i], measure[i])
+                if vertex is not None:
+                    s.best_y[i], s.best_measure[i] = vertex
+                    s.heavy[i], ended[i] = vertex[1] != 0, True
             for i in np.flatnonzero(~ended):
                 factor = None
                 while factor is None and s.keep[i] <= n:
-                    kind = np.float32 if s.short[i] else np.float64
-                    factor = _factorised(G, s.weights[i], s.coupling[i], int(s.keep[i]), kind)
+                    basis = bases[np.float32 if s.short[i] else np.float64]
+                    factor = _factorised(basis, s.weights[i], s.coupling[i], int(s.keep[i]))
                     if factor is None:
                         s.refine(np.array([i]))
                 ended[i] = factor is None
@@ -233,6 +244,37 @@ def _interior_points(
                 s = s.some(~ended)
             _advance(G, s, factors)
     return solved
+
+
+def _vertex(
+    G: Float[np.ndarray, "inputs basis"], f: np.ndarray, weight: np.ndarray, measure: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the readoff whose errors are equal in size at the k + 1 inputs with the largest weights, and its measure.
+
+    These are the inputs that hold a single solution, and close to it they are known before the last steps of the interior
+    point, which cost most. None unless the measure has the signs that prove the readoff to be the solution.
+    """
+    n, k = G.shape
+    if n <= k:
+        return None
+    rows = np.argpartition(weight, n - k - 1)[n - k - 1 :]
+    # Errors G y − f are ±t, opposite in sign to the measure: (y, t) solves G y + sign t = f there.
+    system = np.column_stack([G[rows], np.sign(measure[rows])])
+    factors, pivots, failed = lapack.dgetrf(system)
+    if failed:
+        return None
+    unit = np.zeros(k + 1)
+    unit[k] = 1
+    solution, mass = lapack.dgetrs(factors, pivots, f[rows])[0], lapack.dgetrs(factors, pivots, unit, trans=1)[0]
+    if not (mass * system[:, k] > 0).all():
+        return None
+    y, t = solution[:k], solution[k]
+    if not np.abs(G @ y - f).max() <= t * (1 + _CONVERGED):
+        return None
+    mass += lapack.dgetrs(factors, pivots, unit - system.T @ mass, trans=1)[0]  # rounding, once
+    balanced = np.zeros(n)
+    balanced[rows] = mass
+    return y, balanced
 
 
 @dataclass
@@ -336,7 +378,7 @@ class _Step(NamedTuple):
     lengths: np.ndarray
 
 
-def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: int, kind: type) -> np.ndarray | None:
+def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: int) -> np.ndarray | None:
     """Return the Cholesky factor of [[Σ w g gᵀ, −coupling], [−coupling, Σ w]]; None if it is not positive definite.
 
     Only the `keep` largest weights enter one by one. All others enter by their mean w̄: since Σ g gᵀ = n·1 over all
@@ -348,14 +390,15 @@ def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: i
     if keep < n:
         kept = np.argpartition(weight, n - keep)[n - keep :]
         rest = max((weight.sum() - weight[kept].sum()) / (n - keep), 0.0)
-    rows = np.zeros((keep, k + 1), kind)  # the column of t is filled in below
-    np.multiply(G[kept], np.sqrt(np.maximum(weight[kept] - rest, 0))[:, None], out=rows[:, :k], casting="same_kind")
+    rows = np.empty((keep, k + 1), G.dtype)
+    rows[:, k] = 0  # the column of t is filled in below
+    np.multiply(G[kept], np.sqrt(np.maximum(weight[kept] - rest, 0)).astype(G.dtype)[:, None], out=rows[:, :k])
     H = _gram(rows)
     H.T.flat[: -1 : k + 2] += rest * n
     H[k, :k] = -coupling
     H[k, k] = weight.sum()
     # If there are many solutions, this picks one of them.
-    H.T.flat[:: k + 2] *= 1 + (1e-14 if kind is np.float64 else 1e-6)
+    H.T.flat[:: k + 2] *= 1 + (1e-14 if G.dtype == np.float64 else 1e-6)
     return _cholesky(H)
 
 
@@ -385,14 +428,19 @@ def _annihilating(G: np.ndarray, measure: np.ndarray) -> np.ndarray:
     mu = np.where(size > 1e-9 * mass, measure, 0) / mass
     rows = np.flatnonzero(mu)
     part, mu = G[rows], mu[rows]
-    # Each multiplier may change in proportion to its size: large ones absorb the error, small ones keep their sign.
-    size = np.abs(mu)
-    gram = _gram(part * np.sqrt(size)[:, None])
-    gram.T.flat[:: len(gram) + 1] += 1e-13 * gram.diagonal().max()  # for dependent inputs; repeating removes its effect
-    factor = _cholesky(gram)
-    for _ in range(10):
+    size, factor = np.abs(mu), None
+    for repeat in range(10):
         moments = part.T @ mu
-        if factor is None or np.abs(moments).max() < 1e-15:
+        if np.abs(moments).max() < 1e-15:
+            break
+        if repeat == 0:
+            # Each multiplier may change in proportion to its size: large ones absorb the error, small ones keep their sign.
+            gram = _gram(part * np.sqrt(size)[:, None])
+            gram.T.flat[:: len(gram) + 1] += (
+                1e-13 * gram.diagonal().max()
+            )  # for dependent inputs; repeating removes its effect
+            factor = _cholesky(gram)
+        if factor is None:
             break
         mu = mu - size * (part @ _backwards(factor, moments))
     result = np.zeros(len(measure))

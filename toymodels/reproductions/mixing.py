@@ -179,7 +179,7 @@ REPRODUCTIONS(
 )(gain)  # fmt: skip
 
 
-EARLY = (1, 10, 30, 100, 300)
+EARLY = (10, 30, 100, 300)
 """Steps without M after which the transplanted network is judged: the published curve may begin after some."""
 
 
