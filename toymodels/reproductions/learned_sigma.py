@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from toymodels.compressed.stack import train_stack
 from toymodels.reproductions import mixing
 from toymodels.reproductions.mixing import FULL, NAIVE, PAPER, REDUCED
-from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
+from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row, of_cases
 from toymodels.reproductions.structure import EMBEDDING
 from toymodels.theory import compressed as theory
 
@@ -43,10 +43,6 @@ def learned(key: Row) -> Row:
         row["best"].append(best)
         row["floor"].append(floor)
     return row
-
-
-def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
-    return [{"mixing": kind, "start": start, **size, "seeds": list(seeds)} for kind, start in CASES]
 
 
 def by_sign(row: Row) -> list[tuple[str, list[int]]]:
@@ -86,5 +82,6 @@ def _answer(rows: Sequence[Row]) -> str:
 
 REPRODUCTIONS(
     "learned_sigma", shows=f"{PAPER}, σ trained with the network: to what value it goes, L/p there and with M = 0", source=PAPER,
-    reduced=REDUCED, full=FULL, keys=_keys, lines=_lines, answer=_answer, minutes=2, order=14,
+    reduced=REDUCED, full=FULL, keys=of_cases({"mixing": kind, "start": start} for kind, start in CASES), lines=_lines,
+    answer=_answer, minutes=2, order=14,
 )(learned)  # fmt: skip

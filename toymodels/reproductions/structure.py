@@ -6,7 +6,7 @@ numbers of these figures without a free parameter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from toymodels.compressed.registry import Compressed
 from toymodels.compressed.stack import train_stack
 from toymodels.reproductions import mixing
 from toymodels.reproductions.mixing import PAPER
-from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
+from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row, of_cases
 from toymodels.theory import compressed as theory
 
 EMBEDDING = 1000**-0.5
@@ -84,10 +84,6 @@ def family(key: Row) -> Row:
     return {name: values for name, values in row.items() if np.isfinite(values).all()}
 
 
-def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
-    return [{"mixing": kind, "sigma": sigma, **size, "seeds": list(seeds)} for kind, sigma in FAMILIES]
-
-
 def _lines(rows: Sequence[Row]) -> list[Line]:
     lines = []
     words = {
@@ -144,13 +140,9 @@ def _draw(rows: Sequence[Row]) -> Any:
         right.errorbar([np.mean(row["copy_off"])], [mean], [half or 0.0], color=colour, marker="o", markersize=4)
     ends = [min(np.mean(row["copy_off"]) for row in rows), max(np.mean(row["copy_off"]) for row in rows)]
     right.plot(ends, ends, color="0.5", linewidth=0.8, linestyle=":")
-    left.set_xlabel("singular vector of 1 + M, largest value first", fontsize=8)
-    left.set_ylabel("cosine with W_out W_in", fontsize=8)
     left.legend(fontsize=6, frameon=False)
-    right.set_xlabel("slope on M of the best copy of rank d", fontsize=8)
-    right.set_ylabel("slope on M of W_out W_in", fontsize=8)
-    for axis in (left, right):
-        quiet(axis)
+    quiet(left, xlabel="singular vector of 1 + M, largest value first", ylabel="cosine with W_out W_in")
+    quiet(right, xlabel="slope on M of the best copy of rank d", ylabel="slope on M of W_out W_in")
     first = rows[0]
     size = f"n = {mixing.N}, d = {mixing.D}, p = {mixing.P}, {first['steps']:,} steps of {first['batch']:,}"
     heading(figure, f"W_out W_in of networks trained on ReLU(x) + M x: {size}, {len(first['seeds'])} seeds")
@@ -159,6 +151,7 @@ def _draw(rows: Sequence[Row]) -> Any:
 
 REPRODUCTIONS(
     "structure", shows=f"{PAPER}, figures 5a, 7 and 8: L/p by family of M, W_out W_in against 1 + M", source=PAPER,
-    reduced={"steps": 2500, "batch": 256}, full={"steps": 20_000, "batch": 2048}, keys=_keys, lines=_lines, draw=_draw,
-    answer=_answer, minutes=2, order=13,
+    reduced={"steps": 2500, "batch": 256}, full={"steps": 20_000, "batch": 2048},
+    keys=of_cases({"mixing": kind, "sigma": sigma} for kind, sigma in FAMILIES), lines=_lines, draw=_draw, answer=_answer,
+    minutes=2, order=13,
 )(family)  # fmt: skip
