@@ -44,10 +44,8 @@ def grid_worst(network: nn.Module, task: PointwiseTask, s: int, points: int) -> 
 
 def beside_grid(key: Row) -> Row:
     """Find the exact largest error of one kind of network, a network for each seed, and that of the grid."""
-    member, arguments = KNOWN[key["network"]], {name: key[name] for name in ("n", "d", "seeds", "steps")}
-    made = member.call({name: value for name, value in arguments.items() if name in member.parameters})
     row: Row = {"exact": [], "upper": [], "again": [], "grid": [], "hidden": []}
-    for network, task in made:
+    for network, task in KNOWN[key["network"]].call(key):
         assert isinstance(task, PointwiseTask)
         found = worst_over_amplitudes(network, task, key["s"])
         grid, hidden = grid_worst(
