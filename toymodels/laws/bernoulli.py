@@ -25,6 +25,7 @@ def _measure(drawn: DrawnLayers, p: float) -> tuple[list[CaseErrors], str]:
     import torch
 
     from toymodels import PairTask, SparseFeatures
+    from toymodels.core.seeds import seeded
     from toymodels.fast.streaming import case_errors
 
     m, d, s = drawn.problem.m, drawn.problem.d, drawn.problem.s
@@ -34,8 +35,6 @@ def _measure(drawn: DrawnLayers, p: float) -> tuple[list[CaseErrors], str]:
     k, l = task.pairs.T
 
     def errors(seed: int) -> CaseErrors:
-        from toymodels.core.seeds import seeded
-
         generator = seeded(drawn.random_seed(seed))
         weight = (torch.rand(d, m, generator=generator) < p).float()
         inputs = SparseFeatures.exactly(m, s).sampled(1, drawn.random_seed(seed, "evaluation"))
