@@ -164,6 +164,7 @@ def test_the_best_scale_and_the_code_built_from_it():
         (lambda: Recipe(function="cube"), "unknown function"),
         (lambda: Recipe(steps=0), "steps = 0"),
         (lambda: Recipe(lr=0), "lr = 0"),
+        (lambda: Recipe(sigma="0.1"), "sigma = '0.1': it must be 0 or a positive number"),
         (lambda: train_stack(SMALL, [1, 1]), "twice"),
         (lambda: train_stack(SMALL, [-1]), "at least 0"),
         (lambda: train_stack(SMALL, [1], torch.zeros(1, 3, 3)), "mixing matrices of shape"),
