@@ -258,17 +258,11 @@ def check_fit(
 class Neurons(nn.Module):
     """The neurons themselves as latents: nothing is lost, and nothing is learnt."""
 
-    def encode(self, a: Float[Tensor, "batch neurons"]) -> Float[Tensor, "batch neurons"]:
-        """Return the activations."""
-        return a
-
-    def decode(self, z: Float[Tensor, "batch neurons"]) -> Float[Tensor, "batch neurons"]:
-        """Return the latents."""
-        return z
-
     def forward(self, a: Float[Tensor, "batch neurons"]) -> Float[Tensor, "batch neurons"]:
         """Return the activations."""
         return a
+
+    encode = decode = forward
 
 
 @DICTIONARIES("neurons", order=0, source="baseline: one neuron, one feature", colour="grey")

@@ -16,7 +16,7 @@ from toymodels.core.features import SparseFeatures
 from toymodels.core.network import Network
 from toymodels.core.seeds import derive_seed
 from toymodels.core.tasks import make_task
-from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row, of_cases
+from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row, columns, of_cases
 from toymodels.tasks.pointwise import FUNCTIONS, PointwiseTask
 from toymodels.theory.compressed import power_of_constant, power_of_nothing
 from toymodels.theory.statistics import mean_interval
@@ -156,17 +156,17 @@ def by_function(key: Row) -> Row:
     stack, function = trained(key), FUNCTIONS[key["function"]]
     mirrored = Stack(-stack.w_in, stack.w_out)
     tasks = [PointwiseTask(key["n"], g, key["function"]) for g in (function, lambda x: function(-x))]
-    row: Row = {"share": [], "cv": [], "computed": [], "largest": []}
+    found = []
     for i, seed in enumerate(key["seeds"]):
         sample = features(key).sampled(key["eval"], derive_seed(seed, "evaluation"))
         networks = (stack.network(i), mirrored.network(i))
         above, below = (feature_errors(made, task, sample) for made, task in zip(networks, tasks, strict=True))
         share = ((above.mse + below.mse) / (above.power + below.power)).numpy()
-        row["share"].append(float(share.mean()))
-        row["cv"].append(float(share.std() / max(share.mean(), 1e-12)))
-        row["computed"].append(int((share < 0.1).sum()))
-        row["largest"].append(max(above.largest, below.largest))
-    return row
+        found.append({
+            "share": float(share.mean()), "cv": float(share.std() / max(share.mean(), 1e-12)),
+            "computed": int((share < 0.1).sum()), "largest": max(above.largest, below.largest),
+        })  # fmt: skip
+    return columns(found)
 
 
 def _function_lines(rows: Sequence[Row]) -> list[Line]:
@@ -189,19 +189,18 @@ REPRODUCTIONS(
 
 def solutions(key: Row) -> Row:
     """Train networks at q = 4, and measure E|error|⁴ of other solutions over theirs, on the same inputs."""
-    columns: dict[str, list[float]] = {name: [] for name in ("trained", "pinv", "tied", "designed", "alpha")}
     free, tied = trained({**key, "q": 4}), trained({**key, "q": 4}, tied=True)
+    found = []
     for i, seed in enumerate(key["seeds"]):
         fit = features(key).sampled(20_000, derive_seed(seed, "fit")).dense()
         code = designed_code(biregular(key["n"], key["d"], 5, seed, key["swaps"]), fit)
         networks = {
             "trained": free.network(i), "pinv": pinv_decoder(free.w_in[i], fit), "tied": tied.network(i), "designed": code,
         }  # fmt: skip
-        for name, network in networks.items():
-            columns[name].append(evaluated(network, seed, key).fourth)
+        losses = {name: evaluated(network, seed, key).fourth for name, network in networks.items()}
         response = torch.relu(free.w_in[i]).T @ free.w_out[i].T
-        columns["alpha"].append(float(response.trace()) / key["d"])
-    return columns
+        found.append({**losses, "alpha": float(response.trace()) / key["d"]})
+    return columns(found)
 
 
 def _solution_lines(rows: Sequence[Row]) -> list[Line]:

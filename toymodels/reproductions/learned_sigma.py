@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from toymodels.compressed.stack import train_stack
 from toymodels.reproductions import mixing
 from toymodels.reproductions.mixing import FULL, NAIVE, PAPER, REDUCED
-from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row, of_cases
+from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row, columns, of_cases
 from toymodels.reproductions.structure import EMBEDDING
 from toymodels.theory import compressed as theory
 
@@ -35,14 +35,12 @@ def learned(key: Row) -> Row:
     drawn = [M / KINDS[kind] for M in mixing.matrices(kind, KINDS[kind], seeds)]
     stack = train_stack(replace(mixing.recipe(key), sigma=key["start"]), seeds, torch.stack(drawn))
     assert stack.sigma is not None
-    row: dict[str, list[float]] = {"sigma": stack.sigma.tolist(), "loss": [], "clean": [], "best": [], "floor": []}
-    for i, (seed, M) in enumerate(zip(seeds, drawn, strict=True)):
-        row["loss"].append(mixing.loss_per_p(stack.network(i), row["sigma"][i] * M, seed, key["eval"]))
-        row["clean"].append(mixing.loss_per_p(stack.network(i), 0 * M, seed, key["eval"]))
-        best, floor = best_closed(np.sign(row["sigma"][i]) * M.double().numpy())
-        row["best"].append(best)
-        row["floor"].append(floor)
-    return row
+    found = []
+    for i, (seed, M, sigma) in enumerate(zip(seeds, drawn, stack.sigma.tolist(), strict=True)):
+        loss, clean = (mixing.loss_per_p(stack.network(i), part * M, seed, key["eval"]) for part in (sigma, 0))
+        best, floor = best_closed(np.sign(sigma) * M.double().numpy())
+        found.append({"sigma": sigma, "loss": loss, "clean": clean, "best": best, "floor": floor})
+    return columns(found)
 
 
 def by_sign(row: Row) -> list[tuple[str, list[int]]]:

@@ -91,5 +91,10 @@ def of_cases(cases: Iterable[Row]) -> Callable[[Mapping[str, int], tuple[int, ..
     return lambda size, seeds: [{**case, **size, "seeds": list(seeds)} for case in listed]
 
 
+def columns(found: Sequence[Row]) -> Row:
+    """Turn the numbers of each network, by name, into a list for each name."""
+    return {name: [one[name] for one in found] for name in found[0]}
+
+
 REPRODUCTIONS = Registry("reproduction", Reproduction, "toymodels.reproductions")
 """Reproductions by name."""
