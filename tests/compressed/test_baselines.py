@@ -102,6 +102,7 @@ def test_the_factors_are_what_they_say():
         (lambda: BASELINES["naive_offset"].predict(PROBLEMS["mixed"]), "M = 0"),
         (lambda: semi_nmf(np.eye(4), 2, 0, rounds=0), "rounds = 0"),
         (lambda: semi_nmf(np.eye(4), 5, 0), "d = 5"),
+        (lambda: semi_nmf(np.zeros((4, 4)), 2, 0), "nothing to factor"),
     ],
 )
 def test_wrong_problems_are_refused(make, words):

@@ -52,12 +52,14 @@ def subject_of(
         raise InputError(
             f"the task {name} cannot be diagnosed: name relu, abs, square or copy, with or without mixing, or a gate of pairs"
         )
+    if task.m < 2:
+        raise InputError("the task has 1 feature: a diagnosis compares features, of which it needs at least 2")
     check_whole(100, inputs=inputs)
     check_whole(0, seed=seed)
     if features is None and isinstance(task, PairTask):
         features = SparseFeatures.at_most(task.m, 2)
     elif features is None:
-        features = SparseFeatures.independent(max(task.m, 2), usual_probability(task.m), "symmetric")
+        features = SparseFeatures.independent(task.m, usual_probability(task.m), "symmetric")
     check_kind(Features, "features, such as SparseFeatures.independent(m, 0.02, 'symmetric')", features=features)
     source = as_features(features)
     if source.m != task.m:
