@@ -20,11 +20,9 @@ HALF = 0.5
 def _lines(rows: Sequence[Row]) -> list[Line]:
     lines = []
     for row in rows:
-        name = f"p = {row['p']:g}, q = {row['q']:g}"
+        name, share = f"p = {row['p']:g}, q = {row['q']:g}", [count / row["n"] for count in row["computed"]]
         lines.append(Line(f"{name}: CV over features", row["cv"]))
-        lines.append(
-            Line(f"{name}: share of features with MSE < {COMPUTED:g}", [count / row["n"] for count in row["computed"]])
-        )
+        lines.append(Line(f"{name}: share of features with MSE < {COMPUTED:g}", share))
     return lines
 
 
