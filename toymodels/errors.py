@@ -70,7 +70,9 @@ def check_positive(most: float | int = math.inf, **numbers: Any) -> None:
 def check_not_negative(**numbers: Any) -> None:
     """Raise InputError for the first of the named numbers that is not finite or below 0."""
     for name, number in numbers.items():
-        if not 0 <= number < math.inf:
+        if not isinstance(number, kinds.Real) or isinstance(number, bool):
+            raise InputError(f"{name} = {number!r}: it must be 0 or a positive number")
+        if not 0 <= float(number) < math.inf:
             raise InputError(f"{name} = {number:g}: it must be 0 or a positive number")
 
 

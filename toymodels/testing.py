@@ -341,15 +341,15 @@ def _check_frequencies(name: str, features: Features, every: Inputs) -> None:
 
 
 def check_baseline(name: str) -> None:
-    """Check a baseline, floor or bound: on a small problem of its domain it is what is measured, and a fault is noticed."""
+    """Check a baseline, floor or best α: on a small problem of its domain it is what is measured, and a fault is noticed."""
     member = BASELINES[name]
     mixing = 0.1 * torch.randn(20, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).numpy()
     problem = Compressed(20, 10, 0.2, mixing if member.mixed else None, single=member.single)
     predicted, samples = member.predict(problem), member.measured(problem, 3, 80_000)
     assert math.isfinite(predicted), f"{name} is {predicted}: it must be a finite number"
-    # An equal number, or a floor or bound that is not beyond what is reached: six standard errors of its samples at most.
+    # An equal number, or a floor or best α that is not beyond what is reached: six standard errors of its samples at most.
     assert strain(samples, predicted, member.reach) < 6, f"{name} predicts {predicted:.4g}, and {samples} are measured"
-    faults = {"floor": (1.1,), "bound on α": (0.85,)}.get(member.kind, (0.9, 1.1))
+    faults = {"floor": (1.1,), "best α": (0.85,)}.get(member.kind, (0.9, 1.1))
     for fault in faults if predicted else ():
         noticed = strain(samples, predicted * fault, member.reach) > 6
         assert noticed, (

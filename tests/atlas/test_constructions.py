@@ -90,6 +90,8 @@ def test_wrong_sizes_are_refused():
         on_a_plane(4)
     with pytest.raises(InputError, match="number = 3"):
         of_labels(16, 3)
+    with pytest.raises(InputError, match="m = 257: it must be at most 256"):
+        of_labels(257, 1)
     assert [one.how for one in constructions(Cell("and", 2, 4, 3))] == []
     assert all("plane" not in one.how for one in constructions(Cell("and", 3, 9, 8)))
 

@@ -42,8 +42,8 @@ def test_the_number_is_measured_and_a_fault_is_noticed(name, key):
     member, problem = BASELINES[name], PROBLEMS[key]
     samples, predicted = member.measured(problem, 3, 80_000), member.predict(problem)
     assert strain(samples, predicted, member.reach) < LIMIT
-    # A floor that is too high, a bound that is too low and a loss that is wrong either way.
-    faults = {"floor": (1.1,), "bound on α": (0.85,)}.get(member.kind, (0.9, 1.1))
+    # A floor that is too high, an α that is too low and a loss that is wrong either way.
+    faults = {"floor": (1.1,), "best α": (0.85,)}.get(member.kind, (0.9, 1.1))
     for fault in faults if predicted else ():
         assert strain(samples, predicted * fault, member.reach) > LIMIT
 
@@ -102,6 +102,7 @@ def test_the_factors_are_what_they_say():
         (lambda: BASELINES["naive_offset"].predict(PROBLEMS["mixed"]), "M = 0"),
         (lambda: semi_nmf(np.eye(4), 2, 0, rounds=0), "rounds = 0"),
         (lambda: semi_nmf(np.eye(4), 5, 0), "d = 5"),
+        (lambda: semi_nmf(np.zeros((4, 4)), 2, 0), "nothing to factor"),
     ],
 )
 def test_wrong_problems_are_refused(make, words):

@@ -149,6 +149,8 @@ def test_embedded_features_and_plain_modules_are_read():
         (lambda: worst_over_amplitudes(drawn(0), make_task("relu", N), 1, (0.5, 1.0)), "low ≤ 0 ≤ high"),
         (lambda: worst_over_amplitudes(drawn(0), make_task("relu", N), 1, (0.0, math.inf)), "two finite numbers"),
         (lambda: worst_over_amplitudes(drawn(0), make_task("relu", N), 2, sets=[(1, 1)]), "different features"),
+        (lambda: worst_over_amplitudes(drawn(0), make_task("relu", N), 1, sets=[(0.5,)]), "different features"),
+        (lambda: worst_over_amplitudes(drawn(0), make_task("relu", N), 1, sets=[1]), "different features"),
         (lambda: worst_over_amplitudes(drawn(0), make_task("relu", 6), 1), "they must be the same"),
         (lambda: worst_over_amplitudes(nn.Linear(N, N), make_task("relu", N)), "1 nn.Linear"),
         (

@@ -165,6 +165,7 @@ def test_the_best_scale_and_the_code_built_from_it():
         (lambda: Recipe(function="cube"), "unknown function"),
         (lambda: Recipe(steps=0), "steps = 0"),
         (lambda: Recipe(lr=0), "lr = 0"),
+        (lambda: Recipe(sigma="0.1"), "sigma = '0.1': it must be 0 or a positive number"),
         (lambda: train_stack(SMALL, [1, 1]), "twice"),
         (lambda: train_stack(SMALL, [-1]), "at least 0"),
         (lambda: train_stack(SMALL, [1], torch.zeros(1, 3, 3)), "mixing matrices of shape"),
@@ -172,6 +173,8 @@ def test_the_best_scale_and_the_code_built_from_it():
         (lambda: biregular(10, 4, 3, 0), "a multiple of d"),
         (lambda: biregular(10, 5, 5, 0), "k = 5"),
         (lambda: designed_code(np.full((4, 2), 2), torch.zeros(1, 4)), "zeros and ones"),
+        (lambda: designed_code([[0, 1]], torch.zeros(1, 1)), "a NumPy matrix of zeros and ones"),
+        (lambda: designed_code(np.eye(4), torch.zeros(1, 5)), "5 features and the code 4"),
         (
             lambda: feature_errors(
                 network(torch.eye(4), torch.eye(4)), make_task("and", 4), SparseFeatures.exactly(4, 1).enumerate()

@@ -313,6 +313,7 @@ def test_wrong_commands_are_one_sentence(words, expected, tmp_path, capsys, monk
     ("make", "words"),
     [
         (lambda: diagnose(nn.Linear(4, 4), make_task("relu", 4)), "1 nn.Linear"),
+        (lambda: diagnose(network(torch.eye(1), torch.eye(1)), make_task("relu", 1)), "the task has 1 feature"),
         (lambda: diagnose(network(torch.eye(4), torch.eye(4)), make_task("product", 4)), "cannot be diagnosed"),
         (
             lambda: diagnose(network(torch.eye(4), torch.eye(4)), make_task("relu", 4), SparseFeatures.exactly(5, 1)),

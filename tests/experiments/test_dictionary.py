@@ -25,6 +25,27 @@ SMALL = ["--m", "5", "--d", "8", "--s", "2", "--methods", "neurons", "topk(k=2,s
          "--layers", "gaussian", "trained", "--threads", "1"]  # fmt: skip
 
 
+def test_features_that_are_always_active_leave_nothing_to_fit(tmp_path, capsys):
+    same = [
+        "--inputs",
+        "exactly",
+        "--s",
+        "5",
+        "--threads",
+        "1",
+        "--layers",
+        "gaussian",
+        "--seeds",
+        "0",
+        "--samples",
+        "60",
+    ]
+    command = ["dictionary", "--m", "5", "--d", "8", *same, "--methods"]
+    assert main([*command, "topk(k=2,steps=4)", "--out", str(tmp_path / "fitted")]) == 2
+    assert "all activations are the same: there is nothing that a dictionary could find" in capsys.readouterr().err
+    assert main([*command, "neurons", "--out", str(tmp_path / "neurons")]) == 0  # which are not fitted
+
+
 def test_a_bench_makes_a_row_for_each_layer_and_dictionary(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("toymodels.parallel.processes.cores", lambda: 1)
     command = ["dictionary", *SMALL, "--seeds", "0", "1", "--latents", "4", "9", "--out", str(tmp_path / "run")]

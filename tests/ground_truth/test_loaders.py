@@ -14,7 +14,7 @@ from toymodels.core.layers import Embedded
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.seeds import seeded
 from toymodels.ground_truth.hooked import as_hooked
-from toymodels.ground_truth.module import as_mlp
+from toymodels.ground_truth.module import MLP, as_mlp
 from toymodels.layers.random import gaussian
 
 M, D = 6, 9
@@ -94,6 +94,12 @@ def test_the_loader_of_spd_finds_class_folder_and_linear_parts(by, tmp_path):
             lambda part, args, _, first=v.T * s, second=u.T: args[0] @ first @ second + part.bias
         )
     torch.testing.assert_close(model(X), out, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("info", [3, SimpleNamespace(), SimpleNamespace(checkpoint_path=None)])
+def test_a_runs_information_without_a_path_is_refused(info):
+    with pytest.raises(InputError, match=f"of the kind {type(info).__name__}: it must have a checkpoint_path"):
+        MLP.from_run_info(info)
 
 
 TEN_LINES = """

@@ -72,6 +72,8 @@ def test_thresholds_and_correction_stand_behind_the_readoff():
     assert float((thresholded(A) - truth).abs().max()) == 0
     with pytest.raises(InputError, match="nope"):
         outputs_behind(NETWORK, TASK, "nope")
+    with pytest.raises(InputError, match="active = '1'"):
+        outputs_behind(NETWORK, TASK, "corrected", "1")
 
 
 def test_thresholds_remove_short_moves_and_not_long_ones():

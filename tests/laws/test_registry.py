@@ -17,7 +17,9 @@ from toymodels.laws.checks import (
     check_measurement,
     check_prediction,
     check_width,
+    strain,
 )
+from toymodels.laws.measuring import DrawnLayers
 from toymodels.laws.registry import LAWS, Law, Measured, Problem, RootLaw, known, law
 from toymodels.registry import load_plugins
 from toymodels.theory.gates import Gate
@@ -121,6 +123,19 @@ def test_a_function_is_a_law_with_a_width_found_by_search(monkeypatch):
     assert known(lambda: LAWS["half_root"].predict(PROBLEMS[0])) == (pytest.approx(1 / 40**0.5), "")
     check_width(LAWS["half_root"])
     check_measurement(LAWS["half_root"])  # there is none
+
+
+@pytest.mark.parametrize(("m", "s", "inputs"), [(4, 3, "exactly"), (3, 3, "at_most"), (4, 4, "exactly")])
+def test_largest_errors_are_those_of_cases_that_occur(m, s, inputs):
+    """With s of m active and s > m − 2 no pair is off: a measurement of that case would be 0."""
+    drawn = DrawnLayers(Problem(Gate.parse("and"), m=m, s=s, d=40, inputs=inputs, seeds=tuple(range(40))))
+    for name in ("optimal_rms", "varying_rms", "kernel_rms", "bernoulli_rms"):
+        predicted, note = known(lambda name=name: LAWS[name].predict(drawn.problem))
+        if name == "bernoulli_rms":
+            assert predicted is None
+            assert "all four cases must occur" in note
+        else:
+            assert strain(LAWS[name], LAWS[name].measure(drawn), predicted) <= 1
 
 
 def test_a_name_is_taken_once():

@@ -144,7 +144,9 @@ def labels(m: int) -> tuple[tuple[int, ...], ...]:
 
     They are powers x^e that permute F_2^n: x^3, for instance, if n is odd (x + y and x^3 + y^3 determine {x, y}, as the BCH codes
     that correct two errors know); and the permutation of Dillon for n = 6. Feature i is α^i, the last of 2^n is 0.
+    Raises InputError for more than MOST_LABELLED features.
     """
+    check_whole(1, MOST_LABELLED, m=m)
     n = _degree(m)
     powers = [1]
     for _ in range(2**n - 2):

@@ -206,12 +206,7 @@ def _neighbours(
     return makers
 
 
-def improve(
-    cell: Cell,
-    known: Mapping[Cell, Entry],
-    seed: int = 0,
-    seconds: float | int = 10.0,
-) -> Entry | None:
+def improve(cell: Cell, known: Mapping[Cell, Entry], seed: int = 0, seconds: float | int = 10.0) -> Entry | None:
     """Search a cell for about so many seconds; return an entry that is better than the known one by more than CLOSE, or None.
 
     `known` are the entries of other cells and of this one. Which layers are tried depends on the seed, on `known`, and on the

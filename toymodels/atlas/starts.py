@@ -5,21 +5,13 @@ Each returns a layer as one matrix (W | b), drawn by the generator `rng` that it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from toymodels.atlas.constructions import LEAST_ON_A_PLANE, MOST_LABELLED, Layer, characters, on_a_plane
 from toymodels.registry import Member, Registry
 
-
-@dataclass(frozen=True, kw_only=True)
-class Start(Member):
-    """A kind of start: `function` draws a layer from m, d, s and rng."""
-
-
-STARTS = Registry("kind of start", Start, "toymodels.atlas.starts")
-"""Kinds of starts by name; a search draws as many of each."""
+STARTS = Registry("kind of start", Member, "toymodels.atlas.starts")
+"""Kinds of starts by name, functions of m, d, s and rng; a search draws as many of each."""
 
 
 def _noisy(weight: np.ndarray, bias: np.ndarray | float, rng: np.random.Generator) -> Layer:

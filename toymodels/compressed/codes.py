@@ -10,7 +10,7 @@ from torch import Tensor
 
 from toymodels.compressed.stack import network
 from toymodels.core.network import Network
-from toymodels.errors import InputError, check_whole
+from toymodels.errors import InputError, check_kind, check_whole
 from toymodels.theory.compressed import check_sizes
 
 
@@ -77,8 +77,11 @@ def designed_code(code: Float[np.ndarray, "n d"] | np.ndarray, x: Float[Tensor, 
 
     ReLU(ax) = a ReLU(x) for a > 0, so the scale of W_in is no parameter of its own: b is the ratio of off to on.
     """
+    check_kind(np.ndarray, "a NumPy matrix of zeros and ones, features × neurons", code=code)
     if code.ndim != 2 or not np.isin(code, (0, 1)).all():
         raise InputError(f"a code of shape {code.shape}: it must be a matrix of zeros and ones, features × neurons")
+    if x.shape[-1] != len(code):
+        raise InputError(f"the inputs have {x.shape[-1]} features and the code {len(code)}: they must be the same")
     binary = torch.from_numpy(np.ascontiguousarray(code.T)).to(x)
     target = torch.relu(x)
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -136,7 +137,10 @@ def _sets(m: int, s: int, sets: Sequence[Sequence[int]] | None) -> list[tuple[in
         raise InputError(f"s = {s} active features of {m}: there are not so many")
     if sets is None:
         return list(itertools.combinations(range(m), s))
-    chosen = [tuple(map(int, features)) for features in sets]
+    try:
+        chosen = [tuple(map(operator.index, features)) for features in sets]
+    except TypeError:
+        chosen = []
     if not chosen or any(len(set(f)) != s or len(f) != s or not 0 <= min(f) <= max(f) < m for f in chosen):
         raise InputError(f"sets must name at least one set of s = {s} different features, numbered from 0 to {m - 1}")
     return chosen

@@ -14,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from toymodels.core.features import Inputs
+from toymodels.core.layers import check_problem
 from toymodels.core.network import Network, as_network
 from toymodels.core.tasks import Task
-from toymodels.errors import InputError, check_kind
+from toymodels.errors import InputError
 from toymodels.tasks.pointwise import PointwiseTask
 
 _ENTRIES = 2**22
@@ -63,12 +64,7 @@ def feature_errors(network: Network | nn.Module, task: Task, inputs: Inputs) -> 
     Raises InputError for a task that is not pointwise, inputs of another size, or a feature that is never positive in them.
     """
     check_pointwise(task)
-    check_kind(
-        Inputs, "Inputs, such as SparseFeatures.independent(m, p, 'symmetric').sampled(n, seed=0)", inputs=inputs
-    )
-    check_kind(nn.Module, "a network or another module", network=network)
-    if inputs.m != task.m:
-        raise InputError(f"the inputs have {inputs.m} features and the task {task.m}: they must be the same")
+    check_problem(network, task, inputs, "network")
     made = as_network(copy.deepcopy(network).eval(), task.m)
     sums = torch.zeros(3, task.m, dtype=torch.float64)
     loss = fourth = share = largest = 0.0

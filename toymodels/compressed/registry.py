@@ -62,6 +62,11 @@ class Compressed:
         return SparseFeatures.independent(self.n, self.p, "symmetric")
 
     @property
+    def share(self) -> float:
+        """The probability that a feature is active."""
+        return 1 / self.n if self.single else float(self.p)
+
+    @property
     def target(self) -> Float[np.ndarray, "n n"]:
         """T = 1 + M, the answer to a positive feature."""
         return np.eye(self.n) + check_mixing(self.mixing, self.n)
@@ -82,19 +87,18 @@ class Compressed:
         """Measure the squared loss per p on eight independent samples of inputs."""
         check_whole(8, inputs=inputs)
         # Divided by the probability itself, not by the share of active features in the sample: that would bias a small one.
-        share = 1 / self.n if self.single else self.p
         seeds = [derive_seed(seed + 1000 * part, "evaluation") for part in range(8)]
         samples = [self.features.sampled(inputs // 8, number) for number in seeds]
-        return [feature_errors(network, self.task, sample).loss / share for sample in samples]
+        return [feature_errors(network, self.task, sample).loss / self.share for sample in samples]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline(Member):
     """One predicted number; `function(problem)` computes it."""
 
-    kind: Literal["baseline", "floor", "bound on α"] = "baseline"
-    """baseline: the loss of a known network, reached exactly; floor: no network of the domain is below it; bound on α: the
-    scale of one-hot responses αP that minimises E|e|⁴."""
+    kind: Literal["baseline", "floor", "best α"] = "baseline"
+    """baseline: the loss of a known network, reached exactly; floor: no network of the domain is below it; best α: the scale of
+    one-hot responses αP that minimises E|e|⁴ under an approximation. Trained networks may lie above the last."""
     about: str
     """Which number of what."""
     domain: str
@@ -130,7 +134,7 @@ class Baseline(Member):
 
 
 BASELINES = Registry("baseline", Baseline, "toymodels.compressed.baselines")
-"""Baselines, floors and bounds by name, in the order of tables."""
+"""Baselines, floors and best α by name, in the order of tables."""
 
 
 def strain(samples: Sequence[float], predicted: float, reach: float = 1.0) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -54,49 +53,43 @@ def _own_neurons(m: int, count: int, generator: torch.Generator) -> tuple[FirstL
 
 
 @KNOWN("and_naive", nature="naive", gates=SIZE, source="definition", order=70)
-def and_naive(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
+def and_naive(n: int, d: int, seed: int) -> Known:
     """Give d gates a neuron each, ReLU(x_k + x_l − 1), with scales of their own and 1 % noise on all weights."""
-    known: list[Known] = []
-    for seed in seeds:
-        generator, (task, _) = seeded(seed), _problem(n)
-        layer, chosen, back = _own_neurons(n, d, generator)
-        w_out = torch.zeros(task.n_outputs, d, dtype=torch.float64)
-        w_out[chosen, torch.arange(d)] = back
-        for w in (layer.weight.data, w_out):
-            w += 0.01 * torch.randn(w.shape, generator=generator).double()
-        readoff = LinearReadoff(w_out, torch.zeros(task.n_outputs, dtype=torch.float64))
-        known.append((Network(layer, readoff).requires_grad_(False), task))
-    return known
+    generator, (task, _) = seeded(seed), _problem(n)
+    layer, chosen, back = _own_neurons(n, d, generator)
+    w_out = torch.zeros(task.n_outputs, d, dtype=torch.float64)
+    w_out[chosen, torch.arange(d)] = back
+    for w in (layer.weight.data, w_out):
+        w += 0.01 * torch.randn(w.shape, generator=generator).double()
+    readoff = LinearReadoff(w_out, torch.zeros(task.n_outputs, dtype=torch.float64))
+    return Network(layer, readoff).requires_grad_(False), task
 
 
 @KNOWN("and_copy", nature="linear copy", gates=SIZE, source="docs/theory.md, section 2", order=71)
-def and_copy(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
+def and_copy(n: int, d: int, seed: int) -> Known:
     """Draw non-negative weights without biases, at which ReLU does nothing, and read them as well as can be."""
-    weights = [torch.rand(d, n, dtype=torch.float64, generator=seeded(seed)) for seed in seeds]
-    return [_read(FirstLayer(w, torch.zeros(d, dtype=torch.float64)), n) for w in weights]
+    weight = torch.rand(d, n, dtype=torch.float64, generator=seeded(seed))
+    return _read(FirstLayer(weight, torch.zeros(d, dtype=torch.float64)), n)
 
 
 @KNOWN("and_gaussian", nature="dense code", gates=SIZE, source="Vaintrob, Mendel, Hänni 2024", order=72)
-def and_gaussian(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
+def and_gaussian(n: int, d: int, seed: int) -> Known:
     """Draw a Gaussian first layer, and read it by its minimax readoff."""
-    return [_read(make_layer("gaussian", n, d, seed), n) for seed in seeds]
+    return _read(make_layer("gaussian", n, d, seed), n)
 
 
 @KNOWN("and_bernoulli", nature="dense code", gates=SIZE, source="arXiv:2408.05451, Theorem 1", order=73)
-def and_bernoulli(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
+def and_bernoulli(n: int, d: int, seed: int) -> Known:
     """Draw a Bernoulli layer with the best p for this size (about a half), and read it by its minimax readoff."""
-    return [_read(make_layer("bernoulli", n, d, seed, s=2), n) for seed in seeds]
+    return _read(make_layer("bernoulli", n, d, seed, s=2), n)
 
 
 @KNOWN("and_blocks", nature="sparse code", gates=(16, 100), source="affine planes of order 4", order=74)
-def and_blocks(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
+def and_blocks(n: int, d: int, seed: int) -> Known:
     """Let every neuron read 4 of 16 features, ReLU(Σ − 1), so that every pair is read by d/20; minimax readoff."""
-    known: list[Known] = []
-    for seed in seeds:
-        generator = seeded(seed)
-        blocks = torch.cat([_plane()[:, torch.randperm(16, generator=generator)] for _ in range(d // 20)])
-        known.append(_read(FirstLayer(blocks, -torch.ones(len(blocks), dtype=torch.float64)), n))
-    return known
+    generator = seeded(seed)
+    blocks = torch.cat([_plane()[:, torch.randperm(16, generator=generator)] for _ in range(d // 20)])
+    return _read(FirstLayer(blocks, -torch.ones(len(blocks), dtype=torch.float64)), n)
 
 
 def _plane() -> Tensor:
@@ -109,59 +102,52 @@ def _plane() -> Tensor:
 
 
 @KNOWN("and_mixed", nature="mixed", gates=SIZE, source="this library", order=75)
-def and_mixed(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
+def and_mixed(n: int, d: int, seed: int) -> Known:
     """Give half of the neurons a gate each; the other half is a Gaussian layer that the remaining gates are read from."""
-    known: list[Known] = []
-    for seed in seeds:
-        task, _ = _problem(n)
-        layer, chosen, back = _own_neurons(n, d // 2, seeded(seed))
-        shared = two_layer(_read(make_layer("gaussian", n, d - d // 2, seed), n)[0], n, task.n_outputs)
-        weight = torch.cat([layer.weight.detach(), torch.from_numpy(shared.w_in)])
-        bias = torch.cat([layer.bias.detach(), torch.from_numpy(shared.b_in)])
-        w_out, offset = torch.zeros(task.n_outputs, d, dtype=torch.float64), torch.from_numpy(shared.b_out)
-        w_out[:, d // 2 :] = torch.from_numpy(shared.w_out)
-        w_out[chosen], offset[chosen] = 0, 0
-        w_out[chosen, torch.arange(d // 2)] = back
-        known.append((Network(FirstLayer(weight, bias), LinearReadoff(w_out, offset)).requires_grad_(False), task))
-    return known
+    task, _ = _problem(n)
+    layer, chosen, back = _own_neurons(n, d // 2, seeded(seed))
+    shared = two_layer(_read(make_layer("gaussian", n, d - d // 2, seed), n)[0], n, task.n_outputs)
+    weight = torch.cat([layer.weight.detach(), torch.from_numpy(shared.w_in)])
+    bias = torch.cat([layer.bias.detach(), torch.from_numpy(shared.b_in)])
+    w_out, offset = torch.zeros(task.n_outputs, d, dtype=torch.float64), torch.from_numpy(shared.b_out)
+    w_out[:, d // 2 :] = torch.from_numpy(shared.w_out)
+    w_out[chosen], offset[chosen] = 0, 0
+    w_out[chosen, torch.arange(d // 2)] = back
+    return Network(FirstLayer(weight, bias), LinearReadoff(w_out, offset)).requires_grad_(False), task
 
 
 @KNOWN("and_random", nature="undecided", gates=SIZE, source="random network", order=76)
-def and_random(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
+def and_random(n: int, d: int, seed: int) -> Known:
     """Draw all weights and biases at random, as PyTorch does by default: a network that nobody has trained."""
-    return [_plain(seed, n, d, _problem(n)[0].n_outputs, 0) for seed in seeds]
+    return _plain(seed, n, d, _problem(n)[0].n_outputs, 0)
 
 
 @KNOWN("and_narrow", nature=None, gates=(16, 36), source="this library", order=77)
-def and_narrow(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
+def and_narrow(n: int, d: int, seed: int) -> Known:
     """Draw a Gaussian layer so narrow that its minimax readoff computes nine gates of ten, more or fewer."""
-    return and_gaussian(n, d, seeds)
+    return and_gaussian(n, d, seed)
 
 
 @KNOWN("and_trained", nature=None, gates=SIZE, source="this library", order=78)
-def and_trained(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
+def and_trained(n: int, d: int, seed: int) -> Known:
     """Train as `toymodels compare` does (kfac, exponents from 2 to 32), in 200 steps, with its own readoff."""
-    known: list[Known] = []
-    for seed in seeds:
-        task, _ = _problem(n)
-        layer = make_layer("gaussian", n, d, derive_seed(seed, "trained layer"))
-        made = Network(layer, LinearReadoff.constant(task.n_outputs, d))
-        trainer = Trainer(made, task, _features(n), TrainingSettings(optimiser="kfac", steps=200), seed)
-        train(trainer)
-        known.append((made.requires_grad_(False), task))
-    return known
+    task, _ = _problem(n)
+    layer = make_layer("gaussian", n, d, derive_seed(seed, "trained layer"))
+    made = Network(layer, LinearReadoff.constant(task.n_outputs, d))
+    train(Trainer(made, task, _features(n), TrainingSettings(optimiser="kfac", steps=200), seed))
+    return made.requires_grad_(False), task
 
 
 @KNOWN("and_plain", nature=None, gates=SIZE, source="plain PyTorch", order=79)
-def and_plain(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
+def and_plain(n: int, d: int, seed: int) -> Known:
     """Train an nn.Sequential with biases on the AND of all pairs by Adam, mean fourth power, without a line of this library."""
-    return [_plain(seed, n, d, _problem(n)[0].n_outputs, STEPS) for seed in seeds]
+    return _plain(seed, n, d, _problem(n)[0].n_outputs, STEPS)
 
 
 @KNOWN("relu_plain", nature=None, source="plain PyTorch", order=12)
-def relu_plain(n: int, d: int, seeds: Sequence[int]) -> list[Known]:
+def relu_plain(n: int, d: int, seed: int) -> Known:
     """Train an nn.Sequential with biases on ReLU by Adam, mean fourth power, without a line of this library."""
-    return [_plain(seed, n, d, n, STEPS) for seed in seeds]
+    return _plain(seed, n, d, n, STEPS)
 
 
 def _plain(seed: int, n: int, d: int, outputs: int, steps: int) -> Known:

@@ -32,9 +32,6 @@ def draw(subject: Subject, title: str) -> Drawing:
         axes = figure.subplots(3, 2)
         for axis, panel in zip(axes.flat, panels, strict=True):
             panel(axis, subject)
-            axis.title.set_fontsize(8)
-            axis.xaxis.label.set_fontsize(8)
-            axis.yaxis.label.set_fontsize(8)
         heading(figure, title)
     return Drawing("diagnosis", title, figure)
 
@@ -45,15 +42,21 @@ def sorted_features(subject: Subject) -> np.ndarray:
     return np.lexsort((-size.max(0), size.argmax(0)))
 
 
-def _image(axis: Any, values: np.ndarray) -> None:
+def _weights(axis: Any, subject: Subject) -> None:
+    values = subject.layers.w_in[:, sorted_features(subject)]
     limit = float(np.abs(values).max()) or 1.0
     axis.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest", rasterized=True)
+    axis.set_title("W_in, features sorted by their largest neuron", fontsize=8)
+    axis.set_xlabel("feature", fontsize=8)
+    axis.set_ylabel("neuron", fontsize=8)
     axis.tick_params(labelsize=7)
 
 
-def _weights(axis: Any, subject: Subject) -> None:
-    _image(axis, subject.layers.w_in[:, sorted_features(subject)])
-    axis.set(title="W_in, features sorted by their largest neuron", xlabel="feature", ylabel="neuron")
+def _finish(axis: Any, title: str, xlabel: str, ylabel: str) -> None:
+    """Write what a panel shows, with a legend where curves have labels."""
+    if axis.get_legend_handles_labels()[1]:
+        axis.legend(fontsize=6, frameon=False)
+    quiet(axis, title=title, xlabel=xlabel, ylabel=ylabel)
 
 
 def _responses(axis: Any, subject: Subject) -> None:
@@ -66,9 +69,7 @@ def _responses(axis: Any, subject: Subject) -> None:
     axis.plot(
         np.diag(subject.responses(-1.0))[order], ".", markersize=3, color=PALETTE[2], label="its own output at −1"
     )
-    axis.set(title="responses to one feature at x = 1", xlabel="feature, by its response", ylabel="output")
-    axis.legend(fontsize=6, frameon=False)
-    quiet(axis)
+    _finish(axis, "responses to one feature at x = 1", "feature, by its response", "output")
 
 
 def _curves(axis: Any, subject: Subject) -> None:
@@ -80,26 +81,28 @@ def _curves(axis: Any, subject: Subject) -> None:
         axis.plot(amplitude, subject.layers(x)[:, i], linewidth=0.9, color=PALETTE[0], alpha=0.7)
     target = subject.pointwise.function(torch.from_numpy(amplitude)).numpy()
     axis.plot(amplitude, target, "k--", linewidth=0.8, label="target without M")
-    axis.set(title="output i over x_i, from the best feature to the worst", xlabel="x_i", ylabel="output i")
-    axis.legend(fontsize=6, frameon=False)
-    quiet(axis)
+    _finish(axis, "output i over x_i, from the best feature to the worst", "x_i", "output i")
+
+
+def _sorted_errors(axis: Any, errors: np.ndarray, levels: dict[str, float], *labels: str) -> None:
+    """Draw errors, least first, with dotted lines at levels by their names."""
+    axis.plot(np.sort(errors), ".", markersize=3, color=PALETTE[0])
+    for name, level in levels.items():
+        axis.axhline(level, color="0.6", linewidth=0.7, linestyle=":")
+        axis.annotate(name, (0, level), fontsize=6, va="bottom")
+    axis.set_ylim(bottom=0)
+    _finish(axis, *labels)
 
 
 def _errors(axis: Any, subject: Subject) -> None:
-    axis.plot(np.sort(subject.share), ".", markersize=3, color=PALETTE[0])
-    for level, name in ((SERVED, "served"), (COMPUTED, "computed")):
-        axis.axhline(level, color="0.6", linewidth=0.7, linestyle=":")
-        axis.annotate(name, (0, level), fontsize=6, va="bottom")
-    axis.set(title="errors by feature (x_i > 0)", xlabel="feature, by its error", ylabel="MSE / that of the output 0")
-    axis.set_ylim(bottom=0)
-    quiet(axis)
+    labels = ("errors by feature (x_i > 0)", "feature, by its error", "MSE / that of the output 0")
+    _sorted_errors(axis, subject.share, {"served": SERVED, "computed": COMPUTED}, *labels)
 
 
 def _loads(axis: Any, subject: Subject) -> None:
     loads = subject.on.sum(1)
     axis.bar(*np.unique(loads, return_counts=True), color=PALETTE[0])
-    axis.set(title="features per neuron (on: above 0.3 of its largest)", xlabel="features", ylabel="neurons")
-    quiet(axis)
+    _finish(axis, "features per neuron (on: above 0.3 of its largest)", "features", "neurons")
 
 
 def _product(axis: Any, subject: Subject) -> None:
@@ -109,9 +112,7 @@ def _product(axis: Any, subject: Subject) -> None:
     off = ~np.eye(subject.n, dtype=bool)
     axis.plot(T[off], product[off], ".", markersize=1.5, color=PALETTE[1], label="off the diagonal", rasterized=True)
     axis.plot(np.diag(T), np.diag(product), ".", markersize=3, color=PALETTE[0], label="diagonal")
-    axis.set(title="W_out W_in against 1 + M", xlabel="entry of 1 + M", ylabel="entry of W_out W_in")
-    axis.legend(fontsize=6, frameon=False)
-    quiet(axis)
+    _finish(axis, "W_out W_in against 1 + M", "entry of 1 + M", "entry of W_out W_in")
 
 
 def _outputs_by_case(subject: Subject) -> list[np.ndarray]:
@@ -128,9 +129,7 @@ def _outputs(axis: Any, subject: Subject) -> None:
         axis.hist(
             values, np.linspace(-1, 2, 91), density=True, histtype="step", color=colour, label=f"should be {value}"
         )
-    axis.set(title="outputs", xlabel="output", ylabel="density")
-    axis.legend(fontsize=6, frameon=False)
-    quiet(axis)
+    _finish(axis, "outputs", "output", "density")
 
 
 def _cases(axis: Any, subject: Subject) -> None:
@@ -140,19 +139,12 @@ def _cases(axis: Any, subject: Subject) -> None:
     axis.set_xticks(range(1, len(kept) + 1), [subject.task.case_labels[case] for case in kept])
     truth = [subject.gate_task.truth[case] for case in kept]
     axis.plot(range(1, len(kept) + 1), truth, "k_", markersize=14, label="target")
-    axis.set(title="outputs by case; whiskers: all of them", xlabel="features of the gate", ylabel="output")
-    axis.legend(fontsize=6, frameon=False)
-    quiet(axis)
+    _finish(axis, "outputs by case; whiskers: all of them", "features of the gate", "output")
 
 
 def _gate_errors(axis: Any, subject: Subject) -> None:
-    axis.plot(np.sort(subject.worst), ".", markersize=3, color=PALETTE[0])
-    for level, name in ((RIGHT, "right when rounded"), (subject.gate_task.gate.affine_floor, "affine floor")):
-        axis.axhline(level, color="0.6", linewidth=0.7, linestyle=":")
-        axis.annotate(name, (0, level), fontsize=6, va="bottom")
-    axis.set(title="worst error by gate", xlabel="gate, by its error", ylabel="largest |error|")
-    axis.set_ylim(bottom=0)
-    quiet(axis)
+    levels = {"right when rounded": RIGHT, "affine floor": subject.gate_task.gate.affine_floor}
+    _sorted_errors(axis, subject.worst, levels, "worst error by gate", "gate, by its error", "largest |error|")
 
 
 def _readoff(axis: Any, subject: Subject) -> None:
@@ -163,10 +155,7 @@ def _readoff(axis: Any, subject: Subject) -> None:
     kept = [count for count, values in enumerate(parts) if len(values)]
     axis.boxplot([parts[count] for count in kept], whis=(1, 99), widths=0.5, showfliers=False)
     axis.set_xticks(range(1, len(kept) + 1), map(str, kept))
-    axis.set(
-        title="weights of the readoff; whiskers: 1 to 99 %", xlabel="features of the gate that are on", ylabel="weight"
-    )
-    quiet(axis)
+    _finish(axis, "weights of the readoff; whiskers: 1 to 99 %", "features of the gate that are on", "weight")
 
 
 def page(diagnosis: Diagnosis, name: str) -> str:

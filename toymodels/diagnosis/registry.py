@@ -85,10 +85,8 @@ class Subject:
     @functools.cached_property
     def network(self) -> Network:
         """The network, in float64."""
-        w_in, b_in, w_out, b_out = (
-            torch.from_numpy(a.copy())
-            for a in (self.layers.w_in, self.layers.b_in, self.layers.w_out, self.layers.b_out)
-        )
+        read = self.layers
+        w_in, b_in, w_out, b_out = map(torch.tensor, (read.w_in, read.b_in, read.w_out, read.b_out))
         return Network(FirstLayer(w_in, b_in), LinearReadoff(w_out, b_out)).requires_grad_(False)
 
     @functools.cached_property
@@ -177,7 +175,8 @@ def measure_all(subject: Subject) -> list[dict[str, Any]]:
         if member.of not in ("both", subject.kind):
             continue
         value = subject.value(member.name)
-        number = value if np.isfinite(value) else None
-        about = {"what": member.purpose, "tells": member.tells, "cannot": member.cannot, "source": member.source}
-        rows.append({"name": member.name, "value": number, **about})
+        rows.append({
+            "name": member.name, "value": value if np.isfinite(value) else None, "what": member.purpose,
+            "tells": member.tells, "cannot": member.cannot, "source": member.source,
+        })  # fmt: skip
     return rows

@@ -38,12 +38,8 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
-        about = {
-            "task": self.subject.task.name,
-            "n": self.subject.n,
-            "d": self.subject.d,
-            "inputs": len(self.subject.inputs),
-        }
+        subject = self.subject
+        about = {"task": subject.task.name, "n": subject.n, "d": subject.d, "inputs": len(subject.inputs)}
         return {"verdict": self.verdict, "reasons": list(self.reasons), **about, "measures": list(self.measures)}
 
 
@@ -56,12 +52,14 @@ def subject_of(
         raise InputError(
             f"the task {name} cannot be diagnosed: name relu, abs, square or copy, with or without mixing, or a gate of pairs"
         )
+    if task.m < 2:
+        raise InputError("the task has 1 feature: a diagnosis compares features, of which it needs at least 2")
     check_whole(100, inputs=inputs)
     check_whole(0, seed=seed)
     if features is None and isinstance(task, PairTask):
         features = SparseFeatures.at_most(task.m, 2)
     elif features is None:
-        features = SparseFeatures.independent(max(task.m, 2), usual_probability(task.m), "symmetric")
+        features = SparseFeatures.independent(task.m, usual_probability(task.m), "symmetric")
     check_kind(Features, "features, such as SparseFeatures.independent(m, 0.02, 'symmetric')", features=features)
     source = as_features(features)
     if source.m != task.m:
@@ -91,9 +89,9 @@ def check_order(subject: Subject) -> None:
     """Raise InputError for a network that computes the task much better in another order of its outputs.
 
     In the best order, found by an assignment, most outputs must have another place, and the mean squared error must be below
-    REORDERED of that of the output 0 and of that in their own order. For
-    gates, which are rarely 1, inputs at which they are 0 and at which they are 1 count alike, and more than two fifths of the
-    gates must be right: an output of many that happens to be near 1 at the right input is not enough.
+    REORDERED of that of the output 0 and of that in their own order. For gates, which are rarely 1, inputs at which they are 0
+    and at which they are 1 count alike, and more than two fifths of the gates must be right: an output of many that happens to
+    be near 1 at the right input is not enough.
     """
     targets, outputs = subject.task.targets(torch.from_numpy(subject.x)).double().numpy(), subject.layers(subject.x)
     if targets.shape[1] > MOST_ORDERED:
@@ -200,9 +198,8 @@ def judge_gates(subject: Subject) -> tuple[str, Sequence[str]]:
     if computed < 0.9:
         return "undecided", [f"Gates share neurons, but {some} (a code: 90 % or more)."]
     on = value("on_share")
-    reasons = [
+    return ("sparse code" if on <= SPARSE else "dense code"), [
         f"{some}; the largest error is {value('gate_worst'):.3f}.",
         f"{own:.0%} of them have a neuron of their own.",
+        f"{on:.0%} of the weights of W_in are on: a neuron reads {value('load'):.1f} features.",
     ]
-    reasons.append(f"{on:.0%} of the weights of W_in are on: a neuron reads {value('load'):.1f} features.")
-    return ("sparse code" if on <= SPARSE else "dense code"), reasons

@@ -110,8 +110,10 @@ def legend(
         figure.legend(entries.values(), entries.keys(), **style)
 
 
-def quiet(axis: Any) -> None:
-    """Give an axis small ticks, a faint grid and no box."""
+def quiet(axis: Any, **labels: str) -> None:
+    """Give an axis small ticks, a faint grid and no box, and small `labels`: xlabel, ylabel, title."""
+    for name, text in labels.items():
+        getattr(axis, f"set_{name}")(text, fontsize=8)
     axis.tick_params(labelsize=7)
     axis.grid(True, which="major", color="0.92", linewidth=0.6)
     axis.set_axisbelow(True)

@@ -238,42 +238,31 @@ def checked_activations(
     return a, mean, scale
 
 
-def check_fit(latents: int, **knobs: Any) -> None:
-    """Raise InputError for wrong knobs of `fit_autoencoder`."""
-    check_whole(1, latents=latents)
-    for name in ("steps", "inputs"):
-        if name in knobs:
-            check_whole(1, **{name: knobs[name]})
-    if knobs.get("k") is not None:
-        check_whole(1, latents, k=knobs["k"])
-    if "lr" in knobs:
-        check_positive(1, lr=knobs["lr"])
-    if "l1" in knobs:
-        check_kind((int, float), "0 or a positive number", l1=knobs["l1"])
-        check_not_negative(l1=knobs["l1"])
-    if "tied" in knobs:
-        tied = knobs["tied"]
-        check_whole(0, 1, tied=int(tied) if isinstance(tied, bool) else tied)
-    if knobs.get("resample"):
-        check_whole(1, resample=knobs["resample"])
-        if knobs.get("tied"):
+def check_fit(
+    latents: int, *, l1: Any = 0.0, k: Any = None, tied: Any = False, steps: Any = 1, lr: Any = 1.0, inputs: Any = 1,
+    resample: Any = 0,
+) -> None:  # fmt: skip
+    """Raise InputError for wrong knobs of `fit_autoencoder`; those that are left out are right."""
+    check_whole(1, latents=latents, steps=steps, inputs=inputs)
+    if k is not None:
+        check_whole(1, latents, k=k)
+    check_positive(1, lr=lr)
+    check_not_negative(l1=l1)
+    check_whole(0, 1, tied=int(tied) if isinstance(tied, bool) else tied)
+    if resample:
+        check_whole(1, resample=resample)
+        if tied:
             raise InputError("resample gives new weights to encoder and decoder: leave tied out")
 
 
 class Neurons(nn.Module):
     """The neurons themselves as latents: nothing is lost, and nothing is learnt."""
 
-    def encode(self, a: Float[Tensor, "batch neurons"]) -> Float[Tensor, "batch neurons"]:
-        """Return the activations."""
-        return a
-
-    def decode(self, z: Float[Tensor, "batch neurons"]) -> Float[Tensor, "batch neurons"]:
-        """Return the latents."""
-        return z
-
     def forward(self, a: Float[Tensor, "batch neurons"]) -> Float[Tensor, "batch neurons"]:
         """Return the activations."""
         return a
+
+    encode = decode = forward
 
 
 @DICTIONARIES("neurons", order=0, source="baseline: one neuron, one feature", colour="grey")

@@ -24,7 +24,7 @@ from toymodels.core.layers import ACTIVATIONS, unwrap
 from toymodels.core.network import Network
 from toymodels.core.tasks import Task, make_task
 from toymodels.errors import InputError, check_kind, check_positive, check_whole
-from toymodels.ground_truth.module import MLP, NO_LAYER, as_mlp, as_parts, check_finite_weights, filled
+from toymodels.ground_truth.module import MLP, NO_LAYER, as_mlp, as_parts, check_finite_weights, check_outputs, filled
 from toymodels.runs.storage import (
     check_writable,
     damaged,
@@ -33,7 +33,7 @@ from toymodels.runs.storage import (
     write_atomically,
     write_json,
     writing,
-)
+)  # fmt: skip
 
 FORMAT = "toymodels-network"
 VERSION = 1
@@ -69,10 +69,7 @@ def save_pretrained(network: nn.Module, folder: Path | str, task: Task, features
     check_kind((str, Path), "the path of a new folder", folder=folder)
     drawn = _drawn(features, task.m)
     mlp = as_mlp(network, task.m)
-    if mlp.n_outputs != task.n_outputs:
-        raise InputError(
-            f"the network has {mlp.n_outputs:,} outputs and the task {task.name} {task.n_outputs:,}, {task.outputs_in_words}"
-        )
+    check_outputs("the network", mlp.n_outputs, task)
     check_finite_weights(mlp, "the network")
     stored = _needed(task)
     inner = unwrap(network.layer) if isinstance(network, Network) else None
@@ -195,10 +192,9 @@ def _drawn(features: Features | Mapping[str, Any], m: int) -> dict[str, Any]:
             'and values, such as {"inputs": "couples", "s": 2, "values": "one"}'
         )
     made = _source(drawn, m)
-    if made.m != m:
-        raise InputError(f"the features are {made.m} and the task reads {m}: they must be the same")
-    if isinstance(features, SparseFeatures) and features.m != m:
-        raise InputError(f"the features are {features.m} and the task reads {m}: they must be the same")
+    number = features.m if isinstance(features, SparseFeatures) else made.m
+    if number != m:
+        raise InputError(f"the features are {number} and the task reads {m}: they must be the same")
     return drawn
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from toymodels.core.layers import ACTIVATIONS, Embedded, FirstLayer, IdentityLayer, unwrap
 from toymodels.core.network import Network, as_network
 from toymodels.core.readoffs import LinearReadoff
+from toymodels.core.tasks import Task
 from toymodels.errors import InputError, check_choice, check_kind, check_whole
 
 NO_LAYER = "none"
@@ -109,9 +110,16 @@ class MLP(nn.Module):
     def from_run_info(cls, run_info: Any) -> MLP:
         """Read the module that belongs to a run's information, as SPD's `LoadableModule` does: from its `checkpoint_path`.
 
-        The path is that of the folder, or of a file in it. Raises InputError as `toymodels.from_pretrained` does.
+        The path is that of the folder, or of a file in it. Raises InputError for something without such a path, and as
+        `toymodels.from_pretrained` does.
         """
-        path = Path(run_info.checkpoint_path)
+        path = getattr(run_info, "checkpoint_path", None)
+        if not isinstance(path, str | Path):
+            raise InputError(
+                f"run_info is of the kind {type(run_info).__name__}: it must have a checkpoint_path, the path of a folder of "
+                "save_pretrained or of a file in it"
+            )
+        path = Path(path)
         return cls.from_pretrained(path if path.is_dir() else path.parent)
 
 
@@ -203,6 +211,14 @@ def _activation_name(part: nn.Module) -> str | None:
     if type(part) is nn.GELU:
         return "gelu" if part.approximate == "none" else None
     return _OF_TORCH.get(type(part))
+
+
+def check_outputs(what: str, outputs: int, task: Task) -> None:
+    """Raise InputError for another number of outputs than the task has."""
+    if outputs != task.n_outputs:
+        raise InputError(
+            f"{what} has {outputs:,} outputs and the task {task.name} {task.n_outputs:,}, {task.outputs_in_words}"
+        )
 
 
 def check_finite_weights(module: nn.Module, what: str) -> None:

@@ -42,6 +42,7 @@ def outputs_behind(network: Network, task: Task, behind: str = "linear", active:
     error correction with 40 neurons an output, for `active` outputs at 1, drawn from the seed. Raises InputError for other names.
     """
     check_choice(BEHIND, behind=behind)
+    check_whole(1, active=active)
     check_kind(Network, "a Network, of a first layer and a readoff", network=network)
     check_kind(Task, "a Task", task=task)
     readoff = for_measuring(network.readoff).double()

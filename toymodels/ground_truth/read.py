@@ -12,7 +12,7 @@ from toymodels.core.network import Network, as_network
 from toymodels.core.tasks import Task, make_task
 from toymodels.errors import InputError, check_choice, check_kind, check_whole
 from toymodels.ground_truth.folder import from_pretrained
-from toymodels.ground_truth.module import MLP, check_finite_weights
+from toymodels.ground_truth.module import MLP, check_finite_weights, check_outputs
 from toymodels.runs.elsewhere import Elsewhere, find_network, read_weights
 from toymodels.runs.record import is_network, load_network
 
@@ -90,7 +90,7 @@ def _for_task(path: Path, network: Network, own: Task, task: Task | str | None, 
     if m is not None and m != own.m:
         raise InputError(f"{path} reads {own.m} features, and m is {m}: leave m out")
     chosen = make_task(task, own.m) if isinstance(task, str) else task or own
-    _check_outputs(path.name, own.n_outputs, chosen)
+    check_outputs(path.name, own.n_outputs, chosen)
     return Elsewhere(network, chosen, f"{path.name}, {chosen.m} features → {chosen.n_outputs:,} outputs")
 
 
@@ -104,12 +104,5 @@ def _module(module: nn.Module, task: Task | str, m: int | None) -> Elsewhere:
         raise InputError("the module has no nn.Linear that says how many features it reads: give m")
     network = as_network(module, m)
     whole = make_task(task, m) if isinstance(task, str) else task
-    _check_outputs("the module", apply(network, m, "network").shape[1], whole)
+    check_outputs("the module", apply(network, m, "network").shape[1], whole)
     return Elsewhere(network, whole, f"a {type(module).__name__}, {m} features → {whole.n_outputs:,} outputs")
-
-
-def _check_outputs(what: str, outputs: int, task: Task) -> None:
-    if outputs != task.n_outputs:
-        raise InputError(
-            f"{what} has {outputs:,} outputs and the task {task.name} {task.n_outputs:,}, {task.outputs_in_words}"
-        )

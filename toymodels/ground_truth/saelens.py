@@ -33,15 +33,13 @@ class TrueFeatures(nn.Module):
         self.task, self.source, self.generator = task, as_features(features), seeded(seed)
         self.num_features = task.m + task.n_outputs
 
-    def sample(self, batch_size: int) -> Float[Tensor, "batch truths"]:
+    def forward(self, batch_size: int) -> Float[Tensor, "batch truths"]:
         """Return new values: the features x, then the functions of x, in float32."""
         check_whole(1, batch_size=batch_size)
         x = checked_sample(self.source, batch_size, self.generator).dense()
         return torch.cat([x, self.task.targets(x)], 1)
 
-    def forward(self, batch_size: int) -> Float[Tensor, "batch truths"]:
-        """Return new values."""
-        return self.sample(batch_size)
+    sample = forward
 
 
 class TrueActivations(nn.Module):

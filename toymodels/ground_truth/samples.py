@@ -46,14 +46,8 @@ def samples(
     check_whole(1, batch=batch)
     if batches is not None:
         check_whole(1, batches=batches)
-    return _batches(mlp, task, source, seeded(seed), batch, batches)
-
-
-def _batches(
-    mlp: MLP, task: Task, source: Features, generator: torch.Generator, batch: int, batches: int | None
-) -> Iterator[Batch]:
-    for _ in itertools.count() if batches is None else range(batches):
-        yield of_inputs(mlp, task, checked_sample(source, batch, generator))
+    generator, numbers = seeded(seed), itertools.count() if batches is None else range(batches)
+    return (of_inputs(mlp, task, checked_sample(source, batch, generator)) for _ in numbers)
 
 
 @torch.no_grad()

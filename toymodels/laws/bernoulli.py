@@ -25,6 +25,7 @@ def _measure(drawn: DrawnLayers, p: float) -> tuple[list[CaseErrors], str]:
     import torch
 
     from toymodels import PairTask, SparseFeatures
+    from toymodels.core.seeds import seeded
     from toymodels.fast.streaming import case_errors
 
     m, d, s = drawn.problem.m, drawn.problem.d, drawn.problem.s
@@ -34,8 +35,6 @@ def _measure(drawn: DrawnLayers, p: float) -> tuple[list[CaseErrors], str]:
     k, l = task.pairs.T
 
     def errors(seed: int) -> CaseErrors:
-        from toymodels.core.seeds import seeded
-
         generator = seeded(drawn.random_seed(seed))
         weight = (torch.rand(d, m, generator=generator) < p).float()
         inputs = SparseFeatures.exactly(m, s).sampled(1, drawn.random_seed(seed, "evaluation"))
@@ -54,17 +53,20 @@ _law = partial(law, source="Vaintrob et al. 2024 (theory.bernoulli)", inputs="ex
 
 @_law("bernoulli_rms", about="Bernoulli layer: largest of the cases' RMS", tables=BOTH, faults=(1.6, 0.45))
 class BernoulliRMS(Law):
-    """The RMS error in the worst case, at the p of least."""
+    """The RMS error in the worst case, at the p at which it is least."""
 
     def predict(self, problem: Problem) -> Value:
+        if problem.s > problem.m - 2:
+            raise InputError("it holds for s <= m − 2: all four cases must occur")
         best = least_rms(problem.d, problem.s)
         return best.error, f"least over p, at p = {best.p:.3f}"
 
     def width(self, problem: Problem, epsilon: float) -> Value:
-        width = smallest_width(lambda d: least_rms(d, problem.s).error <= epsilon, 2, _RMS_WIDEST)
+        width = smallest_width(lambda d: self.reached(problem.at(d)) <= epsilon, 2, _RMS_WIDEST)
         return width, f"least over p, at p = {least_rms(width, problem.s).p:.3f}"
 
     def measure(self, drawn: DrawnLayers) -> Measured:
+        self.predict(drawn.problem)
         d, s = drawn.problem.d, drawn.problem.s
         p = least_rms(d, s).p
         on = int(bernoulli_errors(d, s, p, "affine").rms.argmax())
@@ -76,7 +78,7 @@ class BernoulliRMS(Law):
 
 @_law("bernoulli_max_median", about="Bernoulli layer: worst error on one input, median", accuracy=(0.85, 1.0))
 class BernoulliLargestError(Law):
-    """The median over layers of the worst error on one input, at the p of least."""
+    """The median over layers of the worst error on one input, at the p at which it is least."""
 
     def predict(self, problem: Problem) -> Value:
         m, d = problem.m, problem.d

@@ -63,10 +63,10 @@ def check_description(law: Law) -> None:
 def check_prediction(law: Law) -> None:
     """Its number is finite, or a note says why there is none; the same problem has the same number."""
     for problem in problems(law):
-        number, note = known(lambda problem=problem: law.predict(problem))  # type: ignore[misc]
+        number, note = known(functools.partial(law.predict, problem))
         said = note.startswith("not computed: ")
         assert (number is None) == said, f"{law.name} predicts {number} with the note {note!r}"
-        again = known(lambda problem=problem: law.predict(problem))  # type: ignore[misc]
+        again = known(functools.partial(law.predict, problem))
         assert again == (number, note), f"{law.name} predicts another number when it is asked again"
 
 
@@ -74,7 +74,7 @@ def check_width(law: Law) -> None:
     """The error at the width for ε is at most ε, and with one neuron less it is not."""
     for problem in problems(law) if "width" in law.tables else ():
         for epsilon in (0.5, 0.25, 0.05):
-            number, _ = known(lambda p=problem, e=epsilon: law.width(p, e))  # type: ignore[misc]
+            number, _ = known(functools.partial(law.width, problem, epsilon))
             if number is None:
                 continue
             if law.kind == WIDTH:  # a number of neurons itself
@@ -98,7 +98,7 @@ def check_measurement(law: Law) -> None:
         return
     caught: dict[float, bool] = {}
     for problem in problems(law):
-        predicted, _ = known(lambda problem=problem: law.predict(problem))  # type: ignore[misc]
+        predicted, _ = known(functools.partial(law.predict, problem))
         try:
             measured = None if predicted is None else law.measure(_drawn(problem))
         except InputError:

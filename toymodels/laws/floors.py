@@ -22,6 +22,7 @@ _SQUARES = 2_000
 
 _baseline = partial(law, kind=BASELINE, source="definition (theory.floors)", order=10)
 _floor = partial(law, kind=FLOOR, tables=BOTH, order=11)
+_worst = partial(_floor, about="any layer of d: worst error")
 
 
 def _zero_outputs(drawn: DrawnLayers) -> tuple[Evaluation, str]:
@@ -33,9 +34,13 @@ def _zero_outputs(drawn: DrawnLayers) -> tuple[Evaluation, str]:
         raise InputError(f"{number:,} inputs × {pairs:,} pairs are more than {_EVERY_OUTPUT:,}")
     inputs = drawn.inputs(_EVERY_OUTPUT)
     network = Network(IdentityLayer(m), LinearReadoff.constant(pairs, m))
-    return evaluate(
-        network, PairTask(m, drawn.problem.gate), inputs
-    ), f"{inputs.description} inputs, all {pairs:,} pairs"
+    errors = evaluate(network, PairTask(m, drawn.problem.gate), inputs)
+    return errors, f"{inputs.description} inputs, all {pairs:,} pairs"
+
+
+def _said(floor: float) -> Value:
+    """Return a floor with the note that one of 0 needs."""
+    return floor, "" if floor else "says nothing at this size"
 
 
 @_baseline("zero_predictor", about="output 0: E|f − o|², summed over pairs")
@@ -63,11 +68,8 @@ class ZeroWorst(Law):
 
 
 @_floor(
-    "affine_floor",
-    about="no hidden layer: worst error",
-    source="Chebyshev on four cases (theory.floors)",
-    faults=(1.01,),
-)
+    "affine_floor", about="no hidden layer: worst error", source="Chebyshev on four cases (theory.floors)", faults=(1.01,)
+)  # fmt: skip
 class AffineFloor(Law):
     """The least worst error without a hidden layer."""
 
@@ -97,25 +99,21 @@ class AffineFloor(Law):
         return Measured([fit.certificates[0].worst_error], coverage)
 
 
-@_floor(
-    "worst_error_floor",
-    about="any layer of d: worst error",
-    source="Alon 2009, Welch 1974 (theory.rank)",
-    faults=(3.5,),
-)
+@_worst("worst_error_floor", source="Alon 2009, Welch 1974 (theory.rank)", faults=(3.5,))
 class WorstErrorFloor(Law):
     """The worst error that no layer of d neurons beats, because its outputs have little rank."""
+
+    _error, _least = staticmethod(rank.worst_error_floor), staticmethod(rank.least_width)
 
     def _active(self, problem: Problem) -> int:
         # Inputs with exactly 2 active bound most, and at most s includes them.
         return 2 if problem.at_most else problem.s
 
     def predict(self, problem: Problem) -> Value:
-        value = rank.worst_error_floor(problem.gate, problem.m, self._active(problem), problem.d)
-        return value, "" if value else "says nothing at this size"
+        return _said(self._error(problem.gate, problem.m, self._active(problem), problem.d))
 
     def width(self, problem: Problem, epsilon: float) -> Value:
-        width = rank.least_width(problem.gate, problem.m, self._active(problem), epsilon)
+        width = self._least(problem.gate, problem.m, self._active(problem), epsilon)
         return width, "" if width > 1 else "says nothing at this ε"
 
     def measure(self, drawn: DrawnLayers) -> Measured:
@@ -136,31 +134,14 @@ class WorstErrorFloor(Law):
         return Measured(samples, f"minimax readoffs of Gaussian layers: {drawn.layers}, {which}", "mean")
 
 
-@_floor(
-    "polynomial_floor",
-    about="any layer of d: worst error",
-    source="derived here (theory.polynomial)",
-    faults=(3.5,),
-)
+@_worst("polynomial_floor", source="derived here (theory.polynomial)", faults=(3.5,))
 class PolynomialFloor(WorstErrorFloor):
     """The worst error that no layer of d neurons beats, because polynomials of its outputs have little rank."""
 
-    def predict(self, problem: Problem) -> Value:
-        value = polynomial.polynomial_floor(problem.gate, problem.m, self._active(problem), problem.d)
-        return value, "" if value else "says nothing at this size"
-
-    def width(self, problem: Problem, epsilon: float) -> Value:
-        width = polynomial.least_width(problem.gate, problem.m, self._active(problem), epsilon)
-        return width, "" if width > 1 else "says nothing at this ε"
+    _error, _least = staticmethod(polynomial.polynomial_floor), staticmethod(polynomial.least_width)
 
 
-@_floor(
-    "convex_floor",
-    about="any layer of d: worst error",
-    source="Radon 1921 (theory.convex)",
-    gates=("and",),
-    faults=(25.0,),
-)
+@_worst("convex_floor", source="Radon 1921 (theory.convex)", gates=("and",), faults=(25.0,))
 class ConvexFloor(WorstErrorFloor):
     """The worst error that no layer of d neurons beats, because d + 2 points in d dimensions are never all apart."""
 
@@ -168,28 +149,22 @@ class ConvexFloor(WorstErrorFloor):
         # With exactly s active the inputs with s − 2 features always on are left, and none on which every output is 0.
         outputs = problem.pairs if problem.at_most else math.comb(problem.m - problem.s + 2, 2)
         possible = problem.at_most or outputs >= problem.d + 2
-        value = convex.radon_floor(outputs, problem.d) if possible else 0.0
-        return value, "" if value else "says nothing at this size"
+        return _said(convex.radon_floor(outputs, problem.d) if possible else 0.0)
 
-    def width(self, problem: Problem, epsilon: float) -> Value:
-        return smallest_width(lambda d: self.reached(problem.at(d)) <= epsilon)
+    width = Law.width  # by search, not by the rank
 
 
 @_floor(
-    "relu_floor",
-    about="any ReLU layer of d: worst error",
-    source="derived here (theory.relu)",
-    gates=("and",),
+    "relu_floor", about="any ReLU layer of d: worst error", source="derived here (theory.relu)", gates=("and",),
     faults=(150.0,),
-)
+)  # fmt: skip
 class ReluFloor(ConvexFloor):
     """The worst error that no layer of d ReLU neurons beats, because these are convex and never negative."""
 
     def predict(self, problem: Problem) -> Value:
         if not problem.at_most:
             raise InputError("it holds for at most s of m active: fewer must occur")
-        value = relu.relu_floor(problem.m, 2, problem.d)
-        return value, "" if value else "says nothing at this size"
+        return _said(relu.relu_floor(problem.m, 2, problem.d))
 
 
 def _least_squares(drawn: DrawnLayers) -> tuple[list[float], str]:
@@ -288,10 +263,8 @@ class CountingWidth(Law):
     def predict(self, problem: Problem) -> Value:
         chosen = problem.pairs // 2 if problem.outputs is None else problem.outputs
         weights = f"n of n×n weights of {problem.bits} bit{'' if problem.bits == 1 else 's'}"
-        note = (
-            f"{weights}, for the hardest choice of {chosen:,} pairs; says nothing of one fixed choice such as all pairs"
-        )
-        return floors.counting_width(problem.m, chosen, float(problem.bits)), note
+        choice = f"for the hardest choice of {chosen:,} pairs; says nothing of one fixed choice such as all pairs"
+        return floors.counting_width(problem.m, chosen, float(problem.bits)), f"{weights}, {choice}"
 
     def width(self, problem: Problem, epsilon: float) -> Value:
         return self.predict(problem)

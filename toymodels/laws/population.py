@@ -12,6 +12,7 @@ import numpy as np
 
 from toymodels.errors import InputError
 from toymodels.laws.registry import BOTH, Measured, Problem, RootLaw, Value, law
+from toymodels.theory.counts import case_shares
 from toymodels.theory.gates import CASE_NAMES
 from toymodels.theory.kernel import KernelFit, kernel_fit
 from toymodels.theory.optimal import PopulationReadoff, optimal_readoff
@@ -38,9 +39,10 @@ class PopulationLaw(RootLaw):
         return problem.at_most or not self.at_most_only
 
     def _readoff(self, problem: Problem) -> tuple[PopulationReadoff | KernelFit, int, str]:
-        """Find the readoff, its hardest condition, and that in words."""
+        """Find the readoff, its hardest condition that occurs among m features, and that in words."""
         readoff: PopulationReadoff | KernelFit = self.function(problem)
-        index = int(readoff.sigma.argmax())
+        occurs = [case_shares(problem.m, s)[case] > 0 for s, case in readoff.conditions]
+        index = int(np.where(occurs, readoff.sigma, 0).argmax())
         s, case = readoff.conditions[index]
         return readoff, index, f"case {CASE_NAMES[case]} with {s} active"
 

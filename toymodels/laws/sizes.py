@@ -15,11 +15,8 @@ from toymodels.theory.gates import Gate
 if TYPE_CHECKING:
     from toymodels.laws.registry import Problem
 
-
 MOST_FEATURES, MOST_ACTIVE = 10_000_000, 500
 """Up to which the tables take seconds: some laws sum over the numbers of active features, in whole numbers of many digits."""
-
-
 MOST_WEIGHTS = 10_000_000
 """Weights of a layer up to which measurements beside the laws take minutes."""
 

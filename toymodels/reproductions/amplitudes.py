@@ -13,7 +13,7 @@ from torch import nn
 from toymodels.compressed.exact import worst_over_amplitudes
 from toymodels.compressed.weights import two_layer
 from toymodels.diagnosis.known import KNOWN
-from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
+from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row, columns
 from toymodels.tasks.pointwise import PointwiseTask
 
 NETWORKS = (
@@ -44,19 +44,15 @@ def grid_worst(network: nn.Module, task: PointwiseTask, s: int, points: int) -> 
 
 def beside_grid(key: Row) -> Row:
     """Find the exact largest error of one kind of network, a network for each seed, and that of the grid."""
-    member, arguments = KNOWN[key["network"]], {name: key[name] for name in ("n", "d", "seeds", "steps")}
-    made = member.call({name: value for name, value in arguments.items() if name in member.parameters})
-    row: Row = {"exact": [], "upper": [], "again": [], "grid": [], "hidden": []}
-    for network, task in made:
+    points = key["points"] if key["s"] == 1 else math.isqrt(key["points"])
+    found = []
+    for network, task in KNOWN[key["network"]].call(key):
         assert isinstance(task, PointwiseTask)
-        found = worst_over_amplitudes(network, task, key["s"])
-        grid, hidden = grid_worst(
-            network, task, key["s"], key["points"] if key["s"] == 1 else math.isqrt(key["points"])
-        )
-        values = {"exact": found.value, "upper": found.upper, "grid": grid, "hidden": hidden}
-        for name, value in {**values, "again": found.check(network, task)}.items():
-            row[name].append(value)
-    return row
+        worst = worst_over_amplitudes(network, task, key["s"])
+        exact = {"exact": worst.value, "upper": worst.upper, "again": worst.check(network, task)}
+        grid, hidden = grid_worst(network, task, key["s"], points)
+        found.append({**exact, "grid": grid, "hidden": hidden})
+    return columns(found)
 
 
 def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from toymodels.diagnosis.known import KNOWN
 from toymodels.diagnosis.known_gates import SIZE
+from toymodels.diagnosis.registry import Subject
 from toymodels.diagnosis.verdict import VERDICTS, judge, subject_of
 from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
 
 
+def subjects(key: Row) -> Iterator[Subject]:
+    """Yield the networks of one nature, one for each seed, each with a sample of its own."""
+    for (made, task), seed in zip(KNOWN[key["nature"]].call(key), key["seeds"], strict=True):
+        yield subject_of(made, task, inputs=key["eval"], seed=seed)
+
+
 def verdicts(key: Row) -> Row:
     """Make the networks of one nature, one for each seed; return their verdicts, and the reasons of the first."""
-    offered = {name: key[name] for name in ("n", "d", "seeds", "steps")}
-    networks = KNOWN[key["nature"]].call(offered)
-    given = [
-        judge(subject_of(made, task, inputs=key["eval"], seed=seed))
-        for (made, task), seed in zip(networks, key["seeds"], strict=True)
-    ]
+    given = [judge(subject) for subject in subjects(key)]
     return {
         "right": KNOWN[key["nature"]].nature, "verdicts": [verdict for verdict, _ in given], "reasons": list(given[0][1]),
     }  # fmt: skip
@@ -92,12 +94,8 @@ RATIOS = {
 
 def null_ratios(key: Row) -> Row:
     """Measure how much better than random ones the layers of one nature are, for each seed."""
-    networks = KNOWN[key["nature"]].call(key)
-    subjects = [
-        subject_of(made, task, inputs=key["eval"], seed=seed)
-        for (made, task), seed in zip(networks, key["seeds"], strict=True)
-    ]
-    return {name: [subject.value(name) for subject in subjects] for name in RATIOS}
+    drawn = list(subjects(key))
+    return {name: [subject.value(name) for subject in drawn] for name in RATIOS}
 
 
 def _null_keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:

@@ -7,7 +7,7 @@ gives no numbers, so there is no published one to compare with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from toymodels.core.seeds import derive_seed
 from toymodels.core.settings import TrainingSettings
 from toymodels.core.tasks import make_task
 from toymodels.core.training import Trainer
-from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
+from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row, of_cases
 from toymodels.runs.loop import train
 
 S = 2
@@ -51,10 +51,6 @@ def errors_of(key: Row) -> Row:
                 counts[layer][value] += np.histogram(part.clip(-1, 1), EDGES)[0]
             row[f"{layer}_worst"].append(float(np.abs(errors).max()))
     return {**row, "counts": {layer: table.tolist() for layer, table in counts.items()}}
-
-
-def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
-    return [{"task": task, **size, "seeds": list(seeds)} for task in ("and", "xor")]
 
 
 def _ratios(row: Row, name: str) -> list[float]:
@@ -99,10 +95,7 @@ def _draw(rows: Sequence[Row]) -> Any:
             ):
                 total = max(1, sum(counts)) * width
                 axis.step(middle, np.array(counts) / total, where="mid", color=colour, linewidth=1, label=label)
-            axis.set_title(f"U-{row['task'].upper()}, {layer} first layer", fontsize=8)
-            axis.set_xlabel("error", fontsize=8)
-            axis.set_ylabel("density", fontsize=8)
-            quiet(axis)
+            quiet(axis, xlabel="error", ylabel="density", title=f"U-{row['task'].upper()}, {layer} first layer")
     legend(figure, columns=2)
     first = rows[0]
     size = f"m = {first['m']}, d = {first['d']}, at most {S} active, {first['steps']} steps"
@@ -114,5 +107,5 @@ def _draw(rows: Sequence[Row]) -> Any:
 REPRODUCTIONS(
     "comment_histogram", shows="comment of 2024: errors of U-AND and U-XOR with a trained and with a frozen first layer",
     source="Mendel 2024, comment on LessWrong", reduced={"m": 30, "d": 60, "steps": 200}, full={"m": 100, "d": 300, "steps": 500},
-    keys=_keys, lines=_lines, draw=_draw, answer=_answer, minutes=3, order=30,
+    keys=of_cases({"task": task} for task in ("and", "xor")), lines=_lines, draw=_draw, answer=_answer, minutes=3, order=30,
 )(errors_of)  # fmt: skip

@@ -16,7 +16,7 @@ from toymodels.core.features import SparseFeatures
 from toymodels.core.network import Network
 from toymodels.core.seeds import derive_seed
 from toymodels.core.tasks import make_task
-from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
+from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row, columns, of_cases
 from toymodels.tasks.pointwise import FUNCTIONS, PointwiseTask
 from toymodels.theory.compressed import power_of_constant, power_of_nothing
 from toymodels.theory.statistics import mean_interval
@@ -32,13 +32,6 @@ COMPUTED = 0.05
 
 REDUCED = {"n": 100, "d": 50, "steps": 4000, "batch": 1024, "eval": 204_800}
 FULL = {"n": 100, "d": 50, "steps": 100_000, "batch": 8192, "eval": 204_800}
-
-
-def _keys(exponents: Sequence[float | int]) -> Any:
-    def keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
-        return [{"q": q, **size, "seeds": list(seeds)} for q in exponents]
-
-    return keys
 
 
 def probability(key: Mapping[str, Any]) -> float:
@@ -109,10 +102,8 @@ def _draw_q(rows: Sequence[Row]) -> Any:
         axis.plot(q, [np.mean(row[name]) for row in rows], color=PALETTE[0], linewidth=1)
         for row in rows:
             axis.plot([row["q"]] * len(row[name]), row[name], "o", color=PALETTE[0], markersize=3, alpha=0.6)
-        axis.set_xlabel("q, exponent of the loss", fontsize=8)
-        axis.set_ylabel(label, fontsize=8)
         axis.set_ylim(bottom=0)
-        quiet(axis)
+        quiet(axis, xlabel="q, exponent of the loss", ylabel=label)
     first = rows[0]
     size = f"n = {first['n']}, d = {first['d']}, p = {ACTIVE}/n; {first['steps']:,} steps of {first['batch']:,} inputs"
     about = f"{size}; seeds {', '.join(map(str, first['seeds']))}"
@@ -122,7 +113,8 @@ def _draw_q(rows: Sequence[Row]) -> Any:
 
 REPRODUCTIONS(
     "q_table", shows=f"{PAPER}, table of q: mean MSE of a feature and its CV for q = 1, 2, 3, 4, 8", source=PAPER,
-    reduced=REDUCED, full=FULL, keys=_keys((1, 2, 3, 4, 8)), lines=_q_lines, draw=_draw_q, minutes=4, order=0,
+    reduced=REDUCED, full=FULL, keys=of_cases({"q": q} for q in (1, 2, 3, 4, 8)), lines=_q_lines, draw=_draw_q, minutes=4,
+    order=0,
 )(by_exponent)  # fmt: skip
 
 
@@ -151,8 +143,8 @@ def _jump_or_crossover(rows: Sequence[Row]) -> str:
 
 REPRODUCTIONS(
     "q_sweep", shows="new: between q = 2, the naive network, and q = 2.5: a jump or a crossover?", source="measured here",
-    reduced={"n": 40, "d": 20, "steps": 8000, "batch": 512, "eval": 100_000}, full=FULL, keys=_keys(SWEEP),
-    lines=_q_lines, draw=_draw_q, answer=_jump_or_crossover, minutes=4, order=1,
+    reduced={"n": 40, "d": 20, "steps": 8000, "batch": 512, "eval": 100_000}, full=FULL,
+    keys=of_cases({"q": q} for q in SWEEP), lines=_q_lines, draw=_draw_q, answer=_jump_or_crossover, minutes=4, order=1,
 )(by_exponent)  # fmt: skip
 
 
@@ -164,22 +156,17 @@ def by_function(key: Row) -> Row:
     stack, function = trained(key), FUNCTIONS[key["function"]]
     mirrored = Stack(-stack.w_in, stack.w_out)
     tasks = [PointwiseTask(key["n"], g, key["function"]) for g in (function, lambda x: function(-x))]
-    row: Row = {"share": [], "cv": [], "computed": [], "largest": []}
+    found = []
     for i, seed in enumerate(key["seeds"]):
         sample = features(key).sampled(key["eval"], derive_seed(seed, "evaluation"))
         networks = (stack.network(i), mirrored.network(i))
         above, below = (feature_errors(made, task, sample) for made, task in zip(networks, tasks, strict=True))
         share = ((above.mse + below.mse) / (above.power + below.power)).numpy()
-        row["share"].append(float(share.mean()))
-        row["cv"].append(float(share.std() / max(share.mean(), 1e-12)))
-        row["computed"].append(int((share < 0.1).sum()))
-        row["largest"].append(max(above.largest, below.largest))
-    return row
-
-
-def _function_keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
-    cases = itertools.product(("relu", "abs", "square", "copy"), (2, 4))
-    return [{"function": function, "q": q, **size, "seeds": list(seeds)} for function, q in cases]
+        found.append({
+            "share": float(share.mean()), "cv": float(share.std() / max(share.mean(), 1e-12)),
+            "computed": int((share < 0.1).sum()), "largest": max(above.largest, below.largest),
+        })  # fmt: skip
+    return columns(found)
 
 
 def _function_lines(rows: Sequence[Row]) -> list[Line]:
@@ -194,26 +181,26 @@ def _function_lines(rows: Sequence[Row]) -> list[Line]:
 
 REPRODUCTIONS(
     "functions", shows="new: |x|, x² and x beside ReLU(x), with the squared and the fourth-power loss", source="measured here",
-    reduced={"n": 40, "d": 20, "steps": 3000, "batch": 256, "eval": 30_000}, full=FULL, keys=_function_keys,
+    reduced={"n": 40, "d": 20, "steps": 3000, "batch": 256, "eval": 30_000}, full=FULL,
+    keys=of_cases({"function": function, "q": q} for function in ("relu", "abs", "square", "copy") for q in (2, 4)),
     lines=_function_lines, minutes=2, order=4,
 )(by_function)  # fmt: skip
 
 
 def solutions(key: Row) -> Row:
     """Train networks at q = 4, and measure E|error|⁴ of other solutions over theirs, on the same inputs."""
-    columns: dict[str, list[float]] = {name: [] for name in ("trained", "pinv", "tied", "designed", "alpha")}
     free, tied = trained({**key, "q": 4}), trained({**key, "q": 4}, tied=True)
+    found = []
     for i, seed in enumerate(key["seeds"]):
         fit = features(key).sampled(20_000, derive_seed(seed, "fit")).dense()
         code = designed_code(biregular(key["n"], key["d"], 5, seed, key["swaps"]), fit)
         networks = {
             "trained": free.network(i), "pinv": pinv_decoder(free.w_in[i], fit), "tied": tied.network(i), "designed": code,
         }  # fmt: skip
-        for name, network in networks.items():
-            columns[name].append(evaluated(network, seed, key).fourth)
+        losses = {name: evaluated(network, seed, key).fourth for name, network in networks.items()}
         response = torch.relu(free.w_in[i]).T @ free.w_out[i].T
-        columns["alpha"].append(float(response.trace()) / key["d"])
-    return columns
+        found.append({**losses, "alpha": float(response.trace()) / key["d"]})
+    return columns(found)
 
 
 def _solution_lines(rows: Sequence[Row]) -> list[Line]:
@@ -240,10 +227,6 @@ def _solution_lines(rows: Sequence[Row]) -> list[Line]:
     ]
 
 
-def _solution_keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
-    return [{"what": "solutions", **size, "seeds": list(seeds)}]
-
-
 def _solution_answer(rows: Sequence[Row]) -> str:
     """Say which published ratio a constant explains."""
     p = ACTIVE / rows[0]["n"]
@@ -258,6 +241,6 @@ def _solution_answer(rows: Sequence[Row]) -> str:
 
 REPRODUCTIONS(
     "solutions", shows=f"{PAPER}, table of solutions at q = 4: E|error|⁴ over that of the trained network", source=PAPER,
-    reduced={**REDUCED, "swaps": 800_000}, full={**FULL, "swaps": 800_000}, keys=_solution_keys, lines=_solution_lines,
-    answer=_solution_answer, minutes=3, order=2,
+    reduced={**REDUCED, "swaps": 800_000}, full={**FULL, "swaps": 800_000}, keys=of_cases([{"what": "solutions"}]),
+    lines=_solution_lines, answer=_solution_answer, minutes=3, order=2,
 )(solutions)  # fmt: skip

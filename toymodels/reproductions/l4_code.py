@@ -16,7 +16,7 @@ from toymodels.core.network import Network
 from toymodels.core.seeds import derive_seed
 from toymodels.diagnosis.verdict import subject_of
 from toymodels.reproductions.l4 import FULL, PAPER, REDUCED, evaluated, features, trained
-from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
+from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row, of_cases
 from toymodels.tasks.pointwise import FUNCTIONS, PointwiseTask
 from toymodels.theory.compressed import several_alpha, single_alpha
 
@@ -107,10 +107,6 @@ def of_kind(key: Row) -> Row:
     return {**{name: [one[name] for one in found] for name in (*WORDS, "mse")}, "weights": counts.tolist()}
 
 
-def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
-    return [{"kind": kind, **size, "seeds": list(seeds)} for kind in KINDS]
-
-
 def code_lines(rows: Sequence[Row]) -> list[Line]:
     """Set every check of every kind beside the published number."""
     lines = []
@@ -135,14 +131,10 @@ def _draw(rows: Sequence[Row]) -> Any:
         counts = np.array(row["weights"])
         right.step(middle, counts / counts.sum() / (EDGES[1] - EDGES[0]), where="mid", color=colour, linewidth=1)
     left.axhline(1 / 3, color="0.5", linewidth=0.8, linestyle=":", label="output 0")
-    left.set_xlabel("feature, by its error", fontsize=8)
-    left.set_ylabel("MSE while x_i > 0", fontsize=8)
     left.legend(fontsize=6, frameon=False)
-    right.set_xlabel("weight of W_in (last step: all above)", fontsize=8)
-    right.set_ylabel("density", fontsize=8)
     right.set(yscale="log", xlim=(-0.1, EDGES[-1]))
-    for axis in (left, right):
-        quiet(axis)
+    quiet(left, xlabel="feature, by its error", ylabel="MSE while x_i > 0")
+    quiet(right, xlabel="weight of W_in (last step: all above)", ylabel="density")
     first = rows[0]
     size = f"n = {first['n']}, d = {first['d']}, {first['steps']:,} steps of {first['batch']:,} inputs"
     heading(figure, f"Networks for ReLU(x) trained on |error|^4 and |error|^2: {size}, {len(first['seeds'])} seeds")
@@ -151,7 +143,8 @@ def _draw(rows: Sequence[Row]) -> Any:
 
 REPRODUCTIONS(
     "code", shows=f"{PAPER}, figure 2, the learned code, the swap test, and which checks separate it from the naive network",
-    source=PAPER, reduced=REDUCED, full=FULL, keys=_keys, lines=code_lines, draw=_draw, minutes=3, order=3,
+    source=PAPER, reduced=REDUCED, full=FULL, keys=of_cases({"kind": kind} for kind in KINDS), lines=code_lines, draw=_draw,
+    minutes=3, order=3,
 )(of_kind)  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from toymodels.compressed.stack import train_stack
 from toymodels.reproductions import mixing
 from toymodels.reproductions.mixing import FULL, NAIVE, PAPER, REDUCED
-from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
+from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row, columns, of_cases
 from toymodels.reproductions.structure import EMBEDDING
 from toymodels.theory import compressed as theory
 
@@ -35,18 +35,12 @@ def learned(key: Row) -> Row:
     drawn = [M / KINDS[kind] for M in mixing.matrices(kind, KINDS[kind], seeds)]
     stack = train_stack(replace(mixing.recipe(key), sigma=key["start"]), seeds, torch.stack(drawn))
     assert stack.sigma is not None
-    row: dict[str, list[float]] = {"sigma": stack.sigma.tolist(), "loss": [], "clean": [], "best": [], "floor": []}
-    for i, (seed, M) in enumerate(zip(seeds, drawn, strict=True)):
-        row["loss"].append(mixing.loss_per_p(stack.network(i), row["sigma"][i] * M, seed, key["eval"]))
-        row["clean"].append(mixing.loss_per_p(stack.network(i), 0 * M, seed, key["eval"]))
-        best, floor = best_closed(np.sign(row["sigma"][i]) * M.double().numpy())
-        row["best"].append(best)
-        row["floor"].append(floor)
-    return row
-
-
-def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
-    return [{"mixing": kind, "start": start, **size, "seeds": list(seeds)} for kind, start in CASES]
+    found = []
+    for i, (seed, M, sigma) in enumerate(zip(seeds, drawn, stack.sigma.tolist(), strict=True)):
+        loss, clean = (mixing.loss_per_p(stack.network(i), part * M, seed, key["eval"]) for part in (sigma, 0))
+        best, floor = best_closed(np.sign(sigma) * M.double().numpy())
+        found.append({"sigma": sigma, "loss": loss, "clean": clean, "best": best, "floor": floor})
+    return columns(found)
 
 
 def by_sign(row: Row) -> list[tuple[str, list[int]]]:
@@ -86,5 +80,6 @@ def _answer(rows: Sequence[Row]) -> str:
 
 REPRODUCTIONS(
     "learned_sigma", shows=f"{PAPER}, σ trained with the network: to what value it goes, L/p there and with M = 0", source=PAPER,
-    reduced=REDUCED, full=FULL, keys=_keys, lines=_lines, answer=_answer, minutes=2, order=14,
+    reduced=REDUCED, full=FULL, keys=of_cases({"mixing": kind, "start": start} for kind, start in CASES), lines=_lines,
+    answer=_answer, minutes=2, order=14,
 )(learned)  # fmt: skip

@@ -142,10 +142,8 @@ def _answer(rows: Sequence[Row]) -> str:
 
 def _draw(rows: Sequence[Row]) -> Any:
     """Draw n_max over d, each seed a dot, with the closed forms."""
-    from matplotlib.ticker import FixedLocator, NullLocator
-
     from toymodels.figures.series import PALETTE
-    from toymodels.figures.style import heading, legend, new_figure, quiet
+    from toymodels.figures.style import heading, legend, new_figure, quiet, sizes_axis
 
     figure = new_figure(3.2)
     axes = figure.subplots(1, len(ACTIVE), sharey=True, squeeze=False)[0]
@@ -163,14 +161,10 @@ def _draw(rows: Sequence[Row]) -> Any:
                 d, [closed_form(width, q) for width in d], color=colour, linewidth=0.8, linestyle="--",
                 label=f"closed form, q = {q}, one active",
             )  # fmt: skip
-        axis.set(xscale="log", yscale="log")
-        for side, ticks in ((axis.xaxis, WIDTHS), (axis.yaxis, (5, 10, 20, 50, 100, 200))):
-            side.set_major_locator(FixedLocator(ticks))
-            side.set_major_formatter("{x:g}")
-            side.set_minor_locator(NullLocator())
-        axis.set_xlabel("d, neurons", fontsize=8)
-        axis.set_title("exactly one active" if active == 1 else f"{active} active in expectation", fontsize=8)
-        quiet(axis)
+        sizes_axis(axis, WIDTHS)
+        sizes_axis(axis, (5, 10, 20, 50, 100, 200), "y")
+        title = "exactly one active" if active == 1 else f"{active} active in expectation"
+        quiet(axis, xlabel="d, neurons", title=title)
     axes[0].set_ylabel("n_max, features computed", fontsize=8)
     legend(figure, columns=2)
     first = rows[0]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from toymodels.reproductions.l4 import COMPUTED, FULL, by_exponent
-from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
+from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row, of_cases
 
 PROBABILITIES = (0.02, 0.1, 0.5)
 EXPONENTS = (2, 2.05, 2.1, 2.2, 4)
@@ -17,18 +17,12 @@ HALF = 0.5
 """A network with a CV above it leaves features out; the naive one has 1 at d = n/2."""
 
 
-def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
-    return [{"p": p, "q": q, **size, "seeds": list(seeds)} for p, q in itertools.product(PROBABILITIES, EXPONENTS)]
-
-
 def _lines(rows: Sequence[Row]) -> list[Line]:
     lines = []
     for row in rows:
-        name = f"p = {row['p']:g}, q = {row['q']:g}"
+        name, share = f"p = {row['p']:g}, q = {row['q']:g}", [count / row["n"] for count in row["computed"]]
         lines.append(Line(f"{name}: CV over features", row["cv"]))
-        lines.append(
-            Line(f"{name}: share of features with MSE < {COMPUTED:g}", [count / row["n"] for count in row["computed"]])
-        )
+        lines.append(Line(f"{name}: share of features with MSE < {COMPUTED:g}", share))
     return lines
 
 
@@ -86,6 +80,7 @@ def _draw(rows: Sequence[Row]) -> Any:
 
 REPRODUCTIONS(
     "plane", shows="new: CV and computed features over p and q: where does the naive network give way to a code?",
-    source="measured here", reduced={"n": 40, "d": 20, "steps": 3000, "batch": 256, "eval": 20_000}, full=FULL, keys=_keys,
-    lines=_lines, draw=_draw, answer=_answer, minutes=6, order=3,
+    source="measured here", reduced={"n": 40, "d": 20, "steps": 3000, "batch": 256, "eval": 20_000}, full=FULL,
+    keys=of_cases({"p": p, "q": q} for p in PROBABILITIES for q in EXPONENTS), lines=_lines, draw=_draw, answer=_answer,
+    minutes=6, order=3,
 )(by_exponent)  # fmt: skip

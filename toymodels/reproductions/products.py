@@ -19,7 +19,7 @@ from toymodels.core.settings import TrainingSettings
 from toymodels.core.tasks import make_task
 from toymodels.core.training import Trainer
 from toymodels.diagnosis.registry import COMPUTED
-from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
+from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row, columns
 from toymodels.runs.loop import train
 
 
@@ -41,17 +41,17 @@ def measured(key: Row) -> Row:
         optimiser="adam", steps=key["steps"], batch=key["batch"], p=(key["q"],), weight=1, root=False, lr=0.01,
         lr_schedule="cosine",
     )  # fmt: skip
-    row: Row = {"share": [], "cv": [], "computed": [], "largest": []}
+    found = []
     for seed in key["seeds"]:
         layer = make_layer("kaiming", m, d, derive_seed(seed, "trained layer"))
         network = Network(layer, LinearReadoff.constant(task.n_outputs, d))
         train(Trainer(network, task, SparseFeatures.exactly(m, 2, "symmetric"), settings, seed))
         share = shares(network, m, key["eval"], seed)
-        row["share"].append(float(share.mean()))
-        row["cv"].append(float(share.std(correction=0) / share.mean()))
-        row["computed"].append(int((share < COMPUTED).sum()))
-        row["largest"].append(worst_over_amplitudes(network, task, 2).value)
-    return row
+        found.append({
+            "share": float(share.mean()), "cv": float(share.std(correction=0) / share.mean()),
+            "computed": int((share < COMPUTED).sum()), "largest": worst_over_amplitudes(network, task, 2).value,
+        })  # fmt: skip
+    return columns(found)
 
 
 def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:

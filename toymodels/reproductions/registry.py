@@ -8,7 +8,7 @@ minutes on one core, and the full size of the paper.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,17 @@ class Reproduction(Member):
     """About how long the reduced size takes on one core."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Seeds by default."""
+
+
+def of_cases(cases: Iterable[Row]) -> Callable[[Mapping[str, int], tuple[int, ...]], list[Row]]:
+    """Return the `keys` of a reproduction that measures these cases at every size, each for all seeds."""
+    listed = list(cases)
+    return lambda size, seeds: [{**case, **size, "seeds": list(seeds)} for case in listed]
+
+
+def columns(found: Sequence[Row]) -> Row:
+    """Turn the numbers of each network, by name, into a list for each name."""
+    return {name: [one[name] for one in found] for name in found[0]}
 
 
 REPRODUCTIONS = Registry("reproduction", Reproduction, "toymodels.reproductions")

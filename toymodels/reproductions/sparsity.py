@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,16 @@ from toymodels.compressed.stack import Stack, train_stack
 from toymodels.core.seeds import derive_seed, seeded
 from toymodels.reproductions import mixing
 from toymodels.reproductions.mixing import FULL, PAPER
-from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
+from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row, of_cases
 from toymodels.theory import compressed as theory
 
 REDUCED = {"steps": 2500, "batch": 512, "eval": 50_000}
 """All inputs have an active feature, as 63 % of those of `mixing.REDUCED` have: as many of them are seen."""
 SIGMA = 0.02
 PROBABILITIES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-CLEAN = (0.01, 0.05, 0.1, 0.2, 0.5)
+CASES = [
+    *({"sigma": SIGMA, "p": p} for p in (*PROBABILITIES, 1.0)), *({"sigma": 0.0, "p": p} for p in (0.01, 0.05, 0.1, 0.2, 0.5)),
+]  # fmt: skip
 SAME = dict(zip(PROBABILITIES, (0.072, 0.0725, 0.074, 0.0755, 0.0775, 0.0795, 0.080, 0.079, 0.072), strict=True))
 """L/p at the p of the training, read off figure 2; the next one at p = 1."""
 DENSE = {0.001: 0.125, 0.02: 0.102, 0.1: 0.077, 0.5: 0.0575}
@@ -61,12 +63,6 @@ def at_sparsity(key: Row) -> Row:
         "single": [problem.one_active(stack.network(i)) for i, problem in enumerate(problems)],
         "own": [sorted(r.diagonal().tolist()) for r in responses],
     }  # fmt: skip
-
-
-def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
-    mixed = [{"sigma": SIGMA, "p": p} for p in (*PROBABILITIES, 1.0)]
-    clean = [{"sigma": 0.0, "p": p} for p in CLEAN]
-    return [{**case, **size, "seeds": list(seeds)} for case in (*mixed, *clean)]
 
 
 def _lines(rows: Sequence[Row]) -> list[Line]:
@@ -149,18 +145,14 @@ def _draw(rows: Sequence[Row]) -> Any:
     offset = [theory.naive_with_offset(mixing.N, mixing.D, float(value)) for value in p]
     left.plot(p, offset, color="0.5", linewidth=0.8, linestyle="--", label="naive with offset, M = 0")
     left.set(xscale="log")
-    left.set_xlabel("p of the training", fontsize=8)
-    left.set_ylabel("L/p", fontsize=8)
     left.legend(fontsize=6, frameon=False)
     for row, colour in ((mixed[0], PALETTE[0]), (mixed[-1], PALETTE[1])):
         for k, own in enumerate(row["own"]):
             shown = f"trained at p = {row['p']:g}" if k == 0 else None
             right.plot(own, color=colour, linewidth=0.8, alpha=0.7, label=shown)
-    right.set_xlabel("feature, by its response", fontsize=8)
-    right.set_ylabel("own output to one feature at 1", fontsize=8)
     right.legend(fontsize=6, frameon=False)
-    for axis in (left, right):
-        quiet(axis)
+    quiet(left, xlabel="p of the training", ylabel="L/p")
+    quiet(right, xlabel="feature, by its response", ylabel="own output to one feature at 1")
     first = rows[0]
     size = f"n = {mixing.N}, d = {mixing.D}, {first['steps']:,} steps of {first['batch']:,} inputs"
     heading(figure, f"Trained on ReLU(x) + M x: {size}, {len(first['seeds'])} seeds")
@@ -169,5 +161,5 @@ def _draw(rows: Sequence[Row]) -> Any:
 
 REPRODUCTIONS(
     "sparsity", shows=f"{PAPER}, figures 2, 3 and 10: L/p over p, at p = 1, one-hot responses, naive with offset", source=PAPER,
-    reduced=REDUCED, full=FULL, keys=_keys, lines=_lines, draw=_draw, answer=_answer, minutes=15, order=12,
+    reduced=REDUCED, full=FULL, keys=of_cases(CASES), lines=_lines, draw=_draw, answer=_answer, minutes=15, order=12,
 )(at_sparsity)  # fmt: skip

@@ -6,7 +6,7 @@ numbers of these figures without a free parameter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,14 @@ from toymodels.compressed.registry import Compressed
 from toymodels.compressed.stack import train_stack
 from toymodels.reproductions import mixing
 from toymodels.reproductions.mixing import PAPER
-from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row
+from toymodels.reproductions.registry import REPRODUCTIONS, Line, Row, columns, of_cases
 from toymodels.theory import compressed as theory
 
 EMBEDDING = 1000**-0.5
 """σ of the embedding in 1,000 dimensions."""
 FAMILIES = (
-    ("embedding", EMBEDDING),
-    ("symmetric", 0.025),
-    ("asymmetric", 0.02),
-    ("asymmetric", 0.025),
-    ("asymmetric", 0.03),
-)
+    ("embedding", EMBEDDING), ("symmetric", 0.025), *(("asymmetric", sigma) for sigma in (0.02, 0.025, 0.03)),
+)  # fmt: skip
 SPARSE_END = {
     ("embedding", EMBEDDING): 0.0597, ("symmetric", 0.025): 0.0602, ("asymmetric", 0.025): 0.0717,
 }  # fmt: skip
@@ -66,35 +62,25 @@ def family(key: Row) -> Row:
     seeds, kind, sigma = key["seeds"], key["mixing"], key["sigma"]
     drawn = mixing.matrices(kind, sigma, seeds)
     stack = train_stack(mixing.recipe(key, occupied=True), seeds, torch.stack(drawn))
-    row: dict[str, list[Any]] = {
-        name: [] for name in ("single", "closed", "cosines", "negative", *SLOPES, *(f"copy_{name}" for name in SLOPES))
-    }  # fmt: skip
+    found = []
     for i, drawn_matrix in enumerate(drawn):
         M = drawn_matrix.double().numpy()
         made, w_in = stack.network(i), stack.w_in[i].double()
         product = (stack.w_out[i].double() @ w_in).numpy()
-        row["single"].append(Compressed(mixing.N, mixing.D, mixing=M, single=True).one_active(made))
-        row["closed"].append(theory.non_negative(mixing.N, mixing.D, M))
-        row["cosines"].append(cosines(product, M).tolist())
-        row["negative"].append(float(torch.relu(-w_in).square().sum() / w_in.square().sum()))
-        for name, value in slopes(product, M).items():
-            row[name].append(value)
-        for name, value in slopes(best_copy(M, mixing.D), M).items():
-            row[f"copy_{name}"].append(value)
-    return {name: values for name, values in row.items() if np.isfinite(values).all()}
-
-
-def _keys(size: Mapping[str, int], seeds: tuple[int, ...]) -> list[Row]:
-    return [{"mixing": kind, "sigma": sigma, **size, "seeds": list(seeds)} for kind, sigma in FAMILIES]
+        found.append({
+            "single": Compressed(mixing.N, mixing.D, mixing=M, single=True).one_active(made),
+            "closed": theory.non_negative(mixing.N, mixing.D, M), "cosines": cosines(product, M).tolist(),
+            "negative": float(torch.relu(-w_in).square().sum() / w_in.square().sum()), **slopes(product, M),
+            **{f"copy_{name}": value for name, value in slopes(best_copy(M, mixing.D), M).items()},
+        })  # fmt: skip
+    return {name: values for name, values in columns(found).items() if np.isfinite(values).all()}
 
 
 def _lines(rows: Sequence[Row]) -> list[Line]:
     lines = []
     words = {
-        "off": "slope on M off the diagonal",
-        "on": "slope on M on the diagonal",
-        "intercept": "mean of the diagonal at M = 0",
-    }
+        "off": "slope on M off the diagonal", "on": "slope on M on the diagonal", "intercept": "mean of the diagonal at M = 0",
+    }  # fmt: skip
     for row in rows:
         case = (row["mixing"], row["sigma"])
         name = f"{case[0]} σ = {case[1]:.3g}"
@@ -144,13 +130,9 @@ def _draw(rows: Sequence[Row]) -> Any:
         right.errorbar([np.mean(row["copy_off"])], [mean], [half or 0.0], color=colour, marker="o", markersize=4)
     ends = [min(np.mean(row["copy_off"]) for row in rows), max(np.mean(row["copy_off"]) for row in rows)]
     right.plot(ends, ends, color="0.5", linewidth=0.8, linestyle=":")
-    left.set_xlabel("singular vector of 1 + M, largest value first", fontsize=8)
-    left.set_ylabel("cosine with W_out W_in", fontsize=8)
     left.legend(fontsize=6, frameon=False)
-    right.set_xlabel("slope on M of the best copy of rank d", fontsize=8)
-    right.set_ylabel("slope on M of W_out W_in", fontsize=8)
-    for axis in (left, right):
-        quiet(axis)
+    quiet(left, xlabel="singular vector of 1 + M, largest value first", ylabel="cosine with W_out W_in")
+    quiet(right, xlabel="slope on M of the best copy of rank d", ylabel="slope on M of W_out W_in")
     first = rows[0]
     size = f"n = {mixing.N}, d = {mixing.D}, p = {mixing.P}, {first['steps']:,} steps of {first['batch']:,}"
     heading(figure, f"W_out W_in of networks trained on ReLU(x) + M x: {size}, {len(first['seeds'])} seeds")
@@ -159,6 +141,7 @@ def _draw(rows: Sequence[Row]) -> Any:
 
 REPRODUCTIONS(
     "structure", shows=f"{PAPER}, figures 5a, 7 and 8: L/p by family of M, W_out W_in against 1 + M", source=PAPER,
-    reduced={"steps": 2500, "batch": 256}, full={"steps": 20_000, "batch": 2048}, keys=_keys, lines=_lines, draw=_draw,
-    answer=_answer, minutes=2, order=13,
+    reduced={"steps": 2500, "batch": 256}, full={"steps": 20_000, "batch": 2048},
+    keys=of_cases({"mixing": kind, "sigma": sigma} for kind, sigma in FAMILIES), lines=_lines, draw=_draw, answer=_answer,
+    minutes=2, order=13,
 )(family)  # fmt: skip

@@ -140,7 +140,7 @@ def several_active(u: Any, others: float | int, p: float | int) -> Any:
 
 
 def several_alpha(n: int, d: int, p: float | int) -> float:
-    """Compute the α that minimises `several_active`, with ρ = n/d − 1.
+    """Compute the α that minimises `several_active`, with ρ = n/d − 1: best by its approximation, no bound on that of networks.
 
     The derivative by u is a cubic; of its real roots the one with the least loss counts.
     """

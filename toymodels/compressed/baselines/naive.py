@@ -31,7 +31,7 @@ def offset_network(problem: Compressed, seed: int) -> Network:
     """Make the naive network with the constant p/4, the mean of y, on the outputs that it does not compute."""
     made = naive_network(problem, seed)
     bias = torch.zeros(problem.n)
-    bias[problem.d :] = (1 / problem.n if problem.single else problem.p) / 4
+    bias[problem.d :] = problem.share / 4
     rows = torch.eye(problem.n)[: problem.d]
     return Network(made.layer, LinearReadoff(rows.T.contiguous(), bias)).requires_grad_(False)
 
@@ -54,8 +54,7 @@ def naive(problem: Compressed) -> float:
 )  # fmt: skip
 def naive_offset(problem: Compressed) -> float:
     """Compute the loss of d exact features and the mean of y as a constant for the others."""
-    p = 1 / problem.n if problem.single else problem.p
-    return theory.naive_with_offset(problem.n, problem.d, p)
+    return theory.naive_with_offset(problem.n, problem.d, problem.share)
 
 
 def linear_network(problem: Compressed, seed: int) -> Network:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from toymodels.compressed.registry import BASELINES, Compressed
 from toymodels.compressed.stack import network
 from toymodels.core.network import Network
-from toymodels.errors import check_kind, check_whole
+from toymodels.errors import InputError, check_kind, check_whole
 from toymodels.theory import compressed as theory
 
 ROUNDS, MULTIPLICATIVE = 200, 500
@@ -36,6 +36,8 @@ def semi_nmf(
     check_kind(np.ndarray, "a NumPy matrix", matrix=matrix)
     theory.check_sizes(len(matrix), d)
     theory.check_mixing(matrix, len(matrix))
+    if not matrix.any():
+        raise InputError("all entries of the matrix are 0: there is nothing to factor")
     check_whole(0, seed=seed)
     check_whole(1, rounds=rounds)
     check_whole(0, multiplicative=multiplicative)
