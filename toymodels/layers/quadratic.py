@@ -32,41 +32,6 @@ from toymodels.theory.gates import CASES, Gate
 ORIGIN = "quadratic"
 
 
-def _own(layer: nn.Module, task: Task) -> LinearReadoff:
-    return quadratic_readoff(layer, task)
-
-
-@LAYERS(
-    "quadratic",
-    role="construction",
-    colour="0.2",
-    marker="p",
-    order=24,
-    source="Vaintrob, Mendel, Hänni 2024, section 1.5; d = r²",
-    own_readoff=_own,
-    own_source="product of two features' directions (Vaintrob et al. 2024, section 1.5)",
-    reads=lambda task: isinstance(task, PairTask),
-    check=lambda d: root(d),
-)
-def quadratic(m: int, d: int, seed: int, frame: Float[Tensor, "r m"] | None = None) -> FirstLayer:
-    """Make the layer of d = r² squares that reads random unit vectors of R^r, or the columns of `frame`; bias 0.
-
-    There is no limit on m: the error depends on the coherence of the vectors (`layer_coherence`). Rows of the weights: the r
-    squares v_i², then (v_i + v_j)² for i < j in lexicographic order, then (v_i − v_j)². In the frame's precision.
-
-    Raises InputError for m < 2, d that is not a square, or a frame that is not r × m with columns of length 1.
-    """
-    check_whole(2, m=m)
-    r = root(d)
-    if frame is None:
-        frame = torch.randn(r, m, generator=seeded(seed))
-        frame = frame / frame.norm(dim=0, keepdim=True)
-    _check_frame(frame, r, m)
-    i, j = torch.triu_indices(r, r, 1, device=frame.device)
-    weight = torch.cat([frame, frame[i] + frame[j], frame[i] - frame[j]])
-    return FirstLayer(weight, frame.new_zeros(d), "quadratic", ORIGIN)
-
-
 @torch.no_grad()
 def quadratic_readoff(layer: nn.Module, task: Task) -> LinearReadoff:
     """Read any gate α + β x_k + γ x_l + δ x_k x_l on pairs, as α + β φ_kk + γ φ_ll + δ φ_kl (x_k = x_k² for a bit). Float64.
@@ -84,6 +49,31 @@ def quadratic_readoff(layer: nn.Module, task: Task) -> LinearReadoff:
     if gamma:
         weight += gamma * _form(second, second)
     return LinearReadoff(weight, weight.new_full((len(pairs),), alpha))
+
+
+@LAYERS(
+    "quadratic", role="construction", order=24, colour="0.2", marker="p",
+    source="Vaintrob, Mendel, Hänni 2024, section 1.5; d = r²",
+    own_readoff=quadratic_readoff, own_source="product of two features' directions (Vaintrob et al. 2024, section 1.5)",
+    reads=lambda task: isinstance(task, PairTask), check=lambda d: root(d),
+)  # fmt: skip
+def quadratic(m: int, d: int, seed: int, frame: Float[Tensor, "r m"] | None = None) -> FirstLayer:
+    """Make the layer of d = r² squares that reads random unit vectors of R^r, or the columns of `frame`; bias 0.
+
+    There is no limit on m: the error depends on the coherence of the vectors (`layer_coherence`). Rows of the weights: the r
+    squares v_i², then (v_i + v_j)² for i < j in lexicographic order, then (v_i − v_j)². In the frame's precision.
+
+    Raises InputError for m < 2, d that is not a square, or a frame that is not r × m with columns of length 1.
+    """
+    check_whole(2, m=m)
+    r = root(d)
+    if frame is None:
+        frame = torch.randn(r, m, generator=seeded(seed))
+        frame = frame / frame.norm(dim=0, keepdim=True)
+    _check_frame(frame, r, m)
+    i, j = torch.triu_indices(r, r, 1, device=frame.device)
+    weight = torch.cat([frame, frame[i] + frame[j], frame[i] - frame[j]])
+    return FirstLayer(weight, frame.new_zeros(d), "quadratic", ORIGIN)
 
 
 def layer_frame(layer: nn.Module) -> Float[Tensor, "r m"]:

@@ -83,17 +83,9 @@ def _note(s: int | float, inputs: str, tasks: list[Task]) -> str:
 
 
 @READOFFS(
-    "random_labels",
-    order=90,
-    colour="0.6",
-    marker="h",
-    sampled=True,
-    needs="every input",
-    kept=False,
-    applies=lambda combination: combination.task.truth is not None,
-    note=_note,
-    source="after Zhang et al. 2017",
-)
+    "random_labels", order=90, colour="0.6", marker="h", sampled=True, needs="every input", kept=False, note=_note,
+    applies=lambda combination: combination.task.truth is not None, source="after Zhang et al. 2017",
+)  # fmt: skip
 def random_labels(
     layer: nn.Module,
     task: Task,
