@@ -14,7 +14,6 @@ from toymodels.theory.quadrants import (
     gaussian_classes,
     predicted_rms,
     quadrant_moment,
-    quadrant_moments,
     readoff_coefficients,
 )
 
@@ -105,14 +104,16 @@ def test_every_gate_is_read_without_bias_and_linearly(s):
 
 
 def test_small_numbers_of_active_features_by_hand():
-    first, second = quadrant_moments(1, 2)  # z = u: half of E[u⁺] in each quadrant with u > 0
+    first, second = (
+        quadrant_moment(1, 2, power) for power in (1, 2)
+    )  # z = u: half of E[u⁺] in each quadrant with u > 0
     half = 1 / (2 * math.sqrt(2 * math.pi))
     np.testing.assert_allclose(first, [0, 0, half, half], atol=1e-12)
     np.testing.assert_allclose(second, [0, 0, 0.25, 0.25], atol=1e-12)
-    assert not quadrant_moments(0, 0)[0].any()
+    assert not quadrant_moment(0, 0, 1).any()
     # s = 2, both on, signs +, +: E[(u + v); u, v > 0] = 2·E[u⁺]/2.
-    assert quadrant_moments(2, 3)[0][QUADRANTS.index((1, 1))] == pytest.approx(2 * half)
-    assert quadrant_moments(2, 3)[0][QUADRANTS.index((-1, -1))] == pytest.approx(0, abs=1e-12)
+    assert quadrant_moment(2, 3, 1)[QUADRANTS.index((1, 1))] == pytest.approx(2 * half)
+    assert quadrant_moment(2, 3, 1)[QUADRANTS.index((-1, -1))] == pytest.approx(0, abs=1e-12)
 
 
 def test_moments_over_all_quadrants_do_not_depend_on_the_case():
@@ -146,9 +147,9 @@ def test_limit_constants():
         lambda: and_scale(1),
         lambda: error_std(AND, 1),
         lambda: readoff_coefficients(AND, 0),
-        lambda: quadrant_moments(1, 3),
-        lambda: quadrant_moments(0, 1),
-        lambda: quadrant_moments(3, 4),
+        lambda: quadrant_moment(1, 3, 1),
+        lambda: quadrant_moment(0, 1, 1),
+        lambda: quadrant_moment(3, 4, 1),
         lambda: quadrant_moment(3, 0, -1),
         lambda: predicted_rms(AND, 3, 0, 0),
         lambda: predicted_rms(AND, 3, 10, -1),

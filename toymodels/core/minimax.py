@@ -157,9 +157,8 @@ def linear_program(activations: Float[np.ndarray, "inputs neurons"], target: Flo
         return measured(activations, target, np.zeros(d), 0.0, np.zeros(0, np.int64), np.zeros(0), 0, "least squares")
     above, below = np.split(solution.ineqlin.marginals, 2)
     measure = above - below
-    if (
-        np.abs(measure).sum() < 0.5
-    ):  # an exact fit: both constraints of an input are active, and cancel except for rounding
+    if np.abs(measure).sum() < 0.5:
+        # An exact fit: both constraints of an input are active, and cancel except for rounding.
         measure = np.zeros(n)
     rows = np.flatnonzero(measure)
     coefficients = solution.x[:d] / np.where(size > 0, size, 1)
@@ -285,15 +284,9 @@ def certified(
 
 
 @READOFFS(
-    "minimax",
-    order=80,
-    colour="#D55E00",
-    marker="o",
-    sampled=True,
-    needs="every input",
-    default=True,
+    "minimax", order=80, colour="#D55E00", marker="o", sampled=True, needs="every input", default=True,
     source="linear program, docs/theory.md section 5",
-)
+)  # fmt: skip
 def minimax_readoff(
     layer: nn.Module,
     task: Task,

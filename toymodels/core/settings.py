@@ -92,14 +92,14 @@ class TrainingSettings:
         """The exponents of the loss, one after the other; a single 1 for a loss without exponent."""
         from toymodels.core.losses import LOSSES
 
-        return tuple(map(float, self.p)) if LOSSES.named(self.loss)[0].follows_p else (1.0,)
+        return self.p if LOSSES.named(self.loss)[0].follows_p else (1.0,)
 
     def make_loss(self, stage: int) -> Loss:
         """Make the loss of a stage: the one with the exponent p[stage]."""
         from toymodels.core.losses import make_loss
 
-        ones = self.weight if isinstance(self.weight, float | int) else 1.0
-        return make_loss(self.loss, self.exponents[stage], self.root, float(ones))
+        ones = 1.0 if isinstance(self.weight, str) else self.weight
+        return make_loss(self.loss, self.exponents[stage], self.root, ones)
 
     def resolve(self, features: Features, task: Task) -> str:
         """Return the optimiser that "auto" stands for with these inputs and outputs."""

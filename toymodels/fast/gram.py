@@ -36,7 +36,7 @@ _LOOK = 16
 class SquaredTerm:
     """Σ P w e² over some inputs and all outputs of a task."""
 
-    def __init__(self, readings: Readings, task: PairTask, weights: Sequence[float], layer: bool = True):
+    def __init__(self, readings: Readings, task: PairTask, weights: Sequence[float], layer: bool):
         """Keep the weights by case; `layer`: whether the gradient with respect to the activations is wanted."""
         self.readings, self.task, self.layer = readings, task, layer
         self.square = bilinear(weights)

@@ -22,14 +22,7 @@ from torch import Tensor, nn
 from toymodels.core.features import Inputs
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask
-from toymodels.fast.compiled import (
-    DTYPES,
-    WHOLE,
-    coefficients,
-    slopes_of_errors,
-    subtract_targets,
-    weigh_powers,
-)  # fmt: skip
+from toymodels.fast.compiled import DTYPES, WHOLE, coefficients, slopes_of_errors, subtract_targets, weigh_powers
 from toymodels.fast.pairs import tables_of
 from toymodels.parallel.threads import n_threads, parallel_for
 
@@ -190,13 +183,7 @@ class PairTerm:
     """Σ P w |e/unit|^p over some inputs and all outputs of a task."""
 
     def __init__(
-        self,
-        readings: Readings,
-        task: PairTask,
-        weights: Sequence[float],
-        p: float | int,
-        unit: float,
-        layer: bool = True,
+        self, readings: Readings, task: PairTask, weights: Sequence[float], p: float | int, unit: float, layer: bool
     ):
         """Keep the weights by case; `layer`: whether the gradient with respect to the activations is wanted."""
         self.readings, self.task, self.p, self.unit, self.layer = readings, task, p, unit, layer

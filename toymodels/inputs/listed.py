@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from toymodels.core.features import ENUMERATION_LIMIT, INPUTS, Features, Inputs
+from toymodels.core.features import ENUMERATION_LIMIT, INPUTS, Features, Inputs, even
 from toymodels.errors import InputError
 from toymodels.registry import data_file, plugin_digest
 
@@ -58,9 +58,8 @@ class Listed(Features):
         every, device = self._inputs, generator.device
         rows = torch.rand(n, dtype=torch.float64, device=device, generator=generator)
         rows = torch.searchsorted(every.probabilities.cumsum(0).to(device), rows, right=True).clamp_(max=len(every) - 1)
-        share = torch.full((n,), 1 / max(n, 1), dtype=torch.float64, device=device)
         values = None if every.values is None else every.values.to(device)[rows]
-        return Inputs(self.m, every.indices.to(device)[rows], share, False, f"{n:,} sampled", values)
+        return Inputs(self.m, every.indices.to(device)[rows], even(n, device), False, f"{n:,} sampled", values)
 
     def enumerate(self, limit: int = ENUMERATION_LIMIT, device: torch.device | str = "cpu") -> Inputs:
         """Return the list. Raises InputError if it has more than `limit` inputs."""

@@ -23,7 +23,7 @@ from scipy.optimize import brentq
 
 from toymodels.errors import InputError
 from toymodels.theory.classes import check_active
-from toymodels.theory.counts import check_features
+from toymodels.theory.counts import check_features, check_width
 from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.kernel import arc_cosine
 
@@ -106,12 +106,9 @@ def _spectrum(m: int, s: int, share: tuple[float, ...], at_most: bool, offset: b
         if not here:
             continue
         rest = n - 2 * degree
-        matrix = np.array(
-            [
-                [_entry(kernels[i][j], kinds[i].others - degree, kinds[j].others - degree, rest, degree) for j in here]
-                for i in here
-            ]
-        )
+        left = {i: kinds[i].others - degree for i in here}
+        rows = [[_entry(kernels[i][j], left[i], left[j], rest, degree) for j in here] for i in here]
+        matrix = np.array(rows)
         root = np.sqrt(weight[here])
         matrix = root[:, None] * (matrix + matrix.T) / 2 * root
         if degree == 0 and offset:
@@ -143,8 +140,7 @@ def fitted_error(
     """
     check_active(s)
     check_features(m, s + 2)
-    if d < 1:
-        raise InputError(f"a layer has at least one neuron, got d = {d}")
+    check_width(d)
     if min(case_weights) <= 0:
         raise InputError(f"every case needs a weight above 0, got {case_weights}")
     total = sum(case_weights)

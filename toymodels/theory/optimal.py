@@ -17,13 +17,7 @@ from jaxtyping import Float
 from toymodels.errors import InputError
 from toymodels.theory.classes import check_active
 from toymodels.theory.gates import Gate
-from toymodels.theory.population import (
-    Condition,
-    Minimax,
-    activation_moments,
-    gaussian_population,
-    minimax_variance,
-)
+from toymodels.theory.population import Condition, Minimax, activation_moments, gaussian_population, minimax_variance
 
 
 @dataclass(frozen=True)

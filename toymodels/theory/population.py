@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -132,17 +132,9 @@ def minimax_variance(
         found.append(Minimax(eta, constant, pi, variance, float(relative.max()), float(pi @ relative)))
         return -found[-1].bound, -relative
 
-    start = np.full(len(target), 1 / len(target))
-    bounds = [(0.0, 1.0)] * len(target)
+    start, bounds = np.full(len(target), 1 / len(target)), [(0.0, 1.0)] * len(target)
     simplex = LinearConstraint(np.ones((1, len(target))), 1, 1)
-    minimize(
-        dual,
-        start,
-        jac=True,
-        method="SLSQP",
-        bounds=bounds,
-        constraints=simplex,
-        options={"maxiter": 100, "ftol": 1e-12},
-    )
+    options: Any = {"maxiter": 100, "ftol": 1e-12}
+    minimize(dual, start, jac=True, method="SLSQP", bounds=bounds, constraints=simplex, options=options)
     best = min(found, key=lambda result: result.worst)
     return best._replace(bound=max(result.bound for result in found))

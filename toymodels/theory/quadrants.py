@@ -17,6 +17,7 @@ from scipy.special import gamma
 
 from toymodels.errors import InputError
 from toymodels.theory.classes import ClassMoments, check_active, check_case, solve_readoff
+from toymodels.theory.counts import check_width
 from toymodels.theory.gates import CASES, Gate
 
 QUADRANTS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
@@ -76,18 +77,13 @@ def quadrant_moment(s: int, case: int, power: int) -> Float[np.ndarray, " 4"]:
     return s ** (power / 2) * standard[power]
 
 
-def quadrant_moments(s: int, case: int) -> tuple[Float[np.ndarray, " 4"], Float[np.ndarray, " 4"]]:
-    """Return (E[z⁺; quadrant], E[(z⁺)²; quadrant]) of a Gaussian layer over the four `QUADRANTS`: see `quadrant_moment`."""
-    return quadrant_moment(s, case, 1), quadrant_moment(s, case, 2)
-
-
 @functools.cache
 def gaussian_classes(s: int) -> ClassMoments:
     """Return the moments of the four sign quadrants of a Gaussian layer at exactly s >= 2 active features (read-only arrays)."""
     check_active(s)
-    moments = [quadrant_moments(s, case) for case in range(4)]
     labels = tuple((float(a), float(b)) for a, b in QUADRANTS)
-    arrays = np.full(4, 0.25), np.array([m[0] for m in moments]), np.array([m[1] for m in moments])
+    moments = (np.array([quadrant_moment(s, case, power) for case in range(4)]) for power in (1, 2))
+    arrays = np.full(4, 0.25), *moments
     for array in arrays:
         array.flags.writeable = False  # every caller gets the same ones
     return ClassMoments(labels, *arrays)
@@ -124,8 +120,7 @@ def rms_by_value(
 def predicted_rms(gate: Gate, s: int, d: int, case: int) -> float:
     """Return the RMS error σ/√d of the analytic readoff on a Gaussian layer of width d, in one case; exact, and free of m."""
     check_case(s, case)
-    if d < 1:
-        raise InputError(f"a layer has at least one neuron, got d = {d}")
+    check_width(d)
     return float(error_std(gate, s)[case] / math.sqrt(d))
 
 

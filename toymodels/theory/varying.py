@@ -20,11 +20,7 @@ from toymodels.errors import InputError
 from toymodels.theory.classes import check_active
 from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.optimal import PopulationReadoff, minimax_to_gate, solve_population
-from toymodels.theory.population import (
-    Condition,
-    activation_moments,
-    gaussian_population,
-)
+from toymodels.theory.population import Condition, activation_moments, gaussian_population
 
 
 def conditions_up_to(most: int, least: int = 0) -> tuple[Condition, ...]:
