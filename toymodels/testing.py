@@ -103,11 +103,10 @@ class _Problem:
     layer: str
     task: str
     readoff: str = "minimax"
-    values: str = "one"
 
     def maker(self, folder: Path, seed: int = 0) -> RowMaker:
         config = CompareConfig(
-            m=M, d=D, s=S, values=self.values, task=(self.task,), steps=2, seeds=(seed,), eval_inputs=40,
+            m=M, d=D, s=S, task=(self.task,), steps=2, seeds=(seed,), eval_inputs=40,
             layers=tuple(dict.fromkeys(["trained", self.layer])), readoffs=(self.readoff,), figures=False,
         )  # fmt: skip
         task = config.make_task(self.task, seed)

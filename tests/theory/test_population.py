@@ -69,12 +69,12 @@ def test_minimax_reaches_its_certificate_and_ignores_dead_classes():
     first[:, 5] = second[:, 5] = 0
     target = np.array(Gate.parse("or").truth, dtype=float)
     for offset in (False, True):
-        found = minimax_variance(first, second, target, np.ones(4), offset)
+        found = minimax_variance(first, second, target, offset)
         assert found.bound <= found.worst <= found.bound * (1 + 1e-5)
         np.testing.assert_allclose(first @ found.eta + found.offset, target, atol=1e-7)
         assert found.eta[5] == 0
         np.testing.assert_allclose(found.variance, second @ found.eta**2 - (target - found.offset) ** 2)
-    assert found.worst <= minimax_variance(first, second, target, np.ones(4)).worst
+    assert found.worst <= minimax_variance(first, second, target).worst
 
 
 def test_wrong_inputs_are_refused():

@@ -35,6 +35,9 @@ from toymodels.core.readoffs import READOFFS, Fitted, LinearReadoff
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError, check_whole
 
+Loop = Callable[[Iterable[int]], Iterable[int]]
+"""What may wrap a loop over outputs: a progress bar."""
+
 GAP = 1e-6
 """Largest difference of upper and lower bound that counts as a proof, in units of half the target's range."""
 ORTHOGONALITY = 1e-9
@@ -222,12 +225,7 @@ def check_minimax(features: Features, limit: int = ENUMERATION_LIMIT) -> None:
 
 @torch.no_grad()
 def minimax(
-    layer: nn.Module,
-    task: Task,
-    inputs: Inputs,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
-    processes: int = 1,
-    kept: Keeper | None = None,
+    layer: nn.Module, task: Task, inputs: Inputs, progress: Loop = iter, processes: int = 1, kept: Keeper | None = None
 ) -> Minimax:
     """Find for each output i the minimum over (r, c) of max over inputs |r·a(x) + c − f_i(x)| (docs/theory.md, section 5).
 
@@ -266,7 +264,7 @@ def certified(
     layer: nn.Module,
     task: Task,
     inputs: Inputs,
-    progress: Callable[[Iterable[int]], Iterable[int]],
+    progress: Loop,
     processes: int,
     known: Sequence[Chebyshev] = (),
     keep: Callable[[int, Chebyshev], None] = lambda output, certificate: None,
@@ -291,7 +289,7 @@ def minimax_readoff(
     layer: nn.Module,
     task: Task,
     every_input: Inputs,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    progress: Loop = iter,
     processes: int = 1,
     kept: Keeper | None = None,
 ) -> Fitted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +24,12 @@ DEFAULT_STEPS = {"kfac": 500, "lbfgs": 1500, "adam": 3000, "adamw": 3000}
 FULL_BATCH = ("kfac", "lbfgs")
 """Optimisers whose every step is on all inputs."""
 OPTIMISERS = ("auto", *DEFAULT_STEPS)
-SCHEDULES = ("constant", "linear", "cosine")
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda left: 1.0,
+    "linear": lambda left: left,
+    "cosine": lambda left: (1 - math.cos(math.pi * left)) / 2,
+}
+"""The learning rate in units of its first value, by the share of the steps that is left."""
 
 
 @dataclass(frozen=True)

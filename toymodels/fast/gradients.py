@@ -189,12 +189,11 @@ class _Terms:
     def probe(self, rows: Rows) -> float:
         """Return the largest |error| on a few inputs spread over these."""
         x = rows.x[:: max(1, len(rows.x) // _PROBE)]
-        readoff = self.readoff if self.sample is None else self._sampled_readoff()
+        readoff = self.readoff
+        if self.sample is not None:
+            readoff = LinearReadoff(readoff.weight[self.sample], readoff.bias[self.sample])
         low, high = torch.aminmax(readoff(self.layer(x)) - self.some.targets(x))
         return max(-float(low), float(high)) or 1.0
-
-    def _sampled_readoff(self) -> LinearReadoff:
-        return LinearReadoff(self.readoff.weight[self.sample], self.readoff.bias[self.sample])
 
     def sum(self, rows: Sequence[Rows], unit: float) -> _Sums:
         """Return power and gradients over all rows, with errors measured in `unit`."""

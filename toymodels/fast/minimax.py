@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch import nn
 
 from toymodels.core.dispatch import fast_form
 from toymodels.core.features import Inputs, dense
-from toymodels.core.minimax import Chebyshev, certified
+from toymodels.core.minimax import Chebyshev, Loop, certified
 from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import WriteError
 from toymodels.fast.columns import apply_sparse
@@ -46,7 +46,7 @@ def shared_certified(
     layer: nn.Module,
     task: Task,
     inputs: Inputs,
-    progress: Callable[[Iterable[int]], Iterable[int]],
+    progress: Loop,
     processes: int,
     known: Sequence[Chebyshev] = (),
     keep: Callable[[int, Chebyshev], None] = lambda output, certificate: None,

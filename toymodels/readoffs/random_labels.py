@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from toymodels.core.features import Inputs, dense
-from toymodels.core.minimax import Keeper, fitted_minimax, minimax
+from toymodels.core.minimax import Keeper, Loop, fitted_minimax, minimax
 from toymodels.core.readoffs import READOFFS, Fitted
 from toymodels.core.seeds import derive_seed, seeded
 from toymodels.core.tasks import ALL, Task
@@ -91,7 +89,7 @@ def random_labels(
     task: Task,
     every_input: Inputs,
     seed: int,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    progress: Loop = iter,
     processes: int = 1,
     kept: Keeper | None = None,
 ) -> Fitted:

@@ -35,15 +35,6 @@ def zero_predictor(gate: Gate, counts: Float[np.ndarray, " counts"]) -> Predicto
     return Predictor(float(any(p > 0 and f for p, f in zip(odds, gate.truth, strict=True))), wrong)
 
 
-def affine_floor(gate: Gate) -> float:
-    """Return |δ|/4, the least worst-case error of an affine readoff straight from the inputs (docs/theory.md, section 2).
-
-    Holds wherever all four cases occur among inputs with the same number of others active, and on exactly s of m with
-    2 <= s <= m − 2 (averaging over the other features leaves an affine function of x_k and x_l).
-    """
-    return gate.affine_floor
-
-
 def _product_mean(gate: Gate, counts: Float[np.ndarray, " counts"], second: tuple[int, int]) -> float:
     """Return E[gate(x_0, x_1)·gate(x_a, x_b)] with (a, b) = second; features 0..3 are distinct."""
     used = max(2, max(second) + 1)

@@ -17,7 +17,6 @@ from scipy.special import gamma
 
 from toymodels.errors import InputError
 from toymodels.theory.classes import ClassMoments, check_active, check_case, solve_readoff
-from toymodels.theory.counts import check_width
 from toymodels.theory.gates import CASES, Gate
 
 QUADRANTS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
@@ -117,15 +116,11 @@ def rms_by_value(
     return rms_over([case for case in range(4) if gate.truth[case] == value], shares, mean_square)
 
 
-def predicted_rms(gate: Gate, s: int, d: int, case: int) -> float:
-    """Return the RMS error σ/√d of the analytic readoff on a Gaussian layer of width d, in one case; exact, and free of m."""
-    check_case(s, case)
-    check_width(d)
-    return float(error_std(gate, s)[case] / math.sqrt(d))
-
-
 def and_scale(s: int) -> float:
-    """Return c_s of the U-AND readoff r_i = c_s·sign(w_ki)·sign(w_li)/d (docs/theory.md, section 3). s >= 2."""
+    """Return c_s of the U-AND readoff r_i = c_s·sign(w_ki)·sign(w_li)/d (docs/theory.md, section 3). s >= 2.
+
+    As s grows it is about (π/2)·√(2π)·√s.
+    """
     check_active(s)
     bracket = 2 / math.sqrt(s) * math.asin(1 / math.sqrt(s - 1)) - math.asin(1 / (s - 1))
     return math.pi / 2 / (math.sqrt(s / (2 * math.pi)) * bracket)
@@ -136,11 +131,6 @@ class Growth(NamedTuple):
 
     constant: float
     power: float
-
-
-def and_scale_limit() -> Growth:
-    """Return the growth of c_s → (π/2)·√(2π)·√s (docs/theory.md, section 3)."""
-    return Growth(math.pi / 2 * math.sqrt(2 * math.pi), 0.5)
 
 
 def error_std_limit(gate: Gate, case: int) -> Growth:
