@@ -103,6 +103,12 @@ class Inputs:
         """Make the vectors x of some rows."""
         return dense(self.indices[rows], self.m, dtype, None if self.values is None else self.values[rows])
 
+    def to(self, device: torch.device | str) -> Inputs:
+        """Return the same inputs on a device."""
+        indices, probabilities = self.indices.to(device), self.probabilities.to(device)
+        values = None if self.values is None else self.values.to(device)
+        return dataclasses.replace(self, indices=indices, probabilities=probabilities, values=values, kept={})
+
     def blocks(self, size: int) -> Iterator[slice]:
         """Cut the rows into consecutive slices of at most `size`."""
         for start in range(0, len(self), size):
@@ -202,14 +208,8 @@ class Features(ABC):
         """Draw n inputs from this seed, the same ones on every device, 1/n each."""
         check_whole(least=1, n=n)
         check_device(device)
-        inputs = checked_sample(self, n, seeded(seed))
-        return dataclasses.replace(
-            inputs,
-            indices=inputs.indices.to(device),
-            probabilities=inputs.probabilities.to(device),
-            values=None if inputs.values is None else inputs.values.to(device),
-            description=f"{n:,} sampled (seed {seed})",
-        )
+        inputs = checked_sample(self, n, seeded(seed)).to(device)
+        return dataclasses.replace(inputs, description=f"{n:,} sampled (seed {seed})")
 
     def check_enumerable(self, limit: int = ENUMERATION_LIMIT) -> None:
         """Raise InputError if there are more than `limit` inputs."""

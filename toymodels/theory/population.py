@@ -28,6 +28,11 @@ class Condition(NamedTuple):
     s: int
     case: int
 
+    @property
+    def others(self) -> int:
+        """How many features are active beside the pair's."""
+        return self.s - sum(CASES[self.case])
+
 
 class Population(NamedTuple):
     """Quadrature nodes over (u, v, b): the sum of mass·g(u, v, b) is E[g]."""

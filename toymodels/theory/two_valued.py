@@ -73,11 +73,10 @@ def two_valued_weights(
     as `threshold_classes` does, and unless low < high.
     """
     _check(s, q, threshold)
-    free = low is None
     below = -threshold / (s - threshold) * high if low is None else float(low)
     if not below < high:
         raise InputError(f"the smaller weight must be below the larger, got {below:g} and {high:g}")
-    bias = 0.0 if free else -s * below - (high - below) * threshold
+    bias = 0.0 if low is None else -s * below - (high - below) * threshold
     return WeightDistribution((below, float(high)), (1 - q, q), bias)
 
 
