@@ -120,12 +120,6 @@ def _results(config: ResultsConfig) -> str:
     return table.write(config.folder, config.out) if config.out else table.describe(config.folder)
 
 
-def _cite(config: CiteConfig) -> str:
-    from toymodels.runs.citation import citation
-
-    return citation(config.run)
-
-
 def _report(config: ReportConfig) -> str:
     from toymodels.figures.report import write_report
 
@@ -265,7 +259,7 @@ def commands() -> dict[str, Command]:
                           "undecided."),
         "reproduce": _lazy("reproductions.command", "ReproduceConfig", "reproduce",
                            "Measure a published figure or table again, ours beside the published number.", True),
-        "cite": _own(CiteConfig, _cite),
+        "cite": _own(CiteConfig, lambda config: deferred("runs.citation", "citation")(config.run)),
     }  # fmt: skip
 
 

@@ -122,21 +122,20 @@ def _solved(
         with threadpool_limits(1, "blas"):
             yield from permuted(task, inputs, held, outputs, ChebyshevSolver(held).solve)
         return
-    yield from _solved_here(held, targets) if workers == 1 else _solved_apart(held, targets, workers)
+    if workers > 1:
+        yield from _solved_apart(held, targets, workers)
+        return
+    # The matrix products are too short for threads: on busy cores a second thread makes them many times slower.
+    with threadpool_limits(1, "blas"):
+        solver = ChebyshevSolver(held)
+        for part in targets:
+            yield from _in_groups(solver, part)
 
 
 def _in_groups(solver: ChebyshevSolver, targets: Float[np.ndarray, "outputs inputs"]) -> Iterator[Chebyshev]:
     group = _group(targets.shape[1])
     for start in range(0, len(targets), group):
         yield from solver.solve_all(targets[start : start + group])
-
-
-def _solved_here(activations: np.ndarray, chunks: Iterator[np.ndarray]) -> Generator[Chebyshev, None, None]:
-    # The matrix products are too short for threads: on busy cores a second thread makes them many times slower.
-    with threadpool_limits(1, "blas"):
-        solver = ChebyshevSolver(activations)
-        for targets in chunks:
-            yield from _in_groups(solver, targets)
 
 
 def _solved_apart(

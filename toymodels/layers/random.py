@@ -28,13 +28,9 @@ def _check_gaussian(d: int, scale: float | int, bias: float | int) -> None:
         raise InputError(f"a gaussian layer with scale = {scale:g}, bias = {bias:g}: {allowed}")
 
 
-def _gaussian_forms(m: int, d: int, activation: str, bias: float | int) -> frozenset[str]:
-    return frozenset({"quadrants"} if activation == "relu" and bias == 0 else ())
-
-
 @LAYERS(
-    "gaussian", order=10, colour="#D55E00", marker="o", check=_check_gaussian, closed_forms=_gaussian_forms,
-    source="docs/theory.md, section 3",
+    "gaussian", order=10, colour="#D55E00", marker="o", source="docs/theory.md, section 3", check=_check_gaussian,
+    closed_forms=lambda activation, bias: frozenset({"quadrants"} if activation == "relu" and bias == 0 else ()),
 )  # fmt: skip
 def gaussian(
     m: int, d: int, seed: int, activation: str = "relu", *, scale: float | int = 1.0, bias: float | int = 0.0
