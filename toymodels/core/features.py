@@ -73,8 +73,9 @@ class Inputs:
             what = "without values (device meta)" if x.is_meta else f"of {x.dtype}"
             raise InputError(f"x has shape {tuple(x.shape)} {what}: it must be real numbers, a row for each input")
         n, m = x.shape
-        shares = even(n, x.device)
-        if probabilities is not None:
+        if probabilities is None:
+            shares = even(n, x.device)
+        else:
             probabilities = torch.as_tensor(probabilities, device=x.device).reshape(-1)
             total = float(probabilities.double().sum())
             if len(probabilities) != n or not bool((probabilities >= 0).all()) or not abs(total - 1) < _ROUNDED:
@@ -421,9 +422,8 @@ class SparseFeatures(Features):
                 probabilities.append(np.full(len(subsets), probability / len(subsets)))
         indices = torch.from_numpy(np.concatenate(blocks)).to(device)
         shares = torch.from_numpy(np.concatenate(probabilities)).to(device)
-        return with_values(
-            Inputs(self.m, indices, shares, True, f"all {len(indices):,}"), self.values, torch.Generator()
-        )
+        inputs = Inputs(self.m, indices, shares, True, f"all {len(indices):,}")
+        return with_values(inputs, self.values, torch.Generator())
 
 
 def count_inputs(m: int, counts: Sequence[float], patterns: int = 1) -> int:
