@@ -72,35 +72,42 @@ def subtract_targets(outputs, bias, columns, first, second, targets):  # type: i
 
 
 @compiled_loop
-def one_less(p, e):  # type: ignore[no-untyped-def]
-    """Return e^(p − 1), for a p in `WHOLE`. (The compiler takes the choice out of a loop: measured.)"""
-    if p == 2:
-        return e
-    if p == 4:
-        return e * e * e
-    square = e * e
-    return square * square * square * e
-
-
-@compiled_loop
 def slopes_of_errors(p, errors, inverse, columns, first, second, shares, weights, totals):  # type: ignore[no-untyped-def]
     """Overwrite errors by their slopes P w sign(e) |e|^(p − 1), for a p in `WHOLE`; return Σ P w |e|^p.
 
     Here e = error·inverse, `shares` are the inputs' probabilities P, and `weights` the coefficients of the bilinear form of w.
-    Sums of slopes over inputs go into `totals`.
+    Sums of slopes over inputs go into `totals`. (A loop without a choice inside works on several inputs at once.)
     """
     w, of_k, of_l, of_both = weights
     sum_of_powers, zero = 0.0, errors.dtype.type(0)
     for pair in range(errors.shape[0]):
         k, l = first[pair], second[pair]
         power = total = zero
-        for i in range(errors.shape[1]):
-            e = errors[pair, i] * inverse
-            weight = w + of_k * columns[k, i] + (of_l + of_both * columns[k, i]) * columns[l, i]
-            slope = shares[i] * weight * one_less(p, e)
-            power += slope * e
-            total += slope
-            errors[pair, i] = slope
+        if p == 2:
+            for i in range(errors.shape[1]):
+                e = errors[pair, i] * inverse
+                weight = w + of_k * columns[k, i] + (of_l + of_both * columns[k, i]) * columns[l, i]
+                slope = shares[i] * weight * e
+                power += slope * e
+                total += slope
+                errors[pair, i] = slope
+        elif p == 4:
+            for i in range(errors.shape[1]):
+                e = errors[pair, i] * inverse
+                weight = w + of_k * columns[k, i] + (of_l + of_both * columns[k, i]) * columns[l, i]
+                slope = shares[i] * weight * (e * e * e)
+                power += slope * e
+                total += slope
+                errors[pair, i] = slope
+        else:
+            for i in range(errors.shape[1]):
+                e = errors[pair, i] * inverse
+                square = e * e
+                weight = w + of_k * columns[k, i] + (of_l + of_both * columns[k, i]) * columns[l, i]
+                slope = shares[i] * weight * (square * square * square * e)
+                power += slope * e
+                total += slope
+                errors[pair, i] = slope
         sum_of_powers += power
         totals[pair] = total
     return sum_of_powers
