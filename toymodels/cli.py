@@ -120,12 +120,6 @@ def _results(config: ResultsConfig) -> str:
     return table.write(config.folder, config.out) if config.out else table.describe(config.folder)
 
 
-def _cite(config: CiteConfig) -> str:
-    from toymodels.runs.citation import citation
-
-    return citation(config.run)
-
-
 def _report(config: ReportConfig) -> str:
     from toymodels.figures.report import write_report
 
@@ -209,6 +203,12 @@ def _own(config: type[Any], function: Callable[[Any], str | tuple[str, int]], re
     return Command(config.__doc__ or "", lambda: config, function, resumes)
 
 
+def _lazy(module: str, config: str, function: str, text: str, resumes: bool = False, prepare: str = "") -> Command:
+    """Return a command whose configuration and function are those of another module, imported when they are needed."""
+    words = _of(module, prepare) if prepare else lambda: list
+    return Command(text, _of(module, config), deferred(module, function), resumes, words)
+
+
 def _sweep(config: Any) -> tuple[str, int]:
     from toymodels.sweeps.runner import dry_run, run_sweep
 
@@ -230,60 +230,36 @@ def commands() -> dict[str, Command]:
     return {
         **experiments,
         "show": _own(ShowConfig, _show),
-        "evaluate": Command(
-            "Measure a network that was made elsewhere, from the file of its weights.",
-            _of("experiments.measure", "EvaluateConfig"), deferred("experiments.measure", "measure"),
-        ),
-        "export": Command(
-            "Write a network of a run, with its task and inputs, into a folder that other programs can read.",
-            _of("ground_truth.export", "ExportConfig"), deferred("ground_truth.export", "export"),
-        ),
-        "bounds": Command(
-            "Print each prediction and floor at one size with its source, and measurements beside them.",
-            _of("laws.sizes", "BoundsConfig"), deferred("laws.tables", "run_bounds"),
-        ),
-        "width": Command(
-            "Print how wide the layer must be for an error ε, by each law and each lower bound.",
-            _of("laws.sizes", "WidthConfig"), deferred("laws.tables", "run_width"),
-        ),
+        "evaluate": _lazy("experiments.measure", "EvaluateConfig", "measure",
+                          "Measure a network that was made elsewhere, from the file of its weights."),
+        "export": _lazy("ground_truth.export", "ExportConfig", "export",
+                        "Write a network of a run, with its task and inputs, into a folder that other programs can read."),
+        "bounds": Command("Print each prediction and floor at one size with its source, and measurements beside them.",
+                          _of("laws.sizes", "BoundsConfig"), deferred("laws.tables", "run_bounds")),
+        "width": Command("Print how wide the layer must be for an error ε, by each law and each lower bound.",
+                         _of("laws.sizes", "WidthConfig"), deferred("laws.tables", "run_width")),
         "run": _own(RunConfig, _run_one, True),
-        "sweep": Command(
-            "Do the runs of a W&B sweep file without a server: on all cores of this machine, or on a cluster.",
-            _of("sweeps.runner", "SweepConfig"), _sweep, True,
-        ),
-        "search": Command(
-            "Find how wide each first layer must be for an error, or how many features fit in a width.",
-            _of("experiments.search", "SearchConfig"), deferred("experiments.search", "measure"), True,
-        ),
-        "atlas": Command(
-            "Print, prove, extend or search the atlas of the best layers known, cell by cell.",
-            _of("experiments.atlas", "AtlasConfig"), deferred("experiments.atlas", "run_atlas"), True,
-        ),
-        "descend": Command(
-            "Bring down the worst error of a first layer along its exact gradient.",
-            _of("experiments.descend", "DescendConfig"), deferred("experiments.descend", "run_descend"), True,
-        ),
+        "sweep": Command("Do the runs of a W&B sweep file without a server: on all cores of this machine, or on a cluster.",
+                         _of("sweeps.runner", "SweepConfig"), _sweep, True),
+        "search": _lazy("experiments.search", "SearchConfig", "measure",
+                        "Find how wide each first layer must be for an error, or how many features fit in a width.", True),
+        "atlas": _lazy("experiments.atlas", "AtlasConfig", "run_atlas",
+                       "Print, prove, extend or search the atlas of the best layers known, cell by cell.", True),
+        "descend": _lazy("experiments.descend", "DescendConfig", "run_descend",
+                         "Bring down the worst error of a first layer along its exact gradient.", True),
         "check": _own(CheckConfig, _check),
         "results": _own(ResultsConfig, _results),
-        "runs": Command(
-            "List the runs and sweeps below a folder, or compare two runs.",
-            _of("experiments.listing", "RunsConfig"), deferred("experiments.listing", "run_listing"),
-        ),
-        "draw": Command(
-            "Draw a figure from a table of results or from the record of a run.",
-            _of("figures.draw", "DrawConfig"), deferred("figures.draw", "run_draw"),
-            prepare=_of("figures.draw", "with_knobs"),
-        ),
+        "runs": _lazy("experiments.listing", "RunsConfig", "run_listing",
+                      "List the runs and sweeps below a folder, or compare two runs."),
+        "draw": _lazy("figures.draw", "DrawConfig", "run_draw",
+                      "Draw a figure from a table of results or from the record of a run.", prepare="with_knobs"),
         "report": _own(ReportConfig, _report),
-        "diagnose": Command(
-            "Say how a network computes real-valued features: naive, linear copy, sparse or dense code, mixed, undecided.",
-            _of("diagnosis.command", "DiagnoseConfig"), deferred("diagnosis.command", "run_diagnose"),
-        ),
-        "reproduce": Command(
-            "Measure a published figure or table again, ours beside the published number.",
-            _of("reproductions.command", "ReproduceConfig"), deferred("reproductions.command", "reproduce"), True,
-        ),
-        "cite": _own(CiteConfig, _cite),
+        "diagnose": _lazy("diagnosis.command", "DiagnoseConfig", "run_diagnose",
+                          "Say how a network computes real-valued features: naive, linear copy, sparse or dense code, mixed, "
+                          "undecided."),
+        "reproduce": _lazy("reproductions.command", "ReproduceConfig", "reproduce",
+                           "Measure a published figure or table again, ours beside the published number.", True),
+        "cite": _own(CiteConfig, lambda config: deferred("runs.citation", "citation")(config.run)),
     }  # fmt: skip
 
 

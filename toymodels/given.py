@@ -137,8 +137,7 @@ def _convert(hint: Any, value: Any) -> Any:
     if origin is dict:
         plain = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
         return {key: _convert(inner[1], item) for key, item in value.items()} if plain else _no()
-    convert = _PLAIN.get(hint)
-    return value if convert is None else convert(value)
+    return _KINDS[hint][0](value) if hint in _KINDS else value
 
 
 def _convert_union(inner: tuple[Any, ...], value: Any) -> Any:
@@ -198,26 +197,18 @@ def _no() -> NoReturn:
     raise _MisfitError
 
 
-_PLAIN: dict[Any, Callable[[Any], Any]] = {
-    int: _whole,
-    float: lambda value: float(_number(value)),
-    bool: lambda value: value if isinstance(value, bool) else _no(),
-    str: lambda value: value if isinstance(value, str) else _no(),
-    Path: _path,
+_KINDS: dict[Any, tuple[Callable[[Any], Any], str, str]] = {
+    int: (_whole, "a whole number", "a list of whole numbers, such as [0, 1]"),
+    float: (lambda value: float(_number(value)), "a number", "a list of numbers, such as [2, 4.5]"),
+    bool: (lambda value: value if isinstance(value, bool) else _no(), "true or false", "a list of true or false"),
+    str: (
+        lambda value: value if isinstance(value, str) else _no(),
+        "text (in quotes, if it looks like a number)",
+        "a list of names, such as [and, xor]",
+    ),
+    Path: (_path, "a path, as text", "a list of paths, such as [mylab.py]"),
 }
-_WORDS = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "text (in quotes, if it looks like a number)",
-    Path: "a path, as text",
-}
-_LISTS = {
-    int: "a list of whole numbers, such as [0, 1]",
-    float: "a list of numbers, such as [2, 4.5]",
-    str: "a list of names, such as [and, xor]",
-    Path: "a list of paths, such as [mylab.py]",
-}
+"""How a value of each kind is converted, and how it, and a list of it, is described."""
 
 
 def _wanted(hint: Any) -> str:
@@ -230,12 +221,12 @@ def _wanted(hint: Any) -> str:
         return " or ".join(map(repr, inner))
     if origin is tuple and inner[-1] is Ellipsis:
         item = float if inner[0] == int | float else inner[0]
-        return _LISTS.get(item) or f"a list of {_wanted(item)}"
+        return _KINDS[item][2] if item in _KINDS else f"a list of {_wanted(item)}"
     if origin is tuple:
         return "pairs of whole numbers, such as [[0, 1], [0, 2]]"
     if origin is dict:
         return "a mapping from names to values"
-    return _WORDS.get(hint) or f"a {getattr(hint, '__name__', hint)}"
+    return _KINDS[hint][1] if hint in _KINDS else f"a {getattr(hint, '__name__', hint)}"
 
 
 def _shown(value: Any) -> str:

@@ -12,7 +12,8 @@ import copy
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,24 +48,32 @@ M, D, S = 6, 9, 2
 
 def check_member(registry: Registry[Any], name: str) -> None:
     """Check one member of a registry. Raises AssertionError if it fails."""
-    checks = {id(LAYERS): check_layer, id(READOFFS): check_readoff, id(TASKS): check_task, id(LOSSES): check_loss,
-              id(VALUES): check_values, id(INPUTS): check_inputs, id(LAWS): check_law,
-              id(DICTIONARIES): check_dictionary, id(BASELINES): check_baseline}  # fmt: skip
     member = registry[name]
     assert member.purpose.endswith((".", "…")), f"{name} has no docstring whose first line is a sentence"
     assert member.source or member.plugin or registry in (VALUES, INPUTS, TASKS), f"{name} does not say its source"
     for knob in member.knobs:
         taken = registry.named(f"{name}({knob}=1)")[1]
         assert taken in ({knob: 1}, {knob: "1"}), f"{name} does not take its knob {knob} by name"
-    _refuses(lambda: registry.named(f"{name}(no_such_knob=1)"), f"{name} takes a knob that it does not have")
-    check = checks.get(id(registry))
-    if check is not None:
-        check(name)
+    with suppress(InputError):
+        registry.named(f"{name}(no_such_knob=1)")
+        raise AssertionError(f"{name} takes a knob that it does not have")
+    for known, check in _checks():
+        if known is registry and check is not None:
+            check(name)
+
+
+def _checks() -> list[tuple[Registry[Any], Callable[[str], None] | None]]:
+    """Return each registry whose members are checked, with the check of its own if it has one."""
+    return [
+        (LAYERS, check_layer), (READOFFS, check_readoff), (TASKS, check_task), (LOSSES, check_loss),
+        (VALUES, check_values), (INPUTS, check_inputs), (LAWS, check_law), (BASELINES, check_baseline),
+        (MEASURES, None), (REPRODUCTIONS, None), (DICTIONARIES, check_dictionary),
+    ]  # fmt: skip
 
 
 def checkable() -> list[Registry[Any]]:
     """Return the registries whose members have checks."""
-    return [LAYERS, READOFFS, TASKS, LOSSES, VALUES, INPUTS, LAWS, BASELINES, MEASURES, REPRODUCTIONS, DICTIONARIES]
+    return [registry for registry, _ in _checks()]
 
 
 def check_plugin(file: Path) -> Iterator[tuple[str, str, str]]:
@@ -87,14 +96,6 @@ def check_plugin(file: Path) -> Iterator[tuple[str, str, str]]:
             yield registry.noun, name, ""
 
 
-def _refuses(call: Any, otherwise: str) -> None:
-    try:
-        call()
-    except InputError:
-        return
-    raise AssertionError(otherwise)
-
-
 @dataclass(frozen=True)
 class _Problem:
     """A small comparison in which a first layer, a readoff and a task meet."""
@@ -102,11 +103,10 @@ class _Problem:
     layer: str
     task: str
     readoff: str = "minimax"
-    values: str = "one"
 
     def maker(self, folder: Path, seed: int = 0) -> RowMaker:
         config = CompareConfig(
-            m=M, d=D, s=S, values=self.values, task=(self.task,), steps=2, seeds=(seed,), eval_inputs=40,
+            m=M, d=D, s=S, task=(self.task,), steps=2, seeds=(seed,), eval_inputs=40,
             layers=tuple(dict.fromkeys(["trained", self.layer])), readoffs=(self.readoff,), figures=False,
         )  # fmt: skip
         task = config.make_task(self.task, seed)

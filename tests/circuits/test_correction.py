@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from toymodels import InputError, SparseFeatures
-from toymodels.circuits.correction import clean_moments, correction_layer, noisy_moments, step, unit_noise
+from toymodels.circuits.correction import clean_moments, correction_layer, noisy_moments, step
 
 THREE = 3.0
 """Standard errors."""
@@ -16,13 +16,19 @@ def active(m, s, n, seed):
     return SparseFeatures.exactly(m, s).sampled(n, seed).dense()
 
 
-def errors(m, d, s, size, epsilon=0.0, layers=30, n=20, signed=False):
+def unit_noise(m, d, epsilon, size):
+    """The standard deviation of a unit's noise if the m features have independent errors of mean 0 and RMS ε."""
+    p = size / (d // 2)
+    return epsilon * (m * p * (1 - p)) ** 0.5
+
+
+def errors(m, d, s, size, epsilon=0.0, layers=30, n=20):
     """Of independent layers: (layers, n, m) errors and where features are on."""
     found, on = [], []
     for seed in range(layers):
         x = active(m, s, n, seed)
         noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
-        found.append(correction_layer(m, d, s, seed, size, signed)(x + epsilon * noise) - x)
+        found.append(correction_layer(m, d, s, seed, size)(x + epsilon * noise) - x)
         on.append(x > 0)
     return torch.stack(found), torch.stack(on)
 
@@ -48,9 +54,8 @@ def test_output_error_of_exact_inputs_is_the_derived_one(m, d, s, size):
         assert abs(squares.mean() - std**2) <= THREE * stats.sem(squares) + 1e-9
 
 
-@pytest.mark.parametrize("signed", [False, True])
-def test_ones_are_exact_on_average_and_zeros_too(signed):
-    error, on = errors(60, 200, 4, 8, layers=60, signed=signed)
+def test_ones_are_exact_on_average_and_zeros_too():
+    error, on = errors(60, 200, 4, 8, layers=60)
     for where in (on, ~on):
         means = by_layer(error, where)
         assert abs(means.mean()) <= THREE * stats.sem(means) + 1e-6
@@ -82,43 +87,38 @@ def test_noisy_moments_without_noise_are_the_clean_ones():
 
 def test_a_unit_sees_the_derived_noise():
     """Exactly: its variance over noise of variance ε² is ε²·Σ(C_ik − p)², on average over units ε²·m·p(1 − p)."""
-    for signed in (False, True):
-        network = correction_layer(80, 200, 2, 0, 8, signed)
-        weight = network.layer.weight[:100] / 2
-        variance = 0.1**2 * weight.square().sum(1)
-        assert float(variance.mean()) == pytest.approx(unit_noise(80, 200, 0.1, 8, signed) ** 2, rel=1e-5)
+    weight = correction_layer(80, 200, 2, 0, 8).layer.weight[:100] / 2
+    variance = 0.1**2 * weight.square().sum(1)
+    assert float(variance.mean()) == pytest.approx(unit_noise(80, 200, 0.1, 8) ** 2, rel=1e-5)
 
 
-@pytest.mark.parametrize("signed", [False, True])
-def test_it_corrects_below_its_tolerance_and_fails_above(signed):
+def test_it_corrects_below_its_tolerance_and_fails_above():
     """Errors ±ε on every feature (planted): far below c/√(mp) they are gone, above it ones fade away."""
     m, d, s, size = 200, 2000, 2, 20
     x = active(m, s, 50, 0)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).sign()
-    network = correction_layer(m, d, s, 0, size, signed)
+    network = correction_layer(m, d, s, 0, size)
     clean = float((network(x) - x).square().mean().sqrt())
-    unit = unit_noise(m, d, 1.0, size, signed)  # at ε = 1
+    unit = unit_noise(m, d, 1.0, size)  # at ε = 1
     below, above = 0.07 / unit, 2.0 / unit
     # 0.07 is more than 3.5 standard deviations from the dead zone's 1/4: at most 5e-4 of the units see any of it.
     corrected = network(x + below * noise) - x
     assert float(corrected.square().mean().sqrt()) == pytest.approx(clean, rel=0.01)
-    if not signed:  # signed units lose ones whose signs cancel
-        assert float(corrected[x == 1].abs().max()) < below
+    assert float(corrected[x == 1].abs().max()) < below
     failed = network(x + above * noise) - x
     assert float(failed[x == 1].mean()) < -0.5
 
 
-@pytest.mark.parametrize("signed", [False, True])
-def test_a_common_error_is_taken_out(signed):
+def test_a_common_error_is_taken_out():
     """+ε on every feature: ε·m·p = 0.75 in a unit if all connections were +1; here 0 on average over units, exactly."""
     m, d, s, size = 3000, 1200, 2, 10
     x = active(m, s, 20, 0)
-    network = correction_layer(m, d, s, 0, size, signed)
+    network = correction_layer(m, d, s, 0, size)
     epsilon = 0.75 / (m * size / 600)
     rows = network.layer.weight[:600].double().sum(1) / 2
     assert float(rows.mean()) == pytest.approx(0, abs=1e-4)
     # Over units its variance is that of m independent connections, to the error of a variance from 600 normal values.
-    assert float(rows.var()) == pytest.approx(unit_noise(m, d, 1.0, size, signed) ** 2, rel=4 * (2 / 600) ** 0.5)
+    assert float(rows.var()) == pytest.approx(unit_noise(m, d, 1.0, size) ** 2, rel=4 * (2 / 600) ** 0.5)
     assert torch.equal(network(x + epsilon) > 0.5, x > 0.5)
 
 
@@ -130,7 +130,6 @@ def test_a_common_error_is_taken_out(signed):
         (lambda: correction_layer(10, 100, 11, 0), "from 1 to m = 10"),
         (lambda: correction_layer(10, 100, 0, 0), "from 1 to m = 10"),
         (lambda: correction_layer(10, 100, 2, 0, 50), "from 1 to 49"),
-        (lambda: correction_layer(10, 100, 2, 0, 25, signed=True), "from 1 to 49"),
         (lambda: noisy_moments(10, 100, 2, -0.1, 5), "epsilon = -0.1"),
         (lambda: clean_moments(100, 0, 5), "m = 0: it must be at least 1"),
     ],

@@ -90,8 +90,6 @@ def test_the_first_failure_is_the_first_above_one_half():
         ({"d": 0}, "d = 0"),
         ({"d": 6}, "at least 8"),
         ({"s": 0}, "s = 0"),
-        ({"size": 100}, "from 1 to"),
-        ({"correction_size": 100}, "from 1 to"),
     ],
 )
 def test_wrong_emulations_are_refused(arguments, words):
@@ -114,8 +112,6 @@ def test_an_emulation_must_be_of_the_whole_circuit():
         ({"seed": 0.5}, "seed = 0.5"),
         ({"d": 40.5}, "d = 40.5"),
         ({"s": float("nan")}, "s = nan"),
-        ({"size": 2.5}, "size = 2.5"),
-        ({"correction_size": 2.5}, "correction_size = 2.5"),
     ],
 )
 def test_numbers_that_are_not_whole_are_refused(change, words, monkeypatch):

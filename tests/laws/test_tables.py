@@ -13,7 +13,7 @@ from toymodels.theory import counts, floors
 from toymodels.theory.extremes import max_error_distribution
 from toymodels.theory.fitted import fitted_error
 from toymodels.theory.gates import Gate
-from toymodels.theory.quadrants import predicted_rms
+from toymodels.theory.quadrants import error_std
 
 AND, XOR = Gate.parse("and"), Gate.parse("xor")
 KINDS = {"baseline", "floor", "prediction", "lower bound on width", "readoff's law"}
@@ -64,10 +64,10 @@ def test_bounds_prints_and_writes_every_number_with_its_source(tmp_path, capsys)
     for gate in (AND, XOR):
         value = {row["name"]: row["value"] for row in content["rows"] if row["task"] == gate.name}
         assert value["affine_floor"] == abs(gate.coefficients[3]) / 4
-        assert value["analytic_rms_11"] == pytest.approx(predicted_rms(gate, 2, 100, 3))
+        assert value["analytic_rms_11"] == pytest.approx(error_std(gate, 2)[3] / 10)
         # At exactly 2 of 50, XOR is 0 on 00 and on 11.
         n00, _, _, n11 = counts.case_counts(50, 2)
-        squares = [predicted_rms(gate, 2, 100, case) ** 2 for case in (0, 3)]
+        squares = [error_std(gate, 2)[case] ** 2 / 100 for case in (0, 3)]
         if gate is XOR:
             assert value["analytic_rms_zeros"] == pytest.approx(
                 math.sqrt((n00 * squares[0] + n11 * squares[1]) / (n00 + n11))

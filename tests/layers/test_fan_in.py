@@ -12,14 +12,7 @@ from toymodels.core.layers import embed_before
 from toymodels.core.network import Network
 from toymodels.core.tasks import PairTask
 from toymodels.errors import InputError
-from toymodels.layers.fan_in import (
-    fan_in,
-    fan_in_readoff,
-    gate_neurons,
-    inclusion_exclusion_readoff,
-    mixed_fan_in,
-    mixed_fan_in_readoff,
-)
+from toymodels.layers.fan_in import fan_in, fan_in_readoff, inclusion_exclusion_readoff
 from toymodels.layers.random import gaussian
 from toymodels.tasks.sets import SymmetricTask, conjunction
 from toymodels.theory.bernoulli import activation_moments, debias, formula_p, smallest_probability
@@ -190,44 +183,7 @@ def test_inclusion_and_exclusion_of_pairs_is_the_mean_over_the_intersection():
     assert torch.allclose(first.weight, second.weight, atol=EXACT)
 
 
-@pytest.mark.parametrize("number", [2, 3, 4])
-def test_a_gate_of_mixed_fan_in_alone_is_exact(number):
-    """(K/k·j − K + 1)⁺ on a gate's own neurons, for all inputs within the gate."""
-    sets = [tuple(range(number)), (4, 5, 6, 7)]
-    layer, task = mixed_fan_in(8, 200, 1, sets, 5), conjunction(8, sets=sets)
-    neurons = gate_neurons(8, 200, 1, sets, 5)
-    assert not set(neurons[0].tolist()) & set(neurons[1].tolist())
-    assert (layer.origin, layer.bias.unique().tolist()) == ("mixed fan-in", [-3.0])
-    readoff = mixed_fan_in_readoff(layer, task, neurons)
-    x = SparseFeatures.at_most(8, 8).enumerate().dense()
-    found = outputs(layer, readoff, x)
-    # Weights 4/3 are rounded to float32, and add up to at most 4.
-    rounding = 4 * torch.finfo(torch.float32).eps
-    for i, members in enumerate(sets):
-        j = x[:, list(members)].sum(1).double()
-        expected = (4 / len(members) * j - 3).clamp(min=0)
-        assert float((found[:, i] - expected).abs().max()) < rounding
-        assert torch.equal(expected > 0.5, task.targets(x)[:, i] == 1)
-    assert float((found - task.targets(x)).abs().max()) < rounding
-    layer.weight.data.clamp_(max=1.0)  # planted fault: weight 1 whatever the fan-in
-    if number < 4:
-        assert float((outputs(layer, readoff, x) - task.targets(x)).abs().max()) > 0.9
-
-
-def test_crowded_mixed_gates_err_at_zeros_only_within_the_gate():
-    m, d, per_gate = 10, 60, 5
-    sets = [(0, 1), (1, 2), (0, 1, 2), (3, 4, 5), (2, 3, 6, 7), (0, 4, 8, 9)]
-    layer, task = mixed_fan_in(m, d, 0, sets, per_gate), conjunction(m, sets=sets)
-    neurons = gate_neurons(m, d, 0, sets, per_gate)
-    for features, own in zip(sets, neurons, strict=True):
-        assert float(layer.weight.detach()[own][:, list(features)].min()) >= 4 / len(features) - 1e-6
-    x = SparseFeatures.at_most(m, 4).enumerate().dense()
-    found, targets = outputs(layer, mixed_fan_in_readoff(layer, task, neurons), x), task.targets(x)
-    assert float((found - targets).min()) > -4 * torch.finfo(torch.float32).eps
-    assert float((found - targets).max()) > 0.1  # they do share neurons
-
-
-LAYER, MIXED = fan_in(7, 50, 0, 3, 0.5), mixed_fan_in(7, 50, 0, SETS, 5)
+LAYER = fan_in(7, 50, 0, 3, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -252,14 +208,6 @@ LAYER, MIXED = fan_in(7, 50, 0, 3, 0.5), mixed_fan_in(7, 50, 0, SETS, 5)
         ),
         (lambda: inclusion_exclusion_readoff(LAYER, conjunction(7, 3)), "bias −1"),
         (lambda: inclusion_exclusion_readoff(fan_in(7, 50, 0, 2), conjunction(7, 1)), "2 to 16"),
-        (lambda: mixed_fan_in(7, 50, 0, [], 5), "at least one set"),
-        (lambda: mixed_fan_in(7, 50, 0, SETS, 51), "per_gate = 51: it must be at most 50"),
-        (lambda: mixed_fan_in_readoff(LAYER, conjunction(7, 3), torch.zeros(35, 2).long()), "mixed fan-in"),
-        (lambda: mixed_fan_in_readoff(MIXED, conjunction(7, sets=SETS), torch.zeros(2, 2).long()), "one row"),
-        (
-            lambda: mixed_fan_in_readoff(MIXED, conjunction(7, sets=SETS), gate_neurons(7, 50, 1, SETS, 5)),
-            "do not see it",
-        ),
     ],
 )
 def test_wrong_inputs_are_refused(call, words):
@@ -278,8 +226,6 @@ def test_wrong_inputs_are_refused(call, words):
         (lambda: fan_in_readoff(LAYER, conjunction(7, 3), float("nan")), "s = nan"),
         (lambda: fan_in_readoff(LAYER, conjunction(7, 3), 3.5), "s = 3.5"),
         (lambda: fan_in_readoff(LAYER, conjunction(7, 3), 8), "no more than m = 7"),
-        (lambda: mixed_fan_in(7, 50, 0, SETS, 2.5), "per_gate = 2.5"),
-        (lambda: gate_neurons(7, 50.5, 0, SETS, 2), "d = 50.5"),
     ],
 )
 def test_numbers_that_are_not_whole_and_too_many_active_are_refused(call, words, monkeypatch):

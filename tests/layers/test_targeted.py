@@ -6,6 +6,7 @@ from scipy.stats import binomtest
 
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import SparseFeatures
+from toymodels.core.frames import random_frame
 from toymodels.core.layers import embed_before
 from toymodels.core.network import Network
 from toymodels.core.tasks import PairTask
@@ -13,7 +14,6 @@ from toymodels.errors import InputError
 from toymodels.layers.random import gaussian
 from toymodels.layers.targeted import (
     best_per_gate,
-    errors_over_gates,
     feasible_gates,
     gate_neurons,
     predicted_worst_error,
@@ -30,6 +30,20 @@ def published(m, d, seed, pairs, n):
     """Layer, task and the readoff over the gates' own neurons."""
     layer, task = targeted(m, d, seed, pairs, n), PairTask(m, "and", pairs)
     return layer, task, targeted_readoff(layer, task, gate_neurons(m, d, seed, pairs, n))
+
+
+def measured(d, gates, inputs, seed, n=None, own=False, frame=None):
+    """The errors on a random graph, its features embedded by a frame if there is one."""
+    m, pairs = inputs.m, random_graph(inputs.m, gates, seed)
+    layer, task, readoff = published(m, d, seed, pairs, n or best_per_gate(m, d, pairs))
+    readoff = readoff if own else targeted_readoff(layer, task)
+    return evaluate(Network(layer if frame is None else embed_before(frame, layer), readoff), task, inputs)
+
+
+def rms_one_on(found):
+    """RMS error where one feature of the gate is on."""
+    one = [found.cases["01"], found.cases["10"]]
+    return (sum(case.share * case.rms**2 for case in one) / sum(case.share for case in one)) ** 0.5
 
 
 def outputs(layer, readoff, x):
@@ -123,7 +137,7 @@ def test_the_default_size_is_better_than_far_smaller_and_larger_ones():
     best = best_per_gate(m, d, pairs)
     inputs = SparseFeatures.at_most(m, 2).enumerate()
     assert torch.equal(targeted(m, d, 0, pairs).weight, targeted(m, d, 0, pairs, best).weight)
-    found = {n: errors_over_gates(d, [gates], inputs, 0, n)[0].worst_error for n in (2, best, 8 * best)}
+    found = {n: measured(d, gates, inputs, 0, n).worst_error for n in (2, best, 8 * best)}
     assert found[best] < found[2]
     assert found[best] < found[8 * best]
 
@@ -139,17 +153,13 @@ def test_common_neurons_beat_own_ones_in_a_crowded_layer():
 
 
 def test_errors_grow_with_gates_and_shrink_with_width():
-    inputs = SparseFeatures.at_most(30, 2).enumerate()
-    narrow = errors_over_gates(100, (10, 40, 160, 435), inputs, 0, per_gate=6)
-    wide = errors_over_gates(400, (10, 40, 160, 435), inputs, 0, per_gate=6)
-    for rows in (narrow, wide):
-        for name in ("rms_one_on", "mean_load"):
-            values = [getattr(row, name) for row in rows]
-            assert values == sorted(values), name
-    assert all(b.rms_one_on < a.rms_one_on for a, b in zip(narrow, wide, strict=True))
-    assert [row.per_gate for row in errors_over_gates(100, (10, 40), inputs, 0)] == [
-        best_per_gate(30, 100, random_graph(30, gates, 0)) for gates in (10, 40)
-    ]
+    inputs, gates = SparseFeatures.at_most(30, 2).enumerate(), (10, 40, 160, 435)
+    narrow, wide = ([rms_one_on(measured(d, number, inputs, 0, 6)) for number in gates] for d in (100, 400))
+    for errors in (narrow, wide):
+        assert errors == sorted(errors)
+    assert all(b < a for a, b in zip(narrow, wide, strict=True))
+    loads = [mean_load(targeted(30, 100, 0, random_graph(30, number, 0), 6)) for number in gates]
+    assert loads == sorted(loads)
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -157,24 +167,12 @@ def test_the_feasible_number_of_gates_is_where_the_error_crosses_the_limit(own):
     inputs = SparseFeatures.at_most(20, 2).enumerate()
     number = feasible_gates(300, inputs, 0, own=own, ratio=1.0001)
     assert 1 < number < 190
-    below, above = errors_over_gates(300, (number, number + 1), inputs, 0, own=own)
+    below, above = (measured(300, gates, inputs, 0, own=own) for gates in (number, number + 1))
     assert below.worst_error < 0.5 <= above.worst_error
-    assert feasible_gates(300, inputs, 0, own=own, d0=2) == 0
+    assert measured(300, 1, inputs, 0, own=own).worst_error == 0
     assert feasible_gates(300, inputs, 0, 10.0, own=own) == 190
     # Wider: more gates.
     assert feasible_gates(1200, inputs, 0, own=own) > number
-
-
-def test_own_neurons_are_read_where_asked_for():
-    m, d, seed, n = 12, 60, 1, 5
-    pairs, inputs = random_graph(m, 40, seed), SparseFeatures.at_most(m, 2).enumerate()
-    layer, task, own = published(m, d, seed, pairs, n)
-    for chosen, readoff in ((True, own), (False, targeted_readoff(layer, task))):
-        measured = evaluate(Network(layer, readoff), task, inputs)
-        row = errors_over_gates(d, (40,), inputs, seed, n, own=chosen)[0]
-        assert (row.worst_error, row.mean_load) == (measured.worst_error, pytest.approx(mean_load(layer)))
-        one = [measured.cases[case] for case in ("01", "10")]
-        assert row.rms_one_on**2 * sum(c.share for c in one) == pytest.approx(sum(c.share * c.rms**2 for c in one))
 
 
 def test_features_in_superposition_disturb_more_the_fewer_dimensions_they_have():
@@ -188,8 +186,8 @@ def test_features_in_superposition_disturb_more_the_fewer_dimensions_they_have()
     # Sums of 16 products in float32, each up to 1.
     same = evaluate(Network(embed_before(turned, layer), readoff), task, inputs).worst_error
     assert same == pytest.approx(plain, abs=16 * m * torch.finfo(torch.float32).eps)
-    errors = [errors_over_gates(d, (20,), inputs, seed, n, d0=d0)[0].rms_one_on for d0 in (4, 8, 16)]
-    axes = errors_over_gates(d, (20,), inputs, seed, n)[0].rms_one_on
+    frames = (*(random_frame(m, d0, seed) for d0 in (4, 8, 16)), None)
+    *errors, axes = (rms_one_on(measured(d, 20, inputs, seed, n, frame=frame)) for frame in frames)
     assert errors[0] > errors[1] > errors[2] > axes
 
 

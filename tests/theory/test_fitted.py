@@ -7,10 +7,9 @@ from scipy.optimize import brentq
 
 from toymodels.errors import InputError
 from toymodels.theory.fitted import fitted_error
-from toymodels.theory.floors import affine_floor
 from toymodels.theory.gates import Gate
 from toymodels.theory.kernel import arc_cosine
-from toymodels.theory.quadrants import predicted_rms
+from toymodels.theory.quadrants import error_std
 
 AND, XOR = Gate.parse("and"), Gate.parse("xor")
 
@@ -104,9 +103,9 @@ def test_error_falls_with_width_to_nothing():
     worst = [fitted_error(AND, 12, 2, d).rms.max() for d in (5, 10, 20, 40, 60, 66)]
     assert worst == sorted(worst, reverse=True)
     assert worst[-1] == 0
-    assert worst[0] > affine_floor(AND) > worst[2]
+    assert worst[0] > AND.affine_floor > worst[2]
     # A fitted readoff beats the analytic one of the same layer.
-    assert fitted_error(AND, 20, 2, 100).rms.max() < predicted_rms(AND, 2, 100, 0) / 2
+    assert fitted_error(AND, 20, 2, 100).rms.max() < error_std(AND, 2)[0] / 10 / 2
 
 
 @pytest.mark.parametrize(

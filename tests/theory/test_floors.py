@@ -8,7 +8,6 @@ from scipy.optimize import linprog
 from toymodels.errors import InputError
 from toymodels.theory.counts import at_most, exactly, independent
 from toymodels.theory.floors import (
-    affine_floor,
     choice_bits,
     counting_width,
     square_floor,
@@ -76,7 +75,7 @@ def test_affine_floor_is_the_optimum_of_its_linear_program():
                 rows.append([sign, sign * x_k, sign * x_l, -1])
                 sides.append(sign * value)
         best = linprog([0, 0, 0, 1], A_ub=rows, b_ub=sides, bounds=[(None, None)] * 4).fun
-        assert affine_floor(gate) == pytest.approx(best, abs=1e-9)
+        assert gate.affine_floor == pytest.approx(best, abs=1e-9)
 
 
 def test_welch_bound():

@@ -7,7 +7,7 @@ from toymodels.errors import InputError
 from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.optimal import optimal_readoff
 from toymodels.theory.population import Condition
-from toymodels.theory.quadrants import and_scale, error_std, quadrant_moments, readoff_coefficients
+from toymodels.theory.quadrants import and_scale, error_std, quadrant_moment, readoff_coefficients
 from toymodels.theory.varying import (
     conditions_up_to,
     tune_biases,
@@ -35,7 +35,7 @@ def test_cases_exist_where_there_are_features_enough():
 
 def test_a_readoff_made_for_another_number_of_active_features_is_biased():
     for s, used in ((2, 3), (3, 2), (4, 8)):
-        mean = quadrant_moments(used, 3)[0] @ readoff_coefficients(AND, s)
+        mean = quadrant_moment(used, 3, 1) @ readoff_coefficients(AND, s)
         assert mean == pytest.approx(and_scale(s) / and_scale(used), abs=1e-9)
 
 

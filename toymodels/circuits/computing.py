@@ -43,7 +43,7 @@ def computing_layer(layer: GateLayer, m: int, d: int, s: int, seed: int, size: i
         if not bool(gates.any()):
             continue
         sets = random_sets(len(layer.pairs[gates]), default_size(n, s) if size is None else size, n, generator)
-        wiring, rows = _union(sets, layer.pairs[gates], m), contrast(sets, ~sets)
+        wiring, rows = _union(sets, layer.pairs[gates], m), contrast(sets)
         weight[start : start + n] = wiring
         readoff[gates, start : start + n] = (both - 3 * first)[gates][:, None] * rows
         if start or not single:  # the second neurons of the pairs, of weight 2

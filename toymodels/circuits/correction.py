@@ -9,10 +9,9 @@ if their errors are small; a feature is read as the mean over its h units minus 
 which must stay well below the dead zone 1/4: the tolerance is c/√(m·p). With p = √(s/d) that is the paper's scale; but the
 output error √(s/n) does not depend on p, and p of order 1/√(s·n), as in `default_size`, tolerates √s times as much.
 
-*Interference.* Errors of one sign would add up in a unit. Random signs σ_ik on the connections prevent it, at a price: a
-unit that sees −x_k does not help to read x_k, so 2h units must be connected for h that do, and τ² doubles; and a unit that
-sees x_k − x_l outputs 0 if both are on. Centred connections, C_ik − p, remove the same common error without that price (the
-active features shift a unit by −p·s, and its bias corrects this): they are the default.
+*Interference.* Errors of one sign would add up in a unit. Centred connections, C_ik − p, prevent it (the active features
+shift a unit by −p·s, and its bias corrects this). Random signs would, too, at a price: a unit that sees −x_k does not help to
+read x_k, so 2h units must be connected for h that do, and τ² doubles; and a unit that sees x_k − x_l outputs 0 if both are on.
 """
 
 from __future__ import annotations
@@ -39,47 +38,21 @@ def step(z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return torch.relu(2 * z - 0.5) - torch.relu(2 * z - 1.5)
 
 
-def correction_layer(m: int, d: int, s: int, seed: int, size: int | None = None, signed: bool = False) -> Network:
+def correction_layer(m: int, d: int, s: int, seed: int, size: int | None = None) -> Network:
     """Make the network that brings m values near 0 or 1, of which about s are near 1, closer to 0 and 1.
 
-    Two of its d neurons make a step. `size` is h, the units that read each feature (default `default_size` of d/2 units);
-    `signed` connects as many more units by −1 instead of centring. The readoff's gain makes ones exact on average if s
-    features are on: without it they would be read as (1 − p)^(s−1). Neurons 0 … n − 1 rise at 1/4, n … 2n − 1 at 3/4; an odd d
-    leaves one neuron unused. m is at least 1, d at least 4, s from 1 to m.
+    Two of its d neurons make a step. `size` is h, the units that read each feature (default `default_size` of d/2 units). The
+    readoff's gain makes ones exact on average if s features are on: without it they would be read as (1 − p)^(s−1). Neurons
+    0 … n − 1 rise at 1/4, n … 2n − 1 at 3/4; an odd d leaves one neuron unused. m is at least 1, d at least 4, s from 1 to m.
     """
-    n, size = _check(m, d, s, size, signed)
-    generator = seeded(seed)
-    connected = random_sets(m, 2 * size if signed else size, n, generator)
+    n, size = _check(m, d, s, size)
+    connected = random_sets(m, size, n, seeded(seed))
     p = size / n
-    members, weight, shift = connected, connected.float() - p, p * s
-    if signed:
-        # A random half of each set: the connected units with the largest of new uniform draws.
-        rank = torch.rand(m, n, generator=generator).masked_fill_(~connected, -1.0)
-        members = torch.zeros_like(connected).scatter_(1, rank.topk(size, dim=1).indices, True)
-        weight, shift = members.float() - (connected & ~members).float(), 0.0
-    doubled = 2 * weight.T
-    bias = torch.cat([torch.full((n,), 2 * shift - 0.5), torch.full((n,), 2 * shift - 1.5)])
-    rows = contrast(members, ~connected) / _signal(p, s - 1, signed)
+    doubled = 2 * (connected.float() - p).T
+    bias = torch.cat([torch.full((n,), 2 * p * s - 0.5), torch.full((n,), 2 * p * s - 1.5)])
+    rows = contrast(connected) / (1 - p) ** (s - 1)
     readoff = LinearReadoff(torch.cat([rows, -rows], 1), torch.zeros(m))
     return Network(FirstLayer(torch.cat([doubled, doubled]), bias, origin="correction"), readoff).requires_grad_(False)
-
-
-def _signal(p: float, others: int, signed: bool) -> float:
-    """Return the mean over an active feature's units minus that over the other units (derived here).
-
-    With J the sum of the other active features' connections: P(J ≥ 0) − P(J ≥ 1) = P(J = 0), signed or not.
-    """
-    probabilities = np.ones(1)
-    for _ in range(others if signed else 0):
-        probabilities = np.convolve(probabilities, (p, 1 - 2 * p, p))
-    return float(probabilities[others]) if signed else (1 - p) ** others
-
-
-def unit_noise(m: int, d: int, epsilon: float, size: int, signed: bool = False) -> float:
-    """Return τ, the standard deviation of a unit's noise if the m features have independent errors of mean 0 and RMS ε."""
-    n, _ = _check(m, d, 1, size, signed)
-    p = size / n
-    return epsilon * math.sqrt(m * (2 * p if signed else p * (1 - p)))
 
 
 class OutputMoments(NamedTuple):
@@ -100,7 +73,7 @@ def clean_moments(d: int, s: int, size: int) -> OutputMoments:
     on: all its units are on, and each of the other n − h is off with probability (1−p)^(s−1), two of them with w2 for s − 1
     sets.
     """
-    n, h = _check(s, d, s, size, False)
+    n, h = _check(s, d, s, size)
     p, gain = h / n, (1 - h / n) ** (1 - s)
     pair = (n - h) * (n - h - 1) / (n * (n - 1))
     zero = n / (h * (n - h)) * ((1 - p) ** s - pair**s)
@@ -118,7 +91,7 @@ def noisy_moments(m: int, d: int, s: int, epsilon: float, size: int) -> OutputMo
     of a unit has the variance ε²·Σ_l (C_il − p)², and so varies with the features that it is connected to: k, the J active
     ones, Bin(m − t − 1, p) others. The error of the variance is a share O(1/h); `clean_moments` is exact at ε = 0.
     """
-    n, h = _check(m, d, s, size, False)
+    n, h = _check(m, d, s, size)
     check_not_negative(epsilon=epsilon)
     p, gain = h / n, (1 - h / n) ** (1 - s)
     zero, zero_rest = _unit(m, s, 0, 1, p, epsilon), _unit(m, s, 0, 0, p, epsilon)
@@ -157,7 +130,7 @@ def _unit(m: int, t: int, on: int, own: int, p: float, epsilon: float) -> _Unit:
     return _Unit(mean, float(probability @ squares) - mean**2, within, float(probability @ slope))
 
 
-def _check(m: int, d: int, s: int, size: int | None, signed: bool) -> tuple[int, int]:
+def _check(m: int, d: int, s: int, size: int | None) -> tuple[int, int]:
     """Check the sizes, and return the number of units and the size of a set."""
     check_whole(1, m=m)
     check_whole(4, d=d)  # two units of two neurons each
@@ -165,5 +138,5 @@ def _check(m: int, d: int, s: int, size: int | None, signed: bool) -> tuple[int,
         raise InputError(f"s = {s} active features: it must be from 1 to m = {m}")
     n = d // 2
     size = default_size(n, s) if size is None else size
-    check_size(2 * size if signed else size, n)
+    check_size(size, n)
     return n, size

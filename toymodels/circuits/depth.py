@@ -43,31 +43,21 @@ class Stage(NamedTuple):
         return values
 
 
-def stages(
-    circuit: Circuit,
-    d: int,
-    s: int,
-    seed: int,
-    correct: bool = True,
-    size: int | None = None,
-    correction_size: int | None = None,
-) -> Iterator[Stage]:
+def stages(circuit: Circuit, d: int, s: int, seed: int, correct: bool = True) -> Iterator[Stage]:
     """Yield the stages one by one, to save memory: a computing layer for each layer of the circuit, and a correction.
 
-    s is the number of active nodes for which sets are sized and ones are exact on average; `size` and `correction_size` are
-    the sizes of the sets of both kinds of layers, default `default_size`. See `computing_layer` and `correction_layer` for
-    the limits of all numbers.
+    s is the number of active nodes for which sets are sized and ones are exact on average. See `computing_layer` and
+    `correction_layer` for the limits of all numbers.
     """
-    sizes = {"size": size, "correction_size": correction_size}
-    check_whole(d=d, s=s, **{name: value for name, value in sizes.items() if value is not None})
+    check_whole(d=d, s=s)
     check_whole(0, seed=seed)
     seeds = iter(np.random.SeedSequence([seed, circuit.m, d]).generate_state(2 * circuit.depth).tolist())
     nodes = circuit.m
     for layer in circuit.layers:
         # Always two seeds a layer, so that the computing layers are the same with and without correction.
-        computing = computing_layer(layer, nodes, d, s, next(seeds), size)
+        computing = computing_layer(layer, nodes, d, s, next(seeds))
         nodes, correction_seed = len(layer.pairs), next(seeds)
-        correction = correction_layer(nodes, d, s, correction_seed, correction_size) if correct else None
+        correction = correction_layer(nodes, d, s, correction_seed) if correct else None
         yield Stage(computing, correction)
 
 

@@ -45,11 +45,11 @@ def random_sets(count: int, size: int, n: int, generator: torch.Generator) -> Bo
     return torch.zeros(count, n, dtype=torch.bool).scatter_(1, chosen, True)
 
 
-def contrast(members: Bool[Tensor, "count n"], rest: Bool[Tensor, "count n"]) -> Float[Tensor, "count n"]:
-    """Return readoff rows: mean over the members minus mean over the rest (derived here).
+def contrast(members: Bool[Tensor, "count n"]) -> Float[Tensor, "count n"]:
+    """Return readoff rows: mean over the members minus mean over the others (derived here).
 
     Other sets cover the units inside and outside a set equally often, so the value read for an inactive set has mean 0 over
     the draw of the sets, for any number of active features: s need not be known to remove a bias.
     """
-    inside, outside = members.float(), rest.float()
+    inside, outside = members.float(), (~members).float()
     return inside / inside.sum(1, keepdim=True) - outside / outside.sum(1, keepdim=True)

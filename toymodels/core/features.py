@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -73,8 +73,9 @@ class Inputs:
             what = "without values (device meta)" if x.is_meta else f"of {x.dtype}"
             raise InputError(f"x has shape {tuple(x.shape)} {what}: it must be real numbers, a row for each input")
         n, m = x.shape
-        shares = torch.full((n,), 1 / max(n, 1), dtype=torch.float64, device=x.device)
-        if probabilities is not None:
+        if probabilities is None:
+            shares = even(n, x.device)
+        else:
             probabilities = torch.as_tensor(probabilities, device=x.device).reshape(-1)
             total = float(probabilities.double().sum())
             if len(probabilities) != n or not bool((probabilities >= 0).all()) or not abs(total - 1) < _ROUNDED:
@@ -102,6 +103,12 @@ class Inputs:
     ) -> Float[Tensor, "rows m"]:
         """Make the vectors x of some rows."""
         return dense(self.indices[rows], self.m, dtype, None if self.values is None else self.values[rows])
+
+    def to(self, device: torch.device | str) -> Inputs:
+        """Return the same inputs on a device."""
+        indices, probabilities = self.indices.to(device), self.probabilities.to(device)
+        values = None if self.values is None else self.values.to(device)
+        return dataclasses.replace(self, indices=indices, probabilities=probabilities, values=values, kept={})
 
     def blocks(self, size: int) -> Iterator[slice]:
         """Cut the rows into consecutive slices of at most `size`."""
@@ -202,14 +209,8 @@ class Features(ABC):
         """Draw n inputs from this seed, the same ones on every device, 1/n each."""
         check_whole(least=1, n=n)
         check_device(device)
-        inputs = checked_sample(self, n, seeded(seed))
-        return dataclasses.replace(
-            inputs,
-            indices=inputs.indices.to(device),
-            probabilities=inputs.probabilities.to(device),
-            values=None if inputs.values is None else inputs.values.to(device),
-            description=f"{n:,} sampled (seed {seed})",
-        )
+        inputs = checked_sample(self, n, seeded(seed)).to(device)
+        return dataclasses.replace(inputs, description=f"{n:,} sampled (seed {seed})")
 
     def check_enumerable(self, limit: int = ENUMERATION_LIMIT) -> None:
         """Raise InputError if there are more than `limit` inputs."""
@@ -253,16 +254,7 @@ class _Extended(Features):
     """A source of your own that is no `Features`, with the methods that it lacks."""
 
     def __init__(self, source: Source):
-        names = (
-            "m",
-            "name",
-            "n_inputs",
-            "sampled",
-            "check_enumerable",
-            "enumerate",
-            "case_probabilities",
-            "both_active",
-        )
+        names = {"m", *(name for name in dir(Features) if not name.startswith("_"))} - {"sample"}
         vars(self).update({name: getattr(source, name) for name in names if hasattr(source, name)})
         self._source = source
 
@@ -287,8 +279,8 @@ def checked_sample(features: Features, n: int, generator: torch.Generator) -> In
 
 
 @functools.lru_cache(maxsize=8)
-def _even(n: int, device: torch.device) -> Float[Tensor, " {n}"]:
-    """Return the probabilities of a sample, the same tensor at every call."""
+def even(n: int, device: torch.device) -> Float[Tensor, " {n}"]:
+    """Return the probabilities of a sample of n inputs, the same tensor at every call."""
     return torch.full((n,), 1 / max(n, 1), dtype=torch.float64, device=device)
 
 
@@ -313,11 +305,8 @@ class SparseFeatures(Features):
     def __post_init__(self) -> None:
         check_whole(2, m=self.m)
         check_kind(tuple, "a tuple of probabilities of 0, 1, … active features", counts=self.counts)
-        if (
-            not 1 <= len(self.counts) <= self.m + 1
-            or not min(self.counts) >= 0
-            or not abs(sum(self.counts) - 1) <= 1e-9
-        ):
+        few = 1 <= len(self.counts) <= self.m + 1
+        if not (few and min(self.counts) >= 0 and abs(sum(self.counts) - 1) <= 1e-9):
             raise InputError(
                 "counts must be probabilities of 0, 1, …, at most m active features that add up to 1; "
                 f"got {len(self.counts)} numbers with sum {sum(self.counts):g} for m = {self.m}"
@@ -365,15 +354,7 @@ class SparseFeatures(Features):
     @property
     def n_inputs(self) -> float | int:  # type: ignore[override]
         """The number of inputs of positive probability: exact up to 10^30, else a lower bound; infinite for real values."""
-        if not VALUES.named(self.values)[0].constant:
-            return math.inf
-        total = 0
-        for k, probability in enumerate(self.counts):
-            if probability > 0:
-                total += math.comb(self.m, k)
-            if total > 10**30:
-                break
-        return total
+        return count_inputs(self.m, self.counts) if VALUES.named(self.values)[0].constant else math.inf
 
     def case_probabilities(self) -> tuple[float, float, float, float]:
         """Return the probability that (x_k, x_l) are active as in 00, 01, 10, 11, the same for every pair by symmetry."""
@@ -392,21 +373,22 @@ class SparseFeatures(Features):
         check_whole(0, n=n)
         check_kind(torch.Generator, "a torch.Generator; `sampled` takes a seed", generator=generator)
         device = generator.device
-        probabilities, features = _even(n, device), _numbers(self.m, device)
         if self.p is not None and self.drawn_singly(n):
             active = torch.rand(n, self.m, device=device, generator=generator) < self.p
-            indices = torch.where(active, features, self.m)
-            values = None if self.values == ONE else draw_values(self.values, indices.shape, generator)
-            return Inputs(self.m, indices, probabilities, False, f"{n:,} sampled", values, {"active": active})
+            indices = torch.where(active, _numbers(self.m, device), self.m)
+            return self._sampled(indices, generator, {"active": active})
         counts = torch.tensor(self.counts, dtype=torch.float64, device=device)
         uniform = torch.rand(n, dtype=torch.float64, device=device, generator=generator)
         # The last entry of a cumulative sum may be below 1 because of rounding: a draw above it counts as the last one.
         sizes = torch.searchsorted(counts.cumsum(0), uniform, right=True).clamp_(max=self.max_active)
         widest = self.max_active if self._usually_widest(n) else int(sizes.max())
         choose = _floyd if self._by_steps(n, widest) else _by_rank
-        indices = choose(self.m, sizes, widest, generator)
-        values = None if self.values == ONE else draw_values(self.values, indices.shape, generator)
-        return Inputs(self.m, indices, probabilities, False, f"{n:,} sampled", values)
+        return self._sampled(choose(self.m, sizes, widest, generator), generator, {})
+
+    def _sampled(self, indices: Int[Tensor, "n width"], generator: torch.Generator, kept: dict[Any, Any]) -> Inputs:
+        n = len(indices)
+        inputs = Inputs(self.m, indices, even(n, generator.device), False, f"{n:,} sampled", None, kept)
+        return with_values(inputs, self.values, generator)
 
     def drawn_singly(self, n: int) -> bool:
         """Whether `sample` draws each feature of n inputs by itself: it is active where a uniform number is below p."""
@@ -439,9 +421,23 @@ class SparseFeatures(Features):
                 blocks.append(np.pad(subsets, ((0, 0), (0, widest - k)), constant_values=self.m))
                 probabilities.append(np.full(len(subsets), probability / len(subsets)))
         indices = torch.from_numpy(np.concatenate(blocks)).to(device)
-        values = None if self.values == ONE else draw_values(self.values, indices.shape, torch.Generator()).to(device)
         shares = torch.from_numpy(np.concatenate(probabilities)).to(device)
-        return Inputs(self.m, indices, shares, True, f"all {len(indices):,}", values)
+        inputs = Inputs(self.m, indices, shares, True, f"all {len(indices):,}")
+        return with_values(inputs, self.values, torch.Generator())
+
+
+def count_inputs(m: int, counts: Sequence[float], patterns: int = 1) -> int:
+    """Count the sets of m members with sizes of positive probability, each member shown in one of some patterns.
+
+    Exact up to 10^30, else a lower bound.
+    """
+    total = 0
+    for k, probability in enumerate(counts):
+        if probability > 0:
+            total += math.comb(m, k) * patterns**k
+        if total > 10**30:
+            break
+    return total
 
 
 def draw_values(values: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -458,9 +454,8 @@ def with_values(inputs: Inputs, values: str, generator: torch.Generator) -> Inpu
     """Give the active features of boolean inputs values from a distribution."""
     if values == ONE:
         return inputs
-    return dataclasses.replace(
-        inputs, values=draw_values(values, tuple(inputs.indices.shape), generator).to(inputs.indices.device)
-    )
+    drawn = draw_values(values, tuple(inputs.indices.shape), generator)
+    return dataclasses.replace(inputs, values=drawn.to(inputs.indices.device))
 
 
 def values_in_words(values: str) -> str:

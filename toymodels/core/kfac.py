@@ -164,9 +164,9 @@ class PreconditionedLBFGS:
     def state_dict(self) -> dict[str, Any]:
         """Return what the next steps depend on, beside the parameters."""
         used = len(self._order)
-        history = {"steps": self._steps[:used].clone(), "changes": self._changes[:used].clone()}
         return {
-            **history,
+            "steps": self._steps[:used].clone(),
+            "changes": self._changes[:used].clone(),
             "products": torch.from_numpy(self._products[:used, :used].copy()),
             "order": list(self._order),
         }

@@ -26,6 +26,8 @@ from toymodels.core.tasks import Task
 from toymodels.errors import InputError
 from toymodels.registry import Member, Registry, plugin_failures
 
+Table = Float[Tensor, "batch outputs"]
+
 BLOCK = 2**25
 """Inputs × outputs that are held at once; more are processed in blocks of inputs."""
 
@@ -35,11 +37,7 @@ class Loss(ABC):
 
     @abstractmethod
     def sums(
-        self,
-        errors: Float[Tensor, "batch outputs"],
-        targets: Float[Tensor, "batch outputs"],
-        weights: Float[Tensor, "batch outputs"],
-        units: Float[Tensor, " groups"],
+        self, errors: Table, targets: Table, weights: Table, units: Float[Tensor, " groups"]
     ) -> Float[Tensor, " sums"]:
         """Return the sums over some inputs. `weights` are P(x)·w_c, `units` those of all inputs."""
 
@@ -47,18 +45,11 @@ class Loss(ABC):
     def value(self, sums: Float[Tensor, " sums"], units: Float[Tensor, " groups"], n_outputs: int) -> Float[Tensor, ""]:
         """Return the loss, from the sums over all inputs."""
 
-    def units(
-        self, errors: Float[Tensor, "batch outputs"], targets: Float[Tensor, "batch outputs"]
-    ) -> Float[Tensor, " groups"]:
+    def units(self, errors: Table, targets: Table) -> Float[Tensor, " groups"]:
         """Return the largest |error| in each group that is averaged separately: here in the single group of all errors."""
         return errors.detach().abs().amax().reshape(1)
 
-    def __call__(
-        self,
-        errors: Float[Tensor, "batch outputs"],
-        targets: Float[Tensor, "batch outputs"],
-        weights: Float[Tensor, "batch outputs"],
-    ) -> Float[Tensor, ""]:
+    def __call__(self, errors: Table, targets: Table, weights: Table) -> Float[Tensor, ""]:
         """Return the loss of errors on all inputs at once."""
         units = self.units(errors, targets)
         return self.value(self.sums(errors, targets, weights, units), units, errors.shape[-1])

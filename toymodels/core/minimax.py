@@ -35,6 +35,9 @@ from toymodels.core.readoffs import READOFFS, Fitted, LinearReadoff
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError, check_whole
 
+Loop = Callable[[Iterable[int]], Iterable[int]]
+"""What may wrap a loop over outputs: a progress bar."""
+
 GAP = 1e-6
 """Largest difference of upper and lower bound that counts as a proof, in units of half the target's range."""
 ORTHOGONALITY = 1e-9
@@ -157,9 +160,8 @@ def linear_program(activations: Float[np.ndarray, "inputs neurons"], target: Flo
         return measured(activations, target, np.zeros(d), 0.0, np.zeros(0, np.int64), np.zeros(0), 0, "least squares")
     above, below = np.split(solution.ineqlin.marginals, 2)
     measure = above - below
-    if (
-        np.abs(measure).sum() < 0.5
-    ):  # an exact fit: both constraints of an input are active, and cancel except for rounding
+    if np.abs(measure).sum() < 0.5:
+        # An exact fit: both constraints of an input are active, and cancel except for rounding.
         measure = np.zeros(n)
     rows = np.flatnonzero(measure)
     coefficients = solution.x[:d] / np.where(size > 0, size, 1)
@@ -223,12 +225,7 @@ def check_minimax(features: Features, limit: int = ENUMERATION_LIMIT) -> None:
 
 @torch.no_grad()
 def minimax(
-    layer: nn.Module,
-    task: Task,
-    inputs: Inputs,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
-    processes: int = 1,
-    kept: Keeper | None = None,
+    layer: nn.Module, task: Task, inputs: Inputs, progress: Loop = iter, processes: int = 1, kept: Keeper | None = None
 ) -> Minimax:
     """Find for each output i the minimum over (r, c) of max over inputs |r·a(x) + c − f_i(x)| (docs/theory.md, section 5).
 
@@ -267,7 +264,7 @@ def certified(
     layer: nn.Module,
     task: Task,
     inputs: Inputs,
-    progress: Callable[[Iterable[int]], Iterable[int]],
+    progress: Loop,
     processes: int,
     known: Sequence[Chebyshev] = (),
     keep: Callable[[int, Chebyshev], None] = lambda output, certificate: None,
@@ -285,20 +282,14 @@ def certified(
 
 
 @READOFFS(
-    "minimax",
-    order=80,
-    colour="#D55E00",
-    marker="o",
-    sampled=True,
-    needs="every input",
-    default=True,
+    "minimax", order=80, colour="#D55E00", marker="o", sampled=True, needs="every input", default=True,
     source="linear program, docs/theory.md section 5",
-)
+)  # fmt: skip
 def minimax_readoff(
     layer: nn.Module,
     task: Task,
     every_input: Inputs,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    progress: Loop = iter,
     processes: int = 1,
     kept: Keeper | None = None,
 ) -> Fitted:

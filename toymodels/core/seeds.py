@@ -8,17 +8,8 @@ import torch
 from toymodels.errors import check_whole
 
 PURPOSES = (
-    "trained layer",
-    "frozen layer",
-    "batches",
-    "evaluation",
-    "pairs",
-    "fit",
-    "frame",
-    "labels",
-    "task",
-    "dictionary",
-)
+    "trained layer", "frozen layer", "batches", "evaluation", "pairs", "fit", "frame", "labels", "task", "dictionary",
+)  # fmt: skip
 """What random numbers are drawn for. Add a new purpose at the end: then the streams of the others do not change."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +24,12 @@ DEFAULT_STEPS = {"kfac": 500, "lbfgs": 1500, "adam": 3000, "adamw": 3000}
 FULL_BATCH = ("kfac", "lbfgs")
 """Optimisers whose every step is on all inputs."""
 OPTIMISERS = ("auto", *DEFAULT_STEPS)
-SCHEDULES = ("constant", "linear", "cosine")
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda left: 1.0,
+    "linear": lambda left: left,
+    "cosine": lambda left: (1 - math.cos(math.pi * left)) / 2,
+}
+"""The learning rate in units of its first value, by the share of the steps that is left."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +98,14 @@ class TrainingSettings:
         """The exponents of the loss, one after the other; a single 1 for a loss without exponent."""
         from toymodels.core.losses import LOSSES
 
-        return tuple(map(float, self.p)) if LOSSES.named(self.loss)[0].follows_p else (1.0,)
+        return self.p if LOSSES.named(self.loss)[0].follows_p else (1.0,)
 
     def make_loss(self, stage: int) -> Loss:
         """Make the loss of a stage: the one with the exponent p[stage]."""
         from toymodels.core.losses import make_loss
 
-        ones = self.weight if isinstance(self.weight, float | int) else 1.0
-        return make_loss(self.loss, self.exponents[stage], self.root, float(ones))
+        ones = 1.0 if isinstance(self.weight, str) else self.weight
+        return make_loss(self.loss, self.exponents[stage], self.root, ones)
 
     def resolve(self, features: Features, task: Task) -> str:
         """Return the optimiser that "auto" stands for with these inputs and outputs."""

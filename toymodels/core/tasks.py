@@ -300,9 +300,7 @@ def make_task(
     if pairs is not None and not member.pairwise:
         raise InputError(f"the task {member.name} is not one on pairs of features: leave pairs out")
     kept = dict.fromkeys((name for name in member.parameters if name not in member.knobs), None) | dict(stored or {})
-    task: Task = member.call(
-        {**kept, "m": m, "seed": seed, "pairs": kept.get("pairs", None) if stored else pairs}, knobs
-    )
+    task: Task = member.call({**kept, "m": m, "seed": seed, "pairs": kept.get("pairs") if stored else pairs}, knobs)
     if parse_call(task.name)[0] != member.name or "(" not in task.name:  # unless the task's name already has its knobs
         task.name = TASKS.canonical(Gate.alias(text))
     if stored is None or "chosen" not in stored:

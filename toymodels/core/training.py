@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,7 @@ from toymodels.core.losses import Loss, LossValue, case_weights, loss_and_gradie
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.seeds import seeded
-from toymodels.core.settings import DEFAULT_STEPS, FULL_BATCH, TrainingSettings
+from toymodels.core.settings import DEFAULT_STEPS, FULL_BATCH, SCHEDULES, TrainingSettings
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError, check_device, check_kind
 
@@ -33,14 +33,6 @@ ROUNDING = 8
 """Largest |error| of an exact fit, in units of the last place of the largest target: kfac goes on to the next exponent."""
 CHUNK = 10
 """Iterations of kfac or lbfgs between two looks at the clock (metrics, checkpoint, Ctrl-C), and between two metrics of kfac."""
-
-
-_SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda left: 1.0,
-    "linear": lambda left: left,
-    "cosine": lambda left: (1 - math.cos(math.pi * left)) / 2,
-}
-"""The learning rate in units of its first value, by the share of the steps that is left."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +163,7 @@ class Trainer:
         if self.finished:
             raise InputError(f"all {self.steps:,} steps are done: make a new Trainer with more")
         started = time.perf_counter()
-        stage = self._stage_of(self.step)
+        stage = self.step * len(self._losses) // self.steps
         if stage != self._stage and self._full_batch:
             with optimiser_context():
                 self._optimisers = self._new_optimisers()  # the curvature estimated for another p does not help
@@ -209,9 +201,6 @@ class Trainer:
             for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(saved)
         self.generator.set_state(state["generator"].cpu())
-
-    def _stage_of(self, step: int) -> int:
-        return step * len(self._losses) // self.steps
 
     def _stage_end(self, stage: int) -> int:
         return -(-(stage + 1) * self.steps // len(self._losses))
@@ -275,7 +264,7 @@ class Trainer:
         return reached
 
     def _adam(self, loss: Loss) -> LossValue:
-        lr = self.settings.lr * _SCHEDULES[self.settings.lr_schedule](1 - self.step / self.steps)
+        lr = self.settings.lr * SCHEDULES[self.settings.lr_schedule](1 - self.step / self.steps)
         for optimiser in self._optimisers:
             optimiser.param_groups[0]["lr"] = lr
         source = self.features if self._inputs is None else self._inputs

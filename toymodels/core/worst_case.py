@@ -102,6 +102,17 @@ def output_weights(
     return float(largest + temperature * math.log(shares.sum())), shares / shares.sum()
 
 
+def _summarised(
+    errors: Float[np.ndarray, " outputs"], summary: str, temperature: float
+) -> tuple[float, Float[np.ndarray, " outputs"]]:
+    """Return one of the `SUMMARIES` of the errors, and its derivative in each."""
+    if summary == "soft":
+        return output_weights(errors, temperature)
+    if summary == "mean":
+        return float(errors.mean()), np.full(len(errors), 1 / len(errors))
+    return float(errors.max()), (np.arange(len(errors)) == errors.argmax()).astype(float)
+
+
 @dataclass(frozen=True)
 class Descended:
     """A layer whose worst error was brought down, and how far."""
@@ -199,7 +210,7 @@ class _Descent:
 
     def step(self, at: _Point, summary: str, temperature: float) -> _Point | None:
         """Take a step that lowers the summary; None if none of the lengths tried does."""
-        value, slope = self._value(at, summary, temperature), self._slope(at, summary, temperature)
+        value, slope = _summarised(at.errors, summary, temperature)[0], self._slope(at, summary, temperature)
         size = float(slope.norm())
         if not size > 0:
             return None
@@ -212,7 +223,7 @@ class _Descent:
         length = 1.0 if self._curvature.remembers else 0.1 * value / size**2
         for _ in range(_TRIES):
             tried = self._solve(at.vector + length * direction)
-            if self._value(tried, summary, temperature) < value + 1e-4 * length * along:
+            if _summarised(tried.errors, summary, temperature)[0] < value + 1e-4 * length * along:
                 change = self._slope(tried, summary, temperature) - slope
                 step = tried.vector - at.vector
                 if float(step @ change) > 1e-12 * float(change @ change):
@@ -232,21 +243,10 @@ class _Descent:
         fitted = minimax(layer, self._task, self._inputs)
         return _Point(layer, vector, fitted, np.array([known.worst_error for known in fitted.certificates]))
 
-    @staticmethod
-    def _value(at: _Point, summary: str, temperature: float) -> float:
-        if summary == "mean":
-            return float(at.errors.mean())
-        return output_weights(at.errors, temperature)[0] if summary == "soft" else float(at.errors.max())
-
     def _slope(self, at: _Point, summary: str, temperature: float) -> Tensor:
         if self._known is not None and self._known[0] is at and self._known[1] == temperature:
             return self._known[2]  # a step ends where the next one begins
-        n = len(at.errors)
-        weights = np.full(n, 1 / n)
-        if summary == "soft":
-            weights = output_weights(at.errors, temperature)[1]
-        elif summary == "largest":
-            weights = (np.arange(n) == at.errors.argmax()).astype(float)
+        weights = _summarised(at.errors, summary, temperature)[1]
         weights[weights < 1e-12] = 0
         slopes = layer_gradient(at.layer, self._task, self._inputs, at.fitted.certificates, weights)
         slope = torch.cat([slopes[name].reshape(-1) for name in self._names])

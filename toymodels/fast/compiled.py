@@ -28,11 +28,8 @@ WHOLE = (2, 4, 8)
 def compiled_loop(function: Callable[..., Any]) -> Any:
     """Compile a function that may add numbers in another order; what is not a number stays so. Others may run meanwhile."""
     plain = inspect.unwrap(function)  # without the type checks of tests
-    settings: dict[str, Any] = {
-        "nogil": True,
-        "error_model": "numpy",
-        "fastmath": {"reassoc", "contract", "nsz", "arcp"},
-    }
+    fast = {"reassoc", "contract", "nsz", "arcp"}
+    settings: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fast}
     try:
         return numba.njit(cache=True, **settings)(plain)
     except RuntimeError:  # no folder for the cache can be written

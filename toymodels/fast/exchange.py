@@ -141,8 +141,6 @@ def _better(old: Chebyshev | None, new: Chebyshev) -> Chebyshev:
         holds = c.orthogonality <= ORTHOGONALITY and c.lower_bound <= best.worst_error + GAP * c.half_range
         return c.lower_bound if holds else 0.0
 
-    certificate = {
-        part: getattr(max(new, old, key=proof), part)
-        for part in ("lower_bound", "rows", "multipliers", "orthogonality")
-    }
+    proved = max(new, old, key=proof)
+    certificate = {part: getattr(proved, part) for part in ("lower_bound", "rows", "multipliers", "orthogonality")}
     return dataclasses.replace(best, iterations=new.iterations, half_range=new.half_range, **certificate)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -46,19 +47,11 @@ def pairs_apply(network: Network, task: Task, loss: Loss) -> bool:
 
 
 def _applies(
-    network: Network,
-    task: Task,
-    inputs: Inputs,
-    loss: Loss,
-    weights: Sequence[float],
-    sample: Int[Tensor, " chosen"] | None = None,
-    precise: bool = False,
+    network: Network, task: Task, inputs: Inputs, loss: Loss, weights: Any, sample: Any = None, precise: bool = False
 ) -> bool:
-    return (
-        inputs.values is None
-        and pairs_apply(network, task, loss)
-        and not (sample is None and tables_apply(len(inputs) * task.n_outputs, loss, inputs.indices.device, precise))
-    )
+    if inputs.values is not None or not pairs_apply(network, task, loss):
+        return False
+    return sample is not None or not tables_apply(len(inputs) * task.n_outputs, loss, inputs.indices.device, precise)
 
 
 def tables_apply(size: int, loss: Loss, device: torch.device, precise: bool = False) -> bool:
@@ -156,7 +149,7 @@ def _float_power(base: float, exponent: float | int) -> float:
     try:
         return float(base**exponent)
     except OverflowError:
-        return float("inf")
+        return math.inf
 
 
 @dataclass(frozen=True)
@@ -196,12 +189,11 @@ class _Terms:
     def probe(self, rows: Rows) -> float:
         """Return the largest |error| on a few inputs spread over these."""
         x = rows.x[:: max(1, len(rows.x) // _PROBE)]
-        readoff = self.readoff if self.sample is None else self._sampled_readoff()
+        readoff = self.readoff
+        if self.sample is not None:
+            readoff = LinearReadoff(readoff.weight[self.sample], readoff.bias[self.sample])
         low, high = torch.aminmax(readoff(self.layer(x)) - self.some.targets(x))
         return max(-float(low), float(high)) or 1.0
-
-    def _sampled_readoff(self) -> LinearReadoff:
-        return LinearReadoff(self.readoff.weight[self.sample], self.readoff.bias[self.sample])
 
     def sum(self, rows: Sequence[Rows], unit: float) -> _Sums:
         """Return power and gradients over all rows, with errors measured in `unit`."""
@@ -227,10 +219,8 @@ class _Terms:
             if learns:
                 slopes = torch.autograd.grad(a, self.trained, gradient, allow_unused=True)
                 # Optimisers need contiguous gradients; that of a layer applied by columns comes transposed.
-                new = [
-                    torch.zeros_like(p) if g is None else g.contiguous()
-                    for p, g in zip(self.trained, slopes, strict=True)
-                ]
+                both = zip(self.trained, slopes, strict=True)
+                new = [torch.zeros_like(p) if g is None else g.contiguous() for p, g in both]
                 totals = new if totals is None else [old.add_(g) for old, g in zip(totals, new, strict=True)]
         gradients: list[tuple[Tensor, Tensor]] = list(zip(self.trained, totals or [], strict=False))
         if self.readoff.weight.requires_grad:

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from toymodels.core.tasks import PairTask
-from toymodels.fast.pair_lp import Readings, Rows, filled, sums_by_row
+from toymodels.fast.pair_lp import Activations, Readings, Rows, filled, sums_by_row
 from toymodels.fast.pairs import ragged, tables_of
 from toymodels.parallel.threads import n_threads, parallel_for
 from toymodels.theory.gates import bilinear
@@ -36,7 +36,7 @@ _LOOK = 16
 class SquaredTerm:
     """Σ P w e² over some inputs and all outputs of a task."""
 
-    def __init__(self, readings: Readings, task: PairTask, weights: Sequence[float], layer: bool = True):
+    def __init__(self, readings: Readings, task: PairTask, weights: Sequence[float], layer: bool):
         """Keep the weights by case; `layer`: whether the gradient with respect to the activations is wanted."""
         self.readings, self.task, self.layer = readings, task, layer
         self.square = bilinear(weights)
@@ -46,9 +46,7 @@ class SquaredTerm:
         """Sum of the absolute terms: the sum has a rounding error of a share of this, however small the sum itself is."""
 
     @torch.no_grad()
-    def add(
-        self, rows: Rows, activations: Float[Tensor, "inputs neurons"], gradient: Float[Tensor, "inputs neurons"]
-    ) -> tuple[float, float]:
+    def add(self, rows: Rows, activations: Activations, gradient: Activations) -> tuple[float, float]:
         """Return (power, largest |error| on the first 16 inputs); add to `gradient` and to the readoff's gradient."""
         a = filled(activations)
         change = torch.zeros_like(a)
@@ -106,7 +104,8 @@ class SquaredTerm:
         _, beta1, gamma1, _ = self.cross
         if not (beta or gamma or beta1 or gamma1):
             return 0.0
-        on = _lists(rows.columns.bool())
+        feature, inputs = rows.columns.nonzero(as_tuple=True)
+        on = ragged(feature, inputs, self.task.m, len(rows.x))
         readers, first = (table.to(a.device) for table in tables_of(self.task).readers)
         real = readers < self.task.n_outputs
         first = first.to(a.dtype)
@@ -167,9 +166,3 @@ class SquaredTerm:
         error = a[few, : self.readings.weight.shape[1]] @ self.readings.weight.T + self.readings.bias
         low, high = torch.aminmax(error - self.task.targets(rows.x[few]))
         return max(-float(low), float(high))
-
-
-def _lists(columns: Tensor) -> Int[Tensor, "m on"]:
-    """List the inputs in which each feature is on, padded with the number of inputs."""
-    feature, inputs = columns.nonzero(as_tuple=True)
-    return ragged(feature, inputs, len(columns), columns.shape[1])

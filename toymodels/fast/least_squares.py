@@ -22,7 +22,8 @@ def shared_solve_all(layer: nn.Module, task: Task, inputs: Inputs) -> Float[Tens
     """Solve R = C G⁻¹ with one factorisation of G = E[ã ãᵀ], from blocks of inputs."""
     second: Tensor | float = 0.0
     mixed: list[Tensor] | None = None
-    blocks = _output_blocks(task)
+    starts = range(0, task.n_outputs, _COLUMNS)
+    blocks = [slice(start, min(start + _COLUMNS, task.n_outputs)) for start in starts]
     for rows in inputs.blocks(_ROWS):
         x, a = extended(layer, inputs, rows)
         weighted = a * inputs.probabilities[rows, None]
@@ -72,12 +73,8 @@ class _PairMoments:
     def weighted(self, k: int, l: int, values: Sequence[float]) -> Float[Tensor, "extended extended"]:
         """Return E[values[case] ã ãᵀ] over the cases of the pair (k, l)."""
         alpha, beta, gamma, delta = bilinear(values)
-        return (
-            alpha * self._all
-            + beta * self._given_one(k)
-            + gamma * self._given_one(l)
-            + delta * self._given(self._on[k] & self._on[l])
-        )
+        both = self._given(self._on[k] & self._on[l])
+        return alpha * self._all + beta * self._given_one(k) + gamma * self._given_one(l) + delta * both
 
     def _given_one(self, k: int) -> Tensor:
         if k not in self._one:
@@ -89,21 +86,20 @@ class _PairMoments:
         return a.T @ (a * self._probabilities[chosen, None])
 
 
-def _output_blocks(task: Task) -> list[slice]:
-    return [slice(i, min(i + _COLUMNS, task.n_outputs)) for i in range(0, task.n_outputs, _COLUMNS)]
-
-
 def _inverse(second: Float[Tensor, "extended extended"]) -> Float[Tensor, "extended extended"]:
     """Return the (pseudo-)inverse of second moments, each activation first scaled to mean square 1 (a dead one stays 0)."""
+    scale, scaled = _scaled(second)
+    return scale[:, None] * torch.linalg.pinv(scaled, rtol=1e-12, hermitian=True) * scale
+
+
+def _scaled(second: Float[Tensor, "extended extended"]) -> tuple[Tensor, Tensor]:
     size = second.diagonal().sqrt()
     scale = torch.where(size > 0, 1 / size, 0.0)
-    return scale[:, None] * torch.linalg.pinv(second * scale * scale[:, None], rtol=1e-12, hermitian=True) * scale
+    return scale, second * scale * scale[:, None]
 
 
 def _solve(second: Float[Tensor, "extended extended"], mixed: Float[Tensor, " extended"]) -> Float[Tensor, " extended"]:
-    size = second.diagonal().sqrt()
-    scale = torch.where(size > 0, 1 / size, 0.0)
-    scaled = second * scale * scale[:, None]
+    scale, scaled = _scaled(second)
     factor, failed = torch.linalg.cholesky_ex(scaled)
     # A failed or nearly failed factorisation means dependent activations: take the solution of least norm.
     if int(failed) or float(factor.diagonal().min()) < 1e-6:

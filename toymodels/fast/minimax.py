@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch import nn
 
 from toymodels.core.dispatch import fast_form
 from toymodels.core.features import Inputs, dense
-from toymodels.core.minimax import Chebyshev, certified
+from toymodels.core.minimax import Chebyshev, Loop, certified
 from toymodels.core.tasks import PairTask, Task
 from toymodels.errors import WriteError
 from toymodels.fast.columns import apply_sparse
@@ -46,7 +46,7 @@ def shared_certified(
     layer: nn.Module,
     task: Task,
     inputs: Inputs,
-    progress: Callable[[Iterable[int]], Iterable[int]],
+    progress: Loop,
     processes: int,
     known: Sequence[Chebyshev] = (),
     keep: Callable[[int, Chebyshev], None] = lambda output, certificate: None,
@@ -122,21 +122,20 @@ def _solved(
         with threadpool_limits(1, "blas"):
             yield from permuted(task, inputs, held, outputs, ChebyshevSolver(held).solve)
         return
-    yield from _solved_here(held, targets) if workers == 1 else _solved_apart(held, targets, workers)
+    if workers > 1:
+        yield from _solved_apart(held, targets, workers)
+        return
+    # The matrix products are too short for threads: on busy cores a second thread makes them many times slower.
+    with threadpool_limits(1, "blas"):
+        solver = ChebyshevSolver(held)
+        for part in targets:
+            yield from _in_groups(solver, part)
 
 
 def _in_groups(solver: ChebyshevSolver, targets: Float[np.ndarray, "outputs inputs"]) -> Iterator[Chebyshev]:
     group = _group(targets.shape[1])
     for start in range(0, len(targets), group):
         yield from solver.solve_all(targets[start : start + group])
-
-
-def _solved_here(activations: np.ndarray, chunks: Iterator[np.ndarray]) -> Generator[Chebyshev, None, None]:
-    # The matrix products are too short for threads: on busy cores a second thread makes them many times slower.
-    with threadpool_limits(1, "blas"):
-        solver = ChebyshevSolver(activations)
-        for targets in chunks:
-            yield from _in_groups(solver, targets)
 
 
 def _solved_apart(

@@ -59,9 +59,8 @@ def functional_step(optimiser: torch.optim.Optimizer) -> None:
     parameters, (beta1, beta2) = group["params"], group["betas"]
     states = [optimiser.state[parameter] for parameter in parameters]
     means, squares, steps = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
-    settings: dict[str, Any] = {
-        name: group[name] for name in ("lr", "weight_decay", "eps", "maximize", "amsgrad", "fused")
-    }
+    names = ("lr", "weight_decay", "eps", "maximize", "amsgrad", "fused")
+    settings: dict[str, Any] = {name: group[name] for name in names}
     gradients = [parameter.grad for parameter in parameters]
     adam(parameters, gradients, means, squares, [], steps, beta1=beta1, beta2=beta2, **settings)
 

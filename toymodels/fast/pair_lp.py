@@ -10,7 +10,7 @@ The sum may have several terms: every pair (`PairTerm`), or a sample of the pair
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,16 +22,11 @@ from torch import Tensor, nn
 from toymodels.core.features import Inputs
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask
-from toymodels.fast.compiled import (
-    DTYPES,
-    WHOLE,
-    coefficients,
-    slopes_of_errors,
-    subtract_targets,
-    weigh_powers,
-)  # fmt: skip
+from toymodels.fast.compiled import DTYPES, WHOLE, coefficients, slopes_of_errors, subtract_targets, weigh_powers
 from toymodels.fast.pairs import tables_of
 from toymodels.parallel.threads import n_threads, parallel_for
+
+Activations = Float[Tensor, "inputs neurons"]
 
 _ROWS = 4096
 """Inputs at a time: few enough to leave room for dozens of pairs in a block."""
@@ -56,21 +51,17 @@ class Rows:
     kept: dict[str, Any] = field(default_factory=dict, repr=False)
     """Tables that a term keeps for the next step on the same inputs."""
 
-    @classmethod
-    def of(cls, inputs: Inputs, dtype: torch.dtype) -> Iterator[Rows]:
-        """Cut all inputs into rows of a few thousand."""
+
+def rows_of(inputs: Inputs, dtype: torch.dtype) -> list[Rows]:
+    """Cut all inputs into rows of a few thousand: the same objects at every call, with the tables that terms keep in them."""
+    kept: list[Rows] | None = inputs.kept.get(("rows", dtype))
+    if kept is None:
+        kept = inputs.kept["rows", dtype] = []
         for rows in inputs.blocks(_ROWS):
             x, probability = inputs.dense(rows, dtype), inputs.probabilities[rows]
             even = float(probability[0]) if bool((probability == probability[0]).all()) else None
-            yield cls(x, x.T.contiguous(), inputs.indices[rows], probability.to(dtype), even)
-
-
-def rows_of(inputs: Inputs, dtype: torch.dtype) -> list[Rows]:
-    """Return all inputs as rows: the same objects at every call, with the tables that terms keep in them."""
-    if ("rows", dtype) not in inputs.kept:
-        inputs.kept["rows", dtype] = list(Rows.of(inputs, dtype))
-    rows: list[Rows] = inputs.kept["rows", dtype]
-    return rows
+            kept.append(Rows(x, x.T.contiguous(), inputs.indices[rows], probability.to(dtype), even))
+    return kept
 
 
 def signed_power(base: Float[Tensor, "*shape"], exponent: float | int, out: Tensor) -> Float[Tensor, "*shape"]:
@@ -190,13 +181,7 @@ class PairTerm:
     """Σ P w |e/unit|^p over some inputs and all outputs of a task."""
 
     def __init__(
-        self,
-        readings: Readings,
-        task: PairTask,
-        weights: Sequence[float],
-        p: float | int,
-        unit: float,
-        layer: bool = True,
+        self, readings: Readings, task: PairTask, weights: Sequence[float], p: float | int, unit: float, layer: bool
     ):
         """Keep the weights by case; `layer`: whether the gradient with respect to the activations is wanted."""
         self.readings, self.task, self.p, self.unit, self.layer = readings, task, p, unit, layer
@@ -208,9 +193,7 @@ class PairTerm:
         self.base = self.weights[0] if self.even_weights else 1.0
 
     @torch.no_grad()
-    def add(
-        self, rows: Rows, activations: Float[Tensor, "inputs neurons"], gradient: Float[Tensor, "inputs neurons"]
-    ) -> tuple[float, float]:
+    def add(self, rows: Rows, activations: Activations, gradient: Activations) -> tuple[float, float]:
         """Return (power, largest |error|) of some inputs; add to `gradient` (in the activations) and to the readoff's."""
         n, pairs = len(activations), self.task.n_outputs
         if activations.device.type == "cpu" and activations.dtype in DTYPES:
@@ -348,9 +331,7 @@ class ActiveTerm:
         self.bias_gradients: list[Tensor] = []
 
     @torch.no_grad()
-    def add(
-        self, rows: Rows, activations: Float[Tensor, "inputs neurons"], gradient: Float[Tensor, "inputs neurons"]
-    ) -> tuple[float, float]:
+    def add(self, rows: Rows, activations: Activations, gradient: Activations) -> tuple[float, float]:
         """Return (power, largest |error|) of some inputs; add to `gradient` (in the activations), and keep the readoff's."""
         inputs, outputs = tables_of(self.task).both_on(rows.indices)
         a, r = activations.index_select(0, inputs), self.readoff.weight.index_select(0, outputs)

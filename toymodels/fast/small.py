@@ -31,13 +31,7 @@ from toymodels.fast.pairs import tables_of
 
 
 def _applies(
-    network: Network,
-    task: Task,
-    inputs: Inputs,
-    loss: Loss,
-    weights: Sequence[float],
-    sample: Int[Tensor, " chosen"] | None = None,
-    precise: bool = False,
+    network: Network, task: Task, inputs: Inputs, loss: Loss, weights: Any, sample: Any = None, precise: bool = False
 ) -> bool:
     device = inputs.indices.device
     if device.type != "cpu" or inputs.values is not None or sample is not None or not pairs_apply(network, task, loss):
@@ -91,9 +85,8 @@ def small_gradients(
                 if parameter.requires_grad:
                     add_gradient(parameter, slope)
         else:
-            for parameter, slope in zip(
-                trained, torch.autograd.grad(traced, trained, back.T, allow_unused=True), strict=True
-            ):
+            layer_slopes = torch.autograd.grad(traced, trained, back.T, allow_unused=True)
+            for parameter, slope in zip(trained, layer_slopes, strict=True):
                 add_gradient(parameter, torch.zeros_like(parameter) if slope is None else slope)
     return LossValue(value, unit)
 
@@ -175,14 +168,8 @@ class Tables(threading.local):
             unit = subtract_targets(self.errors, *given)
             if self.powers is None:
                 self.powers = torch.empty_like(self.outputs)
-            power, self.slopes = slopes_of(
-                self.outputs.div_(unit) if unit > 0 else self.outputs,
-                loss.p,
-                self.powers,
-                columns,
-                forms.features,
-                *cases,
-            )
+            errors = self.outputs.div_(unit) if unit > 0 else self.outputs
+            power, self.slopes = slopes_of(errors, loss.p, self.powers, columns, forms.features, *cases)
         n_outputs = len(self.errors)
         value, factor = value_and_factor(loss, power / n_outputs, unit, n_outputs)
         if abs(factor) > forms.most:  # torch takes an infinite factor, but no larger number than its type holds

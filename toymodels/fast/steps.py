@@ -28,6 +28,9 @@ from toymodels.fast.compiled import DTYPES, active_below, active_by_steps, adam,
 from toymodels.fast.gradients import pairs_apply, tables_apply
 from toymodels.fast.small import PairForms, Tables, columns_of
 
+_Problem = tuple[Network, Task, Features | Inputs, int, Loss, Sequence[float], torch.optim.Optimizer]
+"""What `adam_step` gets, apart from the generator."""
+
 
 def _applies(
     network: Network,
@@ -39,32 +42,23 @@ def _applies(
     weights: Sequence[float],
     optimiser: torch.optim.Optimizer,
 ) -> bool:
+    problem = network, task, source, n, loss, weights, optimiser
     bench = _benches.get(optimiser)
-    if bench is not None and bench.is_for(network, task, source, n, loss, weights, optimiser):
+    if bench is not None and bench.is_for(problem):
         return True
-    if not _possible(network, task, source, n, generator, loss, optimiser):
+    if not _possible(problem, generator.device):
         return False
-    _benches[optimiser] = _Bench(network, task, source, n, loss, weights, optimiser)
+    _benches[optimiser] = _Bench(problem)
     return True
 
 
-def _possible(
-    network: Network,
-    task: Task,
-    source: Features | Inputs,
-    n: int,
-    generator: torch.Generator,
-    loss: Loss,
-    optimiser: torch.optim.Optimizer,
-) -> bool:
+def _possible(problem: _Problem, device: torch.device) -> bool:
     """Whether it is a small linear readoff of pairs on a plain ReLU layer, and a begun Adam as the trainer makes it."""
+    network, task, source, n, loss, _, optimiser = problem
     layer, readoff = network.layer, network.readoff
-    if (
-        not pairs_apply(network, task, loss)
-        or not tables_apply(n * task.n_outputs, loss, generator.device)
-        or not isinstance(readoff, LinearReadoff)
-    ):
+    if not pairs_apply(network, task, loss) or not tables_apply(n * task.n_outputs, loss, device):
         return False
+    assert isinstance(readoff, LinearReadoff)
     if type(layer) is not FirstLayer or layer.activation != "relu" or readoff.weight.dtype not in DTYPES:
         return False
     parameters = [layer.weight, layer.bias, readoff.weight, readoff.bias]
@@ -129,16 +123,8 @@ _Columns = tuple[Tensor, Any, Any]
 class _Bench:
     """All that a step works on."""
 
-    def __init__(
-        self,
-        network: Network,
-        task: Task,
-        source: Features | Inputs,
-        n: int,
-        loss: Loss,
-        weights: Sequence[float],
-        optimiser: torch.optim.Optimizer,
-    ):
+    def __init__(self, problem: _Problem):
+        network, task, source, n, loss, weights, optimiser = problem
         layer, readoff = network.layer, network.readoff
         assert isinstance(layer, FirstLayer)
         assert isinstance(readoff, LinearReadoff)
@@ -150,9 +136,8 @@ class _Bench:
         self.held = layer.weight, layer.bias, readoff.weight, readoff.bias
         self.addresses = [parameter.data_ptr() for parameter in self.held]
         self.weight, bias, self.read, offset = (parameter.detach() for parameter in self.held)
-        self.layer_slopes, bias_slopes, self.read_slopes, offset_slopes = slopes = list(
-            map(torch.empty_like, self.held)
-        )
+        slopes = [torch.empty_like(parameter) for parameter in self.held]
+        self.layer_slopes, bias_slopes, self.read_slopes, offset_slopes = slopes
         self.dtype = kind = self.read.dtype
         self.columns, self.draw = torch.empty(task.m, n, dtype=kind), self._sampled
         if isinstance(source, SparseFeatures) and source.drawn_singly(n):
@@ -175,17 +160,9 @@ class _Bench:
         trained = [pair for pair in zip(self.held, slopes, strict=True) if pair[0].requires_grad]
         self.parameters = [_Parameter(parameter, self.states[parameter], slope) for parameter, slope in trained]
 
-    def is_for(
-        self,
-        network: Network,
-        task: Task,
-        source: Features | Inputs,
-        n: int,
-        loss: Loss,
-        weights: Sequence[float],
-        optimiser: torch.optim.Optimizer,
-    ) -> bool:
+    def is_for(self, problem: _Problem) -> bool:
         """Whether it was made for such a step, and nothing has been replaced since."""
+        network, task, source, n, loss, weights, optimiser = problem
         modules = network._modules
         layer, readoff = modules["layer"], modules["readoff"]
         now = network, layer, readoff, task, source

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from toymodels.core.features import Inputs, SparseFeatures
+from toymodels.core.features import Inputs, SparseFeatures, even
 from toymodels.core.seeds import seeded
 from toymodels.core.tasks import PairTask
 from toymodels.errors import check_whole
@@ -98,7 +98,9 @@ def sample_cases(m: int, s: int, gate: Gate, n: int, seed: int) -> tuple[Inputs,
     pair is rarely on: s²/m²). Pairs have k < l and are kept once. The choice of pairs does not depend on the layer, so errors
     *given their case* have the same distribution as over all inputs and pairs; the shares of the cases have not.
     """
-    inputs = SparseFeatures.exactly(m, s).sampled(n, seed) if s else _empty(m, n)
+    nothing = torch.zeros(n, 0, dtype=torch.int64)
+    empty = Inputs(m, nothing, even(n, nothing.device), False, "the empty input")
+    inputs = SparseFeatures.exactly(m, s).sampled(n, seed) if s else empty
     order = torch.rand(n, m, generator=seeded(seed))
     x = inputs.dense()
     on, off = (order + x).argsort(1, descending=True), (order - x).argsort(1, descending=True)
@@ -108,8 +110,3 @@ def sample_cases(m: int, s: int, gate: Gate, n: int, seed: int) -> tuple[Inputs,
     if 1 <= s < m:
         pairs.append(torch.stack([on[:, 0], off[:, 0]], 1))
     return inputs, PairTask(m, gate, torch.unique(torch.cat(pairs).sort(1).values, dim=0))
-
-
-def _empty(m: int, n: int) -> Inputs:
-    probabilities = torch.full((n,), 1 / n, dtype=torch.float64)
-    return Inputs(m, torch.zeros(n, 0, dtype=torch.int64), probabilities, False, "the empty input")

@@ -46,16 +46,8 @@ def permuted(
         coefficients[to[:-1]] = solved.coefficients
         moved = np.array([numbers[_key(row)] for row in to[rows]], dtype=np.int64)
         target = task.targets(x, slice(output, output + 1))[:, 0].double().cpu().numpy()
-        yield measured(
-            activations,
-            target,
-            coefficients,
-            solved.offset,
-            moved,
-            solved.multipliers,
-            solved.iterations,
-            solved.method,
-        )
+        found = coefficients, solved.offset, moved, solved.multipliers, solved.iterations, solved.method
+        yield measured(activations, target, *found)
 
 
 def _permutation(old: np.ndarray, new: np.ndarray, m: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from toymodels.core.features import (
     Features,
     Inputs,
     SparseFeatures,
+    count_inputs,
     draw_values,
     values_in_words,
     with_values,
@@ -68,13 +69,7 @@ class Groups(Features):
         """The number of inputs of positive probability: exact up to 10^30, else a lower bound; infinite for real values."""
         if not VALUES.named(self.values)[0].constant:
             return math.inf
-        total = 0
-        for k, probability in enumerate(self._shown.counts):
-            if probability > 0:
-                total += math.comb(self.base.m, k) * len(self._patterns) ** k
-            if total > 10**30:
-                break
-        return total
+        return count_inputs(self.base.m, self._shown.counts, len(self._patterns))
 
     def both_active(self) -> Float[Tensor, "m m"]:
         """Return the probability that two features are both active: higher in a group than in two."""
@@ -116,13 +111,7 @@ class Groups(Features):
 
 @INPUTS("couples", order=10, source="derived here")
 def couples(
-    m: int,
-    s: int | float,
-    values: str,
-    *,
-    size: int = 2,
-    together: float | int = 1.0,
-    groups: str = "independent",
+    m: int, s: int | float, values: str, *, size: int = 2, together: float | int = 1.0, groups: str = "independent"
 ) -> Groups:
     """Make consecutive features fire together: couples, or groups of `size`; s is active in expectation, or at most, or exactly.
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from toymodels.core.features import ENUMERATION_LIMIT, INPUTS, Features, Inputs
+from toymodels.core.features import ENUMERATION_LIMIT, INPUTS, Features, Inputs, even
 from toymodels.errors import InputError
 from toymodels.registry import data_file, plugin_digest
 
@@ -55,20 +55,17 @@ class Listed(Features):
 
     def sample(self, n: int, generator: torch.Generator) -> Inputs:
         """Draw n independent inputs, 1/n each, on the generator's device."""
-        every, device = self._inputs, generator.device
-        rows = torch.rand(n, dtype=torch.float64, device=device, generator=generator)
-        rows = torch.searchsorted(every.probabilities.cumsum(0).to(device), rows, right=True).clamp_(max=len(every) - 1)
-        share = torch.full((n,), 1 / max(n, 1), dtype=torch.float64, device=device)
-        values = None if every.values is None else every.values.to(device)[rows]
-        return Inputs(self.m, every.indices.to(device)[rows], share, False, f"{n:,} sampled", values)
+        device = generator.device
+        every, ends = self._inputs.to(device), self._inputs.probabilities.cumsum(0).to(device)
+        uniform = torch.rand(n, dtype=torch.float64, device=device, generator=generator)
+        rows = torch.searchsorted(ends, uniform, right=True).clamp_(max=len(every) - 1)
+        values = None if every.values is None else every.values[rows]
+        return Inputs(self.m, every.indices[rows], even(n, device), False, f"{n:,} sampled", values)
 
     def enumerate(self, limit: int = ENUMERATION_LIMIT, device: torch.device | str = "cpu") -> Inputs:
         """Return the list. Raises InputError if it has more than `limit` inputs."""
         self.check_enumerable(limit)
-        every = self._inputs
-        values = None if every.values is None else every.values.to(device)
-        indices, shares = every.indices.to(device), every.probabilities.to(device)
-        return Inputs(self.m, indices, shares, True, every.description, values)
+        return self._inputs.to(device)
 
 
 def read_inputs(path: Path, name: str = "") -> Listed:

@@ -76,7 +76,7 @@ class AffineFloor(Law):
     def predict(self, problem: Problem) -> Value:
         if not problem.at_most and problem.s > problem.m - 2:
             raise InputError("it holds for exactly s of m active with s <= m − 2: all four cases must occur")
-        return floors.affine_floor(problem.gate)
+        return problem.gate.affine_floor
 
     def reached(self, problem: Problem) -> float:
         """Return the floor without a hidden layer; with one it says nothing."""

@@ -35,18 +35,11 @@ def is_pair_and(task: Task) -> bool:
 
 
 @LAYERS(
-    "bernoulli",
-    role="construction",
-    colour="#009E73",
-    marker="^",
-    order=20,
+    "bernoulli", role="construction", order=20, colour="#009E73", marker="^",
     source="Vaintrob, Mendel, Hänni 2024, Construction 1.2; arXiv:2408.05451, Theorem 1",
-    own_readoff=_own,
-    own_source="mean over common neurons, debiased (Vaintrob et al. 2024, Construction 1.2)",
-    reads=is_pair_and,
-    check=_check,
-    chosen=_chosen,
-)
+    own_readoff=_own, own_source="mean over common neurons, debiased (Vaintrob et al. 2024, Construction 1.2)",
+    reads=is_pair_and, check=_check, chosen=_chosen,
+)  # fmt: skip
 def bernoulli_layer(m: int, d: int, seed: int, s: int, *, p: float | int | str = "best") -> FirstLayer:
     """Draw weights 1 with probability p, else 0, bias −1; p a number, best (least predicted error for AND) or asymptotic."""
     return iid.bernoulli(m, d, seed, iid.connection_probability(p, m, d, s))

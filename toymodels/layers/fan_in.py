@@ -1,5 +1,4 @@
-"""Compute ANDs of k inputs in one layer: of all sets of k features, of listed sets of several sizes, or of sets of any size
-by inclusion and exclusion.
+"""Compute ANDs of k inputs in one layer: of sets of k features, or of sets of any size by inclusion and exclusion.
 
 Section 1.4 of Vaintrob, Mendel, Hänni (2024). The universal layer has iid Bernoulli(p) weights and bias −(k − 1); the AND of a
 set I is the mean over the neurons that see all of I. With j of the k active and t others, such a neuron has the activation
@@ -8,24 +7,24 @@ set I is the mean over the neurons that see all of I. With j of the k active and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 
 from toymodels.core.layers import LAYERS, FirstLayer
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.seeds import seeded
 from toymodels.core.tasks import Task
 from toymodels.errors import InputError, check_whole
-from toymodels.tasks.sets import SymmetricTask, conjunction, members
+from toymodels.layers.iid import features_seen
+from toymodels.tasks.sets import SymmetricTask, members
 from toymodels.theory.bernoulli import debias, formula_p
 
-ORIGIN, MIXED_ORIGIN = "fan-in", "mixed fan-in"
+ORIGIN = "fan-in"
 
 
-def fan_in(m: int, d: int, seed: int, k: int, p: float | int | None = None, activation: str = "relu") -> FirstLayer:
+def fan_in(m: int, d: int, seed: int, k: int, p: float | int | None = None) -> FirstLayer:
     """Draw W iid Bernoulli(p), every bias −(k − 1); p None is `theory.bernoulli.formula_p`.
 
     k = 2 is Construction 1.2, and the layer from which `inclusion_exclusion_readoff` reads ANDs of any fan-in. k is from 2 to
@@ -37,11 +36,18 @@ def fan_in(m: int, d: int, seed: int, k: int, p: float | int | None = None, acti
     p = formula_p(m, d, k) if p is None else p
     _check_probability(p)
     weight = (torch.rand(d, m, generator=seeded(seed)) < p).float()
-    return FirstLayer(weight, torch.full((d,), 1.0 - k), activation, ORIGIN)
+    return FirstLayer(weight, torch.full((d,), 1.0 - k), origin=ORIGIN)
 
 
 def _is_conjunction(task: Task) -> bool:
     return isinstance(task, SymmetricTask) and task.is_conjunction and bool((task.sizes == task.k).all())
+
+
+_ABOUT: dict[str, Any] = {
+    "role": "construction", "source": "Vaintrob, Mendel, Hänni 2024, section 1.4", "reads": _is_conjunction,
+    "fits": _is_conjunction, "check": lambda p: None if p == "best" else _check_probability(p),
+}  # fmt: skip
+"""What both layers have in common."""
 
 
 def _own(layer: nn.Module, task: SymmetricTask, s: int) -> LinearReadoff:
@@ -49,17 +55,10 @@ def _own(layer: nn.Module, task: SymmetricTask, s: int) -> LinearReadoff:
 
 
 @LAYERS(
-    "fan_in",
-    role="construction",
-    order=26,
-    source="Vaintrob, Mendel, Hänni 2024, section 1.4",
-    own_readoff=_own,
+    "fan_in", order=26, own_readoff=_own,
     own_source="mean over the neurons that see the set, debiased (Vaintrob et al. 2024, section 1.4)",
-    reads=_is_conjunction,
-    fits=_is_conjunction,
-    check=lambda p: None if p == "best" else _check_probability(p),
-    chosen=lambda m, d, task, p: {"p": formula_p(m, d, task.k)} if p == "best" else {},
-)
+    chosen=lambda m, d, task, p: {"p": formula_p(m, d, task.k)} if p == "best" else {}, **_ABOUT,
+)  # fmt: skip
 def fan_in_layer(m: int, d: int, seed: int, task: SymmetricTask, *, p: float | int | str = "best") -> FirstLayer:
     """Draw weights 1 with probability p, else 0, and every bias −(k − 1), for the AND of k features."""
     return fan_in(m, d, seed, task.k, None if isinstance(p, str) else p)
@@ -73,8 +72,8 @@ def fan_in_readoff(layer: nn.Module, task: Task, s: int | None = None) -> Linear
     Raises InputError unless `fan_in` made the layer, the task is the AND of sets of the layer's k features, and s is from k to
     m.
     """
-    layer = _made(layer, ORIGIN)
-    seen, sets, k = _seen(layer), _sets(task, layer), _fan(layer)
+    layer = _made(layer)
+    seen, sets, k = features_seen(layer), _sets(task, layer), _fan(layer)
     if any(len(row) != k for row in sets):
         raise InputError(f"the layer has bias −{k - 1}, for ANDs of k = {k} features; the task is {task.name}")
     if s is not None:
@@ -101,8 +100,8 @@ def inclusion_exclusion_readoff(layer: nn.Module, task: Task) -> LinearReadoff:
     other: on inputs within I the readoff is exact if no mean is empty. A mean without any neuron counts as 0. Costs 2^k per
     set of k, from 2 to 16. Raises InputError unless `fan_in` made the layer, with k = 2, and the task is an AND.
     """
-    layer = _made(layer, ORIGIN)
-    seen, sets = _seen(layer), _sets(task, layer)
+    layer = _made(layer)
+    seen, sets = features_seen(layer), _sets(task, layer)
     if _fan(layer) != 2:
         raise InputError("inclusion and exclusion reads a layer of bias −1: make it with k = 2")
     if not all(2 <= len(row) <= 16 for row in sets):
@@ -120,90 +119,25 @@ def inclusion_exclusion_readoff(layer: nn.Module, task: Task) -> LinearReadoff:
 
 
 @LAYERS(
-    "inclusion_exclusion",
-    role="construction",
-    order=27,
-    source="Vaintrob, Mendel, Hänni 2024, section 1.4",
-    own_readoff=inclusion_exclusion_readoff,
+    "inclusion_exclusion", order=27, own_readoff=inclusion_exclusion_readoff,
     own_source="ANDs of k from ANDs of two and more, by inclusion and exclusion (Vaintrob et al. 2024, section 1.4)",
-    reads=_is_conjunction,
-    fits=_is_conjunction,
-    check=lambda p: None if p == "best" else _check_probability(p),
-    chosen=lambda m, d, p: {"p": formula_p(m, d, 2)} if p == "best" else {},
-)
+    chosen=lambda m, d, p: {"p": formula_p(m, d, 2)} if p == "best" else {}, **_ABOUT,
+)  # fmt: skip
 def inclusion_exclusion_layer(m: int, d: int, seed: int, *, p: float | int | str = "best") -> FirstLayer:
     """Draw weights 1 with probability p, else 0, and every bias −1, as for ANDs of two."""
     return fan_in(m, d, seed, 2, None if isinstance(p, str) else p)
 
 
-def mixed_fan_in(
-    m: int, d: int, seed: int, sets: Sequence[Sequence[int]], per_gate: int, activation: str = "relu"
-) -> FirstLayer:
-    """Compute the AND of each listed set, of any sizes k ≤ K: weight K/k on `per_gate` random neurons a gate, every bias −K + 1.
-
-    A neuron of a single gate computes (K j/k − K + 1)⁺ with j of its k features active: 1 at j = k, and 0 for smaller j, as
-    K j/k − K + 1 ≤ 1 − K/k ≤ 0. If gates of different sizes put one feature on one neuron, we take the larger weight, as the
-    union of sets does for equal sizes: a gate whose features are all active is then read as at least 1, and sharing neurons
-    makes errors at zeros only.
-    """
-    task = conjunction(m, sets=sets)
-    neurons = gate_neurons(m, d, seed, sets, per_gate)
-    weight = torch.zeros(m, d)
-    for features, own in zip(members(task), neurons, strict=True):
-        block = weight[features]
-        block[:, own] = block[:, own].clamp(min=task.k / len(features))
-        weight[features] = block
-    return FirstLayer(weight.T.contiguous(), torch.full((d,), 1.0 - task.k), activation, MIXED_ORIGIN)
-
-
-def gate_neurons(
-    m: int, d: int, seed: int, sets: Sequence[Sequence[int]], per_gate: int
-) -> Int[Tensor, "sets per_gate"]:
-    """Draw each gate's own neurons, without replacement: those of `mixed_fan_in` with the same arguments."""
-    check_whole(d=d)
-    check_whole(1, d, per_gate=per_gate)
-    number = conjunction(m, sets=sets).n_outputs
-    generator = seeded(seed)
-    return torch.stack([torch.randperm(d, generator=generator)[:per_gate] for _ in range(number)])
-
-
-@torch.no_grad()
-def mixed_fan_in_readoff(layer: nn.Module, task: Task, neurons: Int[Tensor, "sets per_gate"]) -> LinearReadoff:
-    """Read the mean over each gate's own neurons (`gate_neurons`). Float64.
-
-    All neurons that see the whole set, as for gates of one size, would not do: those with the weights of larger gates stay
-    below 1. Raises InputError unless `mixed_fan_in` made the layer, and the neurons see their sets with at least the weights.
-    """
-    layer = _made(layer, MIXED_ORIGIN)
-    weight, sets = layer.weight.detach(), _sets(task, layer)
-    if len(neurons) != len(sets):
-        raise InputError(f"there are neurons for {len(neurons)} gates and {len(sets)} sets: one row for each set")
-    largest = _fan(layer)
-    for features, own in zip(sets, neurons, strict=True):
-        if bool((weight[own][:, features] < (1 - 1e-6) * largest / len(features)).any()):
-            raise InputError(f"the neurons listed for the set {tuple(features)} do not see it: take those of its layer")
-    readoff = torch.zeros(len(sets), len(weight), dtype=torch.float64, device=weight.device)
-    readoff.scatter_(1, neurons.to(weight.device), 1 / neurons.shape[1])
-    return LinearReadoff(readoff, readoff.new_zeros(len(sets)))
-
-
-def _made(layer: nn.Module, origin: str) -> FirstLayer:
+def _made(layer: nn.Module) -> FirstLayer:
     """Return the layer. Raises InputError unless it is a ReLU layer of this construction."""
-    if not (isinstance(layer, FirstLayer) and layer.origin == origin and layer.activation == "relu"):
-        raise InputError(f"this readoff needs a ReLU layer of the {origin} construction: use a fitted readoff here")
+    if not (isinstance(layer, FirstLayer) and layer.origin == ORIGIN and layer.activation == "relu"):
+        raise InputError(f"this readoff needs a ReLU layer of the {ORIGIN} construction: use a fitted readoff here")
     return layer
 
 
 def _fan(layer: FirstLayer) -> int:
     """Return k of a layer with bias −(k − 1)."""
     return 1 - round(float(layer.bias.detach()[0]))
-
-
-def _seen(layer: FirstLayer) -> Float[Tensor, "neurons m"]:
-    weight = layer.weight.detach()
-    if bool(((weight != 0) & (weight != 1)).any()):
-        raise InputError("the layer's weights are not 0 and 1: take the layer as it was made, before any embedding")
-    return weight.double()
 
 
 def _sets(task: Task, layer: FirstLayer) -> list[list[int]]:

@@ -28,16 +28,11 @@ def _gate(task: Task) -> Gate:
 
 
 @LAYERS(
-    "four_class",
-    role="construction",
-    colour="#56B4E9",
-    marker="D",
-    order=25,
-    source="Newgas 2025, arXiv:2507.09816",
+    "four_class", role="construction", order=25, colour="#56B4E9", marker="D", source="Newgas 2025, arXiv:2507.09816",
     own_readoff=lambda layer, task, s: class_readoff(layer, task, s, four_class_weights(s, _gate(task))),
     own_source="A − B1 − B2 + C by class (Newgas 2025), with the best two-valued weights (derived here)",
     reads=lambda task: isinstance(task, PairTask),
-)
+)  # fmt: skip
 def four_class_layer(m: int, d: int, seed: int, task: Task, s: int) -> FirstLayer:
     """Draw weights iid from the two values of least error for the gate, with a common bias."""
     return iid.iid(four_class_weights(s, _gate(task)), m, d, seed, name="four_class")

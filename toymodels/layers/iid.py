@@ -14,6 +14,7 @@ import dataclasses
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from toymodels.core.layers import FirstLayer
@@ -99,6 +100,14 @@ def connection_probability(p: float | int | str, m: int, d: int, s: int, kind: s
 def _check_probability(p: float | int) -> None:
     if not 0 < p <= 1:
         raise InputError(f"the probability of a weight is p = {p:g}: it must be above 0 and at most 1")
+
+
+def features_seen(layer: FirstLayer) -> Float[Tensor, "neurons m"]:
+    """Return which features each neuron sees: the layer's weights, in float64. Raises InputError unless they are 0 and 1."""
+    weight = layer.weight.detach()
+    if bool(((weight != 0) & (weight != 1)).any()):
+        raise InputError("the layer's weights are not 0 and 1: take the layer as it was made, before any embedding")
+    return weight.double()
 
 
 def check_some(p: float, m: int, d: int) -> None:

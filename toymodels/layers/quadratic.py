@@ -8,9 +8,8 @@ particular
     φ_kl = (v·f_k)(v·f_l) = (G x)_k (G x)_l,  G = Fᵀ F.
 
 With v·f_k = x_k + a its error as x_k AND x_l is x_k b + x_l a + a b, where a sums x_j G_jk over the other active
-features: |a| ≤ (s − x_k) ε with s features active, |b| ≤ (s − x_l) ε. `error_bound` is the bound that follows, case by case; for
-AND it is at most s² ε (derived here: (s−1)² + 2(s−1) = s² − 1 and s + s(s−1) = s², as ε ≤ 1), which improves the constant 2 of
-the post's Proposition 2.
+features: |a| ≤ (s − x_k) ε with s features active, |b| ≤ (s − x_l) ε. So for AND the error is at most s² ε (derived here:
+(s−1)² + 2(s−1) = s² − 1 and s + s(s−1) = s², as ε ≤ 1), which improves the constant 2 of the post's Proposition 2.
 """
 
 from __future__ import annotations
@@ -21,50 +20,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from toymodels.core.frames import coherence
 from toymodels.core.layers import LAYERS, FirstLayer
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.seeds import seeded
 from toymodels.core.tasks import PairTask, Task, pair_task
 from toymodels.errors import InputError, check_whole
-from toymodels.theory.gates import CASES, Gate
 
 ORIGIN = "quadratic"
-
-
-def _own(layer: nn.Module, task: Task) -> LinearReadoff:
-    return quadratic_readoff(layer, task)
-
-
-@LAYERS(
-    "quadratic",
-    role="construction",
-    colour="0.2",
-    marker="p",
-    order=24,
-    source="Vaintrob, Mendel, Hänni 2024, section 1.5; d = r²",
-    own_readoff=_own,
-    own_source="product of two features' directions (Vaintrob et al. 2024, section 1.5)",
-    reads=lambda task: isinstance(task, PairTask),
-    check=lambda d: root(d),
-)
-def quadratic(m: int, d: int, seed: int, frame: Float[Tensor, "r m"] | None = None) -> FirstLayer:
-    """Make the layer of d = r² squares that reads random unit vectors of R^r, or the columns of `frame`; bias 0.
-
-    There is no limit on m: the error depends on the coherence of the vectors (`layer_coherence`). Rows of the weights: the r
-    squares v_i², then (v_i + v_j)² for i < j in lexicographic order, then (v_i − v_j)². In the frame's precision.
-
-    Raises InputError for m < 2, d that is not a square, or a frame that is not r × m with columns of length 1.
-    """
-    check_whole(2, m=m)
-    r = root(d)
-    if frame is None:
-        frame = torch.randn(r, m, generator=seeded(seed))
-        frame = frame / frame.norm(dim=0, keepdim=True)
-    _check_frame(frame, r, m)
-    i, j = torch.triu_indices(r, r, 1, device=frame.device)
-    weight = torch.cat([frame, frame[i] + frame[j], frame[i] - frame[j]])
-    return FirstLayer(weight, frame.new_zeros(d), "quadratic", ORIGIN)
 
 
 @torch.no_grad()
@@ -86,37 +48,36 @@ def quadratic_readoff(layer: nn.Module, task: Task) -> LinearReadoff:
     return LinearReadoff(weight, weight.new_full((len(pairs),), alpha))
 
 
+@LAYERS(
+    "quadratic", role="construction", order=24, colour="0.2", marker="p",
+    source="Vaintrob, Mendel, Hänni 2024, section 1.5; d = r²",
+    own_readoff=quadratic_readoff, own_source="product of two features' directions (Vaintrob et al. 2024, section 1.5)",
+    reads=lambda task: isinstance(task, PairTask), check=lambda d: root(d),
+)  # fmt: skip
+def quadratic(m: int, d: int, seed: int, frame: Float[Tensor, "r m"] | None = None) -> FirstLayer:
+    """Make the layer of d = r² squares that reads random unit vectors of R^r, or the columns of `frame`; bias 0.
+
+    There is no limit on m: the error depends on the coherence of the vectors. Rows of the weights: the r
+    squares v_i², then (v_i + v_j)² for i < j in lexicographic order, then (v_i − v_j)². In the frame's precision.
+
+    Raises InputError for m < 2, d that is not a square, or a frame that is not r × m with columns of length 1.
+    """
+    check_whole(2, m=m)
+    r = root(d)
+    if frame is None:
+        frame = torch.randn(r, m, generator=seeded(seed))
+        frame = frame / frame.norm(dim=0, keepdim=True)
+    _check_frame(frame, r, m)
+    i, j = torch.triu_indices(r, r, 1, device=frame.device)
+    weight = torch.cat([frame, frame[i] + frame[j], frame[i] - frame[j]])
+    return FirstLayer(weight, frame.new_zeros(d), "quadratic", ORIGIN)
+
+
 def layer_frame(layer: nn.Module) -> Float[Tensor, "r m"]:
     """Return the features' directions, from the layer's weights. Raises InputError unless `quadratic` made the layer."""
     if not (isinstance(layer, FirstLayer) and layer.origin == ORIGIN and layer.activation == "quadratic"):
         raise InputError("this needs the layer of the quadratic construction: use a fitted readoff here")
     return layer.weight.detach()[: root(layer.width)]
-
-
-def layer_coherence(layer: nn.Module) -> float:
-    """Return ε, the largest |cosine| of two features' directions. Raises InputError as `layer_frame` does."""
-    return coherence(layer_frame(layer).double())
-
-
-def error_bound(s: int, epsilon: float | int, gate: Gate | str = "and") -> Float[Tensor, " 4"]:
-    """Bound |error| of the readoff in the cases 00, 01, 10, 11, on any input with at most s ≥ 1 active, at coherence ε.
-
-    Per term (derived in the module's docstring): φ_kl with |a|, |b| ≤ (s − x)ε; the error of φ_kk as x_k is 2 x_k a + a². A
-    gate adds them with weights |β|, |γ|, |δ|. A case that needs more than s active features has bound 0. float64.
-    """
-    check_whole(1, s=s)
-    if not 0 <= epsilon <= 1:
-        raise InputError(f"epsilon = {epsilon:g}: a coherence is from 0 to 1")
-    gate = Gate.parse(gate) if isinstance(gate, str) else gate
-    _, beta, gamma, delta = gate.coefficients
-    bounds = []
-    for x_k, x_l in CASES:
-        a, b = (s - x_k) * epsilon, (s - x_l) * epsilon
-        single = [2 * x * e + e**2 for x, e in ((x_k, a), (x_l, b))]
-        product = x_k * b + x_l * a + a * b
-        total = abs(beta) * single[0] + abs(gamma) * single[1] + abs(delta) * product
-        bounds.append(total if x_k + x_l <= s else 0.0)
-    return torch.tensor(bounds, dtype=torch.float64)
 
 
 def _form(first: Float[Tensor, "r pairs"], second: Float[Tensor, "r pairs"]) -> Float[Tensor, "pairs neurons"]:

@@ -19,16 +19,10 @@ def _own(layer: nn.Module, task: Task, s: int, bias: float | int) -> LinearReado
 
 
 @LAYERS(
-    "rademacher",
-    role="construction",
-    colour="#CC79A7",
-    marker="v",
-    order=22,
-    source="arXiv:2408.05451, Theorem 3",
-    own_readoff=_own,
-    own_source="signs of a neuron's two weights (Hänni et al. 2024, Theorem 3, for weights ±1)",
+    "rademacher", role="construction", order=22, colour="#CC79A7", marker="v", source="arXiv:2408.05451, Theorem 3",
+    own_readoff=_own, own_source="signs of a neuron's two weights (Hänni et al. 2024, Theorem 3, for weights ±1)",
     reads=lambda task: isinstance(task, PairTask),
-)
+)  # fmt: skip
 def rademacher_layer(m: int, d: int, seed: int, *, bias: float | int = 0.0) -> FirstLayer:
     """Draw weights ±1 with equal odds; every bias equals `bias`."""
     return iid.rademacher(m, d, seed, bias=bias)

@@ -13,13 +13,9 @@ from toymodels.errors import InputError, check_positive, check_whole
 
 
 @LAYERS(
-    "identity",
-    role="none",
-    label="no layer",
-    colour="0.55",
-    marker="x",
+    "identity", role="none", label="no layer", colour="0.55", marker="x",
     source="no hidden layer: readoffs are affine functions of the input",
-)
+)  # fmt: skip
 def identity(m: int) -> IdentityLayer:
     """Make a layer whose activations are the features themselves."""
     return IdentityLayer(m)
@@ -32,19 +28,10 @@ def _check_gaussian(d: int, scale: float | int, bias: float | int) -> None:
         raise InputError(f"a gaussian layer with scale = {scale:g}, bias = {bias:g}: {allowed}")
 
 
-def _gaussian_forms(m: int, d: int, activation: str, bias: float | int) -> frozenset[str]:
-    return frozenset({"quadrants"} if activation == "relu" and bias == 0 else ())
-
-
 @LAYERS(
-    "gaussian",
-    order=10,
-    colour="#D55E00",
-    marker="o",
-    check=_check_gaussian,
-    closed_forms=_gaussian_forms,
-    source="docs/theory.md, section 3",
-)
+    "gaussian", order=10, colour="#D55E00", marker="o", source="docs/theory.md, section 3", check=_check_gaussian,
+    closed_forms=lambda activation, bias: frozenset({"quadrants"} if activation == "relu" and bias == 0 else ()),
+)  # fmt: skip
 def gaussian(
     m: int, d: int, seed: int, activation: str = "relu", *, scale: float | int = 1.0, bias: float | int = 0.0
 ) -> FirstLayer:
@@ -79,13 +66,9 @@ def kaiming_normal(m: int, d: int, seed: int, activation: str = "relu") -> First
 
 
 @LAYERS(
-    "trained",
-    role="trained",
-    label="trained layer",
-    colour="#0072B2",
-    marker="s",
+    "trained", role="trained", label="trained layer", colour="#0072B2", marker="s",
     source="trained by the loss, from where the setting `layer` starts it",
-)
+)  # fmt: skip
 def trained(start: nn.Module) -> nn.Module:
     """Train the first layer together with its readoff."""
     return start.requires_grad_(True)

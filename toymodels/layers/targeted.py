@@ -19,19 +19,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import Inputs
-from toymodels.core.frames import random_frame
-from toymodels.core.layers import LAYERS, FirstLayer, embed_before
+from toymodels.core.layers import LAYERS, FirstLayer
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.seeds import seeded
 from toymodels.core.tasks import PairTask, Task, pair_task
 from toymodels.errors import InputError, check_whole
 from toymodels.layers.bernoulli import is_pair_and
+from toymodels.layers.iid import features_seen
 
 ORIGIN = "targeted"
 _ROWS = 1024  # gates drawn at a time; another number would change the layer of a seed
@@ -79,8 +79,10 @@ def targeted_readoff(
 
     Raises InputError unless `targeted` made the layer, with ReLU, and the task is AND on pairs that some neuron sees.
     """
-    seen = _seen(layer).double()
-    if not (isinstance(layer, FirstLayer) and layer.activation == "relu"):
+    if not (isinstance(layer, FirstLayer) and layer.origin == ORIGIN):
+        raise InputError("this needs the layer of the targeted construction: use a fitted readoff here")
+    seen = features_seen(layer)
+    if layer.activation != "relu":
         raise InputError("the targeted readoff holds for a ReLU layer only: use a fitted readoff here")
     task = pair_task(task, "the targeted readoff", seen.shape[1])
     if task.gate.name != "and":
@@ -100,15 +102,10 @@ def targeted_readoff(
 
 
 @LAYERS(
-    "targeted",
-    role="construction",
-    order=23,
-    source="Vaintrob, Mendel, Hänni 2024, section 1.3; arXiv:2408.05451, Theorem 11",
-    own_readoff=targeted_readoff,
+    "targeted", role="construction", order=23, reads=is_pair_and, fits=lambda task: isinstance(task, PairTask),
+    source="Vaintrob, Mendel, Hänni 2024, section 1.3; arXiv:2408.05451, Theorem 11", own_readoff=targeted_readoff,
     own_source="mean over the neurons that see both (Vaintrob et al. 2024, section 1.3)",
-    reads=is_pair_and,
-    fits=lambda task: isinstance(task, PairTask),
-)
+)  # fmt: skip
 def targeted_layer(m: int, d: int, seed: int, task: PairTask, s: int) -> FirstLayer:
     """Give each of the task's pairs neurons of its own."""
     return targeted(m, d, seed, task.pairs, s=s)
@@ -164,96 +161,34 @@ def random_graph(m: int, gates: int, seed: int) -> Int[Tensor, "gates 2"]:
     return torch.triu_indices(m, m, 1).T[chosen]
 
 
-class GateErrors(NamedTuple):
-    """Errors at one number of gates."""
-
-    gates: int
-    per_gate: int
-    worst_error: float
-    """Over all gates and inputs."""
-    mean_worst_error: float
-    """Mean over gates of each gate's own worst error."""
-    rms_one_on: float
-    """RMS error where one feature of the gate is on (cases 01 and 10)."""
-    mean_load: float
-    """Mean number of features that a neuron sees."""
-
-
-def errors_over_gates(
-    d: int,
-    gates: Sequence[int],
-    inputs: Inputs,
-    seed: int,
-    per_gate: int | None = None,
-    s: int = 2,
-    d0: int | None = None,
-    own: bool = False,
-) -> list[GateErrors]:
-    """Measure errors at width d on random graphs of the given numbers of gates, over the given inputs.
-
-    Layer and graph are drawn from the seed; `per_gate` None is `best_per_gate` at s active, for each number of gates. With d0
-    the features are random unit vectors of R^d0 (the same seed), which the layer reads. `own`: read only the gates' own
-    neurons, as published, instead of all that see both features.
-    """
-    frame = None if d0 is None else random_frame(inputs.m, d0, seed)
-    errors = []
-    for number in gates:
-        pairs = random_graph(inputs.m, number, seed)
-        size = best_per_gate(inputs.m, d, pairs, s) if per_gate is None else per_gate
-        layer, task = targeted(inputs.m, d, seed, pairs, size), PairTask(inputs.m, "and", pairs)
-        network = layer if frame is None else embed_before(frame, layer)
-        readoff = targeted_readoff(layer, task, gate_neurons(inputs.m, d, seed, pairs, size) if own else None)
-        measured = evaluate(Network(network, readoff), task, inputs)
-        cases = [measured.cases["01"], measured.cases["10"]]
-        share = max(sum(case.share for case in cases), 1e-300)
-        rms = math.sqrt(sum(case.share * case.rms**2 for case in cases) / share)
-        mean, load = float(measured.output_worst.mean()), float(layer.weight.detach().double().sum(1).mean())
-        errors.append(GateErrors(number, size, measured.worst_error, mean, rms, load))
-    return errors
-
-
 def feasible_gates(
-    d: int,
-    inputs: Inputs,
-    seed: int,
-    worst_error: float | int = 0.5,
-    s: int = 2,
-    d0: int | None = None,
-    own: bool = False,
-    ratio: float = 1.03,
+    d: int, inputs: Inputs, seed: int, worst_error: float | int = 0.5, own: bool = False, ratio: float = 1.03
 ) -> int:
     """Find how many gates of a random graph keep the worst error below a limit, up to a factor `ratio` above 1.
 
-    Below 1/2 a threshold tells zeros and ones apart. All m(m − 1)/2 pairs are tried first, then the logarithm of the number of
-    gates is bisected. The error grows with the gates on the whole, but not at every step, so there may be other crossings.
-    Returns 0 if a single gate is too many.
+    Over the given inputs, for a layer and a graph drawn from the seed, with `best_per_gate` neurons a gate. `own`: read only the
+    gates' own neurons, as published, instead of all that see both features. Below 1/2 a threshold tells zeros and ones apart. All
+    m(m − 1)/2 pairs are tried first, then the logarithm of the number of gates is bisected. The error grows with the gates on the
+    whole, but not at every step, so there may be other crossings.
     """
     if not (worst_error > 0 and ratio > 1):
         raise InputError(f"a limit of errors lies above 0 and a ratio above 1, got {worst_error:g} and {ratio:g}")
 
     def good(gates: int) -> bool:
+        pairs = random_graph(inputs.m, gates, seed)
+        size = best_per_gate(inputs.m, d, pairs)
+        layer, task = targeted(inputs.m, d, seed, pairs, size), PairTask(inputs.m, "and", pairs)
+        readoff = targeted_readoff(layer, task, gate_neurons(inputs.m, d, seed, pairs, size) if own else None)
         # Errors are ratios of whole numbers: one that equals the limit must not pass by rounding.
-        return errors_over_gates(d, [gates], inputs, seed, None, s, d0, own)[0].worst_error < worst_error * (1 - 1e-9)
+        return evaluate(Network(layer, readoff), task, inputs).worst_error < worst_error * (1 - 1e-9)
 
-    low, high = 1, inputs.m * (inputs.m - 1) // 2
-    if not good(low):
-        return 0
+    low, high = 1, inputs.m * (inputs.m - 1) // 2  # a single gate has no error
     if good(high):
         return high
     while high - low > 1 and high > ratio * low:
         middle = min(max(round(math.sqrt(low * high)), low + 1), high - 1)
         low, high = (middle, high) if good(middle) else (low, middle)
     return low
-
-
-def _seen(layer: nn.Module) -> Float[Tensor, "neurons m"]:
-    """Return the 0/1 weights: which features each neuron sees."""
-    if not (isinstance(layer, FirstLayer) and layer.origin == ORIGIN):
-        raise InputError("this needs the layer of the targeted construction: use a fitted readoff here")
-    weight = layer.weight.detach()
-    if bool(((weight != 0) & (weight != 1)).any()):
-        raise InputError("the layer's weights are not 0 and 1: take the layer as it was made, before any embedding")
-    return weight
 
 
 def _check_sizes(d: int, per_gate: int) -> None:

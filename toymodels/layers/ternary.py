@@ -47,16 +47,11 @@ def _own(layer: nn.Module, task: Task, s: int, p: float | int | str) -> LinearRe
 
 
 @LAYERS(
-    "ternary",
-    role="construction",
-    order=21,
-    source="arXiv:2408.05451, Theorem 3, with zeros",
-    own_readoff=_own,
-    own_source="by class of a neuron's two weights (derived here)",
-    reads=lambda task: isinstance(task, PairTask),
-    check=_check,
+    "ternary", role="construction", order=21, source="arXiv:2408.05451, Theorem 3, with zeros",
+    own_readoff=_own, own_source="by class of a neuron's two weights (derived here)",
+    reads=lambda task: isinstance(task, PairTask), check=_check,
     chosen=lambda s, p: {"p": best_ternary(s)} if p == "best" else {},
-)
+)  # fmt: skip
 def ternary_layer(m: int, d: int, seed: int, s: int, *, p: float | int | str = "best") -> FirstLayer:
     """Draw weights −1, 0, 1 with probabilities p/2, 1 − p, p/2, no bias; p a number or best (least error for AND)."""
     return iid.ternary(m, d, seed, _share(p, s))

@@ -27,15 +27,9 @@ def _note(s: int, inputs: str, combinations: list[Combination]) -> str:
 
 
 @READOFFS(
-    "analytic",
-    order=10,
-    colour="#CC79A7",
-    marker="v",
-    applies=_applies,
-    default=True,
-    note=_note,
+    "analytic", order=10, colour="#CC79A7", marker="v", applies=_applies, default=True, note=_note,
     source="Hänni 2024, comments; docs/theory.md, section 3",
-)
+)  # fmt: skip
 @torch.no_grad()
 def analytic(layer: nn.Module, task: Task, s: int) -> LinearReadoff:
     """Read neuron i with η/d, with η fixed by the signs of neuron i's weights on the pair (docs/theory.md, section 3).

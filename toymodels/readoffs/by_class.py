@@ -79,16 +79,10 @@ def class_readoff(
 
 
 @READOFFS(
-    "by_class",
-    order=40,
-    colour="black",
-    marker="*",
+    "by_class", order=40, colour="black", marker="*", source="Newgas 2025, arXiv:2507.09816; fitted here",
     applies=lambda c: isinstance(c.task, PairTask) and c.layer.role != "none" and not c.embedded,
-    note=lambda embedded: (
-        "by_class is left out: with an embedding a weight is not one on a feature." if embedded else ""
-    ),
-    source="Newgas 2025, arXiv:2507.09816; fitted here",
-)
+    note=lambda embedded: "by_class is left out: with an embedding a weight is not one on a feature." if embedded else "",
+)  # fmt: skip
 @torch.no_grad()
 def fitted_class_readoff(layer: nn.Module, task: Task, features: Source, inputs: Inputs) -> LinearReadoff:
     """Fit one value for each sign class of a neuron's two weights, and an offset, for all pairs at once: A − B1 − B2 + C.

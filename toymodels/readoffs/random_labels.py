@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from toymodels.core.features import Inputs, dense
-from toymodels.core.minimax import Keeper, fitted_minimax, minimax
+from toymodels.core.minimax import Keeper, Loop, fitted_minimax, minimax
 from toymodels.core.readoffs import READOFFS, Fitted
 from toymodels.core.seeds import derive_seed, seeded
 from toymodels.core.tasks import ALL, Task
@@ -83,23 +81,15 @@ def _note(s: int | float, inputs: str, tasks: list[Task]) -> str:
 
 
 @READOFFS(
-    "random_labels",
-    order=90,
-    colour="0.6",
-    marker="h",
-    sampled=True,
-    needs="every input",
-    kept=False,
-    applies=lambda combination: combination.task.truth is not None,
-    note=_note,
-    source="after Zhang et al. 2017",
-)
+    "random_labels", order=90, colour="0.6", marker="h", sampled=True, needs="every input", kept=False, note=_note,
+    applies=lambda combination: combination.task.truth is not None, source="after Zhang et al. 2017",
+)  # fmt: skip
 def random_labels(
     layer: nn.Module,
     task: Task,
     every_input: Inputs,
     seed: int,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    progress: Loop = iter,
     processes: int = 1,
     kept: Keeper | None = None,
 ) -> Fitted:

@@ -9,26 +9,18 @@ from toymodels.core.tasks import Task
 
 
 @READOFFS(
-    "constant",
-    order=0,
-    colour="0.35",
-    marker="x",
-    default=True,
+    "constant", order=0, colour="0.35", marker="x", default=True, source="best constant for zeros and ones",
     applies=lambda c: c.layer.role == "none" and c.task.truth is not None,
-    source="best constant for zeros and ones",
-)
+)  # fmt: skip
 def constant(task: Task, width: int) -> LinearReadoff:
     """Predict 1/2 for every input."""
     return LinearReadoff.constant(task.n_outputs, width, 0.5)
 
 
 @READOFFS(
-    "zero",
-    order=1,
-    default=True,
+    "zero", order=1, default=True, source="doing nothing",
     applies=lambda c: c.layer.role == "none" and c.task.truth is None,
-    source="doing nothing",
-)
+)  # fmt: skip
 def zero(task: Task, width: int) -> LinearReadoff:
     """Predict 0 for every input."""
     return LinearReadoff.constant(task.n_outputs, width, 0.0)
@@ -57,29 +49,18 @@ def _note(s: int, inputs: str, combinations: list[Combination], embedded: bool) 
 
 
 @READOFFS(
-    "own",
-    order=50,
-    colour="#E69F00",
-    marker="P",
-    default=True,
-    applies=_has_own,
-    note=_note,
+    "own", order=50, colour="#E69F00", marker="P", default=True, applies=_has_own, note=_note,
     source="the construction's authors",
-)
+)  # fmt: skip
 def own(own_readoff: nn.Module) -> nn.Module:
     """Read as the construction's authors do: for features with axes of their own, even if they are embedded."""
     return own_readoff
 
 
 @READOFFS(
-    "trained",
-    order=70,
-    colour="#0072B2",
-    marker="s",
-    default=True,
-    applies=lambda c: c.layer.role != "none",
+    "trained", order=70, colour="#0072B2", marker="s", default=True, applies=lambda c: c.layer.role != "none",
     source="Mendel et al. 2024, comments",
-)
+)  # fmt: skip
 def trained(trained_readoff: Fitted) -> Fitted:
     """Train the readoff by the loss, together with its layer or on a frozen one."""
     return trained_readoff

@@ -42,28 +42,17 @@ class PairFunctionTask(PairwiseTask):
         return PairFunctionTask(self.m, self.function, self.name, self.pairs[chosen], self.active)
 
 
-Pairs = Tensor | Sequence[Sequence[int]] | None
+def _function_of_pairs(
+    name: str, order: int, words: str, function: Callable[[Tensor, Tensor], Tensor], active: Sequence[int] = (1, 2, 3)
+) -> None:
+    def make(m: int, pairs: Tensor | Sequence[Sequence[int]] | None) -> PairFunctionTask:
+        return PairFunctionTask(m, function, name, pairs, active)
+
+    make.__doc__, make.__qualname__ = f"Compute {words} boolean ones.", name
+    TASKS(name, order=order)(make)
 
 
-@TASKS("product", order=30)
-def product(m: int, pairs: Pairs) -> PairFunctionTask:
-    """Compute x_k x_l of pairs of features: the AND of boolean ones."""
-    return PairFunctionTask(m, torch.mul, "product", pairs, active=(3,))
-
-
-@TASKS("minimum", order=31)
-def minimum(m: int, pairs: Pairs) -> PairFunctionTask:
-    """Compute min(x_k, x_l) of pairs of features: the AND of boolean ones."""
-    return PairFunctionTask(m, torch.minimum, "minimum", pairs)
-
-
-@TASKS("maximum", order=32)
-def maximum(m: int, pairs: Pairs) -> PairFunctionTask:
-    """Compute max(x_k, x_l) of pairs of features: the OR of boolean ones."""
-    return PairFunctionTask(m, torch.maximum, "maximum", pairs)
-
-
-@TASKS("distance", order=33)
-def distance(m: int, pairs: Pairs) -> PairFunctionTask:
-    """Compute |x_k − x_l| of pairs of features: the XOR of boolean ones."""
-    return PairFunctionTask(m, lambda first, second: (first - second).abs(), "distance", pairs)
+_function_of_pairs("product", 30, "x_k x_l of pairs of features: the AND of", torch.mul, (3,))
+_function_of_pairs("minimum", 31, "min(x_k, x_l) of pairs of features: the AND of", torch.minimum)
+_function_of_pairs("maximum", 32, "max(x_k, x_l) of pairs of features: the OR of", torch.maximum)
+_function_of_pairs("distance", 33, "|x_k − x_l| of pairs of features: the XOR of", lambda x, y: (x - y).abs())

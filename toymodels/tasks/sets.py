@@ -103,28 +103,19 @@ def conjunction(
     return SymmetricTask(m, (0,) * k + (1,), sets, f"and_of(k={k})")
 
 
-@TASKS("and_of", order=10, source="Vaintrob, Mendel, Hänni 2024, section 1.4")
-def and_of(m: int, sets: Tensor | None, *, k: int = 3) -> SymmetricTask:
-    """Compute the AND of every k features."""
-    return _gate_of(m, k, sets, "and_of", lambda j: j == k)
+def _gate_of(name: str, order: int, words: str, value: Callable[[int, int], bool], source: str = "") -> None:
+    def make(m: int, sets: Tensor | None, *, k: int = 3) -> SymmetricTask:
+        check_whole(least=2, most=m, k=k)
+        return SymmetricTask(m, [int(value(j, k)) for j in range(k + 1)], sets, f"{name}(k={k})")
+
+    make.__doc__, make.__qualname__ = f"Compute {words}.", name
+    TASKS(name, order=order, source=source)(make)
 
 
-@TASKS("or_of", order=11)
-def or_of(m: int, sets: Tensor | None, *, k: int = 3) -> SymmetricTask:
-    """Compute the OR of every k features."""
-    return _gate_of(m, k, sets, "or_of", lambda j: j > 0)
-
-
-@TASKS("xor_of", order=12)
-def xor_of(m: int, sets: Tensor | None, *, k: int = 3) -> SymmetricTask:
-    """Compute the parity of every k features."""
-    return _gate_of(m, k, sets, "xor_of", lambda j: j % 2 == 1)
-
-
-@TASKS("majority_of", order=13)
-def majority_of(m: int, sets: Tensor | None, *, k: int = 3) -> SymmetricTask:
-    """Compute whether more than half of every k features are active."""
-    return _gate_of(m, k, sets, "majority_of", lambda j: 2 * j > k)
+_gate_of("and_of", 10, "the AND of every k features", lambda j, k: j == k, "Vaintrob, Mendel, Hänni 2024, section 1.4")
+_gate_of("or_of", 11, "the OR of every k features", lambda j, k: j > 0)
+_gate_of("xor_of", 12, "the parity of every k features", lambda j, k: j % 2 == 1)
+_gate_of("majority_of", 13, "whether more than half of every k features are active", lambda j, k: 2 * j > k)
 
 
 @TASKS("symmetric", order=14)
@@ -135,11 +126,6 @@ def symmetric(m: int, sets: Tensor | None, *, truth: str = "0001") -> SymmetricT
         wanted = "k + 1 digits 0 or 1, for 0, 1, …, k active features, such as 0001 for AND"
         raise InputError(f"truth = {truth!r}: give {wanted}")
     return SymmetricTask(m, [int(digit) for digit in digits], sets, f"symmetric(truth={digits})")
-
-
-def _gate_of(m: int, k: int, sets: Tensor | None, name: str, value: Callable[[int], bool]) -> SymmetricTask:
-    check_whole(least=2, most=m, k=k)
-    return SymmetricTask(m, [int(value(j)) for j in range(k + 1)], sets, f"{name}(k={k})")
 
 
 def members(task: SymmetricTask) -> list[list[int]]:

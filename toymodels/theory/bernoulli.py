@@ -14,20 +14,17 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from toymodels.errors import InputError, check_choice, check_whole
-from toymodels.theory.counts import binomial, check_features
-
-Correction = Literal["none", "shift", "affine"]
+from toymodels.theory.counts import binomial, check_features, check_width
 
 
 def _check(d: int, p: float) -> None:
-    if d < 1:
-        raise InputError(f"a layer has at least one neuron, got d = {d}")
+    check_width(d)
     if not 0 < p < 1:
         raise InputError(f"the probability of a weight lies strictly between 0 and 1, got p = {p:g}")
 
@@ -181,8 +178,7 @@ def median_worst_error(m: int, d: int, s: int, p: float, kind: str = "affine", k
 def asymptotic_probability(m: int, d: int) -> float:
     """Return p = ln²(m)/√d of Construction 1.2; above 1, so no probability, unless d > ln⁴(m) (docs/theory.md, section 4)."""
     check_features(m)
-    if d < 1:
-        raise InputError(f"a layer has at least one neuron, got d = {d}")
+    check_width(d)
     return math.log(m) ** 2 / math.sqrt(d)
 
 

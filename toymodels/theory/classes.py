@@ -79,19 +79,6 @@ def least_variance(
     return eta
 
 
-def is_feasible(
-    first: Float[np.ndarray, "conditions classes"],
-    second: Float[np.ndarray, "conditions classes"],
-    target: Float[np.ndarray, " conditions"],
-) -> bool:
-    """Say whether some η meets every condition of `least_variance`."""
-    try:
-        least_variance(first, second, target, np.ones_like(target))
-    except InputError:
-        return False
-    return True
-
-
 def solve_readoff(classes: ClassMoments, gate: Gate) -> Readoff:
     """Find the readoff by class that is exactly unbiased in all four cases, of least summed variance over the cases.
 

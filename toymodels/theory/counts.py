@@ -20,6 +20,12 @@ def check_features(m: int, least: int = 2) -> None:
         raise InputError(f"this needs at least {least} features, got m = {m}")
 
 
+def check_width(d: int) -> None:
+    """Raise InputError unless a layer has a neuron."""
+    if d < 1:
+        raise InputError(f"a layer has at least one neuron, got d = {d}")
+
+
 def exactly(m: int, s: int) -> Float[np.ndarray, " counts"]:
     """Return P(j active), j = 0..m, for exactly s of m active. 0 <= s <= m."""
     check_features(m)

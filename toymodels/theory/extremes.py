@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import brentq
-from scipy.special import gammainccinv, gammaincinv, log_ndtr, ndtr
+from scipy.special import gammainccinv, gammaincinv, ndtr
 
 from toymodels.errors import InputError
 from toymodels.theory.counts import case_counts
@@ -117,18 +117,3 @@ def max_error_distribution(gate: Gate, m: int, s: int, d: int, inputs: int = 1) 
         raise InputError(f"this prediction needs d >= 10 and at least one input, got d = {d}, inputs = {inputs}")
     n00, n01, n10, n11 = case_counts(m, s)
     return MaxErrorDistribution(error_shape(gate, s), (float(n00), n01, n10, float(n11)), d, inputs)
-
-
-def normal_maximum(sigma: float, n: int, q: float = 0.5) -> float:
-    """Return the q-quantile of the largest of n independent |N(0, σ²)|: σ·Φ⁻¹((1 + q^{1/n})/2), exact."""
-    if sigma <= 0 or n < 1 or not 0 < q < 1:
-        raise InputError(f"needs sigma > 0, n >= 1 and 0 < q < 1, got {sigma}, {n}, {q}")
-    log_tail = math.log(-math.expm1(math.log(q) / n) / 2)
-    return sigma * float(brentq(lambda x: float(log_ndtr(-x)) - log_tail, 0.0, 40.0))
-
-
-def leading_maximum(sigma: float, n: int) -> float:
-    """Return σ√(2 ln n), the leading term of the largest of n errors (docs/theory.md, section 3); 0 for n = 1."""
-    if sigma <= 0 or n < 1:
-        raise InputError(f"needs sigma > 0 and n >= 1, got {sigma}, {n}")
-    return sigma * math.sqrt(2 * math.log(n))

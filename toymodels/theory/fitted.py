@@ -23,9 +23,10 @@ from scipy.optimize import brentq
 
 from toymodels.errors import InputError
 from toymodels.theory.classes import check_active
-from toymodels.theory.counts import check_features
+from toymodels.theory.counts import check_features, check_width
 from toymodels.theory.gates import CASES, Gate
-from toymodels.theory.kernel import arc_cosine
+from toymodels.theory.kernel import kernel_of_kinds
+from toymodels.theory.population import Condition
 
 
 class FittedError(NamedTuple):
@@ -37,14 +38,6 @@ class FittedError(NamedTuple):
     """√E(error²) in the cases 00, 01, 10, 11, over layers and over the inputs of the case."""
     kappa: float
     """The implicit ridge of width d."""
-
-
-class _Kind(NamedTuple):
-    """Inputs of one kind: how many features are active, the case of the pair, and how many others that leaves on."""
-
-    s: int
-    case: int
-    others: int
 
 
 class _Block(NamedTuple):
@@ -67,14 +60,6 @@ class _Spectrum(NamedTuple):
     inputs: int
 
 
-def _kernel(x: _Kind, y: _Kind) -> Float[np.ndarray, " overlaps"]:
-    """Return K of two inputs of these kinds that share 0, 1, … of the other features."""
-    shared = sum(a * b for a, b in zip(CASES[x.case], CASES[y.case], strict=True))
-    overlap = np.arange(min(x.others, y.others) + 1.0)
-    sizes = np.ones(len(overlap))
-    return arc_cosine(x.s * sizes, y.s * sizes, shared + overlap)
-
-
 def _entry(kernel: list[float], t: int, r: int, rest: int, degree: int) -> float:
     """Return K between harmonics of one degree on subsets of t + degree and of r + degree out of rest + 2·degree features.
 
@@ -94,24 +79,26 @@ def _spectrum(m: int, s: int, share: tuple[float, ...], at_most: bool, offset: b
     n = m - 2
     # The empty input is left out: no neuron fires on it.
     counts = range(1, s + 1) if at_most else (s,)
-    kinds = [_Kind(j, case, j - sum(CASES[case])) for j in counts for case in range(4) if j >= sum(CASES[case])]
+    kinds = [Condition(j, case) for j in counts for case in range(4) if j >= sum(CASES[case])]
     sizes = [math.comb(n, kind.others) for kind in kinds]
     case = np.array([kind.case for kind in kinds])
     weight = np.array(share)[case] / np.bincount(case, np.array(sizes, dtype=float), 4)[case]
     constants = np.sqrt(weight * np.array(sizes, dtype=float))
-    kernels = [[_kernel(x, y).tolist() for y in kinds] for x in kinds]
+
+    def kernel(x: Condition, y: Condition) -> list[float]:
+        """List K of two inputs that share 0, 1, … of the other features."""
+        return kernel_of_kinds(x, y, np.arange(min(x.others, y.others) + 1)).tolist()
+
+    kernels = [[kernel(x, y) for y in kinds] for x in kinds]
     blocks = []
     for degree in range(max(kind.others for kind in kinds) + 1):
         here = [i for i, kind in enumerate(kinds) if degree <= kind.others <= n - degree]
         if not here:
             continue
         rest = n - 2 * degree
-        matrix = np.array(
-            [
-                [_entry(kernels[i][j], kinds[i].others - degree, kinds[j].others - degree, rest, degree) for j in here]
-                for i in here
-            ]
-        )
+        left = {i: kinds[i].others - degree for i in here}
+        rows = [[_entry(kernels[i][j], left[i], left[j], rest, degree) for j in here] for i in here]
+        matrix = np.array(rows)
         root = np.sqrt(weight[here])
         matrix = root[:, None] * (matrix + matrix.T) / 2 * root
         if degree == 0 and offset:
@@ -143,8 +130,7 @@ def fitted_error(
     """
     check_active(s)
     check_features(m, s + 2)
-    if d < 1:
-        raise InputError(f"a layer has at least one neuron, got d = {d}")
+    check_width(d)
     if min(case_weights) <= 0:
         raise InputError(f"every case needs a weight above 0, got {case_weights}")
     total = sum(case_weights)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from toymodels.errors import InputError
-from toymodels.theory.counts import check_features, pattern_probability
+from toymodels.theory.counts import check_features, check_width, pattern_probability
 from toymodels.theory.gates import CASES, Gate
 
 
@@ -33,15 +33,6 @@ def zero_predictor(gate: Gate, counts: Float[np.ndarray, " counts"]) -> Predicto
     odds = [pattern_probability(counts, 2, sum(case)) for case in CASES]
     wrong = sum(chance for chance, value in zip(odds, gate.truth, strict=True) if value)
     return Predictor(float(any(p > 0 and f for p, f in zip(odds, gate.truth, strict=True))), wrong)
-
-
-def affine_floor(gate: Gate) -> float:
-    """Return |δ|/4, the least worst-case error of an affine readoff straight from the inputs (docs/theory.md, section 2).
-
-    Holds wherever all four cases occur among inputs with the same number of others active, and on exactly s of m with
-    2 <= s <= m − 2 (averaging over the other features leaves an affine function of x_k and x_l).
-    """
-    return gate.affine_floor
 
 
 def _product_mean(gate: Gate, counts: Float[np.ndarray, " counts"], second: tuple[int, int]) -> float:
@@ -99,15 +90,9 @@ def _spectrum(gate: Gate, m: int, shares: tuple[float, ...], centred: bool) -> S
         raise InputError(f"the floor of a gate that is not symmetric is computed for at most 60 features, got m = {m}")
     k, l = np.triu_indices(m, 1)
     # Two different pairs share k, or l, or one's k is the other's l, or nothing.
-    shared = [
-        (k[:, None] == k, (0, 2)),
-        (l[:, None] == l, (2, 1)),
-        (k[:, None] == l, (2, 0)),
-        (l[:, None] == k, (1, 2)),
-    ]
     matrix = np.full((len(k), len(k)), _product_mean(gate, counts, (2, 3)))
-    for mask, second in shared:
-        matrix[mask] = _product_mean(gate, counts, second)
+    for first, other, second in ((k, k, (0, 2)), (l, l, (2, 1)), (k, l, (2, 0)), (l, k, (1, 2))):
+        matrix[first[:, None] == other] = _product_mean(gate, counts, second)
     np.fill_diagonal(matrix, _product_mean(gate, counts, (0, 1)))
     values = np.linalg.eigvalsh(matrix - shift)[::-1]
     return Spectrum(values, (1,) * len(values))
@@ -129,8 +114,7 @@ def square_floor(gate: Gate, counts: Float[np.ndarray, " counts"], d: int, offse
     Young 1936). With a constant per output (offset) the same holds for the covariance of f. d >= 1, m >= 4. Says
     nothing of the worst case.
     """
-    if d < 1:
-        raise InputError(f"a layer has at least one neuron, got d = {d}")
+    check_width(d)
     count = math.comb(len(counts) - 1, 2)
     floor = target_spectrum(gate, counts, centred=offset).beyond(d) / count
     zero = zero_predictor(gate, counts).mean_square

@@ -12,28 +12,13 @@ CASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 CASE_NAMES = ("00", "01", "10", "11")
 
-_NAMES = {
-    "false": "0000",
-    "and": "0001",
-    "first_and_not_second": "0010",
-    "first": "0011",
-    "second_and_not_first": "0100",
-    "second": "0101",
-    "xor": "0110",
-    "or": "0111",
-    "nor": "1000",
-    "xnor": "1001",
-    "not_second": "1010",
-    "second_implies_first": "1011",
-    "not_first": "1100",
-    "first_implies_second": "1101",
-    "nand": "1110",
-    "true": "1111",
-}
+GATE_NAMES = (
+    "false", "and", "first_and_not_second", "first", "second_and_not_first", "second", "xor", "or",
+    "nor", "xnor", "not_second", "second_implies_first", "not_first", "first_implies_second", "nand", "true",
+)  # fmt: skip
+"""The sixteen gates of two inputs, in the order of their truth tables 0000, 0001, …, 1111."""
 
-
-GATE_NAMES = tuple(_NAMES)
-"""The sixteen gates of two inputs."""
+_NAMES = {name: f"{number:04b}" for number, name in enumerate(GATE_NAMES)}
 
 
 def bilinear(values: Sequence[float] | Sequence[int]) -> tuple[float, float, float, float]:
@@ -95,6 +80,8 @@ class Gate:
         """|δ|/4: the smallest worst-case error of any affine function of (x_k, x_l) over all four cases.
 
         Chebyshev approximation on four points: the alternating signed measure (1, −1, −1, 1)/4 annihilates
-        1, x_k and x_l and gives δ/4 on the gate.
+        1, x_k and x_l and gives δ/4 on the gate. It holds for affine functions of all inputs, too, wherever all four cases
+        occur with the same number of others active, and on exactly s of m with 2 <= s <= m − 2 (averaging over the other
+        features leaves an affine function of x_k and x_l).
         """
         return abs(self.coefficients[3]) / 4

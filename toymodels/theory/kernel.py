@@ -35,15 +35,19 @@ def arc_cosine(
     return scale * (np.sin(theta) + (math.pi - theta) * cosine) / (2 * math.pi)
 
 
+def kernel_of_kinds(x: Condition, y: Condition, overlap: np.ndarray) -> Float[np.ndarray, " overlaps"]:
+    """Return K of two inputs of these kinds that share so many of the other features."""
+    shared = sum(a * b for a, b in zip(CASES[x.case], CASES[y.case], strict=True))
+    ones = np.ones(len(overlap))
+    return arc_cosine(x.s * ones, y.s * ones, (shared + overlap).astype(float))
+
+
 def _orbit_mean(m: int, x: Condition, y: Condition) -> float:
     """Return the mean of K over inputs of these two kinds: their overlap among the other m − 2 features is hypergeometric."""
-    shared = sum(a * b for a, b in zip(CASES[x.case], CASES[y.case], strict=True))
-    t, r = x.s - sum(CASES[x.case]), y.s - sum(CASES[y.case])
-    low, high = max(0, t + r - (m - 2)), min(t, r)
-    overlap = np.arange(low, high + 1)
+    t, r = x.others, y.others
+    overlap = np.arange(max(0, t + r - (m - 2)), min(t, r) + 1)
     ways = np.array([math.comb(t, j) * math.comb(m - 2 - t, r - j) / math.comb(m - 2, r) for j in overlap.tolist()])
-    ones = np.ones(len(overlap))
-    return float(ways @ arc_cosine(x.s * ones, y.s * ones, (shared + overlap).astype(float)))
+    return float(ways @ kernel_of_kinds(x, y, overlap))
 
 
 @dataclass(frozen=True)

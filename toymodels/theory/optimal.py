@@ -17,13 +17,7 @@ from jaxtyping import Float
 from toymodels.errors import InputError
 from toymodels.theory.classes import check_active
 from toymodels.theory.gates import Gate
-from toymodels.theory.population import (
-    Condition,
-    Minimax,
-    activation_moments,
-    gaussian_population,
-    minimax_variance,
-)
+from toymodels.theory.population import Condition, Minimax, activation_moments, gaussian_population, minimax_variance
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,6 @@ class PopulationReadoff:
     """Each neuron has one of these biases, equally likely; in units of the weights' standard deviation."""
     solution: Minimax
     multipliers: Float[np.ndarray, " conditions"]
-    weights: Float[np.ndarray, " conditions"]
 
     @property
     def sigma(self) -> Float[np.ndarray, " conditions"]:
@@ -58,7 +51,8 @@ class PopulationReadoff:
     ) -> Float[np.ndarray, "*shape"]:
         """Return η at the weights of given neurons; the output is η·a/d + offset."""
         top, bottom = np.zeros(u.size), np.zeros(u.size)
-        for condition, multiplier, weight in zip(self.conditions, self.multipliers, self.weights, strict=True):
+        weights = self.solution.importance
+        for condition, multiplier, weight in zip(self.conditions, self.multipliers, weights, strict=True):
             first, second = activation_moments(u.ravel(), v.ravel(), b.ravel(), condition)
             top += multiplier * first
             bottom += weight * second
@@ -70,25 +64,19 @@ def minimax_to_gate(
     conditions: Sequence[Condition],
     first: Float[np.ndarray, "conditions classes"],
     second: Float[np.ndarray, "conditions classes"],
-    scale: Float[np.ndarray, " conditions"],
     offset: float | None,
 ) -> Minimax:
     """Call `minimax_variance` with the gate's values as targets; offset: the output's constant, or None to leave it free."""
     base = float(gate.truth[0]) if offset is None else float(offset)  # a free constant is sought around gate(0, 0)
     target = np.array([gate.truth[condition.case] - base for condition in conditions])
-    solution = minimax_variance(first, second, target, scale, offset=offset is None)
+    solution = minimax_variance(first, second, target, offset=offset is None)
     return solution._replace(offset=solution.offset + base)
 
 
 def solve_population(
-    gate: Gate,
-    conditions: Sequence[Condition],
-    biases: Sequence[float],
-    scale: Float[np.ndarray, " conditions"],
-    offset: float | None,
-    fineness: int = 12,
+    gate: Gate, conditions: Sequence[Condition], biases: Sequence[float], offset: float | None, fineness: int = 12
 ) -> PopulationReadoff:
-    """Find the unbiased η of least worst variance (in units of `scale`) over the conditions.
+    """Find the unbiased η of least worst variance over the conditions.
 
     offset: the constant added to the output, or None to leave it free. Raises InputError if no η is unbiased.
     """
@@ -96,12 +84,11 @@ def solve_population(
     moments = [activation_moments(nodes.u, nodes.v, nodes.b, condition) for condition in conditions]
     first = np.array([moment[0] for moment in moments]) * nodes.mass
     second = np.array([moment[1] for moment in moments]) * nodes.mass
-    solution = minimax_to_gate(gate, conditions, first, second, scale, offset)
-    weights = solution.importance / scale
-    root = np.sqrt(weights @ second)
+    solution = minimax_to_gate(gate, conditions, first, second, offset)
+    root = np.sqrt(solution.importance @ second)
     live = root > 0
     multipliers = np.linalg.lstsq((first[:, live] / root[live]).T, (solution.eta * root)[live], rcond=1e-13)[0]
-    return PopulationReadoff(gate, tuple(conditions), tuple(biases), solution, multipliers, weights)
+    return PopulationReadoff(gate, tuple(conditions), tuple(biases), solution, multipliers)
 
 
 def optimal_readoff(
@@ -115,7 +102,7 @@ def optimal_readoff(
     check_active(s)
     if not biases:
         raise InputError("a layer needs at least one bias")
-    return solve_population(gate, [Condition(s, case) for case in range(4)], biases, np.ones(4), offset)
+    return solve_population(gate, [Condition(s, case) for case in range(4)], biases, offset)
 
 
 def optimal_limit(gate: Gate) -> float:

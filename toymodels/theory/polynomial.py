@@ -20,11 +20,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from toymodels.errors import InputError, check_whole
+from toymodels.errors import check_whole
 from toymodels.theory.classes import check_active
 from toymodels.theory.counts import check_features
 from toymodels.theory.gates import Gate
-from toymodels.theory.widths import smallest_width
+from toymodels.theory.widths import width_of_floors
 
 
 def polynomial_floor(gate: Gate, m: int, s: int, d: int) -> float:
@@ -50,11 +50,9 @@ def identity_floor(outputs: int, d: int) -> float:
 
 def least_width(gate: Gate, m: int, s: int, epsilon: float) -> int:
     """Find the smallest d at which `polynomial_floor` is at most epsilon; 1 where it says nothing. epsilon > 0."""
-    if not epsilon > 0:
-        raise InputError(f"an error to reach is a positive number, got {epsilon:g}")
     check_active(s)
     check_features(m, s)
-    return smallest_width(lambda d: not any(floor > epsilon for floor in _of_gate(gate, m, s, d)))
+    return width_of_floors(lambda d: _of_gate(gate, m, s, d), epsilon)
 
 
 def _of_gate(gate: Gate, m: int, s: int, d: int) -> Iterator[float]:

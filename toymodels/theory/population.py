@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from scipy.optimize import LinearConstraint, minimize
 from scipy.special import ndtr
 
 from toymodels.errors import InputError
-from toymodels.theory.classes import check_case, is_feasible, least_variance
+from toymodels.theory.classes import check_case, least_variance
 from toymodels.theory.gates import CASES
 
 _REACH = 9.0  # radius beyond which the weight density is below 1e-17
@@ -27,6 +27,11 @@ class Condition(NamedTuple):
 
     s: int
     case: int
+
+    @property
+    def others(self) -> int:
+        """How many features are active beside the pair's."""
+        return self.s - sum(CASES[self.case])
 
 
 class Population(NamedTuple):
@@ -93,7 +98,7 @@ class Minimax(NamedTuple):
     variance: Float[np.ndarray, " conditions"]
     """d·Var of the output under each condition."""
     worst: float
-    """max_j variance_j/scale_j."""
+    """The largest variance."""
     bound: float
     """No unbiased readoff has a smaller worst value than this (weak duality)."""
 
@@ -102,47 +107,41 @@ def minimax_variance(
     first: Float[np.ndarray, "conditions classes"],
     second: Float[np.ndarray, "conditions classes"],
     target: Float[np.ndarray, " conditions"],
-    scale: Float[np.ndarray, " conditions"],
     offset: bool = False,
 ) -> Minimax:
-    """Find the unbiased readoff whose largest variance over the conditions, each in units of its `scale`, is smallest.
+    """Find the unbiased readoff whose largest variance over the conditions is smallest.
 
-    min over η of max_j equals max over weightings π of min over η of Σ_j π_j·variance_j/scale_j (the variance is convex
+    min over η of max_j equals max over weightings π of min over η of Σ_j π_j·variance_j (the variance is convex
     in η, linear in π); each inner minimum is `least_variance`, and a lower bound whatever π is. offset = True lets a
     constant be added to the output, which costs no variance: the inner minimum is then a quadratic in it (where no η
     outputs the constant 1 under every condition, the constant can only be 0). Raises InputError if no η is unbiased.
     """
     found: list[Minimax] = []
     ones = np.ones_like(target)
-    free = offset and is_feasible(first, second, ones)
+    free = offset
+    if offset:
+        try:
+            least_variance(first, second, ones, ones)
+        except InputError:
+            free = False
 
     def dual(pi: Float[np.ndarray, " conditions"]) -> tuple[float, Float[np.ndarray, " conditions"]]:
         pi = pi.clip(1e-12)
         pi = pi / pi.sum()
-        weight = pi / scale
-        cost = weight @ second
-        eta = least_variance(first, second, target, weight)
+        cost = pi @ second
+        eta = least_variance(first, second, target, pi)
         constant = 0.0
         if free:
-            one = least_variance(first, second, ones, weight)
-            constant = float((cost @ (eta * one) - weight @ target) / (cost @ one**2 - weight.sum()))
+            one = least_variance(first, second, ones, pi)
+            constant = float((cost @ (eta * one) - pi @ target) / (cost @ one**2 - pi.sum()))
             eta = eta - constant * one
         variance = second @ eta**2 - (target - constant) ** 2
-        relative = variance / scale
-        found.append(Minimax(eta, constant, pi, variance, float(relative.max()), float(pi @ relative)))
-        return -found[-1].bound, -relative
+        found.append(Minimax(eta, constant, pi, variance, float(variance.max()), float(pi @ variance)))
+        return -found[-1].bound, -variance
 
-    start = np.full(len(target), 1 / len(target))
-    bounds = [(0.0, 1.0)] * len(target)
+    start, bounds = np.full(len(target), 1 / len(target)), [(0.0, 1.0)] * len(target)
     simplex = LinearConstraint(np.ones((1, len(target))), 1, 1)
-    minimize(
-        dual,
-        start,
-        jac=True,
-        method="SLSQP",
-        bounds=bounds,
-        constraints=simplex,
-        options={"maxiter": 100, "ftol": 1e-12},
-    )
+    options: Any = {"maxiter": 100, "ftol": 1e-12}
+    minimize(dual, start, jac=True, method="SLSQP", bounds=bounds, constraints=simplex, options=options)
     best = min(found, key=lambda result: result.worst)
     return best._replace(bound=max(result.bound for result in found))

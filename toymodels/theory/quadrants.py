@@ -76,18 +76,13 @@ def quadrant_moment(s: int, case: int, power: int) -> Float[np.ndarray, " 4"]:
     return s ** (power / 2) * standard[power]
 
 
-def quadrant_moments(s: int, case: int) -> tuple[Float[np.ndarray, " 4"], Float[np.ndarray, " 4"]]:
-    """Return (E[z⁺; quadrant], E[(z⁺)²; quadrant]) of a Gaussian layer over the four `QUADRANTS`: see `quadrant_moment`."""
-    return quadrant_moment(s, case, 1), quadrant_moment(s, case, 2)
-
-
 @functools.cache
 def gaussian_classes(s: int) -> ClassMoments:
     """Return the moments of the four sign quadrants of a Gaussian layer at exactly s >= 2 active features (read-only arrays)."""
     check_active(s)
-    moments = [quadrant_moments(s, case) for case in range(4)]
     labels = tuple((float(a), float(b)) for a, b in QUADRANTS)
-    arrays = np.full(4, 0.25), np.array([m[0] for m in moments]), np.array([m[1] for m in moments])
+    moments = (np.array([quadrant_moment(s, case, power) for case in range(4)]) for power in (1, 2))
+    arrays = np.full(4, 0.25), *moments
     for array in arrays:
         array.flags.writeable = False  # every caller gets the same ones
     return ClassMoments(labels, *arrays)
@@ -121,16 +116,11 @@ def rms_by_value(
     return rms_over([case for case in range(4) if gate.truth[case] == value], shares, mean_square)
 
 
-def predicted_rms(gate: Gate, s: int, d: int, case: int) -> float:
-    """Return the RMS error σ/√d of the analytic readoff on a Gaussian layer of width d, in one case; exact, and free of m."""
-    check_case(s, case)
-    if d < 1:
-        raise InputError(f"a layer has at least one neuron, got d = {d}")
-    return float(error_std(gate, s)[case] / math.sqrt(d))
-
-
 def and_scale(s: int) -> float:
-    """Return c_s of the U-AND readoff r_i = c_s·sign(w_ki)·sign(w_li)/d (docs/theory.md, section 3). s >= 2."""
+    """Return c_s of the U-AND readoff r_i = c_s·sign(w_ki)·sign(w_li)/d (docs/theory.md, section 3). s >= 2.
+
+    As s grows it is about (π/2)·√(2π)·√s.
+    """
     check_active(s)
     bracket = 2 / math.sqrt(s) * math.asin(1 / math.sqrt(s - 1)) - math.asin(1 / (s - 1))
     return math.pi / 2 / (math.sqrt(s / (2 * math.pi)) * bracket)
@@ -141,11 +131,6 @@ class Growth(NamedTuple):
 
     constant: float
     power: float
-
-
-def and_scale_limit() -> Growth:
-    """Return the growth of c_s → (π/2)·√(2π)·√s (docs/theory.md, section 3)."""
-    return Growth(math.pi / 2 * math.sqrt(2 * math.pi), 0.5)
 
 
 def error_std_limit(gate: Gate, case: int) -> Growth:

@@ -16,12 +16,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from toymodels.errors import InputError
 from toymodels.theory.classes import check_active
-from toymodels.theory.counts import check_features
+from toymodels.theory.counts import check_features, check_width
 from toymodels.theory.floors import welch_bound
 from toymodels.theory.gates import Gate
-from toymodels.theory.widths import smallest_width
+from toymodels.theory.widths import width_of_floors
 
 
 def worst_error_floor(gate: Gate, m: int, s: int, d: int) -> float:
@@ -32,8 +31,7 @@ def worst_error_floor(gate: Gate, m: int, s: int, d: int) -> float:
     """
     check_active(s)
     check_features(m, s)
-    if d < 1:
-        raise InputError(f"a layer has at least one neuron, got d = {d}")
+    check_width(d)
     return max(_floors(gate, m, s, d), default=0.0)
 
 
@@ -53,10 +51,6 @@ def _floors(gate: Gate, m: int, s: int, d: int) -> Iterator[float]:
 
 def least_width(gate: Gate, m: int, s: int, epsilon: float) -> int:
     """Find the smallest d at which `worst_error_floor` is at most epsilon; 1 where it says nothing. epsilon > 0."""
-    if not epsilon > 0:
-        raise InputError(f"an error to reach is a positive number, got {epsilon:g}")
     check_active(s)
     check_features(m, s)
-
-    # Thin layers have very many orders, and the first ones tell.
-    return smallest_width(lambda d: not any(floor > epsilon for floor in _floors(gate, m, s, d)))
+    return width_of_floors(lambda d: _floors(gate, m, s, d), epsilon)

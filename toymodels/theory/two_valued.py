@@ -73,11 +73,10 @@ def two_valued_weights(
     as `threshold_classes` does, and unless low < high.
     """
     _check(s, q, threshold)
-    free = low is None
     below = -threshold / (s - threshold) * high if low is None else float(low)
     if not below < high:
         raise InputError(f"the smaller weight must be below the larger, got {below:g} and {high:g}")
-    bias = 0.0 if free else -s * below - (high - below) * threshold
+    bias = 0.0 if low is None else -s * below - (high - below) * threshold
     return WeightDistribution((below, float(high)), (1 - q, q), bias)
 
 
@@ -273,22 +272,14 @@ def best_sign_weights(
     rng = np.random.default_rng(seed)
     points = [plain]
     for _ in range(starts):
-        points.append(
-            np.concatenate(
-                [
-                    rng.uniform(-1.5, 1.5, n),
-                    rng.normal(0, 1, n),
-                    rng.normal(-1.5, 1, int(zero)),
-                    rng.uniform(-s / 2, 0.5, int(bias)),
-                ]
-            )
-        )
+        sizes, logits = rng.uniform(-1.5, 1.5, n), rng.normal(0, 1, n)
+        others = rng.normal(-1.5, 1, int(zero)), rng.uniform(-s / 2, 0.5, int(bias))
+        points.append(np.concatenate([sizes, logits, *others]))
     best, value = plain, error(plain)
+    options: Any = {"xatol": 1e-6, "fatol": 1e-9, "maxiter": 400}
     for point in points if len(plain) else []:
         for _ in range(2):  # a second simplex, from where the first has shrunk
-            point = minimize(
-                error, point, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9, "maxiter": 400}
-            ).x
+            point = minimize(error, point, method="Nelder-Mead", options=options).x
         if (found := error(point)) < value - 1e-9:
             best, value = point, found
     return SignFit(weights(best), sign_readoff(weights(best), s))

@@ -20,11 +20,7 @@ from toymodels.errors import InputError
 from toymodels.theory.classes import check_active
 from toymodels.theory.gates import CASES, Gate
 from toymodels.theory.optimal import PopulationReadoff, minimax_to_gate, solve_population
-from toymodels.theory.population import (
-    Condition,
-    activation_moments,
-    gaussian_population,
-)
+from toymodels.theory.population import Condition, activation_moments, gaussian_population
 
 
 def conditions_up_to(most: int, least: int = 0) -> tuple[Condition, ...]:
@@ -55,7 +51,7 @@ def varying_readoff(
     at s = 0 is then met exactly and not listed. Raises InputError for most < 2 or least outside 0..most.
     """
     conditions, offset = _split(gate, most, least, biases)
-    return solve_population(gate, conditions, biases, np.ones(len(conditions)), offset, fineness)
+    return solve_population(gate, conditions, biases, offset, fineness)
 
 
 class ClassReadoff(NamedTuple):
@@ -85,7 +81,7 @@ def varying_class_readoff(gate: Gate, most: int, biases: Sequence[float], least:
     count = 4 * len(biases)
     first = np.array([np.bincount(label, nodes.mass * moment[0], count) for moment in moments])
     second = np.array([np.bincount(label, nodes.mass * moment[1], count) for moment in moments])
-    found = minimax_to_gate(gate, conditions, first, second, np.ones(len(conditions)), offset)
+    found = minimax_to_gate(gate, conditions, first, second, offset)
     eta = found.eta.reshape(-1, 4)[np.argsort(np.argsort(biases))]
     return ClassReadoff(eta, found.offset, conditions, np.sqrt(found.variance.clip(0)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from toymodels.errors import InputError
 
@@ -22,3 +22,13 @@ def smallest_width(enough: Callable[[int], bool], least: int = 1, widest: int = 
             raise InputError(f"more than {widest:,} neurons")
         low, high = high + 1, min(2 * high, widest)
     return bisect.bisect_left(range(high), True, low, key=enough)
+
+
+def width_of_floors(floors: Callable[[int], Iterable[float]], epsilon: float) -> int:
+    """Find the smallest d at which no floor of an error is above epsilon. Raises InputError unless epsilon > 0.
+
+    Thin layers have very many floors, and the first ones tell.
+    """
+    if not epsilon > 0:
+        raise InputError(f"an error to reach is a positive number, got {epsilon:g}")
+    return smallest_width(lambda d: not any(floor > epsilon for floor in floors(d)))
