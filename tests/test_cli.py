@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from toymodels.cli import main
-from toymodels.parallel import processes
+from toymodels.parallel import processes, stopping
 from toymodels.runs.storage import read_json
 
 SMALL = ["--m", "10", "--d", "16", "--steps", "60"]
@@ -79,6 +79,12 @@ def test_bad_input_is_one_sentence_status_2_and_nothing_written(arguments, words
     assert len(said) == 1
     assert words in said[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_of_an_earlier_command_is_forgotten(monkeypatch, capsys):
+    monkeypatch.setattr(stopping, "_received", signal.SIGINT)
+    assert main(["unknown"]) == 2
+    assert "unknown command" in capsys.readouterr().err
 
 
 def test_no_command_at_all_prints_what_there_is(capsys):

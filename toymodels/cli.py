@@ -284,6 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     resumes, again = "", "; the same command goes on from there"
     stderr = sys.stderr
     show_any_text()
+    stopping.forget_signal()
     try:
         early, words = plugins_in(words)
         load_plugins(early)

@@ -30,6 +30,12 @@ def received() -> int | None:
     return _received
 
 
+def forget_signal() -> None:
+    """Forget the signal that stopped an earlier command in this process."""
+    global _received
+    _received = None
+
+
 def heed_signals() -> None:
     """Let signals end this process, a command that has only begun. A signal that is ignored (nohup) stays ignored."""
     global _role
@@ -40,8 +46,9 @@ def heed_signals() -> None:
 
 def stop_gently(advice: str) -> None:
     """Let the first signal that comes from now on raise KeyboardInterrupt; `advice` follows the words of an end at once."""
-    global _received, _at_once, _advice
-    _received, _at_once, _advice = None, False, advice
+    global _at_once, _advice
+    forget_signal()
+    _at_once, _advice = False, advice
 
 
 def work_is_done(status: int) -> None:
