@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,8 +16,8 @@ from toymodels.runs.identity import NOT_IN_IDENTITY
 from toymodels.runs.metrics import check_metric, error_label
 from toymodels.runs.record import load_config, read_sessions
 from toymodels.runs.storage import read_json
-from toymodels.runs.table import levels, parse_value, read_result
-from toymodels.runs.text import number, render
+from toymodels.runs.table import hashable, levels, parse_value, read_result
+from toymodels.runs.text import listed, number, render
 from toymodels.theory.statistics import mean_interval
 
 MAIN = ("m", "d", "s", "task", "seeds")
@@ -114,13 +113,7 @@ def _name(folder: Path, run: Path) -> str:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _hashable(value) for name, value in config.items() if name not in NOT_IN_IDENTITY}
-
-
-def _hashable(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return tuple(map(_hashable, value))
-    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+    return {name: hashable(value) for name, value in config.items() if name not in NOT_IN_IDENTITY}
 
 
 def _read(folder: Path, path: Path, failure: Path | None) -> Run:
@@ -251,14 +244,8 @@ def _method(sweep: Any) -> str:
 def _shown(value: Any) -> str:
     """Write a setting, long lists shortened."""
     if isinstance(value, tuple) and len(value) > 8:
-        return f"{_written(value[:4])},… ({len(value)})"
-    return _written(value)
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(_written, value))
-    return "-" if value is None else str(value)
+        return f"{listed(value[:4])},… ({len(value)})"
+    return listed(value)
 
 
 def _find(runs: Sequence[Run], name: str) -> Run:
@@ -281,18 +268,13 @@ def compare(a: Run, b: Run, metric: str = "worst_error") -> str:
         ("settings", {"kind": a.kind, **a.settings}, {"kind": b.kind, **b.settings}),
         ("code and versions", _versions(a.path), _versions(b.path)),
     ):
-        both = {name: (_written(of_a.get(name)), _written(of_b.get(name))) for name in {**of_a, **of_b}}
+        both = {name: (listed(of_a.get(name)), listed(of_b.get(name))) for name in {**of_a, **of_b}}
         lines = [(name, *values) for name, values in both.items() if values[0] != values[1]]
         parts.append(render((f"{noun} that differ", "A", "B"), lines) if lines else f"The same {noun}.")
     if not (a.rows and b.rows):
-        return "\n\n".join([*parts, "No errors to compare: " + " and ".join(_without_results(a, b))])
+        without = [f"{letter} is {run.state}" for letter, run in (("A", a), ("B", b)) if not run.rows]
+        return "\n\n".join([*parts, f"No errors to compare: {' and '.join(without)}"])
     return "\n\n".join([*parts, *_errors(a, b, metric)])
-
-
-def _without_results(a: Run, b: Run) -> Iterator[str]:
-    for letter, run in (("A", a), ("B", b)):
-        if not run.rows:
-            yield f"{letter} is {run.state}"
 
 
 def _versions(path: Path) -> dict[str, Any]:

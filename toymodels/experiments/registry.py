@@ -166,7 +166,7 @@ def run(kind: str, config: Any) -> Path:
         write_results(folder / "results.json", content)
         # What follows may fail, but not cost the results.
         with afterwards("the results were not sent to W&B"):
-            mirror.histories(folder)
+            mirror.histories()
             mirror.table(result.rows)
             mirror.summary(summary_of(experiment, content))
         if getattr(config, "figures", False):

@@ -56,10 +56,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, for files that are something else
         reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
-        if (
-            not isinstance(error, RuntimeError | OSError) and not reason.strip("0123456789'")
-        ) or not path.stat().st_size:
-            reason = "the file is empty" if not path.stat().st_size else "it is something else"
+        if not path.stat().st_size:
+            reason = "the file is empty"
+        elif not isinstance(error, RuntimeError | OSError) and not reason.strip("0123456789'"):
+            reason = "it is something else"
         right = "save them by torch.save(net.state_dict(), FILE) or as safetensors"
         unsafe = "whole modules and other Python objects are not read, because they can run code"
         raise InputError(f"{path} holds no weights that can be read ({reason}): {right}; {unsafe}") from None
@@ -72,9 +72,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         )
     for name, tensor in found[0].items():
         if tensor.is_meta or tensor.layout != torch.strided or not tensor.numel():
-            what = (
-                "no values (device meta)" if tensor.is_meta else f"shape {_shape(tensor)} in the layout {tensor.layout}"
-            )
+            layout = f"shape {_shape(tensor)} in the layout {tensor.layout}"
+            what = "no values (device meta)" if tensor.is_meta else layout
             raise InputError(f"{path}: {name} has {what}: weights must be dense tensors with at least one number")
     return found[0]
 
@@ -192,9 +191,7 @@ def _biases(tensors: Mapping[str, Tensor], names: Sequence[str], sizes: Sequence
     vectors = [name for name, tensor in tensors.items() if tensor.ndim == 1]
     found: list[str] = []
     for name, size in zip(names, sizes, strict=True):
-        likely = [
-            "".join([*name.rpartition(old)[:1], new, name.rpartition(old)[2]]) for old, new in _NAMES if old in name
-        ]
+        likely = [new.join(name.rsplit(old, 1)) for old, new in _NAMES if old in name]
         fitting = [vector for vector in vectors if len(tensors[vector]) == size and vector not in found]
         named = [vector for vector in likely if vector in fitting]
         if not named and len(fitting) > 1:

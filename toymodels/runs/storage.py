@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import re
 import stat
@@ -141,23 +140,11 @@ def write_results(path: Path, content: Any) -> None:
     """
     with suppress(InputError):
         return write_json(path, content)
-    content = json.loads(json.dumps(content, default=_plain))
-    lost = 0
-
-    def finite(value: Any) -> Any:
-        nonlocal lost
-        if isinstance(value, dict):
-            return {key: finite(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [finite(item) for item in value]
-        if isinstance(value, float) and not math.isfinite(value):
-            lost += 1
-            return None
-        return value
-
-    write_json(path, finite(content))
+    lost: list[str] = []
+    # Each NaN or infinity is read as what `lost.append` returns: None.
+    write_json(path, json.loads(json.dumps(content, default=_plain), parse_constant=lost.append))
     if lost:
-        notice(f"{path} has {lost:,} empty cells: these numbers were infinite or no numbers")
+        notice(f"{path} has {len(lost):,} empty cells: these numbers were infinite or no numbers")
 
 
 def read_json(path: Path, keys: Sequence[str] = (), advice: str = REPEAT) -> Any:
@@ -233,8 +220,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint. Raises InputError for one that cannot be read."""
     try:
         check_regular(path)
-        with open(path, "rb"):
-            pass
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         if not isinstance(state, dict):
             raise TypeError

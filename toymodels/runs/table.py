@@ -138,13 +138,7 @@ def write(folder: Path, path: Path) -> str:
         raise InputError(f"{path}: the table is written as .csv or as .jsonl, name a file with one of these endings")
     check_writable(path)
     rows = read_table(folder)
-    buffer = io.StringIO(newline="")
-    if path.suffix == ".jsonl":
-        for row in rows:
-            buffer.write(json.dumps(row) + "\n")
-    else:
-        buffer.write(csv_text(rows))
-    write_text(path, buffer.getvalue())
+    write_text(path, csv_text(rows) if path.suffix == ".csv" else "".join(json.dumps(row) + "\n" for row in rows))
     runs = len({(row["kind"], row["run"]) for row in rows})
     return f"{path}: rows: {len(rows):,}, runs: {runs:,}"
 
@@ -177,8 +171,10 @@ def parse_value(text: str) -> Any:
 
 
 def hashable(value: Any) -> Any:
-    """Turn lists into tuples, so that values of settings can be counted."""
-    return tuple(map(hashable, value)) if isinstance(value, list | tuple) else value
+    """Turn lists into tuples, and mappings into JSON, so that values of settings can be counted."""
+    if isinstance(value, list | tuple):
+        return tuple(map(hashable, value))
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
 
 
 def _from_file(path: Path) -> list[Row]:

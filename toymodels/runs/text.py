@@ -34,6 +34,13 @@ def number(value: float | None, interval: float | None = None, form: str = ".4f"
     return f"{value:{form}}" + (f" ±{interval:{form}}" if interval is not None else "")
 
 
+def listed(value: Any, none: str = "-") -> str:
+    """Write a value, the items of a tuple with commas between."""
+    if isinstance(value, tuple):
+        return ",".join(listed(item, none) for item in value)
+    return none if value is None else str(value)
+
+
 def aggregate(rows: Sequence[Row]) -> list[Row]:
     """Join the rows that differ only in their seed: means, with the half-width of their 95 % t interval (`NAME_interval`).
 
