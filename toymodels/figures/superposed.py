@@ -158,11 +158,7 @@ def superposed(rows: Sequence[Row], *, metric: str = "worst_error", epsilons: tu
     crowd_cells = _draw_crowding(axes[3], crowds) if crowds else axes[3].set_axis_off() or []
     for axis, letter in zip(axes, "abcd", strict=True):
         axis.set_title(f"({letter})  {axis.get_title(loc='left')}", fontsize=8, loc="left")
-    legend(
-        drawing,
-        3,
-        {label: line for axis in axes[:2] for line, label in zip(*axis.get_legend_handles_labels(), strict=True)},
-    )
+    legend(drawing, 3, axes[:2])
     panels = []
     if searched:
         pairs = f"{levels(searched, 'n_pairs')[-1]} sampled pairs"

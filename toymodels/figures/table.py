@@ -36,7 +36,6 @@ def load_table(path: Path) -> list[Row]:
 
     Raises InputError where nothing is, where no run has finished, and for a file that is no such table.
     """
-
     if not path.exists():
         raise InputError(f"{path} does not exist: name a sweep's folder, or a table written by toymodels results")
     if path.is_file() and path.suffix not in (".jsonl", ".csv"):
@@ -177,10 +176,10 @@ def layer_knobs(rows: Sequence[Row]) -> tuple[str, ...]:
     )
 
 
-def method_of(row: Row, columns: Iterable[str], frame: str = "random") -> Method:
+def method_of(row: Row, columns: Iterable[str]) -> Method:
     """Return the method of a row; `columns` are those of the first layers' knobs, as `layer_knobs` returns them."""
     knobs = tuple((column.removeprefix("layer_"), row.get(column)) for column in columns)
-    return Method(row["first_layer"], row["readoff"], knobs, frame)
+    return Method(row["first_layer"], row["readoff"], knobs)
 
 
 ALL_SETS = {"exactly": "exactly {} active", "at_most": "at most {} active", "independent": "{} active in expectation"}
