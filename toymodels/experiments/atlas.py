@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from toymodels.errors import InputError, NoEffectError, check_choice, check_positive, check_whole
+from toymodels.errors import InputError, NoEffectError, check_positive, check_whole
 from toymodels.given import conform
 
 if TYPE_CHECKING:
     from toymodels.atlas.cells import Cell
     from toymodels.atlas.entries import Entry, Proof
 
-ACTIONS = ("print", "check", "submit", "search")
 FORGED = 1e-6
 """How far the worst error that a file states of itself may be from the one that its numbers prove."""
 
@@ -57,7 +57,6 @@ class AtlasConfig:
         from toymodels.atlas.cells import set_size
 
         conform(self)
-        check_choice(ACTIONS, action=self.action)
         for task in self.task:
             set_size(task)
         for name in ("s", "m", "d"):
@@ -95,25 +94,22 @@ class AtlasConfig:
         from toymodels.atlas.cells import file_task
 
         tasks = [file_task(task) for task in self.task]
-        chosen = ((self.s, cell.s), (self.m, cell.m), (self.d, cell.d))
-        return (not tasks or file_task(cell.task) in tasks) and all(
-            not some or number in some for some, number in chosen
-        )
+        chosen = ((tasks, file_task(cell.task)), (self.s, cell.s), (self.m, cell.m), (self.d, cell.d))
+        return all(not some or value in some for some, value in chosen)
 
     def cells(self) -> list[Cell]:
         """List the cells of a search, the smallest first."""
         from toymodels.atlas.cells import Cell
 
-        return [
-            Cell(task, s, m, d) for task in self.task for s in self.s or (2,) for m in sorted(self.m) for d in sorted(self.d)
-        ]  # fmt: skip
+        sizes = itertools.product(self.task, self.s or (2,), sorted(self.m), sorted(self.d))
+        return [Cell(*size) for size in sizes]
 
 
 def run_atlas(config: AtlasConfig) -> str | tuple[str, int]:
     """Do what the settings ask for; return what to print, and an exit status."""
-    if config.action == "check":
-        return check(config)
-    return {"print": show, "submit": submit, "search": search}[config.action](config)
+    actions: dict[str, Callable[[AtlasConfig], str | tuple[str, int]]]
+    actions = {"print": show, "check": check, "submit": submit, "search": search}
+    return actions[config.action](config)
 
 
 def show(config: AtlasConfig) -> str:
@@ -127,21 +123,15 @@ def show(config: AtlasConfig) -> str:
     for task, s in sorted({(row["task"], row["s"]) for row in rows}):
         here = {(row["m"], row["d"]): row for row in rows if (row["task"], row["s"]) == (task, s)}
         if config.epsilon:
-            tables.append(
-                f"{task}, at most {s} active: neurons for a worst error of ε\n" + _widths(config, rows, task, s)
-            )
+            title = f"{task}, at most {s} active: neurons for a worst error of ε"
+            tables.append(f"{title}\n{_widths(config, rows, task, s)}")
             continue
-        features = sorted({m for m, _ in here})
-        lines = [
-            [str(d), *(_cell_text(here.get((m, d))) for m in features)] for d in sorted({d for _, d in here})
-        ]  # fmt: skip
-        tables.append(
-            f"{task}, at most {s} active\n"
-            + text.render(("d", *(f"m = {m}" for m in features)), lines, range(len(features) + 1))
-        )
-    tables.append(
-        f"{len(rows)} cells. Worst error of the best layer known, and below which no layer is; =: they are equal."
-    )
+        features, widths = (sorted(set(sizes)) for sizes in zip(*here, strict=True))
+        lines = [[str(d), *(_cell_text(here.get((m, d))) for m in features)] for d in widths]
+        table = text.render(("d", *(f"m = {m}" for m in features)), lines, range(len(features) + 1))
+        tables.append(f"{task}, at most {s} active\n{table}")
+    legend = "Worst error of the best layer known, and below which no layer is; =: they are equal."
+    tables.append(f"{len(rows)} cells. {legend}")
     if config.out is not None:
         tables.append("\n".join(map(str, write(rows, config.out))))
     return "\n\n".join(tables)
@@ -170,7 +160,7 @@ def _cell_text(row: dict[str, Any] | None) -> str:
     from toymodels.atlas.entries import CLOSE
 
     known = row["worst_error"] - row["floor"] <= CLOSE
-    return f"{row['worst_error']:.4f} =" if known else f"{row['worst_error']:.4f} ≥ {row['floor']:.3f}"
+    return f"{row['worst_error']:.4f} " + ("=" if known else f"≥ {row['floor']:.3f}")
 
 
 def write(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from toymodels.errors import InputError, NoEffectError, check_different, check_positive, check_whole
+from toymodels.errors import InputError, check_different, check_positive, check_whole
 from toymodels.experiments.registry import EXPERIMENTS, Result, Row
 from toymodels.experiments.settings import NetworkSettings, nothing_trained
 from toymodels.given import conform
@@ -66,7 +66,7 @@ class DictionaryConfig(NetworkSettings):
 
     def __post_init__(self) -> None:
         from toymodels.core.layers import LAYERS
-        from toymodels.core.readoffs import READOFFS, Combination
+        from toymodels.core.readoffs import READOFFS
         from toymodels.core.tasks import task_name
         from toymodels.ground_truth.dictionaries import check_dictionary
         from toymodels.registry import load_plugins
@@ -92,22 +92,13 @@ class DictionaryConfig(NetworkSettings):
         if self.device != "cpu":
             raise InputError(f"device {self.device}: dictionaries are fitted on the CPU, leave device at cpu")
         readoff = READOFFS.named(self.readoff)[0]
-        members = {name: LAYERS.named(name)[0] for name in self.layers}
-        trains = any(member.role == "trained" for member in members.values())
-        for name in (name for name, member in members.items() if member.uses_trained):
-            if not trains:
-                raise InputError(f"the first layer {name} is made from the trained layer: add trained to layers")
-            self.check_member(name)
-        if self.layer != "gaussian" and not trains:
-            raise NoEffectError(f"layer {self.layer} is where the trained layer starts: name trained in layers, too")
+        self.check_trained(self.layers)
+        (task,) = self.tasks()
         for name in self.layers:
-            member, knobs = LAYERS.named(name, self.knobs)
-            for task in self.tasks():
-                if not member.fits(task):
-                    raise InputError(f"the first layer {name} is not for the task {task.name}: name another")
-                forms = member.aside(member.closed_forms, self.offered(member, task, 0), knobs) or frozenset()
-                if not readoff.kept or not readoff.applies(Combination(member, task, forms, self.d0 is not None)):
-                    raise InputError(f"the readoff {self.readoff} is not for the first layer {name}: name another")
+            if not LAYERS.named(name)[0].fits(task):
+                raise InputError(f"the first layer {name} is not for the task {task.name}: name another")
+            if not readoff.kept or not readoff.applies(self.combination(name, task)):
+                raise InputError(f"the readoff {self.readoff} is not for the first layer {name}: name another")
 
     def first_layers(self) -> tuple[str, ...]:
         """Return the names of all first layers that the run draws, including the initial layer of the trained one."""
@@ -115,15 +106,8 @@ class DictionaryConfig(NetworkSettings):
 
     def idle(self) -> dict[str, str]:
         """Return the settings that have no effect under the others, each with the reason."""
-        from toymodels.core.layers import LAYERS
-        from toymodels.core.readoffs import READOFFS
-
         reasons = super().idle() | {"tolerances": "shares of outputs within a tolerance are no column of this table"}
-        members = [LAYERS.named(name)[0] for name in self.layers]
-        readoff = READOFFS.named(self.readoff)[0]
-        if "trained_readoff" not in readoff.parameters and not any(member.after_training for member in members):
-            reasons |= nothing_trained()
-        return reasons
+        return reasons | nothing_trained(self.layers, [self.readoff])
 
     def task_names(self) -> tuple[str, ...]:
         """Return the name of the task."""
@@ -290,12 +274,11 @@ def text(content: Mapping[str, Any]) -> str:
 def _check(config: DictionaryConfig) -> None:
     from toymodels.core.minimax import check_minimax
     from toymodels.core.readoffs import READOFFS
-    from toymodels.experiments.build import check_plugin_members
+    from toymodels.experiments.build import check_run
 
-    config.check_inputs(config.features(), config.make_task(config.task))
+    check_run(config)
     if READOFFS.named(config.readoff)[0].needs == "every input":
         check_minimax(config.features())
-    check_plugin_members(config)
 
 
 @EXPERIMENTS(

@@ -28,7 +28,7 @@ from toymodels.parallel.progress import Bar, plan, tell_if_slow
 from toymodels.registry import Lazy
 from toymodels.runs.identity import network_identity
 from toymodels.runs.metrics import metrics_of
-from toymodels.runs.record import load_network, read_row, save_network, write_row
+from toymodels.runs.record import read_row, save_network, write_row
 from toymodels.runs.settings import evaluation_inputs
 from toymodels.runs.solved import ENDING, SolvedOutputs
 
@@ -117,10 +117,10 @@ class RowMaker:
             "layer", name, lambda: first_layer(self.config, name, self.task, self.seed, trained=self._trained_layer)
         )
 
-    def trained(self, name: str) -> tuple[Network, float]:
-        """Return (network, seconds) after training the readoff by the loss, and the first layer too if it is the trained one."""
+    def trained(self, name: str) -> tuple[Network, dict[str, Any]]:
+        """Return (network, facts) after training the readoff by the loss, and the first layer too if it is the trained one."""
 
-        def make() -> tuple[Network, float]:
+        def make() -> tuple[Network, dict[str, Any]]:
             if LAYERS.named(name)[0].role == "trained":
                 member, knobs = LAYERS.named(name)
                 start = first_layer(self.config, self.config.layer, self.task, self.seed, "trained layer")
@@ -142,10 +142,8 @@ class RowMaker:
         return self.layer(trained)
 
     def _trained_readoff(self, name: str) -> Fitted:
-        network, seconds = self.trained(name)
-        _, _, extra = load_network(self.folder / f"{name}-training" / "network.safetensors")
-        stopped = {"stopped_at": int(extra["stopped_at"])} if "stopped_at" in extra else {}
-        return Fitted(network.readoff, facts={"seconds": seconds, **stopped})
+        network, facts = self.trained(name)
+        return Fitted(network.readoff, facts=facts)
 
     def _own_readoff(self, name: str, layer: nn.Module) -> nn.Module:
         member, knobs = LAYERS.named(name, self.config.knobs)

@@ -56,7 +56,7 @@ def train_seed(
     from toymodels.parallel.progress import plan, tell_if_slow
     from toymodels.runs.identity import network_identity
     from toymodels.runs.metrics import metrics_of
-    from toymodels.runs.record import load_network, read_row, write_row
+    from toymodels.runs.record import read_row, write_row
     from toymodels.runs.settings import evaluation_inputs
 
     folder, run = folder / f"seed-{seed}", network_identity(config, seed)
@@ -66,7 +66,7 @@ def train_seed(
     plan(step=1)
     purpose = "trained layer" if config.train_first else "frozen layer"
     layer = first_layer(config, config.layer, task, seed, purpose).requires_grad_(config.train_first)
-    network, seconds = train_network(config, task, layer, seed, folder, f"{task.name} seed {seed}", position, report)
+    network, facts = train_network(config, task, layer, seed, folder, f"{task.name} seed {seed}", position, report)
     with tell_if_slow(f"{task.name} seed {seed}: measuring errors"):
         inputs = evaluation_inputs(config.features(), task, config.eval_inputs, seed, config.device)
         evaluation = evaluate(network, task, inputs, tolerances=config.tolerances or ()).to_dict()
@@ -78,21 +78,11 @@ def train_seed(
         **metrics_of(evaluation, config.tolerances),
         "all_pairs": task.n_outputs,
         "threads": torch.get_num_threads(),
-        "seconds": seconds,
+        **facts,
         "evaluation": evaluation,
     }
-    _, _, extra = load_network(folder / "network.safetensors")
-    if "stopped_at" in extra:
-        row["stopped_at"] = int(extra["stopped_at"])
     write_row(folder / "result.json", run, row)
     return row
-
-
-def _check(config: TrainConfig) -> None:
-    from toymodels.experiments.build import check_plugin_members
-
-    config.check_inputs(config.features(), config.make_task(config.task))
-    check_plugin_members(config)
 
 
 def _summary(content: dict[str, Any]) -> dict[str, Any]:
@@ -113,8 +103,8 @@ def _summary_names(config: TrainConfig) -> Sequence[str]:
 
 
 @EXPERIMENTS(
-    "train", order=1, config=TrainConfig, check=_check, summary=_summary, summary_names=_summary_names,
-    seconds=deferred("experiments.times", "of_training"), one_history=True,
+    "train", order=1, config=TrainConfig, check=deferred("experiments.build", "check_run"), summary=_summary,
+    summary_names=_summary_names, seconds=deferred("experiments.times", "of_training"), one_history=True,
 )  # fmt: skip
 def train(config: TrainConfig, folder: Path, report: Callable[..., None]) -> Result:
     """Train a network on one task, for each seed, and measure its errors."""
