@@ -9,16 +9,30 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import tyro
 
+from toymodels.atlas.cells import Cell, cell_of, file_task, set_size
+from toymodels.atlas.entries import (
+    CLOSE,
+    HERE,
+    TENSORS,
+    Entry,
+    Proof,
+    check_layer,
+    entries_in,
+    entry_bytes,
+    files_in,
+    prove,
+    read_entry,
+    read_tensors,
+)
+from toymodels.atlas.floors import floor_of
+from toymodels.atlas.known import errors_serving, least_known, least_known_width, least_possible_width
 from toymodels.errors import InputError, NoEffectError, check_positive, check_whole
 from toymodels.given import conform
-
-if TYPE_CHECKING:
-    from toymodels.atlas.cells import Cell
-    from toymodels.atlas.entries import Entry, Proof
+from toymodels.runs import text
 
 FORGED = 1e-6
 """How far the worst error that a file states of itself may be from the one that its numbers prove."""
@@ -54,8 +68,6 @@ class AtlasConfig:
     """print: folder for the table (atlas.csv) and the figure of it."""
 
     def __post_init__(self) -> None:
-        from toymodels.atlas.cells import set_size
-
         conform(self)
         for task in self.task:
             set_size(task)
@@ -85,22 +97,16 @@ class AtlasConfig:
     @property
     def home(self) -> Path:
         """The folder of the entries."""
-        from toymodels.atlas.entries import HERE
-
         return HERE if self.folder is None else self.folder
 
     def wanted(self, cell: Cell) -> bool:
         """Whether the settings ask for a cell."""
-        from toymodels.atlas.cells import file_task
-
         tasks = [file_task(task) for task in self.task]
         chosen = ((tasks, file_task(cell.task)), (self.s, cell.s), (self.m, cell.m), (self.d, cell.d))
         return all(not some or value in some for some, value in chosen)
 
     def cells(self) -> list[Cell]:
         """List the cells of a search, the smallest first."""
-        from toymodels.atlas.cells import Cell
-
         sizes = itertools.product(self.task, self.s or (2,), sorted(self.m), sorted(self.d))
         return [Cell(*size) for size in sizes]
 
@@ -114,8 +120,6 @@ def run_atlas(config: AtlasConfig) -> str | tuple[str, int]:
 
 def show(config: AtlasConfig) -> str:
     """Prove the entries and print a map for each task and number of active features; also write it, if asked to."""
-    from toymodels.runs import text
-
     rows = list(_rows(config))
     if not rows:
         raise InputError(f"no entry of {config.home} is of these tasks and sizes: leave some out")
@@ -139,10 +143,6 @@ def show(config: AtlasConfig) -> str:
 
 def _widths(config: AtlasConfig, rows: Sequence[dict[str, Any]], task: str, s: int) -> str:
     """Make a table of the least d known for each error and m, and of the d below which no layer reaches it."""
-    from toymodels.atlas.cells import Cell
-    from toymodels.atlas.known import least_known_width, least_possible_width
-    from toymodels.runs import text
-
     errors = {Cell(row["task"], row["s"], row["m"], row["d"]): row["worst_error"] for row in rows}
 
     def cell(m: int, error: float) -> str:
@@ -157,8 +157,6 @@ def _widths(config: AtlasConfig, rows: Sequence[dict[str, Any]], task: str, s: i
 def _cell_text(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
-    from toymodels.atlas.entries import CLOSE
-
     known = row["worst_error"] - row["floor"] <= CLOSE
     return f"{row['worst_error']:.4f} " + ("=" if known else f"≥ {row['floor']:.3f}")
 
@@ -176,10 +174,6 @@ def write(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
 
 
 def _rows(config: AtlasConfig) -> Iterator[dict[str, Any]]:
-    from toymodels.atlas.cells import cell_of
-    from toymodels.atlas.entries import files_in, prove, read_entry
-    from toymodels.atlas.floors import floor_of
-
     for path in files_in(config.home):
         cell = cell_of(path.stem)
         if config.wanted(cell):
@@ -199,9 +193,6 @@ def _row(entry: Entry, proof: Proof, floor: float) -> dict[str, Any]:
 
 def check(config: AtlasConfig) -> tuple[str, int]:
     """Prove every entry from its stored numbers; say which fail, and how far readoffs are from the best ones of their layers."""
-    from toymodels.atlas.cells import cell_of
-    from toymodels.atlas.entries import files_in, prove, read_entry
-
     began = time.perf_counter()
     wrong: list[str] = []
     proofs: dict[Cell, Proof] = {}
@@ -227,9 +218,6 @@ def check(config: AtlasConfig) -> tuple[str, int]:
 
 def failures(entry: Entry, proof: Proof) -> Iterator[str]:
     """Yield what is wrong with an entry whose numbers are sound: what it states, its readoffs, the floor."""
-    from toymodels.atlas.entries import CLOSE
-    from toymodels.atlas.floors import floor_of
-
     cell, stated = entry.cell, entry.facts.get("worst_error", proof.worst_error)
     if not isinstance(stated, int | float) or not abs(stated - proof.worst_error) <= FORGED:
         yield f"the file states a worst error of {stated}, and its numbers have {proof.worst_error:.6f}"
@@ -242,9 +230,6 @@ def failures(entry: Entry, proof: Proof) -> Iterator[str]:
 
 def _disorder(proofs: dict[Cell, Proof]) -> Iterator[str]:
     """Yield notes on cells in which a construction, or another entry's layer, would do better: no fault of their entries."""
-    from toymodels.atlas.entries import CLOSE
-    from toymodels.atlas.known import least_known
-
     errors = {cell: proof.worst_error for cell, proof in proofs.items()}
     for cell, error in errors.items():
         known, name = least_known(cell, errors)
@@ -254,10 +239,6 @@ def _disorder(proofs: dict[Cell, Proof]) -> Iterator[str]:
 
 def submit(config: AtlasConfig) -> str:
     """Verify a layer that somebody offers; store it if it is a record. Raises InputError, with the reason, if it is none."""
-    from toymodels.atlas.entries import CLOSE, prove
-    from toymodels.atlas.floors import floor_of
-    from toymodels.atlas.known import errors_serving, least_known
-
     assert config.file is not None
     entry = _offered(config.file, config)
     proof = prove(entry)
@@ -279,8 +260,6 @@ def _offered(file: Path, config: AtlasConfig) -> Entry:
     """Return the entry in a file; solve the readoffs of a layer without. Raises InputError for what is no layer of a cell."""
     import numpy as np
 
-    from toymodels.atlas.cells import Cell, cell_of
-    from toymodels.atlas.entries import TENSORS, check_layer, read_entry, read_tensors
     from toymodels.runs.record import layer_in_file
 
     tensors, facts = read_tensors(file) if file.suffix == ".safetensors" else ({}, {})
@@ -317,7 +296,6 @@ def _offered(file: Path, config: AtlasConfig) -> Entry:
 
 def _keep(entry: Entry, error: float, folder: Path) -> Path:
     """Write an entry, with the worst error that its numbers prove."""
-    from toymodels.atlas.entries import entry_bytes, prove, read_entry
     from toymodels.runs.storage import write_atomically
 
     path = folder / f"{entry.cell.name}.safetensors"
@@ -330,7 +308,6 @@ def _keep(entry: Entry, error: float, folder: Path) -> Path:
 
 def search(config: AtlasConfig) -> str:
     """Search each cell, and store a better layer at once: a search that is stopped loses at most the cell it is at."""
-    from toymodels.atlas.entries import entries_in, prove
     from toymodels.atlas.search import improve
     from toymodels.parallel.progress import Bar
 

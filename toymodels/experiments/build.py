@@ -30,6 +30,7 @@ from toymodels.parallel.progress import Bar
 from toymodels.registry import Lazy
 from toymodels.runs.identity import network_identity
 from toymodels.runs.loop import train
+from toymodels.runs.metrics import Row, metrics_of
 from toymodels.runs.record import Metrics, load_own_network, save_network
 from toymodels.runs.storage import damaged
 
@@ -141,6 +142,15 @@ def train_network(
     save_network(done, network, task, extra, run)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return network, _facts(extra)
+
+
+def row_of(
+    config: NetworkSettings, task: Task, layer: str, readoff: str, seed: int, facts: Row, evaluation: Mapping[str, Any]
+) -> Row:
+    """Make the row of a network from its evaluation, as `Evaluation.to_dict` writes it, and what is known of its making."""
+    about = {"task": task.name, "first_layer": layer, "readoff": readoff, "seed": seed}
+    sizes = {"all_pairs": task.n_outputs, "threads": torch.get_num_threads()}
+    return {**about, **metrics_of(evaluation, config.tolerances), **sizes, **facts, "evaluation": evaluation}
 
 
 def _facts(extra: Mapping[str, torch.Tensor]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from toymodels.errors import InputError, check_different, check_positive, check_
 from toymodels.experiments.registry import EXPERIMENTS, Result, Row
 from toymodels.experiments.settings import NetworkSettings, nothing_trained
 from toymodels.given import conform
-from toymodels.registry import deferred
 
 SCORES = (
     ("features_correlation", "features |r|"), ("features_recall", "found"), ("functions_correlation", "functions |r|"),
@@ -158,20 +156,12 @@ def _read(path: Path, run: Mapping[str, Any], about: Mapping[str, Any]) -> Row:
 
     known = [name for name, _ in (*SCORES, *COSTS)]
     row = read_own_row(path, run, about, [*known, "latents", "covered"])
-    wrong = [
-        f"{name} is {row[name]!r}"
-        for name in known
-        if isinstance(row[name], bool)
-        or not isinstance(row[name], int | float | None)
-        or (row[name] or 0) < _LEAST.get(name, 0)
-    ]
-    if wrong:
-        raise damaged(path, wrong[0], advice="delete it, and the same command makes it again")
+    for name in known:
+        value = row[name]
+        real = isinstance(value, int | float | None) and not isinstance(value, bool)
+        if not real or ((value or 0) < 0 and name != "explained"):  # no other number may be below 0
+            raise damaged(path, f"{name} is {value!r}", advice="delete it, and the same command makes it again")
     return row
-
-
-_LEAST = {"explained": -math.inf}
-"""The least value of a number that may be below 0."""
 
 
 class _Layer(NamedTuple):
@@ -227,33 +217,21 @@ def _scores(config: DictionaryConfig, layer: _Layer, method: str, number: int, s
         moves: dict[str, float | None] = {name: None for name, _ in COSTS if name.startswith("sensitivity_")}
         if layer.vectors is not None:
             moves = sensitivities(fitted, layer.network, layer.vectors, layer.inputs, derive_seed(seed, "dictionary"))
-    return {
-        **scores,
-        "latents": int(scores["latents"]),
-        **moves,
-        "covered": layer.inputs.description,
-        "seconds": seconds,
-    }
+    about = {"covered": layer.inputs.description, "seconds": seconds}
+    return {**scores, "latents": int(scores["latents"]), **moves, **about}
 
 
 def text(content: Mapping[str, Any]) -> str:
     """Write the tables of a run: what is found, and what it costs; means over seeds with 95 % t intervals."""
-    from toymodels.runs.text import number, render
-    from toymodels.theory.statistics import mean_interval
+    from toymodels.runs.text import grouped, mean_cell, render
 
     rows = content["rows"]
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in ABOUT), []).append(row)
+    groups = grouped(rows, lambda row: tuple(str(row[name]) for name in ABOUT))
     tables = []
     for columns in (SCORES, COSTS):
-        lines = []
-        for about, members in groups.items():
-            cells = []
-            for name, _ in columns:
-                values = [row[name] for row in members if row.get(name) is not None]
-                cells.append(number(*mean_interval(values), ".3f") if values else "-")
-            lines.append([*map(str, about), *cells])
+        lines = [
+            [*about, *(mean_cell(members, name, ".3f") for name, _ in columns)] for about, members in groups.items()
+        ]
         header = ["layer", "dictionary", "latents", *(heading.strip() for _, heading in columns)]
         tables.append(render(header, lines, right=range(2, len(header))))
     seeds = sorted({row["seed"] for row in rows})
@@ -281,20 +259,10 @@ def _check(config: DictionaryConfig) -> None:
         check_minimax(config.features())
 
 
-@EXPERIMENTS(
-    "dictionary",
-    order=2,
-    config=DictionaryConfig,
-    check=_check,
-    text=deferred("experiments.dictionary", "text"),
-    measures=(
-        "features_precision",
-        "functions_precision",
-        "split",
-        "absorbed",
-        *(name for name, _ in (*SCORES, *COSTS)),
-    ),
-)
+_MEASURES = ("features_precision", "functions_precision", "split", "absorbed", *(name for name, _ in (*SCORES, *COSTS)))
+
+
+@EXPERIMENTS("dictionary", order=2, config=DictionaryConfig, check=_check, text=text, measures=_MEASURES)
 def dictionary(config: DictionaryConfig, folder: Path, report: Callable[..., None]) -> Result:
     """Fit sparse dictionaries to activations, and score them against the true features and functions."""
     from toymodels.parallel.processes import run_jobs

@@ -14,8 +14,7 @@ from typing import Any
 
 from toymodels.errors import InputError, NoEffectError, WriteError, notice
 from toymodels.registry import Member, Registry, plugin_failures
-
-Row = dict[str, Any]
+from toymodels.runs.metrics import Row
 
 
 @dataclass(frozen=True)

@@ -49,13 +49,10 @@ def train_seed(
     position: int = 0,
 ) -> Row:
     """Train and measure one seed; return its row, from the record if it is finished."""
-    import torch
-
     from toymodels.core.evaluation import evaluate
-    from toymodels.experiments.build import first_layer, train_network
+    from toymodels.experiments.build import first_layer, row_of, train_network
     from toymodels.parallel.progress import plan, tell_if_slow
     from toymodels.runs.identity import network_identity
-    from toymodels.runs.metrics import metrics_of
     from toymodels.runs.record import read_row, write_row
     from toymodels.runs.settings import evaluation_inputs
 
@@ -70,17 +67,8 @@ def train_seed(
     with tell_if_slow(f"{task.name} seed {seed}: measuring errors"):
         inputs = evaluation_inputs(config.features(), task, config.eval_inputs, seed, config.device)
         evaluation = evaluate(network, task, inputs, tolerances=config.tolerances or ()).to_dict()
-    row = {
-        "task": task.name,
-        "first_layer": "trained" if config.train_first else config.layer,
-        "readoff": "trained",
-        "seed": seed,
-        **metrics_of(evaluation, config.tolerances),
-        "all_pairs": task.n_outputs,
-        "threads": torch.get_num_threads(),
-        **facts,
-        "evaluation": evaluation,
-    }
+    name = "trained" if config.train_first else config.layer
+    row = row_of(config, task, name, "trained", seed, facts, evaluation)
     write_row(folder / "result.json", run, row)
     return row
 

@@ -105,7 +105,10 @@ def fitting(path: Path) -> str:
     from toymodels.figures.report import NO_FIGURE
     from toymodels.figures.table import load_table
 
-    sources: dict[str, Sequence[Any]] = {"rows": [load_table(path)], "run": finished_runs(path) if path.is_dir() else []}
+    sources: dict[str, Sequence[Any]] = {
+        "rows": [load_table(path)],
+        "run": finished_runs(path) if path.is_dir() else [],
+    }
 
     def fits(member: Figure) -> bool:
         found = sources[member.source_kind]

@@ -264,11 +264,8 @@ def _fit(rows: Sequence[Row], task: str, x: str, metric: str, with_levels: bool)
     except InputError:
         cells = ["–", "–", "–", "0"]
     else:
-        exponent, constant = (
-            in_words(law.exponent, law.exponent_interval),
-            in_words(law.constant, law.constant_interval),
-        )
-        cells = [exponent, constant, f"×{law.misfit:.2f}", str(law.sizes)]
+        exponent = in_words(law.exponent, law.exponent_interval)
+        cells = [exponent, in_words(law.constant, law.constant_interval), f"×{law.misfit:.2f}", str(law.sizes)]
     if with_levels:
         gate = gate_of(task)
         cells.append("–" if gate is None else crossing(at, errors, gate.affine_floor).words(at[0], at[-1], ".1f"))

@@ -17,10 +17,9 @@ from jaxtyping import Float
 
 from toymodels.errors import InputError
 from toymodels.figures.series import Key, Method, gate_of, seeds_in_words
-from toymodels.runs.metrics import KEYS, NOT_SETTINGS, all_metrics, error_label
+from toymodels.runs.metrics import KEYS, NOT_SETTINGS, Row, all_metrics, error_label
 from toymodels.runs.table import hashable, levels, parse_value, read_table
-
-Row = dict[str, Any]
+from toymodels.runs.text import grouped
 
 
 class Varies(InputError):  # noqa: N818
@@ -109,9 +108,7 @@ def varied(rows: Sequence[Row]) -> list[str]:
 
 def split_by(rows: Sequence[Row], column: str) -> list[tuple[str, list[Row]]]:
     """Split rows by a column: (NAME = VALUE in words, rows) for each of its values."""
-    groups: dict[Any, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.get(column), []).append(row)
+    groups = grouped(rows, lambda row: row.get(column))
     return [(f"{column} = {format_value(value)}", members) for value, members in groups.items()]
 
 

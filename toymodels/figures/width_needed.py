@@ -45,14 +45,10 @@ Size = tuple[int, int]
 def _by_method(rows: Sequence[Row]) -> dict[Method, dict[Size, list[Row]]]:
     """Group rows by method, then by s and m; minimax readoffs come first."""
     columns = layer_knobs(rows)
-    groups: dict[Method, dict[Size, list[Row]]] = {}
-    for row in rows:
-        groups.setdefault(method_of(row, columns), {}).setdefault((row["s"], row["m"]), []).append(row)
+    groups = tables.grouped(rows, lambda row: method_of(row, columns))
     order = list(looks("layer", (method.layer for method in groups)))
-    return {
-        method: groups[method]
-        for method in sorted(groups, key=lambda k: (k.readoff != "minimax", order.index(k.layer), str(k.knobs)))
-    }
+    methods = sorted(groups, key=lambda k: (k.readoff != "minimax", order.index(k.layer), str(k.knobs)))
+    return {method: tables.grouped(groups[method], lambda row: (row["s"], row["m"])) for method in methods}
 
 
 def needed_widths(rows: Sequence[Row], metric: str, epsilon: float) -> dict[Method, dict[Size, Crossing]]:

@@ -139,7 +139,9 @@ def find_network(
     chains = [chain for order in orders for chain in _chains(tensors, order, make_task, m)]
     chains = [chain for chain in chains if sum(chain.flipped) == min(sum(other.flipped) for other in chains)]
     if not chains:
-        raise InputError(_misfit(tensors, make_task, m, matrices) + there)
+        task = make_task(tensors[matrices[0]].shape[1] if m is None else m)
+        outputs = f"the {task.n_outputs:,} outputs of the task {task.name}, {task.outputs_in_words}"
+        raise InputError(f"the weights make no chain from m = {task.m} features to {outputs}{there}")
     if len(chains) > 1:
         ways = " or ".join(f"{' → '.join(c.names)} with m = {c.task.m}" for c in chains[:2])
         raise InputError(f"the weights fit together in more than one way ({ways}): name them in --weights, or m{there}")
@@ -175,15 +177,6 @@ def _chains(
                 continue
             if task.n_outputs == width:
                 yield _Chain(tuple(order), tuple(flipped), task)
-
-
-def _misfit(
-    tensors: Mapping[str, Tensor], make_task: Callable[[int], Task], m: int | None, names: Sequence[str]
-) -> str:
-    """Say why no order of the weights fits, by the task at the size that the first of them has."""
-    task = make_task(tensors[names[0]].shape[1] if m is None else m)
-    outputs = f"the {task.n_outputs:,} outputs of the task {task.name}, {task.outputs_in_words}"
-    return f"the weights make no chain from m = {task.m} features to {outputs}"
 
 
 def _biases(tensors: Mapping[str, Tensor], names: Sequence[str], sizes: Sequence[int], there: str) -> list[str]:

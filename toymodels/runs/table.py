@@ -19,14 +19,11 @@ from typing import Any
 from toymodels.errors import InputError, notice
 from toymodels.given import read_text
 from toymodels.runs.identity import KNOB, NOT_IN_IDENTITY
-from toymodels.runs.metrics import ABOUT, KEYS, OWN, all_metrics, metric_columns, title, wrong_value
+from toymodels.runs.metrics import ABOUT, KEYS, OWN, Row, all_metrics, metric_columns, title, wrong_value
 from toymodels.runs.old import SILENT, rows_of_old_run
 from toymodels.runs.record import OLD_FORMAT, load_config
 from toymodels.runs.storage import check_writable, damaged, read_json, write_text
-from toymodels.runs.text import number, render
-from toymodels.theory.statistics import mean_interval
-
-Row = dict[str, Any]
+from toymodels.runs.text import mean_cell, render
 
 _BECOME_ROWS = frozenset({"seeds", "task", "readoffs", "layers", "tolerances"})
 _NEEDED = frozenset({"kind", "run", "seed"})
@@ -237,12 +234,8 @@ def describe(folder: Path) -> str:
     header = (*varying, "seeds", *map(title, metrics))
     lines = []
     for members in map(dict.values, groups.values()):
-        numbers = [
-            number(*mean_interval(values)) if (values := [m[name] for m in members if m[name] is not None]) else "-"
-            for name in metrics
-        ]
         cells = [_shown(next(iter(members))[name]) for name in varying]
-        lines.append((*cells, str(len(members)), *numbers))
+        lines.append((*cells, str(len(members)), *(mean_cell(members, name) for name in metrics)))
     coverage = ", ".join(sorted({str(row["covered"]) for row in rows if row.get("covered") is not None})) or "not named"
     worst = f"worst error: largest |output − target| over all outputs and inputs covered ({coverage})"
     note = f"{worst}; ± 95 % t intervals over seeds"
