@@ -98,7 +98,7 @@ def _ranking(rows: Sequence[Row], names: Sequence[str], metric: str) -> str:
             words = ["–" if value is None else format_value(value) for value in values]
             cells.append((task, line, *words, tables.number(mean, half), str(len(errors))))
     header = ("task", "first layer, readoff", *names, f"{error_label(metric)} ± 95 %", "seeds")
-    note = f"\nThe {BEST} best of each task." if len(ranked) > BEST else ""
+    note = f"\nThe {BEST} best of each task." if len(ranked) > len(cells) else ""
     return tables.render(header, cells, right=tuple(range(2, len(header)))) + note
 
 

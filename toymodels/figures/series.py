@@ -102,7 +102,7 @@ class Method(NamedTuple):
         """The method in words: "frozen bernoulli (p = 0.5), minimax"; the frame is named where it is not a random one."""
         known = _member("layer", self.layer)
         shown = [
-            f"{knob} = {_short(value)}"
+            f"{knob} = {format_value(value)}"
             for knob, value in self.knobs
             if value is not None and self.layer != "identity" and (known is None or knob in known.knobs)
         ]
@@ -116,7 +116,12 @@ def name_of(layer: str, readoff: str) -> str:
     return Method(layer, readoff).name
 
 
-def _short(value: Any) -> str:
+def format_value(value: Any) -> str:
+    """Write a value in words: numbers short, exponents as 2→4→8."""
+    if value is None:
+        return "none"
+    if isinstance(value, tuple):
+        return "→".join(map(format_value, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from toymodels.errors import InputError
-from toymodels.figures.series import Key, Method, gate_of, seeds_in_words
+from toymodels.figures.series import Key, Method, format_value, gate_of, seeds_in_words
 from toymodels.runs.metrics import KEYS, NOT_SETTINGS, Row, all_metrics, error_label
 from toymodels.runs.table import hashable, levels, parse_value, read_table
 from toymodels.runs.text import grouped
@@ -139,15 +139,6 @@ def require_fixed(rows: Sequence[Row], axes: Iterable[str]) -> list[Row]:
         if name not in set(axes):
             require_one(finished, name)
     return finished
-
-
-def format_value(value: Any) -> str:
-    """Write a value in words: numbers short, exponents as 2→4→8."""
-    if value is None:
-        return "none"
-    if isinstance(value, tuple):
-        return "→".join(map(format_value, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def select_series(rows: Iterable[Row], task: str, key: Key) -> list[Row]:

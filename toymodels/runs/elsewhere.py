@@ -39,11 +39,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises InputError for a file that is missing or holds no such weights; nothing else is unpickled.
     """
     if not path.is_file():
-        state = "is a folder: `toymodels show` prints a run" if path.is_dir() else "is not there"
-        if path.exists() and not path.is_dir():
-            state = "is a pipe or a device"
-        elif path.is_symlink():
-            state = "is a link to nothing"
+        state = "is a link to nothing" if path.is_symlink() else "is not there"
+        if path.exists():
+            state = "is a folder: `toymodels show` prints a run" if path.is_dir() else "is a pipe or a device"
         raise InputError(f"{path} {state}; name a file of weights, .pt or .safetensors")
     try:
         if path.suffix == ".safetensors":
