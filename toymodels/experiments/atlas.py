@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import tyro
 
 from toymodels.atlas.cells import Cell, cell_of, file_task, set_size
@@ -32,7 +33,9 @@ from toymodels.atlas.floors import floor_of
 from toymodels.atlas.known import errors_serving, least_known, least_known_width, least_possible_width
 from toymodels.errors import InputError, NoEffectError, check_positive, check_whole
 from toymodels.given import conform
+from toymodels.parallel.progress import Bar
 from toymodels.runs import text
+from toymodels.runs.storage import check_writable, write_atomically, write_text
 
 FORGED = 1e-6
 """How far the worst error that a file states of itself may be from the one that its numbers prove."""
@@ -90,8 +93,6 @@ class AtlasConfig:
         if self.action == "search" and not (self.task and self.m and self.d):
             raise InputError("a search needs at least one task, m and d, as in --task and --m 6 --d 4 5")
         if self.out is not None:
-            from toymodels.runs.storage import check_writable
-
             check_writable(self.out / "atlas.csv")
 
     @property
@@ -163,7 +164,6 @@ def _cell_text(row: dict[str, Any] | None) -> str:
 
 def write(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     """Write the table, then draw it."""
-    from toymodels.runs.storage import write_text
     from toymodels.runs.table import csv_text
 
     write_text(folder / "atlas.csv", csv_text(rows))
@@ -258,8 +258,6 @@ def submit(config: AtlasConfig) -> str:
 
 def _offered(file: Path, config: AtlasConfig) -> Entry:
     """Return the entry in a file; solve the readoffs of a layer without. Raises InputError for what is no layer of a cell."""
-    import numpy as np
-
     from toymodels.runs.record import layer_in_file
 
     tensors, facts = read_tensors(file) if file.suffix == ".safetensors" else ({}, {})
@@ -296,8 +294,6 @@ def _offered(file: Path, config: AtlasConfig) -> Entry:
 
 def _keep(entry: Entry, error: float, folder: Path) -> Path:
     """Write an entry, with the worst error that its numbers prove."""
-    from toymodels.runs.storage import write_atomically
-
     path = folder / f"{entry.cell.name}.safetensors"
     if path.exists() and prove(read_entry(path)).worst_error < error:
         return path  # another search has stored a better one meanwhile
@@ -309,7 +305,6 @@ def _keep(entry: Entry, error: float, folder: Path) -> Path:
 def search(config: AtlasConfig) -> str:
     """Search each cell, and store a better layer at once: a search that is stopped loses at most the cell it is at."""
     from toymodels.atlas.search import improve
-    from toymodels.parallel.progress import Bar
 
     folder = config.home
     cells = config.cells()

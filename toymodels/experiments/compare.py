@@ -12,7 +12,8 @@ from toymodels.experiments.registry import EXPERIMENTS, Result
 from toymodels.experiments.registry import run as run_experiment
 from toymodels.experiments.settings import NetworkSettings, nothing_trained
 from toymodels.given import conform
-from toymodels.registry import deferred
+from toymodels.registry import deferred, load_plugins
+from toymodels.runs.storage import check_writable
 
 if TYPE_CHECKING:
     from toymodels.core.tasks import Task
@@ -54,8 +55,6 @@ class CompareConfig(NetworkSettings):
         from toymodels.core.layers import LAYERS
         from toymodels.core.readoffs import READOFFS
         from toymodels.core.tasks import task_name
-        from toymodels.registry import load_plugins
-        from toymodels.runs.storage import check_writable
 
         conform(self)
         load_plugins(self.plugin)  # before the names below are looked up

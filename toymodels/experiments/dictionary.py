@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,11 @@ from toymodels.errors import InputError, check_different, check_positive, check_
 from toymodels.experiments.registry import EXPERIMENTS, Result, Row
 from toymodels.experiments.settings import NetworkSettings, nothing_trained
 from toymodels.given import conform
+from toymodels.parallel.progress import tell_if_slow
+from toymodels.registry import Lazy, load_plugins
+from toymodels.runs.identity import network_identity
+from toymodels.runs.settings import evaluation_inputs
+from toymodels.runs.storage import damaged
 
 SCORES = (
     ("features_correlation", "features |r|"), ("features_recall", "found"), ("functions_correlation", "functions |r|"),
@@ -67,7 +73,6 @@ class DictionaryConfig(NetworkSettings):
         from toymodels.core.readoffs import READOFFS
         from toymodels.core.tasks import task_name
         from toymodels.ground_truth.dictionaries import check_dictionary
-        from toymodels.registry import load_plugins
 
         conform(self)
         load_plugins(self.plugin)  # before the names below are looked up
@@ -116,8 +121,6 @@ def dictionary_seed(config: DictionaryConfig, seed: int, folder: Path, position:
     """Make the rows of one seed; those in the record are read."""
     from toymodels.experiments.rows import RowMaker
     from toymodels.ground_truth.dictionaries import DICTIONARIES
-    from toymodels.registry import Lazy
-    from toymodels.runs.identity import network_identity
     from toymodels.runs.record import load_network, write_row
 
     task, run = config.make_task(config.task, seed), network_identity(config, seed)
@@ -152,7 +155,6 @@ def dictionary_seed(config: DictionaryConfig, seed: int, folder: Path, position:
 def _read(path: Path, run: Mapping[str, Any], about: Mapping[str, Any]) -> Row:
     """Read a row of the record. Raises InputError if it is damaged, another run's, or lacks a number."""
     from toymodels.runs.record import read_own_row
-    from toymodels.runs.storage import damaged
 
     known = [name for name, _ in (*SCORES, *COSTS)]
     row = read_own_row(path, run, about, [*known, "latents", "covered"])
@@ -186,7 +188,6 @@ def _measured(config: DictionaryConfig, network: Any, task: Any, seed: int) -> _
     from toymodels.core.seeds import derive_seed
     from toymodels.ground_truth.samples import feature_vectors
     from toymodels.ground_truth.scores import layer_reads
-    from toymodels.runs.settings import evaluation_inputs
 
     features = config.features()
     with torch.no_grad():
@@ -201,13 +202,10 @@ def _measured(config: DictionaryConfig, network: Any, task: Any, seed: int) -> _
 
 
 def _scores(config: DictionaryConfig, layer: _Layer, method: str, number: int, seed: int, label: str) -> Row:
-    import time
-
     from toymodels.core.seeds import derive_seed
     from toymodels.ground_truth.dictionaries import fit_dictionary
     from toymodels.ground_truth.perturbations import sensitivities
     from toymodels.ground_truth.scores import score
-    from toymodels.parallel.progress import tell_if_slow
 
     started = time.perf_counter()
     with tell_if_slow(label):

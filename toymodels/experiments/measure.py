@@ -10,9 +10,12 @@ from typing import Any
 
 import tyro
 
-from toymodels.errors import InputError, check_choice, check_different, check_whole
+from toymodels.errors import InputError, check_choice, check_device, check_different, check_whole
 from toymodels.given import conform
 from toymodels.registry import Lazy, load_plugins
+from toymodels.runs.metrics import metrics_of
+from toymodels.runs.settings import evaluation_inputs
+from toymodels.runs.storage import check_writable, write_json
 
 _OFFERED = frozenset(
     {"layer", "task", "inputs", "every_input", "features", "m", "d", "s", "seed", "width", "trained_readoff"}
@@ -63,7 +66,6 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         from toymodels.core.layers import ACTIVATIONS
         from toymodels.core.readoffs import READOFFS
-        from toymodels.runs.storage import check_writable
 
         conform(self)
         load_plugins(self.plugin)
@@ -84,10 +86,8 @@ def measure(config: EvaluateConfig) -> str:
     from toymodels.core.features import make_features
     from toymodels.core.minimax import check_minimax
     from toymodels.core.readoffs import READOFFS
-    from toymodels.errors import check_device
     from toymodels.ground_truth.read import read_network
     from toymodels.runs import text
-    from toymodels.runs.storage import write_json
 
     check_device(config.device)
     for name in config.readoffs:
@@ -121,8 +121,6 @@ def _row(config: EvaluateConfig, network: Any, task: Any, features: Any, name: s
     from toymodels.core.network import Network
     from toymodels.core.readoffs import READOFFS, Fitted, as_fitted
     from toymodels.core.seeds import derive_seed
-    from toymodels.runs.metrics import metrics_of
-    from toymodels.runs.settings import evaluation_inputs
 
     member, knobs = READOFFS.named(name)
     part = task.sample(config.minimax_pairs, derive_seed(config.seed, "pairs")) if member.sampled else task

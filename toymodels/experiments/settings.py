@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from toymodels.core.settings import FULL_BATCH, OF_ADAM, TrainingSettings
 from toymodels.errors import InputError, NoEffectError, check_different, check_positive
 from toymodels.runs.metrics import within_names
-from toymodels.runs.settings import ProblemSettings, RunSettings
+from toymodels.runs.settings import ProblemSettings, RunSettings, covers_all
 
 if TYPE_CHECKING:
     from toymodels.core.layers import LayerMember
@@ -113,7 +113,6 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
     def idle(self) -> dict[str, str]:
         """Return the settings that have no effect under the others, each with the reason."""
         from toymodels.core.layers import LAYERS
-        from toymodels.runs.settings import covers_all
 
         features, tasks = self.features(), self.tasks()
         reasons: dict[str, str] = {}

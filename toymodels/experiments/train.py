@@ -11,7 +11,11 @@ from toymodels.experiments.registry import EXPERIMENTS, Result, Row
 from toymodels.experiments.registry import run as run_experiment
 from toymodels.experiments.settings import NetworkSettings
 from toymodels.given import conform
-from toymodels.registry import deferred
+from toymodels.parallel.progress import plan, tell_if_slow
+from toymodels.registry import deferred, load_plugins
+from toymodels.runs.identity import network_identity
+from toymodels.runs.metrics import metric_columns
+from toymodels.runs.settings import evaluation_inputs
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,6 @@ class TrainConfig(NetworkSettings):
 
     def __post_init__(self) -> None:
         from toymodels.core.tasks import task_name
-        from toymodels.registry import load_plugins
 
         conform(self)
         load_plugins(self.plugin)  # before the names below are looked up
@@ -51,10 +54,7 @@ def train_seed(
     """Train and measure one seed; return its row, from the record if it is finished."""
     from toymodels.core.evaluation import evaluate
     from toymodels.experiments.build import first_layer, row_of, train_network
-    from toymodels.parallel.progress import plan, tell_if_slow
-    from toymodels.runs.identity import network_identity
     from toymodels.runs.record import read_row, write_row
-    from toymodels.runs.settings import evaluation_inputs
 
     folder, run = folder / f"seed-{seed}", network_identity(config, seed)
     if (folder / "result.json").exists():
@@ -75,8 +75,6 @@ def train_seed(
 
 def _summary(content: dict[str, Any]) -> dict[str, Any]:
     """Return means over seeds, and the numbers of each seed as "seed-SEED"."""
-    from toymodels.runs.metrics import metric_columns
-
     names = [name for name in metric_columns(content["rows"]) if name != "seconds"]
     rows = {row["seed"]: {name: row[name] for name in names} for row in content["rows"]}
     means: dict[str, Any] = {name: sum(row[name] for row in rows.values()) / len(rows) for name in names}

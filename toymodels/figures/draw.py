@@ -12,6 +12,7 @@ import tyro
 
 from toymodels.errors import InputError
 from toymodels.registry import load_plugins
+from toymodels.runs.storage import check_writable
 
 if TYPE_CHECKING:
     from toymodels.figures.registry import Figure
@@ -154,7 +155,6 @@ def _draw_and_save(config: DrawConfig) -> list[tuple[Drawing, list[Path]]]:
 def _drawings(config: DrawConfig) -> list[Drawing]:
     load_plugins(config.plugin)
     from toymodels.figures.registry import FIGURES
-    from toymodels.runs.storage import check_writable
 
     if config.table is None:
         raise InputError(

@@ -13,6 +13,7 @@ from toymodels.figures.registry import figure
 from toymodels.figures.series import BLUE, ORANGE, gate_of, seeds_in_words, task_title
 from toymodels.figures.style import Drawing, heading, legend, new_figure
 from toymodels.figures.table import active_in_words
+from toymodels.runs.storage import read_json
 
 COLOURS = (BLUE, ORANGE)
 READOFFS = ("trained", "minimax")
@@ -20,8 +21,6 @@ READOFFS = ("trained", "minimax")
 
 def stored_rows(run: Path) -> list[dict[str, Any]]:
     """Read the rows of a comparison with their evaluations, from the files that the run keeps of each of them."""
-    from toymodels.runs.storage import read_json
-
     keys = ("task", "first_layer", "readoff", "seed", "worst_error", "covered", "n_pairs", "all_pairs", "evaluation")
     return [read_json(path, keys) for path in sorted(run.glob("*-seed-*/*.json"))]
 

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from toymodels.runs.storage import write_atomically
+
 WIDTH = 7.0
 """Inches: the width of a page, or of two columns of a paper."""
 LETTERS_PER_INCH = 14.5
@@ -152,8 +154,6 @@ def errors_axis(axis: Any) -> None:
 
 def save(drawing: Drawing, folder: Path) -> list[Path]:
     """Write the figure as NAME.pdf and NAME.png into the folder; returns both paths."""
-    from toymodels.runs.storage import write_atomically
-
     files = [folder / f"{drawing.name}{suffix}" for suffix in (".pdf", ".png")]
     with default_style():
         for path in files:

@@ -10,13 +10,14 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from toymodels.errors import InputError, WriteError, notice
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Numbers of the errors that mean: no room for the file."""
@@ -208,6 +209,7 @@ def damaged(path: Path, reason: str, state: str = "damaged", advice: str = REPEA
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint of tensors, numbers and plain containers only, which can be read without unpickling code."""
+    import torch  # slow to import, and used for checkpoints alone
 
     def write(temporary: Path) -> None:
         with open(temporary, "wb") as file:  # torch does not say why it cannot write to a path
@@ -218,6 +220,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint. Raises InputError for one that cannot be read."""
+    import torch
+
     try:
         check_regular(path)
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
