@@ -106,8 +106,8 @@ def legend(figure: Any, columns: int = 3, axes: Iterable[Any] | None = None, fon
         figure.legend(entries.values(), entries.keys(), **style)
 
 
-def outer_labels(axes: Sequence[Sequence[Any]], x: str, y: str) -> None:
-    """Label the x axes of the last line of panels, and the y axes of the first column."""
+def outer_labels(axes: Any, x: str, y: str) -> None:
+    """Label the x axes of the last line of panels, and the y axes of the first column; `axes` holds lines of panels."""
     for axis in axes[-1]:
         axis.set_xlabel(x, fontsize=8)
     for line in axes:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from toymodels.core.layers import FirstLayer, IdentityLayer
@@ -45,8 +46,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} {state}; name a file of weights, .pt or .safetensors")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             content: Any = load_file(str(path))
         else:
             with warnings.catch_warnings():

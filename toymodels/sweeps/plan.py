@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from toymodels.core.layers import LAYERS
 from toymodels.errors import InputError, check_device, nearest
 from toymodels.experiments.registry import EXPERIMENTS, Experiment, summary_of, without_effect
 from toymodels.given import converted, refuse_all
@@ -256,8 +257,6 @@ def _check_parameters(sweep: Sweep, config: type[Any], file: SweepFile) -> None:
     """Keep as problems names that the configuration does not have, and values that its settings cannot hold."""
     known = set(config.__dataclass_fields__) - set(_NOT_SWEPT)
     if "knobs" in known:
-        from toymodels.core.layers import LAYERS
-
         known |= {KNOB + knob for member in LAYERS.values() for knob in member.knobs}
     file.check_names(sweep, known)
     for parameter in sweep.parameters:
