@@ -195,7 +195,7 @@ WITH_A_RUN = [
     (["draw", "weights", "t", "--run", "nope"], "no finished run of the name"),
     (["evaluate", "t/seed-0/network.safetensors", "--m", "7"], "describes itself"),
     (["evaluate", "t/seed-0/network.safetensors", "--pairs", "0", "1"], "has pairs of its own"),
-    (["evaluate", "t/seed-0/network.safetensors", "--task", "relu"], "another number of outputs"),
+    (["evaluate", "t/seed-0/network.safetensors", "--task", "relu"], "has 15 outputs and the task relu 6"),
     (["evaluate", "t/seed-0/network.safetensors", "--json", "t/seed-0/network.safetensors"], "is a file of a record"),
     (["check", "t.csv"], "registers no member"),
 ]

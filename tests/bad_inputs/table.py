@@ -36,7 +36,7 @@ COMMANDS = [
     (["sweep", "nope.yaml", "--workers", "0"], "workers = 0"),
     (["sweep", "nope.yaml", "--count", "-1"], "count = -1"),
     (["sweep", "nope.yaml", "--seed", "-1"], "seed = -1"),
-    (["sweep", "nope.yaml", "--wandb", "on"], "'on'"),
+    (["sweep", "nope.yaml", "--wandb", "on"], "unknown wandb 'on'"),
     # sizes
     ([*TRAIN, "--m", "1"], "at least 2"),
     ([*TRAIN, "--m", "six"], "six"),

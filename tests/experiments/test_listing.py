@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from toymodels.cli import main
-from toymodels.experiments.listing import arrange, choose, list_runs
+from toymodels.experiments.listing import Run, arrange, choose, compare, list_runs
 from toymodels.experiments.train import TrainConfig, run_train
 from toymodels.parallel import processes
 from toymodels.runs.storage import read_json
@@ -110,6 +110,27 @@ def test_two_runs_are_compared(folder, capsys):
     line = next(line for line in said.splitlines() if line.startswith("and"))
     numbers = [f"{(a[0] + a[1]) / 2:.4f}", f"{(b[0] + b[1]) / 2:.4f}", f"{(first + second) / 2:+.4f}", f"±{half:.4f}"]
     assert line.split() == ["and", "trained", "trained", "2", *numbers]
+
+
+def test_rows_that_differ_in_more_than_their_network_are_kept_apart(tmp_path):
+    """Of several dictionaries on one network none stands for the others: neither the mean of all nor the last."""
+
+    def run(name, offset):
+        about = {"task": "and", "first_layer": "trained", "readoff": "minimax", "samples": 9, "measures": ["precision"]}
+        errors = [("neurons", 0, 0.2), ("neurons", 1, 0.4), ("topk", 0, 0.5), ("topk", 1, 0.9)]
+        rows = [
+            {**about, "dictionary": method, "seed": seed, "worst_error": error + offset, "precision": error}
+            for method, seed, error in errors
+        ]
+        return Run(name, tmp_path / name, "dictionary", "finished", {"m": 5}, rows)
+
+    error, network = run("a", 0).best
+    assert (error, network) == (pytest.approx(0.3, rel=1e-12), "trained/minimax/neurons")
+    lines = [line.split() for line in compare(run("a", 0), run("b", 0.125)).splitlines() if line.startswith("and")]
+    assert [line[:7] for line in lines] == [
+        ["and", "trained", "minimax", "neurons", "2", "0.3000", "0.4250"],
+        ["and", "trained", "minimax", "topk", "2", "0.7000", "0.8250"],
+    ]
 
 
 def test_what_differs_besides_settings_is_said(folder, tmp_path, capsys):

@@ -221,6 +221,12 @@ def test_parameters():
         parameters(rows[:1])
 
 
+def test_parameters_say_when_settings_are_left_out():
+    two = [{**row, "task": task} for task in ("and", "xor") for row in standin.draws(20)]
+    assert "best of each task" not in parameters(two).text  # 40 settings, but no task has more than 30
+    assert "The 30 best of each task." in parameters(standin.draws(31)).text
+
+
 def test_a_report_has_the_figures_that_a_table_allows():
     # (another test module registers a figure of a user's)
     names = [item.name for item in drawings(standin.widths()) if item.name != "error_by_seed"]

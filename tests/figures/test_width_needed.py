@@ -5,6 +5,7 @@ import pytest
 
 from tests.figures import standin
 from toymodels.errors import InputError
+from toymodels.figures.readable import values_drawn
 from toymodels.figures.width_needed import needed_widths, searched_far_enough, width_needed
 
 
@@ -39,6 +40,8 @@ def test_the_figure_has_every_method_and_says_what_was_not_reached():
         assert words in drawing.text
     assert "at most 2 active" in drawing.figure.axes[0].get_title()
     assert "seeds" in drawing.figure.get_suptitle()
+    _, values = values_drawn(drawing.figure)  # those that a report lists beside the figure
+    assert {"trained layer, minimax", "no layer below (rank bound)"} <= {series for _, series, *_ in values}
 
 
 def test_layers_that_differ_in_a_knob_are_lines_of_their_own():

@@ -251,7 +251,7 @@ def test_a_run_is_exported_by_a_command(tmp_path, capsys, monkeypatch):
     assert main(["evaluate", "net", "--readoffs", "trained", "least_squares"]) == 0
     shown = capsys.readouterr().out
     assert f"{recorded:.4f}" in next(line for line in shown.splitlines() if line.startswith("trained"))
-    assert main(["evaluate", "net", "--m", "6"]) == 2
+    assert main(["evaluate", "net", "--m", "7"]) == 2
     assert "describes itself" in capsys.readouterr().err
     assert main(["export", "run", "net"]) == 2
     assert "is not empty" in capsys.readouterr().err

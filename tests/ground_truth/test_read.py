@@ -99,5 +99,9 @@ def test_a_folder_is_measured_as_a_network_for_another_task(tmp_path):
     assert read_network(tmp_path / "net", "xor").task.name == "xor"
     with pytest.raises(InputError, match="reads 6 features, and m is 7"):
         read_network(tmp_path / "net", m=7)
+    with pytest.raises(InputError, match="describes itself: leave out activation"):
+        read_network(tmp_path / "net", activation="tanh")
+    with pytest.raises(InputError, match="has pairs of its own"):
+        read_network(tmp_path / "net", pairs=[(0, 1)])
     with pytest.raises(InputError, match="has 15 outputs and the task relu 6"):
         read_network(tmp_path / "net", "relu")

@@ -11,6 +11,7 @@ from toymodels import InputError, Network, PairTask, SparseFeatures, evaluate, m
 from toymodels.cli import main
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.layers.random import gaussian
+from toymodels.runs.elsewhere import read_weights
 from toymodels.runs.record import load_network, save_network
 
 TASK = PairTask(6, "and")
@@ -104,6 +105,19 @@ def test_a_network_of_a_run_describes_itself(tmp_path, capsys):
     assert worst(shown) == pytest.approx(evaluate(network, PairTask(6, "xor"), INPUTS).worst_error, abs=1e-4)
     assert run(tmp_path / "n.safetensors", "--activation", "tanh") == 2
     assert "describes itself" in capsys.readouterr().err
+
+
+def test_a_link_is_called_what_it_leads_to(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for name, target in (("to_a_folder", "folder"), ("to_nothing", "nothing")):
+        (tmp_path / name).symlink_to(tmp_path / target)
+    for name, words in (
+        ("to_a_folder", "is a folder"),
+        ("to_nothing", "is a link to nothing"),
+        ("none", "is not there"),
+    ):
+        with pytest.raises(InputError, match=words):
+            read_weights(tmp_path / name)
 
 
 class Evil:

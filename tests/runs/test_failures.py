@@ -27,7 +27,8 @@ from toymodels.runs.record import load_network
 from toymodels.runs.storage import load_checkpoint, read_json, save_checkpoint, write_results
 from toymodels.runs.table import read_table
 
-TRAIN = ["train", "--m", "6", "--d", "5", "--steps", "10", "--threads", "1"]
+TRAIN = ["train", "--m", "6", "--d", "5", "--steps", "10", "--threads", "1", "--checkpoint-seconds", "10000"]
+"""No checkpoint depends on how long a busy machine takes: the numbers of writes are counted."""
 COMPARE = ["compare", "--m", "6", "--d", "5", "--steps", "10", "--task", "and", "--layers", "gaussian", "trained",
            "--readoffs", "trained", "minimax", "--threads", "1", "--no-figures"]  # fmt: skip
 

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.sweeps.toy import read_sweep
 from toymodels.errors import InputError
-from toymodels.sweeps.definition import Hyperband, Metric, Parameter, Sweep, read_sweep
+from toymodels.sweeps.definition import Hyperband, Metric, Parameter, Sweep
 
 FULL = """\
 program: run.py
@@ -287,13 +288,6 @@ def test_a_quoted_number_is_text_on_purpose(tmp_path):
 
 def test_a_number_that_wandb_reads_as_text_is_handed_over_as_it_does(tmp_path):
     assert read(tmp_path, GRID + "  a: {values: [0.01, 5e-4]}\n").parameters[0].values == (0.01, "5e-4")
-
-
-def test_the_sweep_refuses_for_its_caller(tmp_path):
-    sweep = read(tmp_path, FULL)
-    assert sweep.metric is not None
-    with pytest.raises(InputError, match=r"sweep.yaml:7: no such metric"):
-        sweep.refuse(sweep.metric.line, "no such metric")
 
 
 DAMAGE = ["", *":- \n[{}&*!'0\t", "1e5", "null", "!!int ", "!!str", "0x_", "<<: *x", "2024-13-45"]

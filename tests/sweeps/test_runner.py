@@ -387,7 +387,7 @@ def test_a_file_that_cannot_be_run_is_refused_before_anything_is_written(
         (["--count", "0"], "count = 0"),
         (["--seed", "-1"], "seed = -1"),
         (["--scheduler", "local:1"], "unknown scheduler 'local:1'"),
-        (["--wandb", "on"], "is 'on'"),
+        (["--wandb", "on"], "unknown wandb 'on'"),
         (["--wrokers", "2"], "wrokers"),
     ],
 )

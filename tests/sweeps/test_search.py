@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.sweeps.toy import configurations
+from tests.sweeps.toy import configurations, read_sweep
 from toymodels.errors import InputError
-from toymodels.sweeps.definition import DISTRIBUTIONS, NUMBERS, Metric, Parameter, Sweep, read_sweep
+from toymodels.sweeps.definition import DISTRIBUTIONS, NUMBERS, Metric, Parameter, Sweep
 from toymodels.sweeps.distributions import quantile, rank
 from toymodels.sweeps.search import Finished, random_configuration, search
 

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from scipy import stats
 
-from tests.sweeps.toy import configurations
+from tests.sweeps.toy import configurations, read_sweep
 from toymodels.errors import InputError
-from toymodels.sweeps.definition import DISTRIBUTIONS, Parameter, Sweep, read_sweep
+from toymodels.sweeps.definition import DISTRIBUTIONS, Parameter, Sweep
 from toymodels.sweeps.distributions import quantile, rank
 from toymodels.sweeps.early_stopping import bands, should_stop
 

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from toymodels.experiments import build
 from toymodels.runs.table import read_table
 from toymodels.sweeps import runner
+from toymodels.sweeps.definition import SweepFile
 from toymodels.sweeps.search import search
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +83,15 @@ class Here:
 
     def close(self):
         self.closed = True
+
+
+def read_sweep(path, known=None):
+    """Read the sweep of a file as a plan does, whose configuration has the names `known`."""
+    file = SweepFile(path)
+    sweep = file.sweep()
+    file.check_names(sweep, known)
+    file.refuse_collected()
+    return sweep
 
 
 def configurations(sweep, seed=0):

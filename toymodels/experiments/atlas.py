@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import numpy as np
 import tyro
 
-from toymodels.errors import InputError, NoEffectError, check_choice, check_positive, check_whole
+from toymodels.atlas.cells import Cell, cell_of, file_task, set_size
+from toymodels.atlas.entries import (
+    CLOSE,
+    HERE,
+    TENSORS,
+    Entry,
+    Proof,
+    check_layer,
+    entries_in,
+    entry_bytes,
+    files_in,
+    prove,
+    read_entry,
+    read_tensors,
+)
+from toymodels.atlas.floors import floor_of
+from toymodels.atlas.known import errors_serving, least_known, least_known_width, least_possible_width
+from toymodels.errors import InputError, NoEffectError, check_positive, check_whole
 from toymodels.given import conform
+from toymodels.parallel.progress import Bar
+from toymodels.runs import text
+from toymodels.runs.storage import check_writable, write_atomically, write_text
 
-if TYPE_CHECKING:
-    from toymodels.atlas.cells import Cell
-    from toymodels.atlas.entries import Entry, Proof
-
-ACTIONS = ("print", "check", "submit", "search")
 FORGED = 1e-6
 """How far the worst error that a file states of itself may be from the one that its numbers prove."""
 
@@ -54,10 +71,7 @@ class AtlasConfig:
     """print: folder for the table (atlas.csv) and the figure of it."""
 
     def __post_init__(self) -> None:
-        from toymodels.atlas.cells import set_size
-
         conform(self)
-        check_choice(ACTIONS, action=self.action)
         for task in self.task:
             set_size(task)
         for name in ("s", "m", "d"):
@@ -79,47 +93,34 @@ class AtlasConfig:
         if self.action == "search" and not (self.task and self.m and self.d):
             raise InputError("a search needs at least one task, m and d, as in --task and --m 6 --d 4 5")
         if self.out is not None:
-            from toymodels.runs.storage import check_writable
-
             check_writable(self.out / "atlas.csv")
 
     @property
     def home(self) -> Path:
         """The folder of the entries."""
-        from toymodels.atlas.entries import HERE
-
         return HERE if self.folder is None else self.folder
 
     def wanted(self, cell: Cell) -> bool:
         """Whether the settings ask for a cell."""
-        from toymodels.atlas.cells import file_task
-
         tasks = [file_task(task) for task in self.task]
-        chosen = ((self.s, cell.s), (self.m, cell.m), (self.d, cell.d))
-        return (not tasks or file_task(cell.task) in tasks) and all(
-            not some or number in some for some, number in chosen
-        )
+        chosen = ((tasks, file_task(cell.task)), (self.s, cell.s), (self.m, cell.m), (self.d, cell.d))
+        return all(not some or value in some for some, value in chosen)
 
     def cells(self) -> list[Cell]:
         """List the cells of a search, the smallest first."""
-        from toymodels.atlas.cells import Cell
-
-        return [
-            Cell(task, s, m, d) for task in self.task for s in self.s or (2,) for m in sorted(self.m) for d in sorted(self.d)
-        ]  # fmt: skip
+        sizes = itertools.product(self.task, self.s or (2,), sorted(self.m), sorted(self.d))
+        return [Cell(*size) for size in sizes]
 
 
 def run_atlas(config: AtlasConfig) -> str | tuple[str, int]:
     """Do what the settings ask for; return what to print, and an exit status."""
-    if config.action == "check":
-        return check(config)
-    return {"print": show, "submit": submit, "search": search}[config.action](config)
+    actions: dict[str, Callable[[AtlasConfig], str | tuple[str, int]]]
+    actions = {"print": show, "check": check, "submit": submit, "search": search}
+    return actions[config.action](config)
 
 
 def show(config: AtlasConfig) -> str:
     """Prove the entries and print a map for each task and number of active features; also write it, if asked to."""
-    from toymodels.runs import text
-
     rows = list(_rows(config))
     if not rows:
         raise InputError(f"no entry of {config.home} is of these tasks and sizes: leave some out")
@@ -127,21 +128,15 @@ def show(config: AtlasConfig) -> str:
     for task, s in sorted({(row["task"], row["s"]) for row in rows}):
         here = {(row["m"], row["d"]): row for row in rows if (row["task"], row["s"]) == (task, s)}
         if config.epsilon:
-            tables.append(
-                f"{task}, at most {s} active: neurons for a worst error of ε\n" + _widths(config, rows, task, s)
-            )
+            title = f"{task}, at most {s} active: neurons for a worst error of ε"
+            tables.append(f"{title}\n{_widths(config, rows, task, s)}")
             continue
-        features = sorted({m for m, _ in here})
-        lines = [
-            [str(d), *(_cell_text(here.get((m, d))) for m in features)] for d in sorted({d for _, d in here})
-        ]  # fmt: skip
-        tables.append(
-            f"{task}, at most {s} active\n"
-            + text.render(("d", *(f"m = {m}" for m in features)), lines, range(len(features) + 1))
-        )
-    tables.append(
-        f"{len(rows)} cells. Worst error of the best layer known, and below which no layer is; =: they are equal."
-    )
+        features, widths = (sorted(set(sizes)) for sizes in zip(*here, strict=True))
+        lines = [[str(d), *(_cell_text(here.get((m, d))) for m in features)] for d in widths]
+        table = text.render(("d", *(f"m = {m}" for m in features)), lines, range(len(features) + 1))
+        tables.append(f"{task}, at most {s} active\n{table}")
+    legend = "Worst error of the best layer known, and below which no layer is; =: they are equal."
+    tables.append(f"{len(rows)} cells. {legend}")
     if config.out is not None:
         tables.append("\n".join(map(str, write(rows, config.out))))
     return "\n\n".join(tables)
@@ -149,10 +144,6 @@ def show(config: AtlasConfig) -> str:
 
 def _widths(config: AtlasConfig, rows: Sequence[dict[str, Any]], task: str, s: int) -> str:
     """Make a table of the least d known for each error and m, and of the d below which no layer reaches it."""
-    from toymodels.atlas.cells import Cell
-    from toymodels.atlas.known import least_known_width, least_possible_width
-    from toymodels.runs import text
-
     errors = {Cell(row["task"], row["s"], row["m"], row["d"]): row["worst_error"] for row in rows}
 
     def cell(m: int, error: float) -> str:
@@ -167,15 +158,12 @@ def _widths(config: AtlasConfig, rows: Sequence[dict[str, Any]], task: str, s: i
 def _cell_text(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
-    from toymodels.atlas.entries import CLOSE
-
     known = row["worst_error"] - row["floor"] <= CLOSE
-    return f"{row['worst_error']:.4f} =" if known else f"{row['worst_error']:.4f} ≥ {row['floor']:.3f}"
+    return f"{row['worst_error']:.4f} " + ("=" if known else f"≥ {row['floor']:.3f}")
 
 
 def write(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     """Write the table, then draw it."""
-    from toymodels.runs.storage import write_text
     from toymodels.runs.table import csv_text
 
     write_text(folder / "atlas.csv", csv_text(rows))
@@ -186,10 +174,6 @@ def write(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
 
 
 def _rows(config: AtlasConfig) -> Iterator[dict[str, Any]]:
-    from toymodels.atlas.cells import cell_of
-    from toymodels.atlas.entries import files_in, prove, read_entry
-    from toymodels.atlas.floors import floor_of
-
     for path in files_in(config.home):
         cell = cell_of(path.stem)
         if config.wanted(cell):
@@ -209,9 +193,6 @@ def _row(entry: Entry, proof: Proof, floor: float) -> dict[str, Any]:
 
 def check(config: AtlasConfig) -> tuple[str, int]:
     """Prove every entry from its stored numbers; say which fail, and how far readoffs are from the best ones of their layers."""
-    from toymodels.atlas.cells import cell_of
-    from toymodels.atlas.entries import files_in, prove, read_entry
-
     began = time.perf_counter()
     wrong: list[str] = []
     proofs: dict[Cell, Proof] = {}
@@ -237,9 +218,6 @@ def check(config: AtlasConfig) -> tuple[str, int]:
 
 def failures(entry: Entry, proof: Proof) -> Iterator[str]:
     """Yield what is wrong with an entry whose numbers are sound: what it states, its readoffs, the floor."""
-    from toymodels.atlas.entries import CLOSE
-    from toymodels.atlas.floors import floor_of
-
     cell, stated = entry.cell, entry.facts.get("worst_error", proof.worst_error)
     if not isinstance(stated, int | float) or not abs(stated - proof.worst_error) <= FORGED:
         yield f"the file states a worst error of {stated}, and its numbers have {proof.worst_error:.6f}"
@@ -252,9 +230,6 @@ def failures(entry: Entry, proof: Proof) -> Iterator[str]:
 
 def _disorder(proofs: dict[Cell, Proof]) -> Iterator[str]:
     """Yield notes on cells in which a construction, or another entry's layer, would do better: no fault of their entries."""
-    from toymodels.atlas.entries import CLOSE
-    from toymodels.atlas.known import least_known
-
     errors = {cell: proof.worst_error for cell, proof in proofs.items()}
     for cell, error in errors.items():
         known, name = least_known(cell, errors)
@@ -264,10 +239,6 @@ def _disorder(proofs: dict[Cell, Proof]) -> Iterator[str]:
 
 def submit(config: AtlasConfig) -> str:
     """Verify a layer that somebody offers; store it if it is a record. Raises InputError, with the reason, if it is none."""
-    from toymodels.atlas.entries import CLOSE, prove
-    from toymodels.atlas.floors import floor_of
-    from toymodels.atlas.known import errors_serving, least_known
-
     assert config.file is not None
     entry = _offered(config.file, config)
     proof = prove(entry)
@@ -287,10 +258,6 @@ def submit(config: AtlasConfig) -> str:
 
 def _offered(file: Path, config: AtlasConfig) -> Entry:
     """Return the entry in a file; solve the readoffs of a layer without. Raises InputError for what is no layer of a cell."""
-    import numpy as np
-
-    from toymodels.atlas.cells import Cell, cell_of
-    from toymodels.atlas.entries import TENSORS, check_layer, read_entry, read_tensors
     from toymodels.runs.record import layer_in_file
 
     tensors, facts = read_tensors(file) if file.suffix == ".safetensors" else ({}, {})
@@ -327,9 +294,6 @@ def _offered(file: Path, config: AtlasConfig) -> Entry:
 
 def _keep(entry: Entry, error: float, folder: Path) -> Path:
     """Write an entry, with the worst error that its numbers prove."""
-    from toymodels.atlas.entries import entry_bytes, prove, read_entry
-    from toymodels.runs.storage import write_atomically
-
     path = folder / f"{entry.cell.name}.safetensors"
     if path.exists() and prove(read_entry(path)).worst_error < error:
         return path  # another search has stored a better one meanwhile
@@ -340,9 +304,7 @@ def _keep(entry: Entry, error: float, folder: Path) -> Path:
 
 def search(config: AtlasConfig) -> str:
     """Search each cell, and store a better layer at once: a search that is stopped loses at most the cell it is at."""
-    from toymodels.atlas.entries import entries_in, prove
     from toymodels.atlas.search import improve
-    from toymodels.parallel.progress import Bar
 
     folder = config.home
     cells = config.cells()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from toymodels.parallel.progress import Bar
 from toymodels.registry import Lazy
 from toymodels.runs.identity import network_identity
 from toymodels.runs.loop import train
+from toymodels.runs.metrics import Row, metrics_of
 from toymodels.runs.record import Metrics, load_own_network, save_network
 from toymodels.runs.storage import damaged
 
@@ -70,8 +71,13 @@ def first_layer(
     return layer.requires_grad_(False).to(config.device)
 
 
-def check_plugin_members(config: NetworkSettings) -> None:
-    """Make the loss, and every first layer that a plugin draws. Raises InputError for one that fails, before any work."""
+def check_run(config: NetworkSettings) -> None:
+    """Check the inputs of each task, make the loss, and every first layer that a plugin draws.
+
+    Raises InputError for what fails, before any work.
+    """
+    for task in config.tasks():
+        config.check_inputs(config.features(), task)
     config.make_loss(0)
     for name in config.first_layers():
         if LAYERS.named(name)[0].plugin is not None:
@@ -89,9 +95,10 @@ def train_network(
     label: str,
     position: int = 0,
     report: Callable[[Progress], None] = lambda progress: None,
-) -> tuple[Network, float]:
-    """Return (network, training seconds): trained now, continued from the folder's checkpoint, or read from its record.
+) -> tuple[Network, dict[str, Any]]:
+    """Return (network, facts): trained now, continued from the folder's checkpoint, or read from its record.
 
+    The facts are the seconds of the training and, if it was stopped early, the step at which it was (stopped_at).
     `layer` is the initial first layer; if its parameters do not require gradients it stays as it is, and only the readoff
     learns. Writes metrics.jsonl, checkpoint.pt (deleted at the end) and network.safetensors into the folder. Ends early if a
     file named STOP appears in the parent folder.
@@ -102,7 +109,7 @@ def train_network(
         network, extra = load_own_network(done, run, task, width)
         if "seconds" not in extra:
             raise damaged(done, "it does not say how long its training took", advice="move it away, and train again")
-        return network.to(config.device), float(extra["seconds"])
+        return network.to(config.device), _facts(extra)
     network = Network(layer, LinearReadoff.constant(task.n_outputs, width))
     trainer = Trainer(network, task, config.features(), config, derive_seed(seed, "batches"), config.device)
     metrics = Metrics(folder / "metrics.jsonl")
@@ -134,4 +141,17 @@ def train_network(
         extra["stopped_at"] = torch.tensor(trainer.step)
     save_network(done, network, task, extra, run)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
-    return network, trainer.seconds
+    return network, _facts(extra)
+
+
+def row_of(
+    config: NetworkSettings, task: Task, layer: str, readoff: str, seed: int, facts: Row, evaluation: Mapping[str, Any]
+) -> Row:
+    """Make the row of a network from its evaluation, as `Evaluation.to_dict` writes it, and what is known of its making."""
+    about = {"task": task.name, "first_layer": layer, "readoff": readoff, "seed": seed}
+    sizes = {"all_pairs": task.n_outputs, "threads": torch.get_num_threads()}
+    return {**about, **metrics_of(evaluation, config.tolerances), **sizes, **facts, "evaluation": evaluation}
+
+
+def _facts(extra: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    return {name: extra[name].item() for name in ("seconds", "stopped_at") if name in extra}

@@ -12,10 +12,10 @@ from toymodels.experiments.registry import EXPERIMENTS, Result
 from toymodels.experiments.registry import run as run_experiment
 from toymodels.experiments.settings import NetworkSettings, nothing_trained
 from toymodels.given import conform
-from toymodels.registry import deferred
+from toymodels.registry import deferred, load_plugins
+from toymodels.runs.storage import check_writable
 
 if TYPE_CHECKING:
-    from toymodels.core.readoffs import Combination
     from toymodels.core.tasks import Task
 
 
@@ -55,8 +55,6 @@ class CompareConfig(NetworkSettings):
         from toymodels.core.layers import LAYERS
         from toymodels.core.readoffs import READOFFS
         from toymodels.core.tasks import task_name
-        from toymodels.registry import load_plugins
-        from toymodels.runs.storage import check_writable
 
         conform(self)
         load_plugins(self.plugin)  # before the names below are looked up
@@ -90,19 +88,12 @@ class CompareConfig(NetworkSettings):
 
     def idle(self) -> dict[str, str]:
         """Return the settings that have no effect under the others, each with the reason."""
-        from toymodels.core.layers import LAYERS
         from toymodels.core.readoffs import READOFFS
 
-        reasons = super().idle()
-        members = [LAYERS.named(name)[0] for name in self.rows()]
-        tasks = self.tasks()
-        readoffs = {
-            READOFFS.named(r)[0] for name in self.rows() for task in tasks for r in self.readoffs_of(name, task)
-        }
-        learned = any("trained_readoff" in member.parameters for member in readoffs)
-        if not learned and not any(member.after_training for member in members):
-            reasons |= nothing_trained()
-        if not any(member.sampled for member in readoffs):
+        rows, tasks = self.rows(), self.tasks()
+        readoffs = {readoff for name in rows for task in tasks for readoff in self.readoffs_of(name, task)}
+        reasons = super().idle() | nothing_trained(rows, readoffs)
+        if not any(READOFFS.named(readoff)[0].sampled for readoff in readoffs):
             reasons["minimax_pairs"] = "no readoff here is solved for a sample of outputs"
         elif all(task.n_outputs <= min(self.minimax_pairs, CompareConfig.minimax_pairs) for task in tasks):
             reasons["minimax_pairs"] = "there are no more outputs"
@@ -146,11 +137,10 @@ class CompareConfig(NetworkSettings):
 
     def readoffs_of(self, layer: str, task: Task) -> tuple[str, ...]:
         """Return the readoffs of this first layer in the table of this task, in the table's order."""
-        from toymodels.core.layers import LAYERS
         from toymodels.core.readoffs import READOFFS
 
         combination = self.combination(layer, task)
-        if not LAYERS.named(layer)[0].fits(task):
+        if not combination.layer.fits(task):
             return ()
         wanted = self.readoffs
         if wanted is None:
@@ -158,35 +148,19 @@ class CompareConfig(NetworkSettings):
         members = sorted(((READOFFS.named(name)[0], name) for name in wanted), key=lambda pair: pair[0].order)
         return tuple(name for member, name in members if member.applies(combination))
 
-    def combination(self, layer: str, task: Task) -> Combination:
-        """Return a first layer and a task in the form that a readoff's `applies` takes."""
-        from toymodels.core.layers import LAYERS
-        from toymodels.core.readoffs import Combination
-
-        member, knobs = LAYERS.named(layer, self.knobs)
-        forms = member.aside(member.closed_forms, self.offered(member, task, 0), knobs) or frozenset()
-        return Combination(member, task, forms, self.d0 is not None)
-
     def _check_rows(self) -> None:
         from toymodels.core.layers import LAYERS
         from toymodels.core.minimax import check_minimax
         from toymodels.core.readoffs import READOFFS
 
         names = self.rows()
-        members = {name: LAYERS.named(name)[0] for name in names}
-        trained = [name for name, member in members.items() if member.role == "trained"]
         if self.layers is not None:
-            lacking = [name for name, member in members.items() if member.uses_trained]
-            if lacking and not trained:
-                raise InputError(f"the first layer {lacking[0]} is made from the trained layer: add trained to layers")
-            for name in lacking:
-                self.check_member(name)
+            self.check_trained(names)
             # A layer that is set but has no row would change nothing but the run's identity.
             if self.frozen_layer != "gaussian" and self.frozen_layer not in names:
                 raise InputError(f"frozen_layer {self.frozen_layer} is not among layers: name it there, too")
-            if self.layer != "gaussian" and not trained:
-                raise InputError(f"layer {self.layer} is where the trained layer starts: name trained in layers, too")
-        if LAYERS.named(self.layer)[0].role == "none" and trained:
+        roles = {LAYERS.named(name)[0].role for name in names}
+        if LAYERS.named(self.layer)[0].role == "none" and "trained" in roles:
             raise InputError("layer identity has nothing to train: its rows are those of the layer identity")
         tasks = self.tasks()
         rows = {readoff for name in names for task in tasks for readoff in self.readoffs_of(name, task)}
@@ -209,16 +183,9 @@ def _meant_by_all() -> list[str]:
     return [name for name, member in LAYERS.items() if member.role not in aside or member.plugin is not None]
 
 
-def _check(config: CompareConfig) -> None:
-    from toymodels.experiments.build import check_plugin_members
-
-    for task in config.tasks():
-        config.check_inputs(config.features(), task)
-    check_plugin_members(config)
-
-
 @EXPERIMENTS(
-    "compare", order=0, config=CompareConfig, check=_check, text=deferred("runs.text", "comparison"),
+    "compare", order=0, config=CompareConfig, check=deferred("experiments.build", "check_run"),
+    text=deferred("runs.text", "comparison"),
     summary=deferred("experiments.genericity", "summary"),
     summary_names=deferred("experiments.genericity", "summary_names"),
     seconds=deferred("experiments.times", "of_comparison"),

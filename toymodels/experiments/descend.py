@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -13,6 +14,8 @@ import tyro
 
 from toymodels.errors import InputError, NoEffectError, check_choice, check_whole
 from toymodels.given import conform
+from toymodels.parallel.progress import Bar
+from toymodels.runs.storage import check_writable, read_tensors, write_atomically
 
 if TYPE_CHECKING:
     from toymodels.core.layers import FirstLayer
@@ -44,7 +47,6 @@ class DescendConfig:
     def __post_init__(self) -> None:
         from toymodels.core.layers import ACTIVATIONS
         from toymodels.core.worst_case import SUMMARIES
-        from toymodels.runs.storage import check_writable
 
         conform(self)
         check_choice(("at_most", "exactly"), inputs=self.inputs)
@@ -64,7 +66,6 @@ def run_descend(config: DescendConfig) -> str:
     from toymodels.core.minimax import check_minimax
     from toymodels.core.tasks import make_task
     from toymodels.core.worst_case import Descended, descend
-    from toymodels.parallel.progress import Bar
 
     layer = _start(config)
     features = make_features(config.inputs, layer.weight.shape[1], config.s)
@@ -113,8 +114,6 @@ def _start(config: DescendConfig) -> FirstLayer:
 
 def _digest(layer: FirstLayer) -> str:
     """Return a digest of the layer that a descent starts from."""
-    import hashlib
-
     digest = hashlib.sha256(layer.activation.encode())
     for value in (layer.weight, layer.bias):
         digest.update(value.detach().numpy().tobytes())
@@ -123,8 +122,6 @@ def _digest(layer: FirstLayer) -> str:
 
 def _write(config: DescendConfig, layer: Any, facts: dict[str, Any]) -> None:
     from safetensors.torch import save_file
-
-    from toymodels.runs.storage import write_atomically
 
     stated = {**facts, **{name: getattr(config, name) for name in _SETTINGS}}
     tensors = {"weight": layer.weight.detach().contiguous(), "bias": layer.bias.detach().contiguous()}
@@ -135,7 +132,6 @@ def _write(config: DescendConfig, layer: Any, facts: dict[str, Any]) -> None:
 def _stopped(config: DescendConfig, layer: FirstLayer, first: str) -> tuple[FirstLayer, int, float]:
     """Return the best layer of a stopped descent, its steps and its first error. Raises InputError for another one's file."""
     from toymodels.core.layers import FirstLayer
-    from toymodels.runs.storage import read_tensors
 
     other = InputError(f"{config.out} is there, and not of this descent: name another file in out, or delete it")
     about, tensors = read_tensors(config.out, "", lambda reason: other)

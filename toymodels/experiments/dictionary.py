@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import functools
-import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from toymodels.errors import InputError, NoEffectError, check_different, check_positive, check_whole
+from toymodels.errors import InputError, check_different, check_positive, check_whole
 from toymodels.experiments.registry import EXPERIMENTS, Result, Row
 from toymodels.experiments.settings import NetworkSettings, nothing_trained
 from toymodels.given import conform
-from toymodels.registry import deferred
+from toymodels.parallel.progress import tell_if_slow
+from toymodels.registry import Lazy, load_plugins
+from toymodels.runs.identity import network_identity
+from toymodels.runs.settings import evaluation_inputs
+from toymodels.runs.storage import damaged
 
 SCORES = (
     ("features_correlation", "features |r|"), ("features_recall", "found"), ("functions_correlation", "functions |r|"),
@@ -66,10 +70,9 @@ class DictionaryConfig(NetworkSettings):
 
     def __post_init__(self) -> None:
         from toymodels.core.layers import LAYERS
-        from toymodels.core.readoffs import READOFFS, Combination
+        from toymodels.core.readoffs import READOFFS
         from toymodels.core.tasks import task_name
         from toymodels.ground_truth.dictionaries import check_dictionary
-        from toymodels.registry import load_plugins
 
         conform(self)
         load_plugins(self.plugin)  # before the names below are looked up
@@ -92,22 +95,13 @@ class DictionaryConfig(NetworkSettings):
         if self.device != "cpu":
             raise InputError(f"device {self.device}: dictionaries are fitted on the CPU, leave device at cpu")
         readoff = READOFFS.named(self.readoff)[0]
-        members = {name: LAYERS.named(name)[0] for name in self.layers}
-        trains = any(member.role == "trained" for member in members.values())
-        for name in (name for name, member in members.items() if member.uses_trained):
-            if not trains:
-                raise InputError(f"the first layer {name} is made from the trained layer: add trained to layers")
-            self.check_member(name)
-        if self.layer != "gaussian" and not trains:
-            raise NoEffectError(f"layer {self.layer} is where the trained layer starts: name trained in layers, too")
+        self.check_trained(self.layers)
+        (task,) = self.tasks()
         for name in self.layers:
-            member, knobs = LAYERS.named(name, self.knobs)
-            for task in self.tasks():
-                if not member.fits(task):
-                    raise InputError(f"the first layer {name} is not for the task {task.name}: name another")
-                forms = member.aside(member.closed_forms, self.offered(member, task, 0), knobs) or frozenset()
-                if not readoff.kept or not readoff.applies(Combination(member, task, forms, self.d0 is not None)):
-                    raise InputError(f"the readoff {self.readoff} is not for the first layer {name}: name another")
+            if not LAYERS.named(name)[0].fits(task):
+                raise InputError(f"the first layer {name} is not for the task {task.name}: name another")
+            if not readoff.kept or not readoff.applies(self.combination(name, task)):
+                raise InputError(f"the readoff {self.readoff} is not for the first layer {name}: name another")
 
     def first_layers(self) -> tuple[str, ...]:
         """Return the names of all first layers that the run draws, including the initial layer of the trained one."""
@@ -115,15 +109,8 @@ class DictionaryConfig(NetworkSettings):
 
     def idle(self) -> dict[str, str]:
         """Return the settings that have no effect under the others, each with the reason."""
-        from toymodels.core.layers import LAYERS
-        from toymodels.core.readoffs import READOFFS
-
         reasons = super().idle() | {"tolerances": "shares of outputs within a tolerance are no column of this table"}
-        members = [LAYERS.named(name)[0] for name in self.layers]
-        readoff = READOFFS.named(self.readoff)[0]
-        if "trained_readoff" not in readoff.parameters and not any(member.after_training for member in members):
-            reasons |= nothing_trained()
-        return reasons
+        return reasons | nothing_trained(self.layers, [self.readoff])
 
     def task_names(self) -> tuple[str, ...]:
         """Return the name of the task."""
@@ -134,8 +121,6 @@ def dictionary_seed(config: DictionaryConfig, seed: int, folder: Path, position:
     """Make the rows of one seed; those in the record are read."""
     from toymodels.experiments.rows import RowMaker
     from toymodels.ground_truth.dictionaries import DICTIONARIES
-    from toymodels.registry import Lazy
-    from toymodels.runs.identity import network_identity
     from toymodels.runs.record import load_network, write_row
 
     task, run = config.make_task(config.task, seed), network_identity(config, seed)
@@ -170,24 +155,15 @@ def dictionary_seed(config: DictionaryConfig, seed: int, folder: Path, position:
 def _read(path: Path, run: Mapping[str, Any], about: Mapping[str, Any]) -> Row:
     """Read a row of the record. Raises InputError if it is damaged, another run's, or lacks a number."""
     from toymodels.runs.record import read_own_row
-    from toymodels.runs.storage import damaged
 
     known = [name for name, _ in (*SCORES, *COSTS)]
     row = read_own_row(path, run, about, [*known, "latents", "covered"])
-    wrong = [
-        f"{name} is {row[name]!r}"
-        for name in known
-        if isinstance(row[name], bool)
-        or not isinstance(row[name], int | float | None)
-        or (row[name] or 0) < _LEAST.get(name, 0)
-    ]
-    if wrong:
-        raise damaged(path, wrong[0], advice="delete it, and the same command makes it again")
+    for name in known:
+        value = row[name]
+        real = isinstance(value, int | float | None) and not isinstance(value, bool)
+        if not real or ((value or 0) < 0 and name != "explained"):  # no other number may be below 0
+            raise damaged(path, f"{name} is {value!r}", advice="delete it, and the same command makes it again")
     return row
-
-
-_LEAST = {"explained": -math.inf}
-"""The least value of a number that may be below 0."""
 
 
 class _Layer(NamedTuple):
@@ -212,7 +188,6 @@ def _measured(config: DictionaryConfig, network: Any, task: Any, seed: int) -> _
     from toymodels.core.seeds import derive_seed
     from toymodels.ground_truth.samples import feature_vectors
     from toymodels.ground_truth.scores import layer_reads
-    from toymodels.runs.settings import evaluation_inputs
 
     features = config.features()
     with torch.no_grad():
@@ -227,13 +202,10 @@ def _measured(config: DictionaryConfig, network: Any, task: Any, seed: int) -> _
 
 
 def _scores(config: DictionaryConfig, layer: _Layer, method: str, number: int, seed: int, label: str) -> Row:
-    import time
-
     from toymodels.core.seeds import derive_seed
     from toymodels.ground_truth.dictionaries import fit_dictionary
     from toymodels.ground_truth.perturbations import sensitivities
     from toymodels.ground_truth.scores import score
-    from toymodels.parallel.progress import tell_if_slow
 
     started = time.perf_counter()
     with tell_if_slow(label):
@@ -243,33 +215,21 @@ def _scores(config: DictionaryConfig, layer: _Layer, method: str, number: int, s
         moves: dict[str, float | None] = {name: None for name, _ in COSTS if name.startswith("sensitivity_")}
         if layer.vectors is not None:
             moves = sensitivities(fitted, layer.network, layer.vectors, layer.inputs, derive_seed(seed, "dictionary"))
-    return {
-        **scores,
-        "latents": int(scores["latents"]),
-        **moves,
-        "covered": layer.inputs.description,
-        "seconds": seconds,
-    }
+    about = {"covered": layer.inputs.description, "seconds": seconds}
+    return {**scores, "latents": int(scores["latents"]), **moves, **about}
 
 
 def text(content: Mapping[str, Any]) -> str:
     """Write the tables of a run: what is found, and what it costs; means over seeds with 95 % t intervals."""
-    from toymodels.runs.text import number, render
-    from toymodels.theory.statistics import mean_interval
+    from toymodels.runs.text import grouped, mean_cell, render
 
     rows = content["rows"]
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in ABOUT), []).append(row)
+    groups = grouped(rows, lambda row: tuple(str(row[name]) for name in ABOUT))
     tables = []
     for columns in (SCORES, COSTS):
-        lines = []
-        for about, members in groups.items():
-            cells = []
-            for name, _ in columns:
-                values = [row[name] for row in members if row.get(name) is not None]
-                cells.append(number(*mean_interval(values), ".3f") if values else "-")
-            lines.append([*map(str, about), *cells])
+        lines = [
+            [*about, *(mean_cell(members, name, ".3f") for name, _ in columns)] for about, members in groups.items()
+        ]
         header = ["layer", "dictionary", "latents", *(heading.strip() for _, heading in columns)]
         tables.append(render(header, lines, right=range(2, len(header))))
     seeds = sorted({row["seed"] for row in rows})
@@ -290,28 +250,17 @@ def text(content: Mapping[str, Any]) -> str:
 def _check(config: DictionaryConfig) -> None:
     from toymodels.core.minimax import check_minimax
     from toymodels.core.readoffs import READOFFS
-    from toymodels.experiments.build import check_plugin_members
+    from toymodels.experiments.build import check_run
 
-    config.check_inputs(config.features(), config.make_task(config.task))
+    check_run(config)
     if READOFFS.named(config.readoff)[0].needs == "every input":
         check_minimax(config.features())
-    check_plugin_members(config)
 
 
-@EXPERIMENTS(
-    "dictionary",
-    order=2,
-    config=DictionaryConfig,
-    check=_check,
-    text=deferred("experiments.dictionary", "text"),
-    measures=(
-        "features_precision",
-        "functions_precision",
-        "split",
-        "absorbed",
-        *(name for name, _ in (*SCORES, *COSTS)),
-    ),
-)
+_MEASURES = ("features_precision", "functions_precision", "split", "absorbed", *(name for name, _ in (*SCORES, *COSTS)))
+
+
+@EXPERIMENTS("dictionary", order=2, config=DictionaryConfig, check=_check, text=text, measures=_MEASURES)
 def dictionary(config: DictionaryConfig, folder: Path, report: Callable[..., None]) -> Result:
     """Fit sparse dictionaries to activations, and score them against the true features and functions."""
     from toymodels.parallel.processes import run_jobs

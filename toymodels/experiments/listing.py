@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,11 +13,11 @@ import tyro
 
 from toymodels.errors import InputError, NoEffectError
 from toymodels.runs.identity import NOT_IN_IDENTITY
-from toymodels.runs.metrics import check_metric, error_label
+from toymodels.runs.metrics import ABOUT, all_metrics, check_metric, error_label
 from toymodels.runs.record import load_config, read_sessions
 from toymodels.runs.storage import read_json
-from toymodels.runs.table import levels, parse_value, read_result
-from toymodels.runs.text import number, render
+from toymodels.runs.table import Row, hashable, levels, parse_value, read_result
+from toymodels.runs.text import listed, number, render
 from toymodels.theory.statistics import mean_interval
 
 MAIN = ("m", "d", "s", "task", "seeds")
@@ -69,7 +68,7 @@ class Run:
     state: str
     """One of STATES."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    rows: Sequence[Mapping[str, Any]] = ()
+    rows: Sequence[Row] = ()
     """Its results, if it is finished."""
     reason: str = ""
     """Why it failed or cannot be read."""
@@ -77,15 +76,13 @@ class Run:
     @property
     def best(self) -> tuple[float | None, str]:
         """The least worst error, a mean over seeds, and its network in words."""
-        errors: dict[tuple[Any, ...], list[float]] = {}
-        for row in self.rows:
-            if row.get("worst_error") is not None:
-                errors.setdefault(tuple(row.get(name) for name in _NETWORK), []).append(row["worst_error"])
+        errors = _by_network(self.rows, "worst_error", _about(self.rows))
         if not errors:
             return None, ""
-        task, layer, readoff = least = min(errors, key=lambda network: sum(errors[network]) / len(errors[network]))
+        means = {network: sum(by_seed.values()) / len(by_seed) for network, by_seed in errors.items()}
+        task, *parts = least = min(means, key=means.__getitem__)
         several = f" ({task})" if len({network[0] for network in errors}) > 1 else ""
-        return sum(errors[least]) / len(errors[least]), f"{layer}/{readoff}{several}"
+        return means[least], "/".join(parts) + several
 
     @property
     def values(self) -> dict[str, Any]:
@@ -114,13 +111,7 @@ def _name(folder: Path, run: Path) -> str:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _hashable(value) for name, value in config.items() if name not in NOT_IN_IDENTITY}
-
-
-def _hashable(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return tuple(map(_hashable, value))
-    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+    return {name: hashable(value) for name, value in config.items() if name not in NOT_IN_IDENTITY}
 
 
 def _read(folder: Path, path: Path, failure: Path | None) -> Run:
@@ -251,14 +242,8 @@ def _method(sweep: Any) -> str:
 def _shown(value: Any) -> str:
     """Write a setting, long lists shortened."""
     if isinstance(value, tuple) and len(value) > 8:
-        return f"{_written(value[:4])},… ({len(value)})"
-    return _written(value)
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(_written, value))
-    return "-" if value is None else str(value)
+        return f"{listed(value[:4])},… ({len(value)})"
+    return listed(value)
 
 
 def _find(runs: Sequence[Run], name: str) -> Run:
@@ -281,18 +266,13 @@ def compare(a: Run, b: Run, metric: str = "worst_error") -> str:
         ("settings", {"kind": a.kind, **a.settings}, {"kind": b.kind, **b.settings}),
         ("code and versions", _versions(a.path), _versions(b.path)),
     ):
-        both = {name: (_written(of_a.get(name)), _written(of_b.get(name))) for name in {**of_a, **of_b}}
+        both = {name: (listed(of_a.get(name)), listed(of_b.get(name))) for name in {**of_a, **of_b}}
         lines = [(name, *values) for name, values in both.items() if values[0] != values[1]]
         parts.append(render((f"{noun} that differ", "A", "B"), lines) if lines else f"The same {noun}.")
     if not (a.rows and b.rows):
-        return "\n\n".join([*parts, "No errors to compare: " + " and ".join(_without_results(a, b))])
+        without = [f"{letter} is {run.state}" for letter, run in (("A", a), ("B", b)) if not run.rows]
+        return "\n\n".join([*parts, f"No errors to compare: {' and '.join(without)}"])
     return "\n\n".join([*parts, *_errors(a, b, metric)])
-
-
-def _without_results(a: Run, b: Run) -> Iterator[str]:
-    for letter, run in (("A", a), ("B", b)):
-        if not run.rows:
-            yield f"{letter} is {run.state}"
 
 
 def _versions(path: Path) -> dict[str, Any]:
@@ -308,7 +288,8 @@ def _versions(path: Path) -> dict[str, Any]:
 
 def _errors(a: Run, b: Run, metric: str) -> Iterator[str]:
     """Write one error of the networks that both runs have, and name the networks that only one has."""
-    of_a, of_b = _by_network(a, metric), _by_network(b, metric)
+    columns = list(dict.fromkeys([*_about(a.rows), *_about(b.rows)]))
+    of_a, of_b = (_by_network(run.rows, metric, columns) for run in (a, b))
     lines, same, most = [], True, 0
     for network in (network for network in of_a if network in of_b):
         seeds = [seed for seed in of_a[network] if seed in of_b[network]]
@@ -320,26 +301,33 @@ def _errors(a: Run, b: Run, metric: str) -> Iterator[str]:
         mean, half = mean_interval([second - first for first, second in pairs])
         means = [number(sum(column) / len(column)) for column in zip(*pairs, strict=True)]
         difference = f"{mean:+.4f}" + (f" ±{half:.4f}" if half is not None else "")
-        lines.append([*map(str, network), str(len(seeds)), *means, difference])
+        lines.append([*network, str(len(seeds)), *means, difference])
     label = error_label(metric)
     if lines:
-        header = ["task", "layer", "readoff", "seeds", f"{label} in A", "in B", "B − A"]
-        of_seeds = (
-            "means over the seeds that both have, ± 95 % t intervals" if most > 1 else "of the one seed that both have"
-        )
+        about = [name.replace("first_", "") for name in columns]
+        header = [*about, "seeds", f"{label} in A", "in B", "B − A"]
+        several = "means over the seeds that both have, ± 95 % t intervals"
+        of_seeds = several if most > 1 else "of the one seed that both have"
         verdict = "the same to the last digit" if same else of_seeds
-        yield f"{render(header, lines, right=range(3, 7))}\n\n{label}: {verdict}"
+        yield f"{render(header, lines, right=range(len(about), len(header)))}\n\n{label}: {verdict}"
     else:
         yield f"No network is in both with the same seed and has a {label}."
     for letter, own, others in (("A", of_a, of_b), ("B", of_b, of_a)):
-        alone = ["/".join(map(str, network)) for network in own if network not in others]
+        alone = ["/".join(network) for network in own if network not in others]
         if alone:
             yield f"only in {letter}: {', '.join(alone)}"
 
 
-def _by_network(run: Run, metric: str) -> dict[tuple[Any, ...], dict[int, float]]:
-    errors: dict[tuple[Any, ...], dict[int, float]] = {}
-    for row in run.rows:
+def _about(rows: Sequence[Row]) -> list[str]:
+    """Return the columns that say what each row of a run measures: its network, and what else differs (dictionaries, say)."""
+    others = [name for name in (rows[0] if rows else ()) if name not in {*_NETWORK, *ABOUT, *all_metrics(rows)}]
+    return [*_NETWORK, *(name for name in others if len({str(row.get(name)) for row in rows}) > 1)]
+
+
+def _by_network(rows: Sequence[Row], metric: str, columns: Sequence[str]) -> dict[tuple[str, ...], dict[int, float]]:
+    """Return the errors by the values of columns, and by seed."""
+    errors: dict[tuple[str, ...], dict[int, float]] = {}
+    for row in rows:
         if row.get(metric) is not None:
-            errors.setdefault(tuple(row.get(name) for name in _NETWORK), {})[row["seed"]] = row[metric]
+            errors.setdefault(tuple(str(row.get(name)) for name in columns), {})[row["seed"]] = row[metric]
     return errors

@@ -10,9 +10,12 @@ from typing import Any
 
 import tyro
 
-from toymodels.errors import InputError, NoEffectError, check_choice, check_different, check_whole
+from toymodels.errors import InputError, check_choice, check_device, check_different, check_whole
 from toymodels.given import conform
 from toymodels.registry import Lazy, load_plugins
+from toymodels.runs.metrics import metrics_of
+from toymodels.runs.settings import evaluation_inputs
+from toymodels.runs.storage import check_writable, write_json
 
 _OFFERED = frozenset(
     {"layer", "task", "inputs", "every_input", "features", "m", "d", "s", "seed", "width", "trained_readoff"}
@@ -63,7 +66,6 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         from toymodels.core.layers import ACTIVATIONS
         from toymodels.core.readoffs import READOFFS
-        from toymodels.runs.storage import check_writable
 
         conform(self)
         load_plugins(self.plugin)
@@ -84,9 +86,8 @@ def measure(config: EvaluateConfig) -> str:
     from toymodels.core.features import make_features
     from toymodels.core.minimax import check_minimax
     from toymodels.core.readoffs import READOFFS
-    from toymodels.errors import check_device
+    from toymodels.ground_truth.read import read_network
     from toymodels.runs import text
-    from toymodels.runs.storage import write_json
 
     check_device(config.device)
     for name in config.readoffs:
@@ -98,7 +99,9 @@ def measure(config: EvaluateConfig) -> str:
             raise InputError(
                 f"the readoff {name} is one of a construction of ours: name trained, minimax, least_squares, …"
             )
-    found = _read(config)
+    found = read_network(
+        config.file, config.task, config.m, config.activation, config.weights, config.biases, config.pairs
+    )
     task = found.task
     features = make_features(config.inputs, task.m, config.s, config.values)
     if any(READOFFS.named(name)[0].needs == "every input" for name in config.readoffs):
@@ -112,40 +115,12 @@ def measure(config: EvaluateConfig) -> str:
     return f"{title}\n\n{text.measured(shown, ('readoff',))}\n\n{legend}"
 
 
-def _read(config: EvaluateConfig) -> Any:
-    from toymodels.core.tasks import make_task
-    from toymodels.ground_truth.read import read_described
-    from toymodels.runs.elsewhere import Elsewhere, find_network, read_weights
-
-    def task_of(m: int) -> Any:
-        return make_task(config.task or "", m, config.pairs)
-
-    own = read_described(config.file)
-    if own is None:
-        tensors = read_weights(config.file)
-        if config.task is None:
-            raise InputError("the file does not say what its network computes: name the task, as in --task and")
-        return find_network(tensors, task_of, config.m, config.activation, config.weights, config.biases)
-    if config.weights or config.biases or config.activation != "relu" or config.m is not None:
-        raise InputError(f"{config.file} is of a run and describes itself: leave out m, activation, weights and biases")
-    if config.pairs is not None and config.task is None:
-        raise NoEffectError(
-            f"{config.file} is of a run and has pairs of its own: leave pairs out, or name a task with them"
-        )
-    network, task = own
-    if config.task is not None:
-        task = task_of(task.m)
-    return Elsewhere(network, task, f"a network of a run, {task.m} features → {task.n_outputs:,} outputs")
-
-
 def _row(config: EvaluateConfig, network: Any, task: Any, features: Any, name: str) -> dict[str, Any]:
     from toymodels.core.evaluation import evaluate
     from toymodels.core.layers import layer_width
     from toymodels.core.network import Network
     from toymodels.core.readoffs import READOFFS, Fitted, as_fitted
     from toymodels.core.seeds import derive_seed
-    from toymodels.runs.metrics import metrics_of
-    from toymodels.runs.settings import evaluation_inputs
 
     member, knobs = READOFFS.named(name)
     part = task.sample(config.minimax_pairs, derive_seed(config.seed, "pairs")) if member.sampled else task

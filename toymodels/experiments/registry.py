@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from toymodels.errors import InputError, NoEffectError, WriteError, notice
-from toymodels.registry import Member, Registry, plugin_failures
-
-Row = dict[str, Any]
+from toymodels.core.settings import OF_ADAM
+from toymodels.errors import InputError, NoEffectError, WriteError, check_device, notice
+from toymodels.registry import Member, Registry, parse_call, plugin_failures
+from toymodels.runs.identity import changed, to_dict
+from toymodels.runs.metrics import NOT_SETTINGS, Row, all_metrics
+from toymodels.runs.storage import write_json, write_results
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,6 @@ class Experiment(Member):
 
     def __post_init__(self) -> None:
         """Raise InputError for a measure that is a setting, or says what a row is about."""
-        from toymodels.runs.metrics import NOT_SETTINGS
-
         if not self.measures:
             return
         if isinstance(self.measures, str):
@@ -82,8 +82,6 @@ EXPERIMENTS = Registry(
 
 def summary_of(experiment: Experiment, content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the numbers by which runs are compared, from the content of results.json."""
-    from toymodels.runs.metrics import all_metrics
-
     if experiment.summary is not None:
         return experiment.summary(content)
     rows = content["rows"]
@@ -94,7 +92,6 @@ def summary_of(experiment: Experiment, content: Mapping[str, Any]) -> dict[str, 
 def knobs_of_layers(config: Any, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """Return all knobs of each first layer in the rows, also those at their defaults; of a trained one, those of its start."""
     from toymodels.core.layers import LAYERS
-    from toymodels.registry import parse_call
 
     known: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(row["first_layer"] for row in rows if row.get("first_layer")):
@@ -112,9 +109,6 @@ def without_effect(config: Any, given: Collection[str] = ()) -> list[str]:
 
     Raises InputError for the learning rate and other settings of Adam if L-BFGS trains.
     """
-    from toymodels.core.settings import OF_ADAM
-    from toymodels.runs.identity import changed
-
     if not hasattr(config, "idle"):
         return []
     set_ = changed(config)
@@ -131,11 +125,8 @@ def run(kind: str, config: Any) -> Path:
 
     Raises InputError for wrong settings or a folder that holds another run, before anything is written; Interrupted on Ctrl-C.
     """
-    from toymodels.errors import check_device
     from toymodels.parallel.processes import bars
-    from toymodels.runs.identity import to_dict
     from toymodels.runs.record import FORMAT, begin_session, load_config, locked, open_record, run_name
-    from toymodels.runs.storage import write_json, write_results
     from toymodels.runs.table import read_result, tidy
     from toymodels.runs.tracking import Mirror, check_mirror
 
@@ -166,7 +157,7 @@ def run(kind: str, config: Any) -> Path:
         write_results(folder / "results.json", content)
         # What follows may fail, but not cost the results.
         with afterwards("the results were not sent to W&B"):
-            mirror.histories(folder)
+            mirror.histories()
             mirror.table(result.rows)
             mirror.summary(summary_of(experiment, content))
         if getattr(config, "figures", False):

@@ -19,7 +19,7 @@ from toymodels.core.network import Network
 from toymodels.core.readoffs import READOFFS, Fitted, as_fitted
 from toymodels.core.seeds import derive_seed
 from toymodels.core.tasks import Task
-from toymodels.experiments.build import first_layer, train_network
+from toymodels.experiments.build import first_layer, row_of, train_network
 from toymodels.experiments.registry import Row
 from toymodels.experiments.settings import NetworkSettings
 from toymodels.experiments.times import PIVOTS
@@ -27,8 +27,7 @@ from toymodels.fast.minimax import holds_all
 from toymodels.parallel.progress import Bar, plan, tell_if_slow
 from toymodels.registry import Lazy
 from toymodels.runs.identity import network_identity
-from toymodels.runs.metrics import metrics_of
-from toymodels.runs.record import load_network, read_row, save_network, write_row
+from toymodels.runs.record import read_row, save_network, write_row
 from toymodels.runs.settings import evaluation_inputs
 from toymodels.runs.solved import ENDING, SolvedOutputs
 
@@ -64,11 +63,8 @@ class RowMaker:
         missing = [
             (name, READOFFS.named(readoff)[0]) for name, readoff in rows if not self.path(name, readoff).exists()
         ]
-        learn = {
-            n
-            for n, readoff in missing
-            if LAYERS.named(n)[0].role == "trained" or "trained_readoff" in readoff.parameters
-        }
+        learn = {name for name, readoff in missing if "trained_readoff" in readoff.parameters}
+        learn |= {name for name, _ in missing if LAYERS.named(name)[0].role == "trained"}
         trainings = [name for name in learn if not (self.folder / f"{name}-training" / "network.safetensors").exists()]
         plan(step=len(trainings), output=sum("progress" in member.parameters for _, member in missing))
 
@@ -94,17 +90,7 @@ class RowMaker:
         task = fitted.task or task
         with tell_if_slow(self.label(f"{name} {readoff}: measuring errors")):
             evaluation = self._measured(network, task, fitted)
-        row = {
-            "task": self.task.name,
-            "first_layer": name,
-            "readoff": readoff,
-            "seed": self.seed,
-            **metrics_of(evaluation, self.config.tolerances),
-            "all_pairs": self.task.n_outputs,
-            "threads": torch.get_num_threads(),
-            **facts,
-            "evaluation": evaluation,
-        }
+        row = row_of(self.config, self.task, name, readoff, self.seed, facts, evaluation)
         write_row(path, run, row)
         unfinished.delete()
         return row
@@ -117,10 +103,10 @@ class RowMaker:
             "layer", name, lambda: first_layer(self.config, name, self.task, self.seed, trained=self._trained_layer)
         )
 
-    def trained(self, name: str) -> tuple[Network, float]:
-        """Return (network, seconds) after training the readoff by the loss, and the first layer too if it is the trained one."""
+    def trained(self, name: str) -> tuple[Network, dict[str, Any]]:
+        """Return (network, facts) after training the readoff by the loss, and the first layer too if it is the trained one."""
 
-        def make() -> tuple[Network, float]:
+        def make() -> tuple[Network, dict[str, Any]]:
             if LAYERS.named(name)[0].role == "trained":
                 member, knobs = LAYERS.named(name)
                 start = first_layer(self.config, self.config.layer, self.task, self.seed, "trained layer")
@@ -142,10 +128,8 @@ class RowMaker:
         return self.layer(trained)
 
     def _trained_readoff(self, name: str) -> Fitted:
-        network, seconds = self.trained(name)
-        _, _, extra = load_network(self.folder / f"{name}-training" / "network.safetensors")
-        stopped = {"stopped_at": int(extra["stopped_at"])} if "stopped_at" in extra else {}
-        return Fitted(network.readoff, facts={"seconds": seconds, **stopped})
+        network, facts = self.trained(name)
+        return Fitted(network.readoff, facts=facts)
 
     def _own_readoff(self, name: str, layer: nn.Module) -> nn.Module:
         member, knobs = LAYERS.named(name, self.config.knobs)
@@ -158,7 +142,7 @@ class RowMaker:
 
     def _offered(self, name: str, layer: nn.Module, task: Task, readoff: str) -> dict[str, Any]:
         config, features = self.config, self.config.features()
-        every = Lazy(lambda: self._every_input())
+        every = Lazy(self._every_input)
         return {
             "layer": layer,
             "task": task,

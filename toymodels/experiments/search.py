@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toymodels.core.settings import FULL_BATCH_LIMIT
 from toymodels.errors import InputError, NoEffectError, check_choice, check_different, check_whole
 from toymodels.given import conform
 from toymodels.registry import load_plugins
+from toymodels.runs.metrics import is_metric
+from toymodels.runs.settings import check_seeds
+from toymodels.runs.storage import check_writable
 
 if TYPE_CHECKING:
     from toymodels.experiments.compare import CompareConfig
@@ -81,9 +85,6 @@ class SearchConfig:
         from toymodels.core.tasks import TASKS, make_task, task_name
         from toymodels.experiments.genericity import metric_names
         from toymodels.experiments.registry import EXPERIMENTS
-        from toymodels.runs.metrics import is_metric
-        from toymodels.runs.settings import check_seeds
-        from toymodels.runs.storage import check_writable
 
         conform(self)
         load_plugins(self.plugin)
@@ -201,7 +202,6 @@ class Search:
         from toymodels.core.features import make_features
         from toymodels.core.layers import LAYERS
         from toymodels.core.seeds import derive_seed
-        from toymodels.core.settings import FULL_BATCH_LIMIT
         from toymodels.core.tasks import make_task
         from toymodels.experiments.compare import CompareConfig
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from toymodels.core.settings import FULL_BATCH, OF_ADAM, TrainingSettings
 from toymodels.errors import InputError, NoEffectError, check_different, check_positive
 from toymodels.runs.metrics import within_names
-from toymodels.runs.settings import ProblemSettings, RunSettings
+from toymodels.runs.settings import ProblemSettings, RunSettings, covers_all
 
 if TYPE_CHECKING:
     from toymodels.core.layers import LayerMember
+    from toymodels.core.readoffs import Combination
     from toymodels.core.tasks import Task
 
 _MOST_WEIGHTS = 10**10
@@ -84,10 +85,34 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
         if own and self.activation != "relu":
             raise InputError(f"the first layer {name} has an activation of its own: leave activation at relu")
 
+    def check_trained(self, names: Iterable[str]) -> None:
+        """Check the first layers, of those named, that are made from the trained one.
+
+        Raises InputError if that is missing, or if it is and `layer` says where it starts.
+        """
+        from toymodels.core.layers import LAYERS
+
+        members = {name: LAYERS.named(name)[0] for name in names}
+        trains = any(member.role == "trained" for member in members.values())
+        for name in (name for name, member in members.items() if member.uses_trained):
+            if not trains:
+                raise InputError(f"the first layer {name} is made from the trained layer: add trained to layers")
+            self.check_member(name)
+        if self.layer != "gaussian" and not trains:
+            raise NoEffectError(f"layer {self.layer} is where the trained layer starts: name trained in layers, too")
+
+    def combination(self, layer: str, task: Task) -> Combination:
+        """Return a first layer and a task in the form that a readoff's `applies` takes."""
+        from toymodels.core.layers import LAYERS
+        from toymodels.core.readoffs import Combination
+
+        member, knobs = LAYERS.named(layer, self.knobs)
+        forms = member.aside(member.closed_forms, self.offered(member, task, 0), knobs) or frozenset()
+        return Combination(member, task, forms, self.d0 is not None)
+
     def idle(self) -> dict[str, str]:
         """Return the settings that have no effect under the others, each with the reason."""
         from toymodels.core.layers import LAYERS
-        from toymodels.runs.settings import covers_all
 
         features, tasks = self.features(), self.tasks()
         reasons: dict[str, str] = {}
@@ -134,7 +159,13 @@ class NetworkSettings(RunSettings, TrainingSettings, ProblemSettings):
                 "features": self.features()}  # fmt: skip
 
 
-def nothing_trained() -> dict[str, str]:
-    """Return the settings of training, which have no effect where nothing is trained, with this reason."""
+def nothing_trained(layers: Iterable[str], readoffs: Iterable[str]) -> dict[str, str]:
+    """Return the settings of training with the reason that they have no effect, if nothing is trained for these."""
+    from toymodels.core.layers import LAYERS
+    from toymodels.core.readoffs import READOFFS
+
+    learned = any("trained_readoff" in READOFFS.named(readoff)[0].parameters for readoff in readoffs)
+    if learned or any(LAYERS.named(layer)[0].after_training for layer in layers):
+        return {}
     names = ("checkpoint_seconds", *(setting.name for setting in fields(TrainingSettings)))
     return dict.fromkeys(names, "nothing is trained for these layers and readoffs")

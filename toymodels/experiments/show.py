@@ -10,6 +10,7 @@ import torch
 
 from toymodels.core.evaluation import evaluate
 from toymodels.core.features import make_features
+from toymodels.core.readoffs import READOFFS
 from toymodels.errors import InputError, notice
 from toymodels.experiments.registry import EXPERIMENTS
 from toymodels.runs import text
@@ -139,8 +140,6 @@ def evaluate_again(folder: Path) -> tuple[str, bool]:
 
 def _expected(folder: Path, kind: str, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Path, Path]]:
     """Return (network, its row in the record) of each network that a finished run has."""
-    from toymodels.core.readoffs import READOFFS
-
     files: dict[Path, Path] = {}
     for row in rows:
         if kind == "train":

@@ -10,9 +10,8 @@ from typing import Any
 
 from toymodels.errors import InputError
 from toymodels.parallel.progress import Bar
+from toymodels.runs.metrics import Row
 from toymodels.runs.storage import write_atomically
-
-Row = dict[str, Any]
 
 
 def study(path: Path, keys: Iterable[Mapping[str, Any]], measure: Callable[[Row], Mapping[str, Any]]) -> list[Row]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from toymodels.core.layers import LAYERS
+from toymodels.core.readoffs import READOFFS
 from toymodels.core.settings import DEFAULT_STEPS, FULL_BATCH
 from toymodels.runs.settings import covers_all
 
@@ -45,9 +47,6 @@ def of_training(config: TrainConfig) -> float:
 
 def of_comparison(config: CompareConfig) -> float:
     """Estimate the seconds of `compare`."""
-    from toymodels.core.layers import LAYERS
-    from toymodels.core.readoffs import READOFFS
-
     seconds = 0.0
     for task in config.tasks():
         inputs = _inputs(config, task)

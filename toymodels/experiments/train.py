@@ -11,7 +11,11 @@ from toymodels.experiments.registry import EXPERIMENTS, Result, Row
 from toymodels.experiments.registry import run as run_experiment
 from toymodels.experiments.settings import NetworkSettings
 from toymodels.given import conform
-from toymodels.registry import deferred
+from toymodels.parallel.progress import plan, tell_if_slow
+from toymodels.registry import deferred, load_plugins
+from toymodels.runs.identity import network_identity
+from toymodels.runs.metrics import metric_columns
+from toymodels.runs.settings import evaluation_inputs
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,6 @@ class TrainConfig(NetworkSettings):
 
     def __post_init__(self) -> None:
         from toymodels.core.tasks import task_name
-        from toymodels.registry import load_plugins
 
         conform(self)
         load_plugins(self.plugin)  # before the names below are looked up
@@ -49,15 +52,9 @@ def train_seed(
     position: int = 0,
 ) -> Row:
     """Train and measure one seed; return its row, from the record if it is finished."""
-    import torch
-
     from toymodels.core.evaluation import evaluate
-    from toymodels.experiments.build import first_layer, train_network
-    from toymodels.parallel.progress import plan, tell_if_slow
-    from toymodels.runs.identity import network_identity
-    from toymodels.runs.metrics import metrics_of
-    from toymodels.runs.record import load_network, read_row, write_row
-    from toymodels.runs.settings import evaluation_inputs
+    from toymodels.experiments.build import first_layer, row_of, train_network
+    from toymodels.runs.record import read_row, write_row
 
     folder, run = folder / f"seed-{seed}", network_identity(config, seed)
     if (folder / "result.json").exists():
@@ -66,39 +63,18 @@ def train_seed(
     plan(step=1)
     purpose = "trained layer" if config.train_first else "frozen layer"
     layer = first_layer(config, config.layer, task, seed, purpose).requires_grad_(config.train_first)
-    network, seconds = train_network(config, task, layer, seed, folder, f"{task.name} seed {seed}", position, report)
+    network, facts = train_network(config, task, layer, seed, folder, f"{task.name} seed {seed}", position, report)
     with tell_if_slow(f"{task.name} seed {seed}: measuring errors"):
         inputs = evaluation_inputs(config.features(), task, config.eval_inputs, seed, config.device)
         evaluation = evaluate(network, task, inputs, tolerances=config.tolerances or ()).to_dict()
-    row = {
-        "task": task.name,
-        "first_layer": "trained" if config.train_first else config.layer,
-        "readoff": "trained",
-        "seed": seed,
-        **metrics_of(evaluation, config.tolerances),
-        "all_pairs": task.n_outputs,
-        "threads": torch.get_num_threads(),
-        "seconds": seconds,
-        "evaluation": evaluation,
-    }
-    _, _, extra = load_network(folder / "network.safetensors")
-    if "stopped_at" in extra:
-        row["stopped_at"] = int(extra["stopped_at"])
+    name = "trained" if config.train_first else config.layer
+    row = row_of(config, task, name, "trained", seed, facts, evaluation)
     write_row(folder / "result.json", run, row)
     return row
 
 
-def _check(config: TrainConfig) -> None:
-    from toymodels.experiments.build import check_plugin_members
-
-    config.check_inputs(config.features(), config.make_task(config.task))
-    check_plugin_members(config)
-
-
 def _summary(content: dict[str, Any]) -> dict[str, Any]:
     """Return means over seeds, and the numbers of each seed as "seed-SEED"."""
-    from toymodels.runs.metrics import metric_columns
-
     names = [name for name in metric_columns(content["rows"]) if name != "seconds"]
     rows = {row["seed"]: {name: row[name] for name in names} for row in content["rows"]}
     means: dict[str, Any] = {name: sum(row[name] for row in rows.values()) / len(rows) for name in names}
@@ -113,8 +89,8 @@ def _summary_names(config: TrainConfig) -> Sequence[str]:
 
 
 @EXPERIMENTS(
-    "train", order=1, config=TrainConfig, check=_check, summary=_summary, summary_names=_summary_names,
-    seconds=deferred("experiments.times", "of_training"), one_history=True,
+    "train", order=1, config=TrainConfig, check=deferred("experiments.build", "check_run"), summary=_summary,
+    summary_names=_summary_names, seconds=deferred("experiments.times", "of_training"), one_history=True,
 )  # fmt: skip
 def train(config: TrainConfig, folder: Path, report: Callable[..., None]) -> Result:
     """Train a network on one task, for each seed, and measure its errors."""

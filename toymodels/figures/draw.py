@@ -12,6 +12,7 @@ import tyro
 
 from toymodels.errors import InputError
 from toymodels.registry import load_plugins
+from toymodels.runs.storage import check_writable
 
 if TYPE_CHECKING:
     from toymodels.figures.registry import Figure
@@ -89,9 +90,7 @@ def run_draw(config: DrawConfig) -> str:
     if config.table is None:
         return fitting(Path(config.name)) if _is_source(config.name) else describe(config.name)
     drawn = _draw_and_save(config)
-    return "\n\n".join(
-        "\n".join([item.title, *([item.text] if item.text else []), *map(str, files)]) for item, files in drawn
-    )
+    return "\n\n".join("\n".join(filter(None, [item.title, item.text, *map(str, files)])) for item, files in drawn)
 
 
 def _is_source(name: str) -> bool:
@@ -107,16 +106,16 @@ def fitting(path: Path) -> str:
     from toymodels.figures.report import NO_FIGURE
     from toymodels.figures.table import load_table
 
-    rows, runs = load_table(path), finished_runs(path) if path.is_dir() else []
-    names = [
-        name
-        for name, member in FIGURES.items()
-        if any(
-            member.fits(source, **knobs)
-            for knobs in member.variants
-            for source in (runs if member.source_kind == "run" else [rows])
-        )
-    ]
+    sources: dict[str, Sequence[Any]] = {
+        "rows": [load_table(path)],
+        "run": finished_runs(path) if path.is_dir() else [],
+    }
+
+    def fits(member: Figure) -> bool:
+        found = sources[member.source_kind]
+        return any(member.fits(source, **knobs) for knobs in member.variants for source in found)
+
+    names = [name for name, member in FIGURES.items() if fits(member)]
     return list_figures(names) if names else f"{path}: {NO_FIGURE}"
 
 
@@ -125,26 +124,19 @@ def list_figures(names: Sequence[str] | None = None) -> str:
     from toymodels.figures.registry import FIGURES
     from toymodels.runs import text as tables
 
-    lines = [
-        (name, "a run" if FIGURES[name].source_kind == "run" else "a table", FIGURES[name].purpose)
-        for name in names or FIGURES
-    ]
+    members = [FIGURES[name] for name in names or FIGURES]
+    lines = [(m.name, "a run" if m.source_kind == "run" else "a table", m.purpose) for m in members]
     return tables.render(("figure", "from", "what it does"), lines)
 
 
 def describe(name: str) -> str:
     """Return the help of one figure: its docstring and its knobs. Raises InputError for an unknown one."""
     from toymodels.figures.registry import FIGURES
+    from toymodels.runs.text import listed
 
     member, _ = FIGURES.named(name)
-    knobs = ", ".join(f"--{knob} (default {_written(default)})" for knob, default in member.knobs.items())
+    knobs = ", ".join(f"--{knob} (default {listed(default, 'none')})" for knob, default in member.knobs.items())
     return f"{member.name}: {inspect.getdoc(member.function) or ''}\n\nKnobs: {knobs or 'none'}."
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(_written, value))
-    return "none" if value is None else str(value)
 
 
 def _draw_and_save(config: DrawConfig) -> list[tuple[Drawing, list[Path]]]:
@@ -163,7 +155,6 @@ def _draw_and_save(config: DrawConfig) -> list[tuple[Drawing, list[Path]]]:
 def _drawings(config: DrawConfig) -> list[Drawing]:
     load_plugins(config.plugin)
     from toymodels.figures.registry import FIGURES
-    from toymodels.runs.storage import check_writable
 
     if config.table is None:
         raise InputError(

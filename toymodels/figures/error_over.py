@@ -14,7 +14,7 @@ from toymodels.figures import series
 from toymodels.figures.fits import EXACT, crossing, in_words, power_law
 from toymodels.figures.registry import figure
 from toymodels.figures.series import gate_of, name_of, seeds_in_words, series_of, series_styles, task_title
-from toymodels.figures.style import Drawing, errors_axis, heading, legend, new_figure, quiet, sizes_axis
+from toymodels.figures.style import Drawing, errors_axis, heading, legend, new_figure, outer_labels, quiet, sizes_axis
 from toymodels.figures.table import (
     Row,
     coverage,
@@ -99,9 +99,7 @@ def error_over(rows: Sequence[Row], *, x: str = "d", metric: str = "worst_error"
         for axis, part in zip(line, parts, strict=True):
             limits = _draw_theory(axis, part, task, x, metric, limits)
         line[0].set_ylim(limits)
-        line[0].set_ylabel("error |output − target|" if metric == "worst_error" else "error", fontsize=8)
-    for axis in axes[-1]:
-        axis.set_xlabel(AXES.get(x, x), fontsize=8)
+    outer_labels(axes, AXES.get(x, x), "error |output − target|" if metric == "worst_error" else "error")
     legend(drawing, 3 if len(shown) > 1 else 2)
     more = f" {len(shown)} of {len(panels)} values of {panel} shown." if len(shown) < len(panels) else ""
     title = f"{title_of(metric)} over {x}"
@@ -266,11 +264,8 @@ def _fit(rows: Sequence[Row], task: str, x: str, metric: str, with_levels: bool)
     except InputError:
         cells = ["–", "–", "–", "0"]
     else:
-        exponent, constant = (
-            in_words(law.exponent, law.exponent_interval),
-            in_words(law.constant, law.constant_interval),
-        )
-        cells = [exponent, constant, f"×{law.misfit:.2f}", str(law.sizes)]
+        exponent = in_words(law.exponent, law.exponent_interval)
+        cells = [exponent, in_words(law.constant, law.constant_interval), f"×{law.misfit:.2f}", str(law.sizes)]
     if with_levels:
         gate = gate_of(task)
         cells.append("–" if gate is None else crossing(at, errors, gate.affine_floor).words(at[0], at[-1], ".1f"))

@@ -36,15 +36,9 @@ class PowerLaw:
     """Largest factor, 1 or more, between a geometric mean over seeds and the law."""
     sizes: int
     """Number of values of x that the fit rests on."""
-    seeds: int
 
 
-def power_law(
-    x: Float[np.ndarray, " sizes"],
-    errors: Float[np.ndarray, "seeds sizes"],
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> PowerLaw:
+def power_law(x: Float[np.ndarray, " sizes"], errors: Float[np.ndarray, "seeds sizes"]) -> PowerLaw:
     """Fit the mean log error over seeds to log x by least squares; every x > 0 counts the same.
 
     Errors that are nan or at most EXACT are left out. Raises InputError if fewer than two x have errors.
@@ -59,15 +53,15 @@ def power_law(
     exponent, level = _lines(log_x, logs, np.ones((1, n)))[:, 0]
     intervals: list[Interval | None] = [None, None]
     if n > 1:
-        slopes, levels = _lines(log_x, logs, _draws(n, resamples, seed))
+        slopes, levels = _lines(log_x, logs, _draws(n))
         intervals = [_middle(slopes), _middle(np.exp(levels))]
     misfit = float(np.exp(np.abs(np.nanmean(logs, axis=0) - level - exponent * log_x).max()))
-    return PowerLaw(float(exponent), intervals[0], float(np.exp(level)), intervals[1], misfit, int(used.sum()), n)
+    return PowerLaw(float(exponent), intervals[0], float(np.exp(level)), intervals[1], misfit, int(used.sum()))
 
 
-def _draws(n: int, resamples: int, seed: int) -> Float[np.ndarray, "resamples seeds"]:
+def _draws(n: int) -> Float[np.ndarray, "resamples seeds"]:
     """Return how often each seed is drawn in each bootstrap sample."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples).astype(float)
+    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(float)
 
 
 def _lines(
@@ -113,13 +107,7 @@ class Crossing:
         return f"{word(self.x)} [{word(self.interval[0])}, {word(self.interval[1])}]"
 
 
-def crossing(
-    x: Float[np.ndarray, " sizes"],
-    errors: Float[np.ndarray, "seeds sizes"],
-    level: float,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Crossing:
+def crossing(x: Float[np.ndarray, " sizes"], errors: Float[np.ndarray, "seeds sizes"], level: float) -> Crossing:
     """Find the x from which on the mean error over seeds is below `level`, by more than EXACT, at every x measured.
 
     `x` ascends; between two of them the error is taken as linear in log x. Raises InputError if no x has errors.
@@ -130,7 +118,7 @@ def crossing(
     log_x, chosen = np.log(x[used]), errors[seen][:, used]
     n = len(chosen)
     value = float(_crossings(log_x, chosen, np.ones((1, n)), level)[0])
-    drawn = _crossings(log_x, chosen, _draws(n, resamples, seed), level) if n > 1 else None
+    drawn = _crossings(log_x, chosen, _draws(n), level) if n > 1 else None
     return Crossing(value, None if drawn is None else _middle(drawn))
 
 

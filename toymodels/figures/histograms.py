@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from toymodels.core.evaluation import HISTOGRAM_EDGES as EDGES
 from toymodels.errors import InputError
 from toymodels.figures.registry import figure
 from toymodels.figures.series import BLUE, ORANGE, gate_of, seeds_in_words, task_title
 from toymodels.figures.style import Drawing, heading, legend, new_figure
 from toymodels.figures.table import active_in_words
+from toymodels.runs.record import load_config
+from toymodels.runs.storage import read_json
 
 COLOURS = (BLUE, ORANGE)
 READOFFS = ("trained", "minimax")
@@ -20,8 +23,6 @@ READOFFS = ("trained", "minimax")
 
 def stored_rows(run: Path) -> list[dict[str, Any]]:
     """Read the rows of a comparison with their evaluations, from the files that the run keeps of each of them."""
-    from toymodels.runs.storage import read_json
-
     keys = ("task", "first_layer", "readoff", "seed", "worst_error", "covered", "n_pairs", "all_pairs", "evaluation")
     return [read_json(path, keys) for path in sorted(run.glob("*-seed-*/*.json"))]
 
@@ -34,8 +35,6 @@ def _both_layers(rows: Sequence[dict[str, Any]], frozen: str) -> dict[tuple[str,
 
 
 def _applies(run: Path) -> bool:
-    from toymodels.runs.record import load_config
-
     saved = load_config(run)
     return saved.kind == "compare" and bool(_both_layers(stored_rows(run), saved.config["frozen_layer"]))
 
@@ -47,8 +46,6 @@ def histogram(run: Path, *, task: str | None = None, seed: int | None = None) ->
     A figure for each task, or for one; of the first seed unless another is named. Top row: readoffs trained by the loss; bottom
     row: minimax readoffs. Raises InputError for a run of another kind, or without a readoff of both layers.
     """
-    from toymodels.runs.record import load_config
-
     saved = load_config(run)
     config = saved.config
     if saved.kind != "compare":
@@ -68,8 +65,6 @@ def histogram(run: Path, *, task: str | None = None, seed: int | None = None) ->
 
 def _draw(rows: Mapping[tuple[str, str], dict[str, Any]], config: Mapping[str, Any]) -> Any:
     """Draw one task and seed: a line of panels for each readoff, the frozen layer on the left."""
-    from toymodels.core.evaluation import HISTOGRAM_EDGES as EDGES
-
     truth = all(set(_masses(row)) == {"zeros", "ones"} for row in rows.values())
     readoffs = list(dict.fromkeys(readoff for readoff, _ in rows))
     drawing = new_figure(0.9 + 2.1 * len(readoffs))

@@ -15,7 +15,7 @@ from toymodels.errors import InputError
 from toymodels.figures.fits import EXACT, crossing
 from toymodels.figures.registry import figure
 from toymodels.figures.series import VERMILION, gate_of, name_of, series_of, task_title
-from toymodels.figures.style import Drawing, heading, new_figure
+from toymodels.figures.style import Drawing, heading, new_figure, outer_labels
 from toymodels.figures.table import (
     Row,
     coverage,
@@ -105,7 +105,7 @@ def _contour(lines: Sequence[Any], grid: Grid, level: float) -> list[float]:
     heights = []
     for column in grid.T:
         known = ~np.isnan(column)
-        x = crossing(np.array(lines, dtype=float)[known], column[known][None], level, 1).x if known.any() else 0
+        x = crossing(np.array(lines, dtype=float)[known], column[known][None], level).x if known.any() else 0
         heights.append(_position(lines, x) if 0 < x < math.inf else np.nan)
     return heights
 
@@ -137,10 +137,8 @@ def error_map(rows: Sequence[Row], *, metric: str = "worst_error") -> Drawing:
             if metric == "worst_error" and gate is not None and laws_hold(rows):
                 _draw_levels(axis, gate, grid, columns, lines, level, _rank_active(rows))
             axis.set_title(f"{task_title(task)}, {name_of(*key)}", fontsize=8)
-        panels[0].set_ylabel("width d", fontsize=8)
         _draw_colours(drawing, image, panels, shrink=0.9)
-    for axis in axes[-1]:
-        axis.set_xlabel("features m", fontsize=8)
+    outer_labels(axes, "features m", "width d")
     names = {label for axis in axes.flat for label in axis.get_legend_handles_labels()[1]}
     floors = ", ".join(f"{gate.affine_floor:g} ({task_title(task)})" for task in tasks if (gate := gate_of(task)))
     note = f" Line: at smaller d, affine readoffs without a layer do as well, {floors}." if names else ""
@@ -246,8 +244,7 @@ def genericity_map(rows: Sequence[Row], *, metric: str = "worst_error") -> Drawi
         shown = max(1.5, float(np.nanmax(grid)) if np.isfinite(grid).any() else 1.5)
         image = _draw_cells(axis, grid, columns, lines, ".2f", cmap="cividis_r", vmin=1, vmax=min(shown, 3.0))
         axis.set_title(task_title(task), fontsize=8)
-        axis.set_xlabel("features m", fontsize=8)
-    axes[0].set_ylabel("width d", fontsize=8)
+    outer_labels([axes], "features m", "width d")
     _draw_colours(drawing, image, axes, "both")
     heading(drawing, f"{title_of(metric)}, frozen {frozen} layer over trained layer, both by minimax readoffs: "
         f"{coverage(rows)}, means of ratios")  # fmt: skip
@@ -305,10 +302,8 @@ def loss_map(rows: Sequence[Row], *, metric: str = "worst_error") -> Drawing:
                 corner = (across - 0.47, up - 0.45)
                 axis.add_patch(Rectangle(corner, 0.94, 0.9, fill=False, edgecolor=VERMILION, linewidth=1.8))
             axis.set_title(f"{task_title(task)}, {f'{steps:,} steps' if steps else 'default steps'}", fontsize=8)
-        line[0].set_ylabel("exponent p of the loss", fontsize=8)
         _draw_colours(drawing, image, line)
-    for axis in axes[-1]:
-        axis.set_xlabel("weight on ones, or by", fontsize=8)
+    outer_labels(axes, "weight on ones, or by", "exponent p of the loss")
     sizes = [f"{name} = {found[0]}, " for name in ("m", "d") if len(found := levels(rows, name)) == 1]
     heading(drawing, f"{title_of(metric)} of trained networks over their loss: {''.join(sizes)}{coverage(rows)}, means. "
         "Framed: the least of a panel.")  # fmt: skip

@@ -14,7 +14,9 @@ from toymodels.errors import InputError
 from toymodels.figures.registry import figure
 from toymodels.figures.series import ORANGE, gate_of, look, task_title
 from toymodels.figures.style import Drawing, heading, new_figure, quiet
+from toymodels.runs import table
 from toymodels.runs import text as tables
+from toymodels.runs.record import load_config, load_network
 
 CLASSES = ("++", "+−", "−+", "−−")
 """Signs of a neuron's weights on the pair's two features."""
@@ -24,8 +26,6 @@ GAUSSIAN_LAYERS = 50
 
 def finished_runs(folder: Path) -> list[Path]:
     """Return the finished runs in a folder, which may be one itself, from the smallest problem up."""
-    from toymodels.runs import table
-
     first = {run: content["rows"][0] for run, content in table.finished_runs(folder)[0].items()}
     return sorted(first, key=lambda run: (*(first[run].get(name) or 0 for name in ("m", "d")), run.name))
 
@@ -68,8 +68,6 @@ def stored_weights(path: Path) -> Weights:
 
     Raises InputError for one without a first layer of weights, or whose readoff is all zero.
     """
-    from toymodels.runs.record import load_network
-
     network, task, _ = load_network(path)
     weight, readoff = getattr(network.layer, "weight", None), getattr(network.readoff, "weight", None)
     if weight is None or readoff is None:
@@ -88,8 +86,6 @@ def trained_networks(run: Path, seed: int) -> dict[str, Path]:
 
     In a comparison that is the network with its own readoff or, if none was asked for, with the minimax one.
     """
-    from toymodels.runs.record import load_config
-
     saved = load_config(run)
     if saved.kind == "train":
         path = run / f"seed-{seed}" / "network.safetensors"
@@ -104,8 +100,6 @@ def trained_networks(run: Path, seed: int) -> dict[str, Path]:
 
 
 def _first_seed(run: Path) -> int:
-    from toymodels.runs.record import load_config
-
     return int(load_config(run).config["seeds"][0])
 
 
@@ -117,8 +111,6 @@ def weights(run: Path, *, task: str | None = None, seed: int | None = None) -> l
     Gaussian of the same variance, singular values against those of Gaussian layers; readoff weights are grouped by the signs of
     the neuron's weights on the pair. Raises InputError for a run without a trained network.
     """
-    from toymodels.runs.record import load_config
-
     files = trained_networks(run, _first_seed(run) if seed is None else seed)
     files = {name: path for name, path in files.items() if task in (None, name)}
     if not files:
@@ -198,8 +190,8 @@ def _classes_table(
     ]
     w = network.weight / network.scale
     kurtosis = float(((w - w.mean()) ** 4).mean()) - 3
-    table = tables.render(("class", "share", "mean readoff", "spread"), cells, right=(1, 2, 3))
-    by_class = f"\nReadoff weights over the readoff's RMS, by the signs of the neuron's two weights:\n{table}"
+    shares = tables.render(("class", "share", "mean readoff", "spread"), cells, right=(1, 2, 3))
+    by_class = f"\nReadoff weights over the readoff's RMS, by the signs of the neuron's two weights:\n{shares}"
     return (
         f"First-layer weights: mean {network.weight.mean():+.4f}, standard deviation {network.scale:.4f}, excess kurtosis "
         f"{kurtosis:+.2f} (Gaussian: 0).\nLargest and smallest singular value {own[0]:.3f} and {own[-1]:.3f}; Gaussian layers "

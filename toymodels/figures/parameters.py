@@ -89,10 +89,8 @@ def _draw_panel(
 
 def _ranking(rows: Sequence[Row], names: Sequence[str], metric: str) -> str:
     """List the settings of each task, first layer and readoff, from the smallest mean error over seeds on."""
-    groups: dict[tuple[Any, ...], list[float]] = {}
-    for key, members in by_setting(rows, names).items():
-        groups[key] = [row[metric] for row in members]
-    ranked = sorted(groups.items(), key=lambda group: float(np.mean(group[1])))
+    groups = [(key, [row[metric] for row in members]) for key, members in by_setting(rows, names).items()]
+    ranked = sorted(groups, key=lambda group: float(np.mean(group[1])))
     cells = []
     for task in levels(rows, "task"):
         for (_, line, *values), errors in [group for group in ranked if group[0][0] == task][:BEST]:
@@ -100,15 +98,15 @@ def _ranking(rows: Sequence[Row], names: Sequence[str], metric: str) -> str:
             words = ["–" if value is None else format_value(value) for value in values]
             cells.append((task, line, *words, tables.number(mean, half), str(len(errors))))
     header = ("task", "first layer, readoff", *names, f"{error_label(metric)} ± 95 %", "seeds")
-    note = f"\nThe {BEST} best of each task." if len(ranked) > BEST else ""
+    note = f"\nThe {BEST} best of each task." if len(ranked) > len(cells) else ""
     return tables.render(header, cells, right=tuple(range(2, len(header)))) + note
 
 
 def by_setting(rows: Sequence[Row], names: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
     """Group rows that differ in the seed alone: (task, first layer and readoff in words, values of `names`) → rows."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
+
+    def setting(row: Row) -> tuple[Any, ...]:
         stopped = "" if row.get("stopped_at") is None else f", stopped at {row['stopped_at']:,}"
-        line = name_of(row["first_layer"], row["readoff"]) + stopped
-        groups.setdefault((row["task"], line, *(row.get(name) for name in names)), []).append(row)
-    return groups
+        return row["task"], name_of(row["first_layer"], row["readoff"]) + stopped, *(row.get(name) for name in names)
+
+    return tables.grouped(rows, setting)

@@ -118,9 +118,8 @@ def write_report(folder: Path, path: Path) -> Path:
         whole = [row for row in rows if all(row.get(name) is not None for name in (*KEYS, "worst_error"))]
         if len(whole) < len(rows):
             require(whole or rows, numbers=("worst_error",))  # at least one row can be compared with others
-            left_out.append(
-                f"{len(rows) - len(whole):,} rows without a task, seed, first layer, readoff or worst error"
-            )
+            lacking = "without a task, seed, first layer, readoff or worst error"
+            left_out.append(f"{len(rows) - len(whole):,} rows {lacking}")
         rows = whole
     except InputError:
         if not failed:
@@ -272,21 +271,14 @@ def _cells(key: tuple[Any, ...], members: Sequence[Row], metrics: Sequence[str])
     """Write the line of one setting: means over its seeds."""
     task, line, *settings = key
     unproved = sum(row.get("proved") is False for row in members)
-    numbers = []
+    cells = [task, line + (f" ({unproved} not proved)" if unproved else "")]
+    cells += ["–" if value is None else format_value(value) for value in settings]
     for metric in metrics:
         known = [row[metric] for row in members if row.get(metric) is not None]
         mean, half = mean_interval(known) if known else (None, None)
-        seconds = metric == "seconds"
-        form, half = (".1f", None) if seconds else (".4f", half)
-        numbers.append("–" if mean is None else tables.number(mean, half, form))
-    return [
-        task,
-        line + (f" ({unproved} not proved)" if unproved else ""),
-        *("–" if value is None else format_value(value) for value in settings),
-        *numbers,
-        str(len(members)),
-        ", ".join(map(str, levels(members, "covered"))),
-    ]
+        number = tables.number(mean, None, ".1f") if metric == "seconds" else tables.number(mean, half)
+        cells.append("–" if mean is None else number)
+    return [*cells, str(len(members)), ", ".join(map(str, levels(members, "covered")))]
 
 
 def _header(names: Sequence[str], metrics: Sequence[str]) -> list[str]:
@@ -302,12 +294,10 @@ def _best(rows: Sequence[Row]) -> Block:
         mean = mean_interval([row["worst_error"] for row in members])[0]
         if key[:2] not in best or mean < best[key[:2]][0]:
             best[key[:2]] = (mean, _cells(key, members, metrics))
-    title = (
-        "Least worst error of each first layer and readoff" if names else "Results of runs that were not stopped early"
-    )
-    note = "Means over seeds ± 95 % t intervals" + (
-        "; runs stopped early are left out." if len(finished) < len(rows) else "."
-    )
+    title = "Least worst error of each first layer and readoff"
+    title = title if names else "Results of runs that were not stopped early"
+    note = "Means over seeds ± 95 % t intervals"
+    note += "; runs stopped early are left out." if len(finished) < len(rows) else "."
     note += " The best of several settings flatters: its error is the least of those measured." if names else ""
     return Block(title, [Table(_header(names, metrics), [cells for _, cells in best.values()]), Words(note)])
 
@@ -346,11 +336,8 @@ def _commands(runs: Mapping[Path, str], page: Path) -> list[Block]:
         body.append([Link(run.name, address), Link(tables.command(saved.kind, saved.config), code=True)])
         ids.append(name)
     note = "The links work where the page lies beside the runs. A command writes into a new folder below runs/."
-    return (
-        [Block("Runs and commands", [Table(["record", "command that repeats it"], body, ids), Words(note)])]
-        if body
-        else []
-    )
+    table = Table(["record", "command that repeats it"], body, ids)
+    return [Block("Runs and commands", [table, Words(note)])] if body else []
 
 
 def _word(value: Any) -> str:

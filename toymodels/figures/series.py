@@ -6,7 +6,6 @@ Colours are those of Okabe and Ito, then those of Tol's muted scheme: both are t
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -24,12 +23,6 @@ MARKERS = "os^Dvp"
 Family = Literal["layer", "readoff"]
 Key = tuple[str, str]
 """(first layer, readoff) of a series."""
-
-_REGISTRIES: dict[Family, tuple[str, str]] = {
-    "layer": ("toymodels.core.layers", "LAYERS"),
-    "readoff": ("toymodels.core.readoffs", "READOFFS"),
-}
-"""Module and name of the registry of each family."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +63,11 @@ def look(family: Family, name: str) -> Look:
 
 
 def _member(family: Family, name: str) -> Member | None:
-    module, attribute = _REGISTRIES[family]
-    registry = getattr(importlib.import_module(module), attribute, None)
-    return registry[name] if isinstance(registry, Registry) and name in registry else None
+    from toymodels.core.layers import LAYERS
+    from toymodels.core.readoffs import READOFFS
+
+    registry: Registry[Any] = LAYERS if family == "layer" else READOFFS
+    return dict(registry.items()).get(name)
 
 
 def _fixed(family: Family, name: str, member: Member | None) -> Look:
@@ -81,12 +76,8 @@ def _fixed(family: Family, name: str, member: Member | None) -> Look:
     if member is None:
         return Look(f"frozen {spoken}" if family == "layer" else spoken, "", "", 50)
     frozen = getattr(member, "role", "") in ("random", "construction")
-    return Look(
-        member.label or (f"frozen {spoken}" if frozen else spoken),
-        member.colour or "",
-        member.marker or "",
-        member.order,
-    )
+    label = member.label or (f"frozen {spoken}" if frozen else spoken)
+    return Look(label, member.colour or "", member.marker or "", member.order)
 
 
 def series_of(rows: Iterable[Mapping[str, Any]]) -> list[Key]:
@@ -111,7 +102,7 @@ class Method(NamedTuple):
         """The method in words: "frozen bernoulli (p = 0.5), minimax"; the frame is named where it is not a random one."""
         known = _member("layer", self.layer)
         shown = [
-            f"{knob} = {_short(value)}"
+            f"{knob} = {format_value(value)}"
             for knob, value in self.knobs
             if value is not None and self.layer != "identity" and (known is None or knob in known.knobs)
         ]
@@ -125,7 +116,12 @@ def name_of(layer: str, readoff: str) -> str:
     return Method(layer, readoff).name
 
 
-def _short(value: Any) -> str:
+def format_value(value: Any) -> str:
+    """Write a value in words: numbers short, exponents as 2→4→8."""
+    if value is None:
+        return "none"
+    if isinstance(value, tuple):
+        return "→".join(map(format_value, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -11,12 +11,14 @@ import io
 import os
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from toymodels.runs.storage import write_atomically
 
 WIDTH = 7.0
 """Inches: the width of a page, or of two columns of a paper."""
@@ -90,24 +92,26 @@ _LINES = 4
 """Lines of a legend that a figure's height has room for."""
 
 
-def legend(
-    figure: Any, columns: int = 3, entries: Mapping[str, Any] | None = None, fontsize: float | int = 6.5
-) -> None:
-    """Draw one legend below all panels, each label once. `entries` (label → line) default to those of all panels.
+def legend(figure: Any, columns: int = 3, axes: Iterable[Any] | None = None, fontsize: float | int = 6.5) -> None:
+    """Draw one legend below all panels, each label of these axes (default: of all) once.
 
     A long one makes the figure higher, so that panels keep their size.
     """
-    if entries is None:
-        entries = {
-            label: handle
-            for axis in figure.axes
-            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-        }
+    drawn = [axis.get_legend_handles_labels() for axis in (figure.axes if axes is None else axes)]
+    entries = {label: handle for handles, labels in drawn for handle, label in zip(handles, labels, strict=True)}
     if entries:
         lines = -(-len(entries) // columns)
         figure.set_figheight(figure.get_figheight() + max(0, lines - _LINES) * fontsize / 50)
         style = {"loc": "outside lower center", "ncols": columns, "fontsize": fontsize, "frameon": False}
         figure.legend(entries.values(), entries.keys(), **style)
+
+
+def outer_labels(axes: Any, x: str, y: str) -> None:
+    """Label the x axes of the last line of panels, and the y axes of the first column; `axes` holds lines of panels."""
+    for axis in axes[-1]:
+        axis.set_xlabel(x, fontsize=8)
+    for line in axes:
+        line[0].set_ylabel(y, fontsize=8)
 
 
 def quiet(axis: Any, **labels: str) -> None:
@@ -152,8 +156,6 @@ def errors_axis(axis: Any) -> None:
 
 def save(drawing: Drawing, folder: Path) -> list[Path]:
     """Write the figure as NAME.pdf and NAME.png into the folder; returns both paths."""
-    from toymodels.runs.storage import write_atomically
-
     files = [folder / f"{drawing.name}{suffix}" for suffix in (".pdf", ".png")]
     with default_style():
         for path in files:

@@ -7,6 +7,7 @@ orthonormal frame is the same as an axis for each feature, and rows with m ≤ d
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,16 +87,14 @@ def lines_of(rows: Sequence[Row], metric: str = "worst_error") -> Lines:
     Raises InputError for a row with d0 other than d, or with m > d and no d0.
     """
     columns = layer_knobs(rows)
-    methods: dict[Method, list[Row]] = {}
     for row in rows:
         if not _frame_fits(row):
             raise InputError(
                 f"a row with m = {row['m']}, d = {row['d']}, d0 = {row.get('d0')}: this figure is of d0 = d where m > d, and "
                 "of features with an axis each (no d0) up to m = d"
             )
-        methods.setdefault(method_of(row, columns), []).append(row)
     lines: Lines = {}
-    for method, members in methods.items():
+    for method, members in tables.grouped(rows, lambda row: method_of(row, columns)).items():
         frames = {row.get("frame") or "random" for row in members if row.get("d0") is not None} or {"random"}
         for frame in sorted(frames, reverse=True):
             chosen = [r for r in members if r.get("d0") is None or (r.get("frame") or "random") == frame]
@@ -158,11 +157,7 @@ def superposed(rows: Sequence[Row], *, metric: str = "worst_error", epsilons: tu
     crowd_cells = _draw_crowding(axes[3], crowds) if crowds else axes[3].set_axis_off() or []
     for axis, letter in zip(axes, "abcd", strict=True):
         axis.set_title(f"({letter})  {axis.get_title(loc='left')}", fontsize=8, loc="left")
-    legend(
-        drawing,
-        3,
-        {label: line for axis in axes[:2] for line, label in zip(*axis.get_legend_handles_labels(), strict=True)},
-    )
+    legend(drawing, 3, axes[:2])
     panels = []
     if searched:
         pairs = f"{levels(searched, 'n_pairs')[-1]} sampled pairs"
@@ -183,10 +178,7 @@ def superposed(rows: Sequence[Row], *, metric: str = "worst_error", epsilons: tu
 
 def _widths_shown(lines: Lines) -> list[int]:
     """Choose the widest layer that was trained beside others, and the widest of those with most methods."""
-    count: dict[int, int] = {}
-    for by_width in lines.values():
-        for d in by_width:
-            count[d] = count.get(d, 0) + 1
+    count = Counter(d for by_width in lines.values() for d in by_width)
     if not count:
         return []
     trained = [d for key, by_width in lines.items() if key.layer == "trained" for d in by_width if count[d] > 1]

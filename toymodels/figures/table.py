@@ -16,11 +16,10 @@ import numpy as np
 from jaxtyping import Float
 
 from toymodels.errors import InputError
-from toymodels.figures.series import Key, Method, gate_of, seeds_in_words
-from toymodels.runs.metrics import KEYS, NOT_SETTINGS, all_metrics, error_label
+from toymodels.figures.series import Key, Method, format_value, gate_of, seeds_in_words
+from toymodels.runs.metrics import KEYS, NOT_SETTINGS, Row, all_metrics, error_label
 from toymodels.runs.table import hashable, levels, parse_value, read_table
-
-Row = dict[str, Any]
+from toymodels.runs.text import grouped
 
 
 class Varies(InputError):  # noqa: N818
@@ -36,7 +35,6 @@ def load_table(path: Path) -> list[Row]:
 
     Raises InputError where nothing is, where no run has finished, and for a file that is no such table.
     """
-
     if not path.exists():
         raise InputError(f"{path} does not exist: name a sweep's folder, or a table written by toymodels results")
     if path.is_file() and path.suffix not in (".jsonl", ".csv"):
@@ -110,9 +108,7 @@ def varied(rows: Sequence[Row]) -> list[str]:
 
 def split_by(rows: Sequence[Row], column: str) -> list[tuple[str, list[Row]]]:
     """Split rows by a column: (NAME = VALUE in words, rows) for each of its values."""
-    groups: dict[Any, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.get(column), []).append(row)
+    groups = grouped(rows, lambda row: row.get(column))
     return [(f"{column} = {format_value(value)}", members) for value, members in groups.items()]
 
 
@@ -145,15 +141,6 @@ def require_fixed(rows: Sequence[Row], axes: Iterable[str]) -> list[Row]:
     return finished
 
 
-def format_value(value: Any) -> str:
-    """Write a value in words: numbers short, exponents as 2→4→8."""
-    if value is None:
-        return "none"
-    if isinstance(value, tuple):
-        return "→".join(map(format_value, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def select_series(rows: Iterable[Row], task: str, key: Key) -> list[Row]:
     """Return the rows of one task, first layer and readoff."""
     return [row for row in rows if (row["task"], row["first_layer"], row["readoff"]) == (task, *key)]
@@ -177,10 +164,10 @@ def layer_knobs(rows: Sequence[Row]) -> tuple[str, ...]:
     )
 
 
-def method_of(row: Row, columns: Iterable[str], frame: str = "random") -> Method:
+def method_of(row: Row, columns: Iterable[str]) -> Method:
     """Return the method of a row; `columns` are those of the first layers' knobs, as `layer_knobs` returns them."""
     knobs = tuple((column.removeprefix("layer_"), row.get(column)) for column in columns)
-    return Method(row["first_layer"], row["readoff"], knobs, frame)
+    return Method(row["first_layer"], row["readoff"], knobs)
 
 
 ALL_SETS = {"exactly": "exactly {} active", "at_most": "at most {} active", "independent": "{} active in expectation"}

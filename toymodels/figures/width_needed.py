@@ -15,7 +15,7 @@ from toymodels.figures.fits import Crossing, crossing
 from toymodels.figures.maps import ANALYTIC_MEDIAN, RANK_BOUND, predicted_widths
 from toymodels.figures.registry import figure
 from toymodels.figures.series import Method, gate_of, looks, seeds_in_words, task_title
-from toymodels.figures.style import Drawing, heading, legend, new_figure, quiet, sizes_axis
+from toymodels.figures.style import Drawing, heading, legend, new_figure, outer_labels, quiet, sizes_axis
 from toymodels.figures.table import (
     ALL_SETS,
     Row,
@@ -45,14 +45,10 @@ Size = tuple[int, int]
 def _by_method(rows: Sequence[Row]) -> dict[Method, dict[Size, list[Row]]]:
     """Group rows by method, then by s and m; minimax readoffs come first."""
     columns = layer_knobs(rows)
-    groups: dict[Method, dict[Size, list[Row]]] = {}
-    for row in rows:
-        groups.setdefault(method_of(row, columns), {}).setdefault((row["s"], row["m"]), []).append(row)
+    groups = tables.grouped(rows, lambda row: method_of(row, columns))
     order = list(looks("layer", (method.layer for method in groups)))
-    return {
-        method: groups[method]
-        for method in sorted(groups, key=lambda k: (k.readoff != "minimax", order.index(k.layer), str(k.knobs)))
-    }
+    methods = sorted(groups, key=lambda k: (k.readoff != "minimax", order.index(k.layer), str(k.knobs)))
+    return {method: tables.grouped(groups[method], lambda row: (row["s"], row["m"])) for method in methods}
 
 
 def needed_widths(rows: Sequence[Row], metric: str, epsilon: float) -> dict[Method, dict[Size, Crossing]]:
@@ -127,7 +123,6 @@ def width_needed(
     drawing = new_figure(0.9 + 2.7 * len(counts))
     axes = drawing.subplots(len(counts), len(epsilons), sharex=True, squeeze=False)
     cells: list[tuple[str, ...]] = []
-    entries: dict[str, Any] = {}
     for column, epsilon in enumerate(epsilons):
         widths = needed_widths(rows, metric, epsilon)
         for line, s in enumerate(counts):
@@ -136,21 +131,18 @@ def width_needed(
                 crossings = {m: found for (active, m), found in by_size.items() if active == s}
                 if crossings:
                     widest = {m: measured[method][s, m][-1] for m in crossings}
-                    entries[method.name] = _draw_method(axis, method, crossings, widest, colours[method.layer])
+                    _draw_method(axis, method, crossings, widest, colours[method.layer])
                 for m, found in crossings.items():
                     d = measured[method][s, m]
                     cells.append((f"{epsilon:g}", str(s), method.name, str(m), found.words(d[0], d[-1])))
-            entries |= _draw_laws(axis, task, inputs, s, epsilon, sizes, metric)
+            _draw_laws(axis, task, inputs, s, epsilon, sizes, metric)
             active = active_in_words({"inputs": inputs, "s": s}) if inputs == "at_most" else f"s = {s}"
             axis.set_title(f"ε = {epsilon:g}, {active}", fontsize=8)
             axis.set_yscale("log")
             quiet(axis)
             sizes_axis(axis, sizes)
-    for axis in axes[-1]:
-        axis.set_xlabel("features m", fontsize=8)
-    for line in axes:
-        line[0].set_ylabel("width d needed", fontsize=8)
-    legend(drawing, 3, entries)
+    outer_labels(axes, "features m", "width d needed")
+    legend(drawing, 3)
     pairs = ", ".join(map(format_value, levels(rows, "n_pairs")))
     heading(
         drawing,
@@ -166,27 +158,27 @@ def width_needed(
     return Drawing(f"width_needed-{metric}", f"Width needed for {title_of(metric)}", drawing, text)
 
 
-def _draw_method(axis: Any, method: Method, crossings: dict[int, Crossing], widest: dict[int, int], colour: str) -> Any:
-    """Draw a method's widths over m, and an arrow at the widest layer where ε was not reached; returns the line."""
+def _draw_method(
+    axis: Any, method: Method, crossings: dict[int, Crossing], widest: dict[int, int], colour: str
+) -> None:
+    """Draw a method's widths over m, and an arrow at the widest layer where ε was not reached."""
     minimax = method.readoff == "minimax"
     style = {"color": colour, "linewidth": 0.9, "markersize": 3.6, "markerfacecolor": colour if minimax else "white"}
     shown = {m: found.x for m, found in crossings.items() if 0 < found.x < math.inf}
-    (handle,) = axis.plot(list(shown), list(shown.values()), "o-" if minimax else "v--", **style, zorder=3)
+    form = "o-" if minimax else "v--"
+    axis.plot(list(shown), list(shown.values()), form, label=method.name, **style, zorder=3)
     for m, found in crossings.items():
         if m in shown and found.interval and found.interval[0] > 0 and found.interval[1] < math.inf:
             axis.plot([m, m], found.interval, color=colour, linewidth=0.7)
         elif found.x == math.inf:
             axis.plot([m], [widest[m]], marker="$↑$", color=colour, markersize=6, linestyle="none")
-    return handle
 
 
-def _draw_laws(
-    axis: Any, task: str, inputs: str, s: int, epsilon: float, sizes: Sequence[int], metric: str
-) -> dict[str, Any]:
-    """Draw the widths that laws and bounds predict, as far as they hold, and the atlas has; returns the lines by name."""
+def _draw_laws(axis: Any, task: str, inputs: str, s: int, epsilon: float, sizes: Sequence[int], metric: str) -> None:
+    """Draw the widths that laws and bounds predict, as far as they hold, and the atlas has."""
     gate = gate_of(task)
     if gate is None or inputs not in ALL_SETS:
-        return {}
+        return
     points: dict[str, list[tuple[int, float]]] = {}
     if inputs == "at_most" and metric == "worst_error":
         points[BEST] = [(m, d) for m in sizes if (d := known_width(task, s, m, epsilon)) is not None]
@@ -196,8 +188,7 @@ def _draw_laws(
         for name, width in predicted_widths(gate, m, s, inputs, epsilon).items():
             if 1 < width < math.inf:
                 points.setdefault(ANALYTIC if name == ANALYTIC_MEDIAN else name, []).append((m, width))
-    return {
-        name: axis.plot(*zip(*line, strict=True), LAW_STYLES[name], color="black", linewidth=0.9, markersize=5)[0]
-        for name, line in points.items()
-        if line
-    }
+    style = {"color": "black", "linewidth": 0.9, "markersize": 5}
+    for name, line in points.items():
+        if line:
+            axis.plot(*zip(*line, strict=True), LAW_STYLES[name], label=name, **style)

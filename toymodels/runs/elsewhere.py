@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from toymodels.core.layers import FirstLayer, IdentityLayer
@@ -39,16 +40,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises InputError for a file that is missing or holds no such weights; nothing else is unpickled.
     """
     if not path.is_file():
-        state = "is a folder: `toymodels show` prints a run" if path.is_dir() else "is not there"
-        if path.exists() and not path.is_dir():
-            state = "is a pipe or a device"
-        elif path.is_symlink():
-            state = "is a link to nothing"
+        state = "is a link to nothing" if path.is_symlink() else "is not there"
+        if path.exists():
+            state = "is a folder: `toymodels show` prints a run" if path.is_dir() else "is a pipe or a device"
         raise InputError(f"{path} {state}; name a file of weights, .pt or .safetensors")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             content: Any = load_file(str(path))
         else:
             with warnings.catch_warnings():
@@ -56,10 +53,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, for files that are something else
         reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
-        if (
-            not isinstance(error, RuntimeError | OSError) and not reason.strip("0123456789'")
-        ) or not path.stat().st_size:
-            reason = "the file is empty" if not path.stat().st_size else "it is something else"
+        if not path.stat().st_size:
+            reason = "the file is empty"
+        elif not isinstance(error, RuntimeError | OSError) and not reason.strip("0123456789'"):
+            reason = "it is something else"
         right = "save them by torch.save(net.state_dict(), FILE) or as safetensors"
         unsafe = "whole modules and other Python objects are not read, because they can run code"
         raise InputError(f"{path} holds no weights that can be read ({reason}): {right}; {unsafe}") from None
@@ -72,9 +69,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         )
     for name, tensor in found[0].items():
         if tensor.is_meta or tensor.layout != torch.strided or not tensor.numel():
-            what = (
-                "no values (device meta)" if tensor.is_meta else f"shape {_shape(tensor)} in the layout {tensor.layout}"
-            )
+            layout = f"shape {_shape(tensor)} in the layout {tensor.layout}"
+            what = "no values (device meta)" if tensor.is_meta else layout
             raise InputError(f"{path}: {name} has {what}: weights must be dense tensors with at least one number")
     return found[0]
 
@@ -140,7 +136,9 @@ def find_network(
     chains = [chain for order in orders for chain in _chains(tensors, order, make_task, m)]
     chains = [chain for chain in chains if sum(chain.flipped) == min(sum(other.flipped) for other in chains)]
     if not chains:
-        raise InputError(_misfit(tensors, make_task, m, matrices) + there)
+        task = make_task(tensors[matrices[0]].shape[1] if m is None else m)
+        outputs = f"the {task.n_outputs:,} outputs of the task {task.name}, {task.outputs_in_words}"
+        raise InputError(f"the weights make no chain from m = {task.m} features to {outputs}{there}")
     if len(chains) > 1:
         ways = " or ".join(f"{' → '.join(c.names)} with m = {c.task.m}" for c in chains[:2])
         raise InputError(f"the weights fit together in more than one way ({ways}): name them in --weights, or m{there}")
@@ -178,23 +176,12 @@ def _chains(
                 yield _Chain(tuple(order), tuple(flipped), task)
 
 
-def _misfit(
-    tensors: Mapping[str, Tensor], make_task: Callable[[int], Task], m: int | None, names: Sequence[str]
-) -> str:
-    """Say why no order of the weights fits, by the task at the size that the first of them has."""
-    task = make_task(tensors[names[0]].shape[1] if m is None else m)
-    outputs = f"the {task.n_outputs:,} outputs of the task {task.name}, {task.outputs_in_words}"
-    return f"the weights make no chain from m = {task.m} features to {outputs}"
-
-
 def _biases(tensors: Mapping[str, Tensor], names: Sequence[str], sizes: Sequence[int], there: str) -> list[str]:
     """Find the bias of each weight: by its name, or else as the only vector of its size."""
     vectors = [name for name, tensor in tensors.items() if tensor.ndim == 1]
     found: list[str] = []
     for name, size in zip(names, sizes, strict=True):
-        likely = [
-            "".join([*name.rpartition(old)[:1], new, name.rpartition(old)[2]]) for old, new in _NAMES if old in name
-        ]
+        likely = [new.join(name.rsplit(old, 1)) for old, new in _NAMES if old in name]
         fitting = [vector for vector in vectors if len(tensors[vector]) == size and vector not in found]
         named = [vector for vector in likely if vector in fitting]
         if not named and len(fitting) > 1:

@@ -122,10 +122,10 @@ def spread(values: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str,
 def _further(cls: type[Any], values: Mapping[str, Any], first: InputError) -> list[str]:
     """Return what else is wrong: settings that cannot be even alone, all others at their defaults."""
     sentences: list[str] = []
-    always = {field.name for field in dataclasses.fields(cls) if field.name == "plugin"}
+    plugin = {"plugin": values["plugin"]} if "plugin" in values else {}
     for key, value in values.items():
         try:
-            cls(**{**{name: values[name] for name in always & values.keys()}, key: value})
+            cls(**{**plugin, key: value})
         except NoEffectError:
             continue
         except InputError as error:

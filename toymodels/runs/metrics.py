@@ -11,6 +11,9 @@ from typing import Any
 
 from toymodels.errors import check_choice
 
+Row = dict[str, Any]
+"""Of a table of results: what was measured, the settings and the metrics, by the names of columns."""
+
 
 @dataclass(frozen=True)
 class Metric:

@@ -262,7 +262,7 @@ def load_saved_plugins(folder: Path, saved: Saved) -> None:
 
 def _readable(folder: Path, plugin: Path, digest: str) -> Path:
     """Return the plugin itself if it has not changed, else the record's copy."""
-    return plugin if plugin.is_file() and plugin_digest(plugin) == digest else _copy(folder, plugin, digest)
+    return plugin if _holds(plugin, digest) else _copy(folder, plugin, digest)
 
 
 def environment() -> dict[str, Any]:
@@ -360,10 +360,9 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
             line = json.loads(text)
         except (ValueError, RecursionError):
             return
-        numbers = (
-            [line.get(name) for name in ("step", "p", "loss", "worst_error")] if isinstance(line, dict) else [None]
-        )
-        if not all(isinstance(number, int | float) for number in numbers):
+        if not isinstance(line, dict):
+            return
+        if not all(isinstance(line.get(name), int | float) for name in ("step", "p", "loss", "worst_error")):
             return
         yield line
 

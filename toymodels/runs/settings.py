@@ -20,6 +20,8 @@ EXHAUSTIVE_LIMIT = 500_000_000
 """Inputs × outputs up to which an evaluation uses every input."""
 
 MOST_FEATURES = 10_000_000
+MODES = ("disabled", "offline", "online")
+"""Of Weights & Biases."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class RunSettings:
         if self.threads is not None:
             check_whole(least=1, threads=self.threads)
         if self.wandb is not None:
-            check_choice(("disabled", "offline", "online"), wandb=self.wandb)
+            check_choice(MODES, wandb=self.wandb)
 
 
 def check_seeds(seeds: tuple[int, ...]) -> None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from toymodels.errors import InputError, WriteError, notice
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Numbers of the errors that mean: no room for the file."""
@@ -141,23 +141,11 @@ def write_results(path: Path, content: Any) -> None:
     """
     with suppress(InputError):
         return write_json(path, content)
-    content = json.loads(json.dumps(content, default=_plain))
-    lost = 0
-
-    def finite(value: Any) -> Any:
-        nonlocal lost
-        if isinstance(value, dict):
-            return {key: finite(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [finite(item) for item in value]
-        if isinstance(value, float) and not math.isfinite(value):
-            lost += 1
-            return None
-        return value
-
-    write_json(path, finite(content))
+    lost: list[str] = []
+    # Each NaN or infinity is read as what `lost.append` returns: None.
+    write_json(path, json.loads(json.dumps(content, default=_plain), parse_constant=lost.append))
     if lost:
-        notice(f"{path} has {lost:,} empty cells: these numbers were infinite or no numbers")
+        notice(f"{path} has {len(lost):,} empty cells: these numbers were infinite or no numbers")
 
 
 def read_json(path: Path, keys: Sequence[str] = (), advice: str = REPEAT) -> Any:
@@ -221,6 +209,7 @@ def damaged(path: Path, reason: str, state: str = "damaged", advice: str = REPEA
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint of tensors, numbers and plain containers only, which can be read without unpickling code."""
+    import torch  # slow to import, and used for checkpoints alone
 
     def write(temporary: Path) -> None:
         with open(temporary, "wb") as file:  # torch does not say why it cannot write to a path
@@ -231,10 +220,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint. Raises InputError for one that cannot be read."""
+    import torch
+
     try:
         check_regular(path)
-        with open(path, "rb"):
-            pass
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         if not isinstance(state, dict):
             raise TypeError

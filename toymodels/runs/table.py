@@ -19,14 +19,11 @@ from typing import Any
 from toymodels.errors import InputError, notice
 from toymodels.given import read_text
 from toymodels.runs.identity import KNOB, NOT_IN_IDENTITY
-from toymodels.runs.metrics import ABOUT, KEYS, OWN, all_metrics, metric_columns, title, wrong_value
+from toymodels.runs.metrics import ABOUT, KEYS, OWN, Row, all_metrics, metric_columns, title, wrong_value
 from toymodels.runs.old import SILENT, rows_of_old_run
 from toymodels.runs.record import OLD_FORMAT, load_config
 from toymodels.runs.storage import check_writable, damaged, read_json, write_text
-from toymodels.runs.text import number, render
-from toymodels.theory.statistics import mean_interval
-
-Row = dict[str, Any]
+from toymodels.runs.text import mean_cell, render
 
 _BECOME_ROWS = frozenset({"seeds", "task", "readoffs", "layers", "tolerances"})
 _NEEDED = frozenset({"kind", "run", "seed"})
@@ -138,13 +135,7 @@ def write(folder: Path, path: Path) -> str:
         raise InputError(f"{path}: the table is written as .csv or as .jsonl, name a file with one of these endings")
     check_writable(path)
     rows = read_table(folder)
-    buffer = io.StringIO(newline="")
-    if path.suffix == ".jsonl":
-        for row in rows:
-            buffer.write(json.dumps(row) + "\n")
-    else:
-        buffer.write(csv_text(rows))
-    write_text(path, buffer.getvalue())
+    write_text(path, csv_text(rows) if path.suffix == ".csv" else "".join(json.dumps(row) + "\n" for row in rows))
     runs = len({(row["kind"], row["run"]) for row in rows})
     return f"{path}: rows: {len(rows):,}, runs: {runs:,}"
 
@@ -177,8 +168,10 @@ def parse_value(text: str) -> Any:
 
 
 def hashable(value: Any) -> Any:
-    """Turn lists into tuples, so that values of settings can be counted."""
-    return tuple(map(hashable, value)) if isinstance(value, list | tuple) else value
+    """Turn lists into tuples, and mappings into JSON, so that values of settings can be counted."""
+    if isinstance(value, list | tuple):
+        return tuple(map(hashable, value))
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
 
 
 def _from_file(path: Path) -> list[Row]:
@@ -241,12 +234,8 @@ def describe(folder: Path) -> str:
     header = (*varying, "seeds", *map(title, metrics))
     lines = []
     for members in map(dict.values, groups.values()):
-        numbers = [
-            number(*mean_interval(values)) if (values := [m[name] for m in members if m[name] is not None]) else "-"
-            for name in metrics
-        ]
         cells = [_shown(next(iter(members))[name]) for name in varying]
-        lines.append((*cells, str(len(members)), *numbers))
+        lines.append((*cells, str(len(members)), *(mean_cell(members, name) for name in metrics)))
     coverage = ", ".join(sorted({str(row["covered"]) for row in rows if row.get("covered") is not None})) or "not named"
     worst = f"worst error: largest |output − target| over all outputs and inputs covered ({coverage})"
     note = f"{worst}; ± 95 % t intervals over seeds"

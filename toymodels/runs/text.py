@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from toymodels.runs.identity import KNOB, NOT_IN_IDENTITY
-from toymodels.runs.metrics import ABOUT, all_metrics, metric_columns, title
+from toymodels.runs.metrics import ABOUT, Row, all_metrics, metric_columns, title
 from toymodels.theory.statistics import mean_interval
-
-Row = dict[str, Any]
 
 
 def render(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
@@ -34,18 +32,39 @@ def number(value: float | None, interval: float | None = None, form: str = ".4f"
     return f"{value:{form}}" + (f" ±{interval:{form}}" if interval is not None else "")
 
 
+def mean_cell(rows: Iterable[Row], column: str, form: str = ".4f") -> str:
+    """Write the mean of a column over the rows that have a value, with its 95 % t interval."""
+    values = [row[column] for row in rows if row.get(column) is not None]
+    return number(*mean_interval(values), form) if values else "-"
+
+
+def grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
+    """Group rows by what a function returns for them, in the order of the first row of each group."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def listed(value: Any, none: str = "-") -> str:
+    """Write a value, the items of a tuple with commas between."""
+    if isinstance(value, tuple):
+        return ",".join(listed(item, none) for item in value)
+    return none if value is None else str(value)
+
+
 def aggregate(rows: Sequence[Row]) -> list[Row]:
     """Join the rows that differ only in their seed: means, with the half-width of their 95 % t interval (`NAME_interval`).
 
     `proved` says whether the certificates of every seed hold.
     """
-    groups: dict[str, list[Row]] = {}
     measured = set(all_metrics(rows))
-    for row in rows:
-        settings = {key: value for key, value in row.items() if key not in measured and key not in ABOUT}
-        groups.setdefault(json.dumps(settings, sort_keys=True), []).append(row)
+
+    def settings(row: Row) -> str:
+        return json.dumps({key: row[key] for key in row if key not in measured and key not in ABOUT}, sort_keys=True)
+
     table = []
-    for members in groups.values():
+    for members in grouped(rows, settings).values():
         joined = {key: value for key, value in members[0].items() if key != "seed" and key not in measured}
         for name in metric_columns(members):
             values = [row[name] for row in members if row.get(name) is not None]

@@ -10,18 +10,18 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from toymodels.core.training import Progress
-from toymodels.errors import InputError, notice
+from toymodels.errors import InputError, check_choice, notice
 from toymodels.parallel.processes import bars
 from toymodels.runs.identity import identity
 from toymodels.runs.record import read_metrics
-from toymodels.runs.settings import RunSettings
+from toymodels.runs.settings import MODES, RunSettings
 from toymodels.runs.storage import read_json, write_json
 
 _KEPT = "wandb.json"
@@ -35,7 +35,9 @@ def wandb_mode(chosen: str | None) -> str:
 def check_mirror(chosen: str | None) -> None:
     """Raise InputError for a mode that W&B does not have."""
     mode = wandb_mode(chosen)
-    if mode not in ("disabled", "offline", "online"):
+    if chosen is not None:
+        check_choice(MODES, wandb=chosen)
+    elif mode not in MODES:
         raise InputError(f"WANDB_MODE is {mode!r}: set it to disabled, offline or online")
 
 
@@ -52,15 +54,15 @@ class Mirror:
         self._caught_up = False
 
     def __enter__(self) -> Mirror:
-        mode, kept = self._mode, self._kept()
+        mode, path = self._mode, self._folder / _KEPT
+        kept: dict[str, Any] = read_json(path, ("id",)) if path.exists() else {}
         run_id = os.environ.get("WANDB_RUN_ID") or kept.get("id") or secrets.token_hex(4)
         if mode != "disabled" and kept != {"id": run_id, "complete": mode}:
             import wandb  # slow to import
 
-            write_json(self._folder / _KEPT, {"id": run_id})
-            if (
-                mode == "offline"
-            ):  # what an earlier process wrote until it was stopped is written again, from the record
+            write_json(path, {"id": run_id})
+            if mode == "offline":
+                # What an earlier process wrote until it was stopped is written again, from the record.
                 for earlier in (self._folder / "wandb").glob(f"offline-run-*-{run_id}"):
                     shutil.rmtree(earlier, ignore_errors=True)
             # An agent's run belongs to the project of its sweep, whose id W&B keeps also in an offline run.
@@ -87,11 +89,6 @@ class Mirror:
             self._known = self._run.starting_step
         return self
 
-    def _kept(self) -> dict[str, Any]:
-        path = self._folder / _KEPT
-        kept: dict[str, Any] = read_json(path, ("id",)) if path.exists() else {}
-        return kept
-
     def progress(self, progress: Progress) -> None:
         """Send one line of metrics of a run's only network while it trains."""
         if self._run is not None:
@@ -115,23 +112,19 @@ class Mirror:
                 self._run = None
                 notice(f"W&B gets no more of this run ({type(error).__name__}: {error}); the run goes on")
 
-    def history(self, name: str, lines: Iterable[dict[str, Any]]) -> None:
-        """Send the metrics of one of several networks after its training; each has a step axis of its own."""
-        if self._run is not None:
-            self._run.define_metric(f"{name}/*", step_metric=f"{name}/step")
-            for line in lines:
-                if self._known > 0:
-                    self._known -= 1
-                else:
-                    self._run.log({f"{name}/{key}": value for key, value in line.items()})
-
-    def histories(self, folder: Path) -> None:
-        """Send the metrics of all networks of a run, unless those of the only one were sent while it trained."""
+    def histories(self) -> None:
+        """Send the metrics of several networks, each with a step axis of its own; or the rest of those of the only one."""
         if self._run is not None and self._follows:
             self._catch_up(math.inf)
-            return
-        for path in sorted(folder.rglob("metrics.jsonl")):
-            self.history(str(path.parent.relative_to(folder)), read_metrics(path))
+        elif self._run is not None:
+            for path in sorted(self._folder.rglob("metrics.jsonl")):
+                name = str(path.parent.relative_to(self._folder))
+                self._run.define_metric(f"{name}/*", step_metric=f"{name}/step")
+                for line in read_metrics(path):
+                    if self._known > 0:
+                        self._known -= 1
+                    else:
+                        self._run.log({f"{name}/{key}": value for key, value in line.items()})
 
     def table(self, rows: Sequence[dict[str, Any]]) -> None:
         """Send the final table."""

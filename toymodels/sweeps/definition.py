@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
@@ -53,7 +53,7 @@ DISTRIBUTIONS = (*LISTS, *NUMBERS)
 _PARAMETER_KEYS = ("value", "values", "probabilities", "distribution", "min", "max", "q", "mu", "sigma", "a", "b")
 _TEXTS = ("name", "description", "program", "project", "entity")
 _KEYS = ("method", "metric", "parameters", "early_terminate", "run_cap", "command", *_TEXTS)
-_IGNORED = ("apiVersion", "kind", "controller")  # valid, but without effect on the search
+IGNORED = ("apiVersion", "kind", "controller")  # valid, but without effect on the search
 _SERVER = ("scheduler", "metrics", "job", "image_uri")  # W&B Launch and its custom schedulers
 _GRID = ("constant", "categorical", "int_uniform", "q_uniform")
 _GRID_LIMIT = 1_000_000  # values of one parameter
@@ -125,23 +125,6 @@ class Sweep:
     project: str | None = None
     entity: str | None = None
 
-    def refuse(self, line: int, sentence: str) -> NoReturn:
-        """Raise an InputError that begins with FILE:LINE."""
-        YamlFile(self.path).refuse(line, sentence)
-
-
-def read_sweep(path: str | Path, known: Collection[str] | None = None) -> Sweep:
-    """Read the sweep of a YAML file.
-
-    `known` are the names that the configuration has, nested ones with dots (optimizer.lr); None allows any name.
-    Raises InputError for a file that is missing or is not a sweep, with a line for each problem.
-    """
-    file = SweepFile(Path(path))
-    sweep = file.sweep()
-    file.check_names(sweep, known)
-    file.refuse_collected()
-    return sweep
-
 
 class SweepFile(YamlFile):
     """A sweep file. Its problems are kept until `refuse_collected` raises them all at once."""
@@ -156,34 +139,27 @@ class SweepFile(YamlFile):
             if name in _SERVER:
                 self.refuse(item[0], f"{name} is for W&B Launch or schedulers: only a W&B server acts on it")
             with self.collected():
-                unknown |= name not in (*_KEYS, *_IGNORED)
-                self.check_keys({name: item}, "the sweep", (*_KEYS, *_IGNORED))
+                unknown |= name not in (*_KEYS, *IGNORED)
+                self.check_keys({name: item}, "the sweep", (*_KEYS, *IGNORED))
         for name in ("method", "parameters"):
             with self.collected():
                 if name not in keys and not unknown:
                     self.refuse(root, f"{name} is missing: a sweep has at least method and parameters")
-        method = metric = early = run_cap = command = None
-        texts: dict[str, str | None] = {}
-        with self.collected():
-            method = self.choice(keys, "method", METHODS)
-        with self.collected():
-            metric = self.metric(keys["metric"][1]) if "metric" in keys else None
-        with self.collected():
-            early = self.hyperband(keys["early_terminate"][1]) if "early_terminate" in keys else None
+        method = self.attempt(self.choice, keys, "method", METHODS)
+        metric = self.attempt(self.metric, keys["metric"][1]) if "metric" in keys else None
+        early = self.attempt(self.hyperband, keys["early_terminate"][1]) if "early_terminate" in keys else None
         for name, wants in (("method", method == "bayes"), ("early_terminate", early is not None)):
             with self.collected():
                 if wants and "metric" not in keys:
                     reason = f"{name} needs a metric to go by: add metric: {{name: …, goal: minimize}}"
                     self.refuse(keys[name][0], reason)
-        with self.collected():
-            run_cap = self.count(keys, "run_cap")
+        run_cap, command = self.attempt(self.count, keys, "run_cap"), None
         with self.collected():
             command = self.typed(keys, "command", list, "a list of words")
             if command is not None and not all(isinstance(word, str | int | float) for word in command):
                 self.refuse(keys["command"][1], f"command is {command!r}: it must be a list of words")
-        for name in _TEXTS:
-            with self.collected():
-                texts[name] = self.typed(keys, name, str, "text (in quotes, if YAML reads it as a number)")
+        wanted = "text (in quotes, if YAML reads it as a number)"
+        texts = {name: self.attempt(self.typed, keys, name, str, wanted) for name in _TEXTS}
         parameters: list[Parameter] = []
         with self.collected():
             parameters += self.parameters(*keys["parameters"], ()) if "parameters" in keys else ()
@@ -193,7 +169,10 @@ class SweepFile(YamlFile):
         return Sweep(self.path, method or "", tuple(parameters), metric, early, run_cap, words, **texts)
 
     def check_names(self, sweep: Sweep, known: Collection[str] | None) -> None:
-        """Keep as problems parameters that the method cannot search, and names that the configuration does not have."""
+        """Keep as problems parameters that the method cannot search, and names that the configuration does not have.
+
+        `known` are the names that it has, nested ones with dots (optimizer.lr); None allows any name.
+        """
         names: set[str] = set()
         for parameter in sweep.parameters:
             with self.collected():

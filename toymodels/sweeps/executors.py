@@ -46,10 +46,12 @@ class Backend(Protocol):
         """Submit a run."""
 
     def interrupt(self) -> None:
-        """Ask the running runs to stop at their next step."""
+        """Ask the running runs to stop at their next step; nothing, if the backend does not say how."""
+        return
 
     def close(self) -> None:
-        """Release the workers."""
+        """Release the workers; nothing, if there are none."""
+        return
 
 
 class Local:
@@ -99,8 +101,11 @@ class Local:
             pool.shutdown(wait=True)
 
 
-class Dask:
-    """A Dask cluster whose workers see the same files; start them with `dask worker --nthreads 1`."""
+class Dask(Backend):
+    """A Dask cluster whose workers see the same files; start them with `dask worker --nthreads 1`.
+
+    Closing the client cancels runs that have not begun; running ones go on to their end.
+    """
 
     def __init__(self, address: str):
         try:
@@ -129,17 +134,17 @@ class Dask:
         """Submit a run to the scheduler, which sends it to a worker, and to another one if that worker is lost."""
         return self._executor.submit(function, *arguments)
 
-    def interrupt(self) -> None:
-        """Do nothing: closing the client cancels runs that have not begun; running ones go on to their end."""
-
     def close(self) -> None:
         """Leave the cluster."""
         with contextlib.suppress(TimeoutError, OSError):
             self._client.close()
 
 
-class Slurm:
-    """Jobs of a Slurm cluster, through submitit; `TOYMODELS_SLURM_…` sets its parameters (timeout_min, partition, …)."""
+class Slurm(Backend):
+    """Jobs of a Slurm cluster, through submitit; `TOYMODELS_SLURM_…` sets its parameters (timeout_min, partition, …).
+
+    Jobs continue by themselves after Ctrl-C, and the same command later finds their results.
+    """
 
     def __init__(self, folder: Path, workers: int, cluster: str):
         try:
@@ -165,12 +170,6 @@ class Slurm:
     def submit(self, function: Callable[..., Outcome], *arguments: str | dict[str, Any]) -> RunningRun:
         """Submit a run as one job."""
         return self._executor.submit(function, *arguments)
-
-    def interrupt(self) -> None:
-        """Do nothing: jobs continue by themselves, and the same command later finds their results."""
-
-    def close(self) -> None:
-        """Do nothing: there are no workers to release."""
 
 
 def open_backend(scheduler: str, workers: int | None, folder: Path) -> Backend:

@@ -6,11 +6,13 @@ import dataclasses
 import itertools
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from toymodels.core.layers import LAYERS
 from toymodels.errors import InputError, check_device, nearest
 from toymodels.experiments.registry import EXPERIMENTS, Experiment, summary_of, without_effect
 from toymodels.given import converted, refuse_all
@@ -19,8 +21,8 @@ from toymodels.runs.identity import KNOB, from_dict, identity, spread
 from toymodels.runs.record import run_name
 from toymodels.runs.table import read_result
 from toymodels.runs.tracking import wandb_mode
-from toymodels.sweeps.definition import Sweep, SweepFile
-from toymodels.sweeps.search import Search, random_configuration, search
+from toymodels.sweeps.definition import IGNORED, Sweep, SweepFile
+from toymodels.sweeps.search import random_configuration, search
 from toymodels.sweeps.yaml_file import read_settings
 
 CHECKED = 1000
@@ -29,6 +31,7 @@ EARLY_METRIC = "worst_error"
 """The one metric that is logged during a training and reported at its end."""
 MOST_RUNS = 1_000_000
 """The most runs of a grid, unless their number is limited."""
+ENDLESS = sys.maxsize
 _SHOWN = 10
 """The most sentences about impossible runs."""
 _NOT_SWEPT = ("out", "json", "threads")  # the runner sets them itself
@@ -66,11 +69,11 @@ class Plan:
 
     def values(self, suggested: Mapping[str, Any]) -> dict[str, Any]:
         """Return the configuration of a run as a dictionary, without its folder."""
-        own = {"wandb": self.wandb, "figures": False}
         known = self.kind.config.__dataclass_fields__
         settings, problems = spread(suggested, known)
         refuse_all(problems)
-        values = {**{key: value for key, value in own.items() if key in known}, **self.base, **settings, "threads": 1}
+        own = {key: value for key, value in (("wandb", self.wandb), ("figures", False)) if key in known}
+        values = {**own, **self.base, **settings, "threads": 1}
         if isinstance(values.get("inputs"), str):
             values["inputs"] = _inputs_beside(values["inputs"], self.sweep.path)
         listed = values.get("plugin", ())
@@ -148,9 +151,10 @@ def _inputs_beside(inputs: str, sweep_file: Path) -> str:
     return inputs
 
 
-def grid_size(grid: Search) -> int:
-    """Return the number of configurations of a grid."""
-    return math.prod(len(axis) for axis in grid.axes)
+def most_runs(sweep: Sweep, count: int | None) -> int:
+    """Return the least of `count`, run_cap and the size of a grid; ENDLESS if there is none of them."""
+    grid = math.prod(map(len, search(sweep).axes)) if sweep.method == "grid" else None
+    return min((limit for limit in (count, sweep.run_cap, grid) if limit is not None), default=ENDLESS)
 
 
 def read_plan(
@@ -194,7 +198,7 @@ def read_plan(
         with file.collected():
             reason = f"early_terminate is for runs that train one network (train), which a {kind} does not"
             file.refuse(file.lines["early_terminate"], f"{reason}: leave it out")
-    if sweep.method in ("random", "bayes") and count is None and sweep.run_cap is None:
+    if sweep.method in ("random", "bayes") and most_runs(sweep, count) == ENDLESS:
         with file.collected():
             reason = f"a {sweep.method} search has no end of its own"
             file.refuse(file.lines["method"], f"{reason}: give --count, or run_cap here")
@@ -204,11 +208,10 @@ def read_plan(
         problems += [f"{name} is set by the sweep itself: leave it out of the base file"] if name in base else []
     refuse_all(problems)
     plan = Plan(sweep, kind, wandb, plugin, base, skip)
-    limits = [limit for limit in (count, sweep.run_cap) if limit is not None]
-    if sweep.method == "grid" and not limits and (size := grid_size(search(sweep))) > MOST_RUNS:
+    if count is None and sweep.run_cap is None and (size := most_runs(sweep, None)) > MOST_RUNS:
         reason = f"the grid has {size:,} runs, more than {MOST_RUNS:,}: give fewer values, or --count"
         file.refuse(file.lines["parameters"], reason)
-    survey = _survey(plan, min([*limits, CHECKED]), seed, file, here)
+    survey = _survey(plan, min(most_runs(sweep, count), CHECKED), seed, file, here)
     metric = sweep.metric
     with file.collected():
         if metric is not None and sweep.early_terminate is not None and metric.name != EARLY_METRIC:
@@ -233,16 +236,13 @@ def _command(sweep: Sweep, file: SweepFile) -> tuple[str, list[str], list[str]]:
     ours = [i for i, word in enumerate(words) if Path(word).name == "toymodels"]
     after = words[ours[-1] + 1 :] if ours else []
     if len(after) < 3 or after[0] != "run" or after[2] != "${args_json_file}":
-        reason = "the file has another command than `toymodels run`"
-        file.refuse(
-            line, f"{reason}: give {_COMMAND}, or compare in place of train; --base FILE after it adds settings"
-        )
+        wanted = f"give {_COMMAND}, or compare in place of train; --base FILE after it adds settings"
+        file.refuse(line, f"the file has another command than `toymodels run`: {wanted}")
     before = words[: ours[-1]]
     first = next((word for word in before if not re.match(r"[A-Za-z_]\w*=", word)), None)
     if first is not None and Path(first).name not in _LAUNCHERS and not _PYTHON.match(Path(first).name):
-        file.refuse(
-            line, f"{first} before toymodels is no launcher known here: use {', '.join(_LAUNCHERS)} or python -m"
-        )
+        known = f"use {', '.join(_LAUNCHERS)} or python -m"
+        file.refuse(line, f"{first} before toymodels is no launcher known here: {known}")
     if any(_PYTHON.match(Path(word).name) for word in before) and before[-1] != "-m":
         file.refuse(line, "python does not find toymodels without -m: write python -m toymodels")
     files: dict[str, list[str]] = {"--base": [], "--plugin": []}
@@ -257,8 +257,6 @@ def _check_parameters(sweep: Sweep, config: type[Any], file: SweepFile) -> None:
     """Keep as problems names that the configuration does not have, and values that its settings cannot hold."""
     known = set(config.__dataclass_fields__) - set(_NOT_SWEPT)
     if "knobs" in known:
-        from toymodels.core.layers import LAYERS
-
         known |= {KNOB + knob for member in LAYERS.values() for knob in member.knobs}
     file.check_names(sweep, known)
     for parameter in sweep.parameters:
@@ -277,11 +275,10 @@ def _check_parameters(sweep: Sweep, config: type[Any], file: SweepFile) -> None:
 
 def _plugin_lists(sweep: Sweep, base: Mapping[str, Any]) -> Iterator[list[str]]:
     """Yield the lists of plugins that the file and its base name."""
-    given = [value for parameter in sweep.parameters if parameter.name == "plugin" for value in parameter.values]
-    given += [
-        value["plugin"] for p in sweep.parameters for value in p.values if isinstance(value, dict) and "plugin" in value
-    ]
-    for value in [*given, *([base["plugin"]] if "plugin" in base else [])]:
+    values = [(p.name, value) for p in sweep.parameters for value in p.values]
+    given = [value for name, value in values if name == "plugin"]
+    holders = [*(value for _, value in values if isinstance(value, dict)), base]
+    for value in [*given, *(holder["plugin"] for holder in holders if "plugin" in holder)]:
         yield [value] if isinstance(value, str) else value
 
 
@@ -304,9 +301,8 @@ def _survey(plan: Plan, most: int, seed: int, file: SweepFile, here: bool) -> Su
     grid = search(sweep) if sweep.method == "grid" else None
     seen: dict[str, int] = {}
     reasons: dict[str, str] = {}
-    swept = {
-        name for p in sweep.parameters for value in p.values or (None,) for name in _names(p.path[-1], value, plan)
-    }
+    values = [{p.path[-1]: value} for p in sweep.parameters for value in p.values or (None,)]
+    swept = {name for value in values for name in spread(value, plan.kind.config.__dataclass_fields__)[0]}
     idle: dict[str, set[str]] = {}
     for number in range(most):
         suggested = grid.suggest(number) if grid else random_configuration(sweep, seed, number)
@@ -354,15 +350,10 @@ def _survey(plan: Plan, most: int, seed: int, file: SweepFile, here: bool) -> Su
     return survey
 
 
-def _names(name: str, value: Any, plan: Plan) -> set[str]:
-    """Return the settings that a value of a parameter sets."""
-    return set(spread({name: value}, plan.kind.config.__dataclass_fields__)[0])
-
-
 def _notes(plan: Plan, file: SweepFile) -> list[str]:
     """Say which keys of the file have no effect here, and which limits are not what they seem."""
     sweep, notes = plan.sweep, []
-    ignored: list[str] = [name for name in ("apiVersion", "kind", "controller") if name in file.lines]
+    ignored: list[str] = [name for name in IGNORED if name in file.lines]
     if sweep.program is not None and "${program}" not in (sweep.command or ()):
         ignored.append("program")
     if ignored:
@@ -371,21 +362,15 @@ def _notes(plan: Plan, file: SweepFile) -> list[str]:
     if plan.environment and not mirrored:
         named = " and ".join(name for name in ("project", "entity") if name in file.lines)
         notes.append(f"{named} in the file: W&B gets no runs unless --wandb offline or --wandb online is given")
-    if (
-        sweep.metric is not None
-        and sweep.method != "bayes"
-        and sweep.metric.target is None
-        and sweep.early_terminate is None
-    ):
+    idle = sweep.metric is not None and sweep.metric.target is None and sweep.early_terminate is None
+    if idle and sweep.method != "bayes":
         notes.append(f"metric has no effect on a {sweep.method} search without a target: all runs are done")
     for p in sweep.parameters:
         if p.distribution in ("log_uniform", "q_log_uniform", "inv_log_uniform") and p.numbers["min"] >= 0:
             sign = -1 if p.distribution == "inv_log_uniform" else 1
             low, high = sorted(math.exp(sign * p.numbers[end]) for end in ("min", "max"))
-            values = f"so {p.name} lies between {low:.6g} and {high:.6g}"
-            notes.append(
-                f"{p.name}: {p.distribution} takes exponents of e, {values}: did you mean {p.distribution}_values?"
-            )
+            hint = f"so {p.name} lies between {low:.6g} and {high:.6g}: did you mean {p.distribution}_values?"
+            notes.append(f"{p.name}: {p.distribution} takes exponents of e, {hint}")
     return notes
 
 

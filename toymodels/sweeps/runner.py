@@ -29,8 +29,7 @@ from toymodels.runs.storage import read_json
 from toymodels.runs.tracking import check_mirror
 from toymodels.sweeps.early_stopping import EarlyStopping
 from toymodels.sweeps.executors import Backend, RunningRun, open_backend
-from toymodels.sweeps.plan import Plan, grid_size, read_plan
-from toymodels.sweeps.search import search
+from toymodels.sweeps.plan import Plan, most_runs, read_plan
 from toymodels.sweeps.suggestions import RUNS, Run, Suggestions
 from toymodels.sweeps.work import ENVIRONMENT, Outcome, do_run, record_failure
 
@@ -115,17 +114,16 @@ def overview(plan: Plan, folder: Path, config: SweepConfig) -> list[str]:
     """Say how many runs there are, how long they will take, and what in the file has no effect."""
     survey, sweep = plan.survey, plan.sweep
     assert survey is not None
-    limits = [limit for limit in (config.count, sweep.run_cap) if limit is not None]
-    total = min([*limits, grid_size(search(sweep))] if sweep.method == "grid" else limits)
+    total = most_runs(sweep, config.count)
     name = sweep.name or sweep.path.stem
     about = f" ({sweep.description})" if sweep.description else ""
     done = [run for run in survey.names if (folder / RUNS / run / "results.json").exists()]
     impossible = sum(map(len, survey.impossible.values()))
     counted = [f"{name}{about}: {total:,} runs of {plan.kind_name}"]
-    counted += (
-        [f"{impossible:,} of them impossible and skipped ({next(iter(survey.impossible))})"] if impossible else []
-    )
-    counted += [f"{len(done):,} finished already"] if done else []
+    if impossible:
+        counted.append(f"{impossible:,} of them impossible and skipped ({next(iter(survey.impossible))})")
+    if done:
+        counted.append(f"{len(done):,} finished already")
     shares = [seconds for run, seconds in survey.names.items() if run not in done]
     if shares and not math.isnan(sum(shares)):
         left = sum(shares) * total / survey.checked
@@ -187,20 +185,11 @@ class _Runner:
         """Suggest all runs: of a grid those that take longest come first, so that no worker is left alone with one at the end."""
         sweep, survey, total = self._plan.sweep, self._plan.survey, self._suggestions.total
         seconds = survey.names if survey is not None else {}
-        known = (
-            sweep.method == "grid"
-            and total <= _SORTED
-            and sweep.metric is None
-            and all(map(math.isfinite, seconds.values()))
-        )
-        if known:
-            runs = [run for number in range(total) if (run := self._suggestions.run(number)) is not None]
-            yield from sorted(runs, key=lambda run: -seconds.get(run.name, 0.0))
-            return
-        number = 0
-        while (run := self._suggestions.run(number)) is not None:
-            yield run
-            number += 1
+        known = sweep.method == "grid" and sweep.metric is None and all(map(math.isfinite, seconds.values()))
+        if known and total <= _SORTED:
+            yield from sorted(self._suggestions, key=lambda run: -seconds.get(run.name, 0.0))
+        else:
+            yield from self._suggestions
 
     def _submit_new(self) -> None:
         while len(self._active) < self._backend.slots() and not self._interrupted():

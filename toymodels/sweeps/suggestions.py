@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from toymodels.errors import InputError
 from toymodels.runs.storage import check_writable, read_json, write_json, writing
 from toymodels.sweeps.definition import SweepFile
 from toymodels.sweeps.distributions import same
-from toymodels.sweeps.plan import Plan, grid_size
-from toymodels.sweeps.search import Finished, Search, search
+from toymodels.sweeps.plan import Plan, most_runs
+from toymodels.sweeps.search import Finished, search
 from toymodels.sweeps.work import LOCKS
 
 FORMAT = 1
@@ -58,11 +59,8 @@ class Suggestions:
     def __init__(self, plan: Plan, folder: Path, count: int | None, seed: int):
         """Make the folder, or open it again. Raises InputError for one that holds anything but this sweep."""
         self.plan, self.folder, self._seed = plan, folder, seed
-        self._search: Search = search(plan.sweep, seed)
-        limits = [limit for limit in (count, plan.sweep.run_cap) if limit is not None]
-        if plan.sweep.method == "grid":
-            limits.append(grid_size(self._search))
-        self.total = min(limits)
+        self._search = search(plan.sweep, seed)
+        self.total = most_runs(plan.sweep, count)
         """The most runs that the search will suggest."""
         self._ended: dict[int, Finished] = {}
         self._read, self._suggested = b"", list[dict[str, Any]]()  # the file's bytes, and the configurations in them
@@ -83,18 +81,16 @@ class Suggestions:
                 raise InputError(
                     f"{path} is truncated or damaged: delete it, and the same command continues the runs beside it"
                 ) from None
-            different = ""
-            if json.loads(json.dumps(mine)) != {key: saved[key] for key in mine}:
-                if code == saved.get("plugin_code", []) and self._extends(saved, searched):
-                    with FileLock(self.folder / ".suggestions.lock"):  # the numbers of the runs are others now
-                        self._path.unlink(missing_ok=True)
-                        write_json(path, {**mine, "plugin_code": code, "file": text})
-                    return
-                different = "another sweep (other parameters, method, kind or seed)"
-            elif code != saved.get("plugin_code", []):
-                different = "a sweep with other code in its plugins"
-            if different:
-                raise InputError(f"the folder {self.folder} holds {different}: name another with --out, or delete it")
+            same_sweep = json.loads(json.dumps(mine)) == {key: saved[key] for key in mine}
+            same_code = code == saved.get("plugin_code", [])
+            if same_code and not same_sweep and self._extends(saved, searched):
+                with FileLock(self.folder / ".suggestions.lock"):  # the numbers of the runs are others now
+                    self._path.unlink(missing_ok=True)
+                    write_json(path, {**mine, "plugin_code": code, "file": text})
+            elif not (same_sweep and same_code):
+                other = "another sweep (other parameters, method, kind or seed)"
+                held = "a sweep with other code in its plugins" if same_sweep else other
+                raise InputError(f"the folder {self.folder} holds {held}: name another with --out, or delete it")
             return
         if self.folder.is_file() or (self.folder.exists() and _foreign(self.folder)):
             raise InputError(f"{self.folder} is not empty and holds no sweep: name another folder with --out")
@@ -115,6 +111,13 @@ class Suggestions:
             for sweep in (before, self.plan.sweep)
         )
         return others[0] == others[1] and old.keys() == new.keys() and all(old[name] <= new[name] for name in old)
+
+    def __iter__(self) -> Iterator[Run]:
+        """Yield the runs by number until the search ends."""
+        number = 0
+        while (run := self.run(number)) is not None:
+            yield run
+            number += 1
 
     def run(self, number: int) -> Run | None:
         """Return run `number`, counted from 0; None if the search has ended before it or the metric's target is reached.

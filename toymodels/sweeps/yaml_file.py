@@ -6,15 +6,16 @@ import contextlib
 import itertools
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 
 from toymodels.errors import InputError, nearest
 from toymodels.given import SCIENTIFIC, read_json_settings, read_text, refuse_all
 
+T = TypeVar("T")
 Keys = dict[str, tuple[yaml.Node, yaml.Node]]
 """A mapping as name → (node of the key, node of the value)."""
 
@@ -73,6 +74,12 @@ class YamlFile:
             yield
         except ProblemError as problem:
             self._problems.append(problem)
+
+    def attempt(self, read: Callable[..., T], *arguments: Any) -> T | None:
+        """Return what a function reads; None, and its problem is kept, if it finds one."""
+        with self.collected():
+            return read(*arguments)
+        return None
 
     def refuse_collected(self) -> None:
         """Raise one InputError with all problems that were kept, in the order of their lines, if there are some."""
