@@ -390,26 +390,30 @@ def null_models() -> Table:
     return grid(names, [(layer, [cell(layer, *column) for column in columns]) for layer in layers], "first layer")
 
 
-def reproduced(name: str, full: int = 0) -> Table:
+def reproduced(name: str, full: int = 0, published: int = 0) -> Table:
     """Set the numbers of a reproduction beside the published ones; ± is the 95 % t interval over seeds.
 
-    With full=1 those of the paper's own size, with the seeds that were measured.
+    With full=1 those of the paper's own size, as far as they were measured, with the seeds that were; with published=1 only
+    the numbers that are published.
     """
     from toymodels.experiments.study import stored
     from toymodels.reproductions.registry import REPRODUCTIONS
 
     member = REPRODUCTIONS[name]
+    path = RESULTS / "compressed" / f"{name}{'_full' * full}.jsonl"
+    measured = rows_of(f"compressed/{path.name}")
+    keys = member.keys(dict(member.reduced), member.seeds)
     if full:
-        path = RESULTS / "compressed" / f"{name}_full.jsonl"
-        rows = stored(path, member.keys(dict(member.full), tuple(rows_of(f"compressed/{path.name}")[0]["seeds"])))
-    else:
-        rows = stored(RESULTS / "compressed" / f"{name}.jsonl", member.keys(dict(member.reduced), member.seeds))
+        keys = member.keys(dict(member.full), tuple(measured[0]["seeds"]))
+        keys = [key for key in keys if any(all(row.get(n) == v for n, v in key.items()) for row in measured)]
     lines = []
-    for line in member.lines(rows):
+    for line in member.lines(stored(path, keys)):
+        if published and line.published is None:
+            continue
         half = "" if line.half is None else f" ± {line.half:.2g}"
-        published = "–" if line.published is None else f"{line.published:.4g}"
+        known = "–" if line.published is None else f"{line.published:.4g}"
         what = line.what.replace("|", "\\|")  # which would end the cell
-        lines.append([what, published, f"{line.mean:.4g}{half}", line.verdict.replace("-", "−")])
+        lines.append([what, known, f"{line.mean:.4g}{half}", line.verdict.replace("-", "−")])
     return [["number", "published", "ours", "verdict"], *lines]
 
 
