@@ -370,3 +370,6 @@ def test_a_plain_step_reads_no_number(p, features):
         reached = adam_step(network, task, features, 32, torch.Generator(), LpLoss(p), weights, optimiser)
         with pytest.raises(DataDependentOutputException):
             float(reached.value)
+    later = features.sampled(32, 0)  # nothing of that mode is left behind
+    assert type(later.probabilities) is type(later.dense()) is torch.Tensor
+    assert bool(later.dense().any())

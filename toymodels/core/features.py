@@ -11,7 +11,6 @@ An input is stored as its active indices, padded with m, and their values; the v
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -278,15 +277,19 @@ def checked_sample(features: Features, n: int, generator: torch.Generator) -> In
     return inputs
 
 
-@functools.lru_cache(maxsize=8)
+_even: dict[tuple[int, torch.device], Tensor] = {}
+
+
 def even(n: int, device: torch.device) -> Float[Tensor, " {n}"]:
-    """Return the probabilities of a sample of n inputs, the same tensor at every call."""
-    return torch.full((n,), 1 / max(n, 1), dtype=torch.float64, device=device)
-
-
-@functools.lru_cache(maxsize=8)
-def _numbers(m: int, device: torch.device) -> Int[Tensor, " {m}"]:
-    return torch.arange(m, device=device)
+    """Return the probabilities of a sample of n inputs, the same tensor at every call for the latest sizes."""
+    if (kept := _even.get((n, device))) is not None:
+        return kept
+    made = torch.full((n,), 1 / max(n, 1), dtype=torch.float64, device=device)
+    if type(made) is Tensor:  # a tensor of FakeTensorMode must not outlive it
+        if len(_even) == 8:
+            del _even[next(iter(_even))]
+        _even[n, device] = made
+    return made
 
 
 @dataclass(frozen=True)
@@ -375,7 +378,7 @@ class SparseFeatures(Features):
         device = generator.device
         if self.p is not None and self.drawn_singly(n):
             active = torch.rand(n, self.m, device=device, generator=generator) < self.p
-            indices = torch.where(active, _numbers(self.m, device), self.m)
+            indices = torch.where(active, torch.arange(self.m, device=device), self.m)
             return self._sampled(indices, generator, {"active": active})
         counts = torch.tensor(self.counts, dtype=torch.float64, device=device)
         uniform = torch.rand(n, dtype=torch.float64, device=device, generator=generator)
