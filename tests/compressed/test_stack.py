@@ -201,7 +201,7 @@ def test_wrong_settings_are_refused(make, words):
 
 
 @pytest.mark.parametrize("changes", [{}, {"tied": True}, {"weight_decay": 0.01, "sigma": 0.1}])
-def test_a_stopped_training_goes_on_where_it_was(changes, tmp_path, monkeypatch):
+def test_a_stopped_training_goes_on_where_it_was(changes, tmp_path, monkeypatch, capsys):
     recipe = dataclasses.replace(SMALL, steps=20, **changes)
     mixing = torch.eye(SMALL.n).expand(2, -1, -1) if recipe.sigma else None
     whole = train_stack(recipe, [0, 1], mixing)
@@ -220,6 +220,7 @@ def test_a_stopped_training_goes_on_where_it_was(changes, tmp_path, monkeypatch)
             train_stack(recipe, [0, 1], mixing)
         other = train_stack(dataclasses.replace(recipe, lr=0.02, until=1), [0, 1], mixing)
         resumed = train_stack(recipe, [0, 1], mixing)
+        assert "goes on after step 7 of 20" in capsys.readouterr().err
         assert saved == [*range(1, 8), 1, *range(8, 21)]
         again = train_stack(recipe, [0, 1], mixing)  # it has ended: nothing is left to do
         assert len(saved) == 21

@@ -21,7 +21,7 @@ from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.seeds import derive_seed, seeded
 from toymodels.errors import InputError, check_choice, check_different, check_not_negative, check_positive, check_whole
-from toymodels.parallel.progress import Bar
+from toymodels.parallel.progress import Bar, say
 from toymodels.tasks.pointwise import FUNCTIONS
 from toymodels.theory.compressed import check_power, check_probability, check_sizes
 
@@ -193,6 +193,8 @@ def train_stack(
         for generator, drawn in zip(generators, state["generators"], strict=True):
             generator.set_state(drawn)
     first, last = 0 if state is None else state["step"], recipe.until or recipe.steps
+    if first:
+        say(f"training: goes on after step {first:,} of {last:,}")
     with Bar("training", last, "step", position=1, in_files=last >= _LONG) as bar:
         bar.skip(first)
         for step in range(first, last):
