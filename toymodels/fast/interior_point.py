@@ -436,9 +436,8 @@ def _annihilating(G: np.ndarray, measure: np.ndarray) -> np.ndarray:
         if repeat == 0:
             # Each multiplier may change in proportion to its size: large ones absorb the error, small ones keep their sign.
             gram = _gram(part * np.sqrt(size)[:, None])
-            gram.T.flat[:: len(gram) + 1] += (
-                1e-13 * gram.diagonal().max()
-            )  # for dependent inputs; repeating removes its effect
+            ridge = 1e-13 * gram.diagonal().max()  # for dependent inputs; repeating removes its effect
+            gram.T.flat[:: len(gram) + 1] += ridge
             factor = _cholesky(gram)
         if factor is None:
             break
