@@ -228,7 +228,7 @@ def test_a_wrong_readoff_or_certificate_is_not_proved():
 
 
 def test_where_the_interior_point_fails_the_simplex_method_takes_over(monkeypatch):
-    def failing(bases, targets, keep):
+    def failing(bases, targets, keep, null=None):
         G = bases[np.float64]
         return [(np.full(G.shape[1], np.nan), np.full(len(G), np.nan), np.ones(len(G), bool), 0)] * len(targets)
 
@@ -272,8 +272,8 @@ def test_the_whole_measure_proves_what_its_heavy_part_does_not(monkeypatch):
     a, f = layer(x, 15, "gaussian", 1), gate(x, "and")
     points = chebyshev._interior_points
 
-    def without_heavy_part(G, targets, keep):
-        return [(y, measure, np.zeros_like(heavy), steps) for y, measure, heavy, steps in points(G, targets, keep)]
+    def without_heavy_part(*problem):
+        return [(y, measure, np.zeros_like(heavy), steps) for y, measure, heavy, steps in points(*problem)]
 
     monkeypatch.setattr(chebyshev, "_interior_points", without_heavy_part)
     found = ChebyshevSolver(a).solve(f)
@@ -340,6 +340,35 @@ def test_only_the_inputs_of_the_solution_make_a_vertex():
         swapped[row], swapped[other], signs[other] = 0, 1, signs[row]
         assert chebyshev._vertex(G, f, swapped, signs) is None
     assert chebyshev._vertex(G[:20], f[:20], weight[:20], measure[:20]) is None  # too few inputs to hold one
+
+
+@pytest.mark.parametrize(("m", "d"), [(10, 8), (24, 8), (24, 20)])
+def test_a_measure_spread_over_many_inputs_is_proved_on_few(m, d, monkeypatch):
+    """No linear readoff of few neurons computes XOR better than a constant: every input may carry the proof of 1/2."""
+    x = at_most(2, m)[m + 1 :]
+    a, f = layer(x, d, "gaussian", 1), gate(x, "xor")
+    solver, sizes, solve = ChebyshevSolver(a), [], chebyshev.nnls
+
+    def counted(equations, wanted):
+        sizes.append(equations.shape[1])
+        return solve(equations, wanted)
+
+    monkeypatch.setattr(chebyshev, "nnls", counted)
+    found = solver.solve(f)
+    check(found, a, f)
+    assert found.worst_error == pytest.approx(0.5, abs=1e-8)
+    assert len(found.rows) <= d + 3
+    assert sizes[0] == min(4 * (d + 3), len(x))
+    assert sizes == sorted(sizes)
+    assert d == 8 or len(sizes) == 1  # the heaviest inputs are enough where they are not much fewer than all
+
+    def none(equations, wanted):
+        raise RuntimeError
+
+    monkeypatch.setattr(chebyshev, "nnls", none)
+    many = solver.solve(f)
+    check(many, a, f)
+    assert len(many.rows) > d + 3
 
 
 def test_solver_and_results_travel_between_processes():

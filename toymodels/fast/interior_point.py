@@ -5,14 +5,15 @@ needs about 10 linear systems of d + 2 unknowns; the simplex method, as in excha
 Most of the cost would be the Gram matrix of each system; it is computed in float32 while that is exact enough, and from the
 few inputs with the largest weights, while the others enter with their mean weight (after Tits, Absil & Woessner, "Constraint
 reduction for linear programs with many inequality constraints", SIAM J. Optim. 17, 2006). As soon as the inputs with the
-largest weights are those of the solution, it is computed from them, which saves the last systems, in float64. If the method
-fails, a simplex method (HiGHS) is used.
+largest weights are those of the solution, it is computed from them, which saves the last systems, in float64. Where there are
+few more inputs than unknowns, systems have the size of the difference (`fast.null_space`). If the method fails, a simplex
+method (HiGHS) is used.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -23,7 +24,8 @@ from scipy.linalg import blas, lapack
 from scipy.optimize import nnls
 
 from toymodels.core.minimax import GAP, Chebyshev, check_activations, check_target, measured
-from toymodels.fast import newton
+from toymodels.fast import newton, systems
+from toymodels.fast.null_space import NullSpace
 
 _RANK = 1e-10  # singular values below this share of the largest are rounding: using them would need coefficients ≥ 1e10
 _INDEPENDENT = 1e-6  # reciprocal condition number from which Gram matrices are good enough
@@ -34,6 +36,10 @@ _SHARE = 1 - 1e-3  # a step may go this share of the way to the nearest bound
 _FIRST = 2000  # inputs of the simplex method's first program
 _SHORT = 48  # unknowns from which Gram matrices are computed in float32 first
 _CORRECTORS = 150  # unknowns for each centrality corrector of a step, beside the first
+_MOST, _MOST_IN_NULL_SPACE = (
+    60,
+    15,
+)  # systems; there rounding can stop a target that many inputs hold, which is then left
 _KEEP = 3  # inputs per unknown that enter a Gram matrix one by one; more if the direction is too inexact
 
 
@@ -77,7 +83,8 @@ class ChebyshevSolver:
         self._basis = np.empty((n, rank + 1))
         np.multiply(columns, np.sqrt(n), out=self._basis[:, :rank])
         self._basis[:, rank] = 1
-        self._bases: _Bases = {np.float64: self._basis, np.float32: self._basis.astype(np.float32)}
+        self._bases: systems.Bases = {np.float64: self._basis, np.float32: self._basis.astype(np.float32)}
+        self._null = NullSpace(self._basis) if NullSpace.pays(n, rank + 1) else None
         self._to_coefficients = np.zeros((activations.shape[1], rank))
         self._to_coefficients[live] = to_columns * np.sqrt(n) / spread[live, None]
 
@@ -95,7 +102,7 @@ class ChebyshevSolver:
         waiting = [number for number, fitted in enumerate(begun) if not fitted.done]
         best = [fitted.exact for fitted in begun]
         counts = [0] * len(begun)
-        keep, n = _KEEP * self._basis.shape[1], len(self._basis)
+        keep, n, null = _KEEP * self._basis.shape[1], len(self._basis), self._null
         for attempt in ("interior point", "interior point", "simplex"):
             if not waiting:
                 break
@@ -103,8 +110,7 @@ class ChebyshevSolver:
             if attempt == "simplex":
                 points = [_simplex(self._basis, residual) for residual in residuals]
             else:
-                points = _interior_points(self._bases, residuals, keep)
-                keep = n
+                points = _interior_points(self._bases, residuals, keep, null)
             left = []
             for number, (y, measure, heavy, steps) in zip(waiting, points, strict=True):
                 f, fitted, known = np.asarray(targets[number], np.float64), begun[number], best[number]
@@ -115,13 +121,15 @@ class ChebyshevSolver:
                     found = self._result(f, fitted.fit + fitted.unit * y, balanced, counts[number], attempt)
                     if found.proved:
                         break
-                if found is not None and found is not known and found.proved:
+                # Where many inputs hold the solution, rounding in the null space can be larger than elsewhere.
+                close = math.inf if null is None else _CONVERGED * fitted.unit
+                if found is not None and found is not known and found.proved and found.gap <= close:
                     best[number] = self._thinned(f, found)
                     continue
                 if known is None or (found is not None and found.gap < known.gap):
                     best[number] = found
                 left.append(number)
-            waiting = left
+            waiting, keep, null = left, n, None
         return [
             one or self._result(f, begun[number].fit, np.zeros(len(f)), counts[number], "least squares")
             for number, (one, f) in enumerate(zip(best, np.asarray(targets, np.float64), strict=True))
@@ -158,19 +166,23 @@ class ChebyshevSolver:
         """
         rows, signs = full.rows, np.sign(full.multipliers)
         few = self._basis.shape[1] + 2
-        if len(rows) <= few:
-            return full
-        equations = np.vstack([self._basis[rows].T, f[rows], signs]) * signs
         wanted = np.zeros(few)
         wanted[-2:] = full.lower_bound, 1
-        try:
-            mass, _ = nnls(equations, wanted)
-        except RuntimeError:  # no convergence: keep the many
-            return full
-        kept = np.flatnonzero(mass)
-        mu = (mass * signs)[kept]
-        thin = self.measured(f, full.coefficients, full.offset, rows[kept], mu, full.iterations, full.method)
-        return thin if thin.proved else full
+        heaviest = np.argsort(-np.abs(full.multipliers), kind="stable")
+        # The heaviest are mostly enough, at a fraction of the cost.
+        for tried in (4 * few, 16 * few, len(rows)) if len(rows) > few else ():
+            chosen = heaviest[:tried]
+            equations = np.vstack([self._basis[rows[chosen]].T, f[rows[chosen]], signs[chosen]]) * signs[chosen]
+            try:
+                mass, _ = nnls(equations, wanted)
+            except RuntimeError:  # no convergence
+                continue
+            kept = chosen[mass > 0]
+            mu = (mass * signs[chosen])[mass > 0]
+            thin = self.measured(f, full.coefficients, full.offset, rows[kept], mu, full.iterations, full.method)
+            if thin.proved:
+                return thin
+        return full
 
 
 def _orthonormal(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -193,22 +205,25 @@ def _orthonormal(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return q @ u[:, :rank], vt[:rank].T / sigma[:rank]
 
 
-_Bases = dict[type, np.ndarray]
-"""The basis by its precision: float64, and float32 for what need not be more exact."""
 _Point = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 """Readoff in the basis, measure on all inputs, inputs whose multipliers are not on their way to 0, iterations."""
 
 
 def _interior_points(
-    bases: _Bases, targets: Float[np.ndarray, "targets inputs"], keep: int, limit: int = 60
+    bases: systems.Bases,
+    targets: Float[np.ndarray, "targets inputs"],
+    keep: int,
+    null: NullSpace | None = None,
 ) -> list[_Point]:
     """Minimise t with |G y − f| ≤ t for each target f, for G with GᵀG = n·1 and max|f| = 1.
 
     Slacks t ∓ e of e = G y − f, multipliers u, v of the two sides; the measure is v − u. All targets take their steps together,
-    because a pass over G for many costs hardly more than for one; a target that has ended leaves the others.
+    because a pass over G for many costs hardly more than for one; a target that has ended leaves the others. Given `null`,
+    systems are solved there.
     """
     G = bases[np.float64]
     n, k = G.shape
+    limit = _MOST if null is None else _MOST_IN_NULL_SPACE
     solved: list[_Point] = [(np.full(k, np.nan), np.zeros(n), np.zeros(n, bool), 0)] * len(targets)
     with np.errstate(all="ignore"):  # after a breakdown numbers are not finite, which is checked below
         s = _State.at_start(G, targets, keep)
@@ -221,28 +236,35 @@ def _interior_points(
             # The dual residual added by the last step shows how inexact its Gram matrix was.
             inexact = np.abs(s.dual - s.predicted).max(1) / s.gaps > 0.1
             s.refine(inexact & (s.short | (s.keep < n)))
-            factors: list[np.ndarray] = []
+            factors: list[np.ndarray | None] = []
             for i in np.flatnonzero(~ended & (s.gaps < _NEAR)):
-                vertex = _vertex(G, targets[s.number[i]], s.weights[i], measure[i])
+                at = targets[s.number[i]], s.weights[i], measure[i]
+                vertex = _vertex(G, *at) if null is None else null.vertex(*at, _CONVERGED)
                 if vertex is not None:
                     s.best_y[i], s.best_measure[i] = vertex
                     s.heavy[i], ended[i] = vertex[1] != 0, True
-            for i in np.flatnonzero(~ended):
+            even = systems.even(G, s.weights)
+            for i in np.flatnonzero(~ended) if null is None else ():
                 factor = None
-                while factor is None and s.keep[i] <= n:
+                while not even[i] and factor is None and s.keep[i] <= n:
                     basis = bases[np.float32 if s.short[i] else np.float64]
-                    factor = _factorised(basis, s.weights[i], s.coupling[i], int(s.keep[i]))
+                    factor = systems.factorised(basis, s.weights[i], s.coupling[i], int(s.keep[i]))
                     if factor is None:
                         s.refine(np.array([i]))
-                ended[i] = factor is None
-                factors += [] if factor is None else [factor]
+                ended[i] = factor is None and not even[i]
+                factors += [] if ended[i] else [factor]
             for i in np.flatnonzero(ended):
                 solved[s.number[i]] = s.best_y[i], s.best_measure[i], s.heavy[i], count
             if ended.all():
                 return solved
             if ended.any():
                 s = s.some(~ended)
-            _advance(G, s, factors)
+            if null is None:
+                solve = systems.solver(bases, factors, s.weights, s.coupling)
+            else:
+                errors = (s.slacks[:, 1] - s.slacks[:, 0]) / 2
+                solve = null.solver(s.ratios, s.weights, errors + targets[s.number])
+            _advance(G, s, solve)
     return solved
 
 
@@ -330,27 +352,25 @@ class _State:
         return _State(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
-def _advance(G: np.ndarray, s: _State, factors: Sequence[np.ndarray]) -> None:
+def _advance(G: np.ndarray, s: _State, solve: systems.Solve) -> None:
     """Take a predictor, a corrector and some centrality correctors for every target."""
-    count, (n, k) = len(factors), G.shape
+    count, (n, k) = len(s.number), G.shape
     now = s.slacks, s.multipliers
     wanted, differences, totals, centres = -s.multipliers, np.empty((count, n)), np.empty(count), np.empty(count)
-    rhs = np.zeros((count, k + 1))
+    measure = s.multipliers[:, 1] - s.multipliers[:, 0]
+    b = np.empty_like(measure)
 
-    def step() -> _Step:
-        z = np.stack([_backwards(factor, row) for factor, row in zip(factors, rhs, strict=True)])
-        made = _Step(z, z[:, k].copy(), z[:, :k] @ G.T, np.empty_like(s.slacks), np.ones((count, 2)))
+    def step(b: np.ndarray | None, last: np.ndarray) -> _Step:
+        z, moves = solve(b, last)
+        made = _Step(z, z[:, k].copy(), moves, np.empty_like(s.slacks), np.ones((count, 2)))
         newton.change(*now, s.ratios, wanted, *made[1:])
         return made
 
     def corrected() -> _Step:
-        rhs[:, :k] = differences @ G - s.dual
-        rhs[:, k] = s.masses - 1 + totals
-        return step()
+        return step(np.add(differences, measure, out=b), s.masses - 1 + totals)
 
-    # Predictor: towards complementarity 0. Its right-hand side is known without a pass over G.
-    rhs[:, k] = -1
-    newton.towards_centre(*now, *step()[1:], s.gaps, wanted, differences, totals, centres)
+    # Predictor: towards complementarity 0. What it wants of the inputs cancels.
+    newton.towards_centre(*now, *step(None, np.full(count, -1.0))[1:], s.gaps, wanted, differences, totals, centres)
     best = corrected()
     # A step with another right-hand side costs little beside the factorisation.
     for _ in range(1 + k // _CORRECTORS):
@@ -378,47 +398,6 @@ class _Step(NamedTuple):
     lengths: np.ndarray
 
 
-def _factorised(G: np.ndarray, weight: np.ndarray, coupling: np.ndarray, keep: int) -> np.ndarray | None:
-    """Return the Cholesky factor of [[Σ w g gᵀ, −coupling], [−coupling, Σ w]]; None if it is not positive definite.
-
-    Only the `keep` largest weights enter one by one. All others enter by their mean w̄: since Σ g gᵀ = n·1 over all
-    inputs, w̄ n·1 + Σ_kept (w − w̄) g gᵀ. Near the solution, where precision is needed, they are negligible.
-    """
-    n, k = G.shape
-    rest = 0.0
-    kept: np.ndarray | slice = slice(None)
-    if keep < n:
-        kept = np.argpartition(weight, n - keep)[n - keep :]
-        rest = max((weight.sum() - weight[kept].sum()) / (n - keep), 0.0)
-    rows = np.empty((keep, k + 1), G.dtype)
-    rows[:, k] = 0  # the column of t is filled in below
-    np.multiply(G[kept], np.sqrt(np.maximum(weight[kept] - rest, 0)).astype(G.dtype)[:, None], out=rows[:, :k])
-    H = _gram(rows)
-    H.T.flat[: -1 : k + 2] += rest * n
-    H[k, :k] = -coupling
-    H[k, k] = weight.sum()
-    # If there are many solutions, this picks one of them.
-    H.T.flat[:: k + 2] *= 1 + (1e-14 if G.dtype == np.float64 else 1e-6)
-    return _cholesky(H)
-
-
-def _gram(rows: np.ndarray) -> np.ndarray:
-    """Return the lower triangle of rowsᵀ rows, in the order of LAPACK, which can then overwrite it."""
-    return (blas.dsyrk if rows.dtype == np.float64 else blas.ssyrk)(1.0, rows.T, lower=1)
-
-
-def _cholesky(gram: np.ndarray) -> np.ndarray | None:
-    """Return the Cholesky factor of a matrix by its lower triangle, in its place; None if it is not positive definite."""
-    routine = lapack.dpotrf if gram.dtype == np.float64 else lapack.spotrf
-    factor, failed = routine(gram, lower=1, clean=0, overwrite_a=1)
-    return None if failed else factor
-
-
-def _backwards(factor: np.ndarray, rhs: np.ndarray) -> np.ndarray:
-    """Solve a system by its Cholesky factor."""
-    return (lapack.dpotrs if factor.dtype == np.float64 else lapack.spotrs)(factor, rhs, lower=1)[0]
-
-
 def _annihilating(G: np.ndarray, measure: np.ndarray) -> np.ndarray:
     """Return a measure close to the given one, with nearly all of its signs and Gᵀμ = 0 to rounding; 0 if it has none."""
     size = np.abs(measure)
@@ -435,13 +414,13 @@ def _annihilating(G: np.ndarray, measure: np.ndarray) -> np.ndarray:
             break
         if repeat == 0:
             # Each multiplier may change in proportion to its size: large ones absorb the error, small ones keep their sign.
-            gram = _gram(part * np.sqrt(size)[:, None])
+            gram = systems.gram(part * np.sqrt(size)[:, None])
             ridge = 1e-13 * gram.diagonal().max()  # for dependent inputs; repeating removes its effect
             gram.T.flat[:: len(gram) + 1] += ridge
-            factor = _cholesky(gram)
+            factor = systems.cholesky(gram)
         if factor is None:
             break
-        mu = mu - size * (part @ _backwards(factor, moments))
+        mu = mu - size * (part @ systems.backwards(factor, moments))
     result = np.zeros(len(measure))
     result[rows] = mu
     return result
