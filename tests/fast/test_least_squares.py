@@ -113,3 +113,39 @@ def test_pairs_share_moments_for_inputs_without_values_alone(monkeypatch):
     assert len(made) == 1
     solve_weighted(layer, task, SparseFeatures.independent(6, 0.4, "uniform").sampled(60, 0), weights)
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("gate", ["0001", "0110", "1011"])
+@pytest.mark.parametrize("weights", [WEIGHTS, (0.0, 1.0, 2.0, 7.0)], ids=["all", "not 00"])
+def test_fewer_inputs_than_unknowns(gate, weights):
+    """Every input of positive weight is fitted; of all weights that do, those of least norm once activations are scaled."""
+    layer, task = gaussian(7, 40, 0).double().requires_grad_(False), PairTask(7, gate)
+    few = SparseFeatures.exactly(7, 2).enumerate()
+    found = pair_solve_weighted(layer, task, few, weights)
+    torch.testing.assert_close(found, solve_weighted.plain(layer, task, few, weights), **CLOSE)
+    x, a = extended(layer, few)
+    errors = (a @ found.T - task.targets(x)) * (task.by_case(x, weights) > 0)
+    assert float(errors.abs().max()) < 1e-10
+
+
+@pytest.mark.parametrize("difference", [0.0, 1e-7])
+def test_inputs_that_activations_hardly_tell_apart_are_not_fitted_exactly(difference):
+    """Features 0 and 1 have nearly the same weights: the AND of 0 and 2 would need coefficients of 1/difference."""
+    layer, task = gaussian(7, 40, 0).double().requires_grad_(False), PairTask(7, "and")
+    layer.weight[:, 1] = layer.weight[:, 0] * (1 + difference)
+    few = SparseFeatures.exactly(7, 2).enumerate()
+    found = pair_solve_weighted(layer, task, few, WEIGHTS)
+    assert float(found.abs().max()) < 100
+    _, a = extended(layer, few)
+    torch.testing.assert_close(a @ found.T, a @ solve_weighted.plain(layer, task, few, WEIGHTS).T, **CLOSE)
+
+
+def test_the_exact_fit_is_used_where_inputs_are_few(monkeypatch):
+    def unused(*arguments):
+        raise AssertionError("factors of the size of the unknowns are not needed")
+
+    monkeypatch.setattr(module, "_solve", unused)
+    layer, task = gaussian(7, 40, 0).double().requires_grad_(False), PairTask(7, "and")
+    pair_solve_weighted(layer, task, SparseFeatures.exactly(7, 2).enumerate(), WEIGHTS)
+    with pytest.raises(AssertionError, match="not needed"):
+        pair_solve_weighted(layer, task, SparseFeatures.at_most(7, 3).enumerate(), WEIGHTS)

@@ -48,19 +48,24 @@ def pair_solve_weighted(
 
     G_k = E[x_k ã ãᵀ] (computed once per feature), G_kl = E[x_k x_l ã ãᵀ] (over the few inputs with both on). One factorisation
     of (d + 1)³/3 operations per output remains; updating a common factorisation instead would cost more, because the
-    inputs with one of two features on outnumber the neurons at every size of interest.
+    inputs with one of two features on outnumber the neurons at every size of interest. If there are fewer inputs than
+    unknowns, they are fitted exactly, and the factorised matrix has a row for each input.
     """
     moments = _PairMoments(layer, inputs)
-    valued = [w * f for w, f in zip(weights, task.truth, strict=True)]
+    square, cross = bilinear(weights), bilinear([w * f for w, f in zip(weights, task.truth, strict=True)])
     rows = []
     for k, l in task.pairs.tolist():
-        # The last row of E[ã ãᵀ] is E[ãᵀ], because the last entry of ã is 1.
-        rows.append(_solve(moments.weighted(k, l, weights), moments.weighted(k, l, valued)[-1]))
+        solution = moments.exact(k, l, weights, task.truth)
+        if solution is None:
+            parts = moments.parts(k, l)
+            # The last row of E[ã ãᵀ] is E[ãᵀ], because the last entry of ã is 1.
+            solution = _solve(_sum(square, parts), _sum(cross, [part[-1] for part in parts]))
+        rows.append(solution)
     return torch.stack(rows)
 
 
 class _PairMoments:
-    """Second moments of the activations, weighted by a value for each input case of a pair."""
+    """Second moments of the activations, over the inputs of each case of a pair."""
 
     def __init__(self, layer: nn.Module, inputs: Inputs):
         blocks = [extended(layer, inputs, rows) for rows in inputs.blocks(_ROWS)]
@@ -70,11 +75,27 @@ class _PairMoments:
         self._all = self._given(torch.ones(len(inputs), dtype=torch.bool, device=self._on.device))
         self._one: dict[int, Tensor] = {}
 
-    def weighted(self, k: int, l: int, values: Sequence[float]) -> Float[Tensor, "extended extended"]:
-        """Return E[values[case] ã ãᵀ] over the cases of the pair (k, l)."""
-        alpha, beta, gamma, delta = bilinear(values)
-        both = self._given(self._on[k] & self._on[l])
-        return alpha * self._all + beta * self._given_one(k) + gamma * self._given_one(l) + delta * both
+    def parts(self, k: int, l: int) -> list[Float[Tensor, "extended extended"]]:
+        """Return E[ã ãᵀ], E[x_k ã ãᵀ], E[x_l ã ãᵀ] and E[x_k x_l ã ãᵀ]."""
+        return [self._all, self._given_one(k), self._given_one(l), self._given(self._on[k] & self._on[l])]
+
+    def exact(
+        self, k: int, l: int, weights: Sequence[float], truth: Sequence[float] | Sequence[int]
+    ) -> Float[Tensor, " extended"] | None:
+        """Return the solution of least norm that fits every input, if there are few enough; else None."""
+        a = self._activations
+        if len(a) >= a.shape[1]:
+            return None
+        case = 2 * self._on[k].long() + self._on[l].long()
+        root = (a.new_tensor(weights)[case] * self._probabilities).sqrt()
+        rows = root[:, None] * a
+        size = torch.linalg.vector_norm(rows, dim=0)
+        scale = torch.where(size > 0, 1 / size, 0.0)
+        rows = rows * scale
+        factor, failed = torch.linalg.cholesky_ex(rows @ rows.T)
+        if int(failed) or not float(factor.diagonal().min()) > 1e-6 * float(factor.diagonal().max()):
+            return None  # equal inputs, or of no weight, may not be fitted
+        return scale * (rows.T @ torch.cholesky_solve((root * a.new_tensor(truth)[case])[:, None], factor)[:, 0])
 
     def _given_one(self, k: int) -> Tensor:
         if k not in self._one:
@@ -84,6 +105,14 @@ class _PairMoments:
     def _given(self, chosen: Tensor) -> Tensor:
         a = self._activations[chosen]
         return a.T @ (a * self._probabilities[chosen, None])
+
+
+def _sum(coefficients: Sequence[float], parts: Sequence[Tensor]) -> Tensor:
+    total = coefficients[0] * parts[0]
+    for coefficient, part in zip(coefficients[1:], parts[1:], strict=True):
+        if coefficient:
+            total.add_(part, alpha=coefficient)
+    return total
 
 
 def _inverse(second: Float[Tensor, "extended extended"]) -> Float[Tensor, "extended extended"]:

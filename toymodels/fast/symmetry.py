@@ -14,6 +14,9 @@ from toymodels.core.layers import IdentityLayer
 from toymodels.core.minimax import Chebyshev, measured
 from toymodels.core.tasks import PairTask, Task
 
+_TOGETHER = 64
+"""Outputs whose targets are computed at once."""
+
 
 def interchangeable(layer: nn.Module, task: Task, inputs: Inputs) -> bool:
     """Whether any permutation of the features maps the inputs to themselves, and neurons and pairs to one another.
@@ -40,14 +43,17 @@ def permuted(
     solved = solve(task.targets(x, slice(0, 1))[:, 0].double().cpu().numpy())
     numbers, rows = _numbers(inputs), inputs.indices.cpu().numpy()[solved.rows]
     pairs = task.pairs.cpu().numpy()
-    for output in wanted:
-        to = _permutation(pairs[0], pairs[output], inputs.m)
-        coefficients = np.empty_like(solved.coefficients)
-        coefficients[to[:-1]] = solved.coefficients
-        moved = np.array([numbers[_key(row)] for row in to[rows]], dtype=np.int64)
-        target = task.targets(x, slice(output, output + 1))[:, 0].double().cpu().numpy()
-        found = coefficients, solved.offset, moved, solved.multipliers, solved.iterations, solved.method
-        yield measured(activations, target, *found)
+    size = np.abs(activations).max(0)
+    for start in wanted[::_TOGETHER]:
+        outputs = range(start, min(start + _TOGETHER, wanted.stop))
+        targets = task.targets(x, slice(start, outputs.stop)).double().T.contiguous().cpu().numpy()
+        for output, target in zip(outputs, targets, strict=True):
+            to = _permutation(pairs[0], pairs[output], inputs.m)
+            coefficients = np.empty_like(solved.coefficients)
+            coefficients[to[:-1]] = solved.coefficients
+            moved = np.array([numbers[key] for key in _keys(to[rows])], dtype=np.int64)
+            found = coefficients, solved.offset, moved, solved.multipliers, solved.iterations, solved.method
+            yield measured(activations, target, *found, size)
 
 
 def _permutation(old: np.ndarray, new: np.ndarray, m: int) -> np.ndarray:
@@ -59,13 +65,13 @@ def _permutation(old: np.ndarray, new: np.ndarray, m: int) -> np.ndarray:
     return to
 
 
-def _key(row: np.ndarray) -> bytes:
-    return np.sort(row).tobytes()
+def _keys(rows: np.ndarray) -> list[bytes]:
+    return [row.tobytes() for row in np.sort(rows, axis=1)]
 
 
 def _numbers(inputs: Inputs) -> dict[bytes, int]:
     """Return the number of each input by its set of active features."""
     if "numbers" not in inputs.kept:
-        inputs.kept["numbers"] = {_key(row): number for number, row in enumerate(inputs.indices.cpu().numpy())}
+        inputs.kept["numbers"] = {key: number for number, key in enumerate(_keys(inputs.indices.cpu().numpy()))}
     numbers: dict[bytes, int] = inputs.kept["numbers"]
     return numbers
