@@ -204,7 +204,8 @@ def test_the_direction_is_that_of_the_two_loops():
     generator = torch.Generator().manual_seed(0)
     x = torch.nn.Parameter(torch.zeros(6, dtype=torch.float64))
     root = torch.randn(6, 6, dtype=torch.float64, generator=generator)
-    hessian = root @ root.T + torch.eye(6, dtype=torch.float64)
+    # Not symmetric, so that a step with an earlier change is not the change with the step.
+    hessian = root @ root.T + torch.eye(6, dtype=torch.float64) + (root - root.T) / 2
     metric = Block((x,), None, torch.full((1, 1), 3.0, dtype=torch.float64))
     optimiser, pairs = PreconditionedLBFGS([(x,)]), []
     for _ in range(HISTORY + 3):

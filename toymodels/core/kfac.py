@@ -131,7 +131,7 @@ class PreconditionedLBFGS:
         """Differences of parameters, flat, a row each; their changes of the gradient are what is known of the curvature."""
         self._changes = torch.zeros_like(self._steps)
         self._products = np.zeros((HISTORY, HISTORY))
-        """Of each step with each change."""
+        """Of each step with each later change; others are not used."""
         self._order: list[int] = []
         """The rows in use, the oldest first."""
         self._reached: tuple[float, Tensor] | None = None
@@ -231,7 +231,6 @@ class PreconditionedLBFGS:
         self._steps[row], self._changes[row] = step, change
         used = len(self._order)
         self._products[:used, row] = (self._steps[:used] @ change).tolist()
-        self._products[row, :used] = (self._changes[:used] @ step).tolist()
 
     def direction(self, slope: Tensor, blocks: Sequence[Block]) -> Tensor:
         """Return −H·slope; the metric is scaled to the curvature along the last step."""

@@ -31,7 +31,7 @@ _RANK = 1e-10  # singular values below this share of the largest are rounding: u
 _INDEPENDENT = 1e-6  # reciprocal condition number from which Gram matrices are good enough
 _EXACT = 1e-11  # a least-squares fit this close, in units of half the target's range, has error 0 but for rounding
 _CONVERGED = 1e-9  # the interior point stops at this gap, in units of the least-squares residual
-_NEAR = 1e-5  # from this gap on, the solution is tried at the inputs with the largest weights
+_NEAR = 1.0  # from this gap over unknowns² on, the solution is tried at the inputs with the largest weights: it costs unknowns³
 _SHARE = 1 - 1e-3  # a step may go this share of the way to the nearest bound
 _FIRST = 2000  # inputs of the simplex method's first program
 _SHORT = 48  # unknowns from which Gram matrices are computed in float32 first
@@ -237,7 +237,7 @@ def _interior_points(
             inexact = np.abs(s.dual - s.predicted).max(1) / s.gaps > 0.1
             s.refine(inexact & (s.short | (s.keep < n)))
             factors: list[np.ndarray | None] = []
-            for i in np.flatnonzero(~ended & (s.gaps < _NEAR)):
+            for i in np.flatnonzero(~ended & (s.gaps * k * k < _NEAR)):
                 at = targets[s.number[i]], s.weights[i], measure[i]
                 vertex = _vertex(G, *at) if null is None else null.vertex(*at, _CONVERGED)
                 if vertex is not None:
