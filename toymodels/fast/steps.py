@@ -27,6 +27,7 @@ from toymodels.core.training import adam_step
 from toymodels.fast.compiled import DTYPES, active_below, active_by_steps, adam, through_relu
 from toymodels.fast.gradients import pairs_apply, tables_apply
 from toymodels.fast.small import PairForms, Tables, columns_of
+from toymodels.fast.uniform import fill_uniform
 
 _Problem = tuple[Network, Task, Features | Inputs, int, Loss, Sequence[float], torch.optim.Optimizer]
 """What `adam_step` gets, apart from the generator."""
@@ -141,8 +142,9 @@ class _Bench:
         self.dtype = kind = self.read.dtype
         self.columns, self.draw = torch.empty(task.m, n, dtype=kind), self._sampled
         if isinstance(source, SparseFeatures) and source.drawn_singly(n):
-            self.p, self.uniform, self.draw = np.float32(source.p), torch.empty(n, task.m), self._drawn_singly
-            self.uniform_array = self.uniform.numpy()
+            self.p, self.draw = np.float32(source.p), self._drawn_singly
+            self.uniform_array = np.empty((n, task.m), np.float32)
+            self.uniform = self.uniform_array.reshape(-1)
         elif isinstance(source, SparseFeatures) and source.drawn_by_steps(n):
             self.ends, self.draw = np.cumsum(source.counts), self._drawn_by_steps
             uniform = torch.empty(1 + source.max_active, n, dtype=torch.float64)
@@ -208,7 +210,7 @@ class _Bench:
 
     def _drawn_singly(self, generator: torch.Generator) -> _Columns:
         """Draw the same inputs as a source of independent features does."""
-        torch.rand(self.uniform.shape, generator=generator, out=self.uniform)
+        fill_uniform(self.uniform, generator)
         active_below(self.uniform_array, self.p, self.columns_array)
         return self.columns, self.columns_array, self.shares
 
