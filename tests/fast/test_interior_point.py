@@ -359,7 +359,7 @@ def test_a_measure_spread_over_many_inputs_is_proved_on_few(m, d, monkeypatch):
     assert found.worst_error == pytest.approx(0.5, abs=1e-8)
     assert len(found.rows) <= d + 3
     assert sizes[0] == min(4 * (d + 3), len(x))
-    assert sizes == sorted(sizes)
+    assert sizes == sorted(set(sizes))  # no problem is tried twice
     assert d == 8 or len(sizes) == 1  # the heaviest inputs are enough where they are not much fewer than all
 
     def none(equations, wanted):

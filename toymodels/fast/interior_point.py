@@ -31,15 +31,13 @@ _RANK = 1e-10  # singular values below this share of the largest are rounding: u
 _INDEPENDENT = 1e-6  # reciprocal condition number from which Gram matrices are good enough
 _EXACT = 1e-11  # a least-squares fit this close, in units of half the target's range, has error 0 but for rounding
 _CONVERGED = 1e-9  # the interior point stops at this gap, in units of the least-squares residual
-_NEAR = 1.0  # from this gap over unknowns² on, the solution is tried at the inputs with the largest weights: it costs unknowns³
+_NEAR = 1.0  # from a gap of this / unknowns² on, the solution is tried at the inputs with the largest weights (cost: unknowns³)
 _SHARE = 1 - 1e-3  # a step may go this share of the way to the nearest bound
 _FIRST = 2000  # inputs of the simplex method's first program
 _SHORT = 48  # unknowns from which Gram matrices are computed in float32 first
 _CORRECTORS = 150  # unknowns for each centrality corrector of a step, beside the first
-_MOST, _MOST_IN_NULL_SPACE = (
-    60,
-    15,
-)  # systems; there rounding can stop a target that many inputs hold, which is then left
+_STEPS = 60  # at most
+_STEPS_IN_NULL_SPACE = 15  # where rounding can stop a target that many inputs hold, which is then left to factors
 _KEEP = 3  # inputs per unknown that enter a Gram matrix one by one; more if the direction is too inexact
 
 
@@ -166,11 +164,13 @@ class ChebyshevSolver:
         """
         rows, signs = full.rows, np.sign(full.multipliers)
         few = self._basis.shape[1] + 2
+        if len(rows) <= few:
+            return full
         wanted = np.zeros(few)
         wanted[-2:] = full.lower_bound, 1
         heaviest = np.argsort(-np.abs(full.multipliers), kind="stable")
         # The heaviest are mostly enough, at a fraction of the cost.
-        for tried in (4 * few, 16 * few, len(rows)) if len(rows) > few else ():
+        for tried in sorted({min(size, len(rows)) for size in (4 * few, 16 * few, len(rows))}):
             chosen = heaviest[:tried]
             equations = np.vstack([self._basis[rows[chosen]].T, f[rows[chosen]], signs[chosen]]) * signs[chosen]
             try:
@@ -223,7 +223,7 @@ def _interior_points(
     """
     G = bases[np.float64]
     n, k = G.shape
-    limit = _MOST if null is None else _MOST_IN_NULL_SPACE
+    limit = _STEPS if null is None else _STEPS_IN_NULL_SPACE
     solved: list[_Point] = [(np.full(k, np.nan), np.zeros(n), np.zeros(n, bool), 0)] * len(targets)
     with np.errstate(all="ignore"):  # after a breakdown numbers are not finite, which is checked below
         s = _State.at_start(G, targets, keep)
@@ -243,16 +243,17 @@ def _interior_points(
                 if vertex is not None:
                     s.best_y[i], s.best_measure[i] = vertex
                     s.heavy[i], ended[i] = vertex[1] != 0, True
-            even = systems.even(G, s.weights)
-            for i in np.flatnonzero(~ended) if null is None else ():
-                factor = None
-                while not even[i] and factor is None and s.keep[i] <= n:
-                    basis = bases[np.float32 if s.short[i] else np.float64]
-                    factor = systems.factorised(basis, s.weights[i], s.coupling[i], int(s.keep[i]))
-                    if factor is None:
-                        s.refine(np.array([i]))
-                ended[i] = factor is None and not even[i]
-                factors += [] if ended[i] else [factor]
+            if null is None:
+                even = systems.even(G, s.weights)
+                for i in np.flatnonzero(~ended):
+                    factor = None
+                    while not even[i] and factor is None and s.keep[i] <= n:
+                        basis = bases[np.float32 if s.short[i] else np.float64]
+                        factor = systems.factorised(basis, s.weights[i], s.coupling[i], int(s.keep[i]))
+                        if factor is None:
+                            s.refine(np.array([i]))
+                    ended[i] = factor is None and not even[i]
+                    factors += [] if ended[i] else [factor]
             for i in np.flatnonzero(ended):
                 solved[s.number[i]] = s.best_y[i], s.best_measure[i], s.heavy[i], count
             if ended.all():
@@ -358,7 +359,7 @@ def _advance(G: np.ndarray, s: _State, solve: systems.Solve) -> None:
     now = s.slacks, s.multipliers
     wanted, differences, totals, centres = -s.multipliers, np.empty((count, n)), np.empty(count), np.empty(count)
     measure = s.multipliers[:, 1] - s.multipliers[:, 0]
-    b = np.empty_like(measure)
+    room = np.empty_like(measure)
 
     def step(b: np.ndarray | None, last: np.ndarray) -> _Step:
         z, moves = solve(b, last)
@@ -367,7 +368,7 @@ def _advance(G: np.ndarray, s: _State, solve: systems.Solve) -> None:
         return made
 
     def corrected() -> _Step:
-        return step(np.add(differences, measure, out=b), s.masses - 1 + totals)
+        return step(np.add(differences, measure, out=room), s.masses - 1 + totals)
 
     # Predictor: towards complementarity 0. What it wants of the inputs cancels.
     newton.towards_centre(*now, *step(None, np.full(count, -1.0))[1:], s.gaps, wanted, differences, totals, centres)

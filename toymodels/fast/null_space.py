@@ -42,15 +42,14 @@ class NullSpace:
         """
         G, Z = self._G, self._Z
         inverse, coupling = 1 / weights, ratios[:, 0] - ratios[:, 1]
-        systems = np.stack([(Z.T * row) @ Z for row in inverse])
-        systems.reshape(len(systems), -1)[:, :: Z.shape[1] + 1] *= (
-            1 + 1e-14
-        )  # if there are many solutions, this picks one
+        matrices = np.stack([(Z.T * row) @ Z for row in inverse])
+        # If there are many solutions, this picks one of them.
+        matrices.reshape(len(matrices), -1)[:, :: Z.shape[1] + 1] *= 1 + 1e-14
         drift = errors @ Z
 
-        def moved(b: np.ndarray, drift: np.ndarray | float) -> np.ndarray:
+        def moved(b: np.ndarray, removed: np.ndarray | float) -> np.ndarray:
             try:
-                by_measure = np.linalg.solve(systems, ((inverse * b) @ Z + drift)[..., None])[..., 0]
+                by_measure = np.linalg.solve(matrices, ((inverse * b) @ Z + removed)[..., None])[..., 0]
             except np.linalg.LinAlgError:  # one of them is singular: factors do all of them again
                 return np.full_like(b, np.nan)
             moves: np.ndarray = inverse * (b - by_measure @ Z.T)
