@@ -246,14 +246,14 @@ from pathlib import Path
 from toymodels.cli import main
 from toymodels.core.training import Trainer
 
-advance = Trainer.advance
+advance = Trainer.advance_by
 
-def slow(trainer):
+def slow(trainer, most):
     if list(Path(sys.argv[-1]).rglob("checkpoint.pt")):  # time enough to be stopped
         time.sleep(0.2)
-    return advance(trainer)
+    return advance(trainer, 1)
 
-Trainer.advance = slow
+Trainer.advance_by = slow
 if __name__ == "__main__":
     raise SystemExit(main(sys.argv[1:]))
 """

@@ -96,6 +96,6 @@ def test_every_fast_form_stands_for_a_dispatched_function_of_the_core():
     forms = {name for name in dispatch._forms if name.startswith("toymodels.")}
     assert forms == set(known)
     assert {name.rpartition(".")[2] for name in forms} == {
-        "adam_step", "certified", "error_sums", "loss_and_gradients", "solve_all", "solve_weighted", "optimiser_context",
+        "adam_steps", "certified", "error_sums", "loss_and_gradients", "solve_all", "solve_weighted", "optimiser_context",
             "optimiser_step", "step_threads",
     }  # fmt: skip

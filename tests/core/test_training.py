@@ -1,5 +1,6 @@
 import copy
 import math
+import time
 
 import jaxtyping
 import pytest
@@ -13,7 +14,7 @@ from toymodels.core.losses import LOSSES, ApartLoss, ElementwiseLoss, LpLoss
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
-from toymodels.core.training import Trainer, TrainingSettings, adam_step
+from toymodels.core.training import Trainer, TrainingSettings, adam_steps
 from toymodels.errors import InputError
 from toymodels.fast.columns import columns_win
 from toymodels.fast.pairs import tables_of
@@ -127,18 +128,33 @@ def test_ctrl_c_stops_between_steps_and_keeps_a_checkpoint(tmp_path):
     import signal
 
     one = trainer(SETTINGS[4])
-    advance = one.advance
+    advance = one.advance_by
 
-    def interrupted():
-        progress = advance()
-        if progress.step == 7:
+    def interrupted(most):
+        lines = advance(min(most, 3))
+        if one.step == 7:
             os.kill(os.getpid(), signal.SIGINT)
-        return progress
+        return lines
 
-    one.advance = interrupted
+    one.advance_by = interrupted
     with pytest.raises(Interrupted, match="after step 7 of 20"):
         train(one, tmp_path / "c.pt")
     assert load_checkpoint(tmp_path / "c.pt")["trainer"]["step"] == 7
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.0, 10), (0.04, 2), (0.2, 1)])
+def test_ctrl_c_waits_for_no_more_steps_than_a_moment_takes(seconds, most):
+    one, asked = trainer(SETTINGS[4]), []
+    advance = one.advance_by
+
+    def slow(steps):
+        asked.append(steps)
+        time.sleep(seconds * steps)
+        return advance(steps)
+
+    one.advance_by = slow
+    train(one)
+    assert max(asked) == most
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
@@ -170,13 +186,15 @@ def test_a_line_search_on_a_loss_that_overflows_ends():
         ("cosine", (1.0, (1 + math.sqrt(0.5)) / 2, 0.5)),
     ],
 )
-def test_learning_rate_schedules(schedule, rates):
+@pytest.mark.parametrize("sampled", [None, 5])
+def test_learning_rate_schedules(schedule, rates, sampled):
     """At 0, 1/4 and 1/2 of the way; both fall to 0 at its end."""
-    one = trainer(TrainingSettings(optimiser="adam", steps=40, lr_schedule=schedule))
+    one = trainer(TrainingSettings(optimiser="adam", steps=40, lr_schedule=schedule, pairs_per_step=sampled))
     for step, rate in zip((0, 10, 20), rates, strict=True):
         one.step = step
         one.advance()
-        assert one._optimisers[0].param_groups[0]["lr"] == pytest.approx(1e-3 * rate)
+        for optimiser in one._optimisers:
+            assert optimiser.param_groups[0]["lr"] == pytest.approx(1e-3 * rate)
 
 
 def test_each_exponent_of_lbfgs_begins_anew():
@@ -367,9 +385,27 @@ def test_a_plain_step_reads_no_number(p, features):
         network = Network(gaussian(8, 6, 0).requires_grad_(True), LinearReadoff.constant(task.n_outputs, 6))
         optimiser = torch.optim.Adam(network.parameters(), fused=True)
         weights = (1.0, 1.0, 1.0, 2.0)
-        reached = adam_step(network, task, features, 32, torch.Generator(), LpLoss(p), weights, optimiser)
+        given = network, task, features, 32, torch.Generator(), LpLoss(p), weights, optimiser
+        (reached,) = adam_steps(*given, [1e-3])
         with pytest.raises(DataDependentOutputException):
             float(reached.value)
     later = features.sampled(32, 0)  # nothing of that mode is left behind
     assert type(later.probabilities) is type(later.dense()) is torch.Tensor
     assert bool(later.dense().any())
+
+
+@pytest.mark.parametrize("settings", [SETTINGS[1], SETTINGS[4], SETTINGS[5], SETTINGS[6], SETTINGS[7]])
+def test_steps_at_once_are_those_one_by_one(settings):
+    """Each has its own learning rate, exponent and line; an exponent ends where it would."""
+    one, many = trainer(settings), trainer(settings)
+    lines = [line for calls in iter(lambda: [] if many.finished else many.advance_by(4), []) for line in calls]
+    for line in lines:
+        same = one.advance()
+        assert (line.step, line.p, float(line.loss)) == (same.step, same.p, float(same.loss))
+    assert one.finished
+    assert equal(weights(one.network), weights(many.network))
+    times = [line.seconds for line in lines]
+    assert times == sorted(set(times))
+    assert times[-1] == pytest.approx(many.seconds)
+    with pytest.raises(InputError, match="steps are done"):
+        many.advance_by(4)

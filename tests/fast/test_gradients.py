@@ -437,19 +437,24 @@ def test_training_reaches_an_exact_fit(forms, tmp_path, monkeypatch):
         assert row["worst_error"] < 1e-5
 
 
-def test_errors_whose_inverse_is_no_number():
-    """The inverse of 1e-39 is more than float32 holds: such errors are divided by the largest, not multiplied."""
-    task, inputs = PairTask(6, "false"), SparseFeatures.at_most(6, 2).enumerate()
-    outputs = 1e-39 * torch.linspace(-1, 1, task.n_outputs)
+@pytest.mark.parametrize("p", [2.0, 3.0, 4.0, 8.0])
+@pytest.mark.parametrize(
+    ("gate", "size"),
+    [("false", 1e-39), ("false", 1e-30), ("false", 1e-8), ("true", 1e-4), ("and", 1.5e3), ("and", 1e6), ("and", 1e30)],
+)
+def test_errors_whose_powers_or_inverse_are_no_numbers(p, gate, size, wing):
+    """The inverse of 1e-39 is more than float32 holds, and so is the eighth power of 1e30: errors are divided by the largest."""
+    task, inputs = PairTask(6, gate), SparseFeatures.at_most(6, 2).enumerate()
+    outputs = (gate == "true") + size * torch.linspace(-1, 0.8, task.n_outputs)
     network = Network(gaussian(6, 4, 0), LinearReadoff(torch.zeros(task.n_outputs, 4), outputs))
     found = []
     for function, one in ((loss_and_gradients.plain, copy.deepcopy(network).double()), (small_gradients, network)):
-        reached = function(one, task, inputs, LpLoss(3.0), (1.0,) * 4)
-        found.append((float(reached.value) * 1e39, one.readoff.bias.grad.double()))
+        reached = function(one, task, inputs, LpLoss(p), (1.0, 2.0, 2.0, 5.0))
+        found.append((float(reached.value) / size, float(reached.largest) / size, one.readoff.bias.grad.double()))
     assert found[0][0] > 0.1
-    # Steps of 1.4e-45 between the numbers there are shares of 1.4e-6 of the largest.
-    assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
-    assert torch.allclose(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)
+    # Steps of 1.4e-45 between the numbers there are shares of 1.4e-6 of the largest, and a power has p times that.
+    assert found[1][:2] == pytest.approx(found[0][:2], rel=p * 3e-6)
+    assert torch.allclose(found[0][2], found[1][2], rtol=p * 3e-6, atol=3e-6)
 
 
 def test_a_loss_that_overflows_is_infinite():

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,8 +15,9 @@ from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.settings import TrainingSettings
 from toymodels.core.tasks import PairTask
-from toymodels.core.training import Trainer, adam_step
+from toymodels.core.training import Trainer, adam_steps
 from toymodels.fast import steps
+from toymodels.fast.compiled import active_below
 from toymodels.layers.random import gaussian
 
 M, D = 7, 6
@@ -135,7 +137,7 @@ def test_weights_that_are_changed_in_their_list_are_used(wing):
         for step in range(4):
             weights[3] = 1.0 if step < 3 else 9.0
             with toymodels.plain() if form == "plain" else contextlib.nullcontext():
-                loss = adam_step(network, task, source, 16, generator, LpLoss(4), weights, optimiser)
+                (loss,) = adam_steps(network, task, source, 16, generator, LpLoss(4), weights, optimiser, [1e-3])
         reached[form] = float(loss.value)
     assert reached["fast"] == pytest.approx(reached["plain"], rel=1e-9)
 
@@ -187,9 +189,26 @@ def test_another_number_of_inputs(wing):
             one.advance()
         with form():
             (optimiser,) = one._optimisers
-            adam_step(one.network, one.task, one.features, 9, one.generator, LpLoss(4.0), one._weights, optimiser)
+            given = one.network, one.task, one.features, 9, one.generator, LpLoss(4.0), one._weights, optimiser
+            adam_steps(*given, [1e-3])
         found.append(one)
     assert_equal(*found, 1e-9)
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_a_weight_of_the_layer_that_is_no_number_is_seen_in_the_loss(name, wing):
+    one = trainer({"p": (4,)})
+    one.advance()
+    with torch.no_grad():
+        getattr(one.network.layer, name)[0] = math.nan
+    assert math.isnan(one.advance().loss)
+    assert one._optimisers[0] in steps._benches
+
+
+def test_a_feature_is_active_below_its_probability():
+    numbers, columns = np.array([[0.25, 0.5, 0.75], [0.0, 0.125, 0.5]], np.float32), np.empty((3, 2))
+    active_below(numbers, np.float32(0.5), columns)
+    assert numbers.tolist() == columns.T.tolist() == [[1, 0, 0], [1, 1, 0]]
 
 
 SOURCES = [
@@ -211,15 +230,30 @@ def test_inputs_are_those_that_the_source_draws(source, n, wing):
     one, other = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
     given = network, task, source, n, one, LpLoss(4), (1.0,) * 4, optimiser
     for _ in range(2):  # the first step makes the moments
-        adam_step(*given)
+        adam_steps(*given, [1e-3])
         source.sample(n, other)
     bench = steps._benches[optimiser]
     way = {True: bench._drawn_singly, False: bench._sampled}[source.drawn_singly(n)]
     assert bench.draw == (bench._drawn_by_steps if source.drawn_by_steps(n) else way)
     for _ in range(3):
-        columns, array, shares = bench.draw(one)
+        columns, array, rows, shares = bench.draw(one)
         wanted = source.sample(n, other)
         torch.testing.assert_close(columns.T, dense(wanted.indices, M), rtol=0, atol=0)
         assert (array == columns.numpy()).all()
+        assert torch.equal(rows, columns.T)
         assert shares.tolist() == wanted.probabilities.float().tolist()
     assert torch.equal(one.get_state(), other.get_state())
+
+
+@pytest.mark.parametrize("settings", ["p = 4", "p = 3, then 4", "all inputs"])
+def test_many_at_once_end_at_the_same_bits(settings, wing):
+    one, many = (trainer(SETTINGS[settings]) for _ in range(2))
+    lines = []
+    while not many.finished:
+        lines += many.advance_by(5)
+    for line in lines:
+        same = one.advance()
+        assert one.step == 1 or all(parameter.grad is None for parameter in one.network.parameters())
+        assert (line.step, line.p, line.loss, line.worst_error) == (same.step, same.p, same.loss, same.worst_error)
+    assert one.finished
+    assert_equal(one, many, 0)

@@ -27,7 +27,7 @@ from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.seeds import seeded
 from toymodels.core.settings import DEFAULT_STEPS, FULL_BATCH, SCHEDULES, TrainingSettings
 from toymodels.core.tasks import Task
-from toymodels.errors import InputError, check_device, check_kind
+from toymodels.errors import InputError, check_device, check_kind, check_whole
 
 ROUNDING = 64
 """Largest |error| of an exact fit, in units of the last place of the largest target: kfac goes on to the next exponent.
@@ -72,7 +72,7 @@ def optimiser_step(optimiser: torch.optim.Optimizer) -> None:
 
 
 @dispatched
-def adam_step(
+def adam_steps(
     network: Network,
     task: Task,
     source: Features | Inputs,
@@ -81,13 +81,17 @@ def adam_step(
     loss: Loss,
     weights: Sequence[float],
     optimiser: torch.optim.Optimizer,
-) -> LossValue:
-    """Take a step of Adam or AdamW on n inputs drawn from the source, or on all of them if it is a list of n inputs."""
-    for parameter in network.parameters():
-        parameter.grad = None
-    inputs = source if isinstance(source, Inputs) else source.sample(n, generator)
-    reached = loss_and_gradients(network, task, inputs, loss, weights)
-    optimiser_step(optimiser)
+    rates: Sequence[float],
+) -> list[LossValue]:
+    """Take a step of Adam or AdamW at each learning rate, on n inputs drawn from the source, or all of them if it is a list."""
+    reached = []
+    for rate in rates:
+        optimiser.param_groups[0]["lr"] = rate
+        for parameter in network.parameters():
+            parameter.grad = None
+        inputs = source if isinstance(source, Inputs) else source.sample(n, generator)
+        reached.append(loss_and_gradients(network, task, inputs, loss, weights))
+        optimiser_step(optimiser)
     return reached
 
 
@@ -162,20 +166,38 @@ class Trainer:
 
         These two raise ArithmeticError if the loss is not finite; with Adam the caller must check the loss when it reads it.
         """
+        return self.advance_by(1)[0]
+
+    def advance_by(self, steps: int) -> list[Progress]:
+        """Take up to so many Adam steps, and return a line of metrics for each; kfac and L-BFGS go on as by `advance`.
+
+        A small network takes many steps at once in less time than one by one, to the same weights: their first step, and those
+        up to the next exponent. Each line has an equal share of the time. Raises what `advance` raises, and InputError if `steps`
+        is no whole number from 1.
+        """
+        check_whole(1, steps=steps)
         if self.finished:
             raise InputError(f"all {self.steps:,} steps are done: make a new Trainer with more")
-        started = time.perf_counter()
+        started, before = time.perf_counter(), self.seconds
         stage = self.step * len(self._losses) // self.steps
         if stage != self._stage and self._full_batch:
             with optimiser_context():
                 self._optimisers = self._new_optimisers()  # the curvature estimated for another p does not help
         self._stage = stage
         loss = self._losses[stage]
-        take = {"kfac": self._kfac, "lbfgs": self._lbfgs}.get(self.optimiser_name, self._adam)
         with step_threads(self.network, self.task, self._size, loss, self._full_batch):
-            reached = take(loss)
+            if self._full_batch:
+                reached = [self._kfac(loss) if self.optimiser_name == "kfac" else self._lbfgs(loss)]
+            else:
+                # The first step makes Adam's moments, without which no other form than the plain one applies.
+                count = min(steps, self._stage_end(stage) - self.step) if self.step > 0 else 1
+                reached = self._adam(loss, count)
         self.seconds += time.perf_counter() - started
-        return Progress(self.step, self._exponents[stage], reached.value, reached.largest, self.seconds)
+        last, each, p = len(reached) - 1, (self.seconds - before) / len(reached), self._exponents[stage]
+        return [
+            Progress(self.step - last + i, p, one.value, one.largest, self.seconds - (last - i) * each)
+            for i, one in enumerate(reached)
+        ]
 
     def state(self) -> dict[str, Any]:
         """Return everything that the next steps depend on."""
@@ -265,23 +287,24 @@ class Trainer:
         self.step += iterations
         return reached
 
-    def _adam(self, loss: Loss) -> LossValue:
-        lr = self.settings.lr * SCHEDULES[self.settings.lr_schedule](1 - self.step / self.steps)
-        for optimiser in self._optimisers:
-            optimiser.param_groups[0]["lr"] = lr
+    def _adam(self, loss: Loss, count: int) -> list[LossValue]:
+        schedule = SCHEDULES[self.settings.lr_schedule]
+        rates = [self.settings.lr * schedule(1 - step / self.steps) for step in range(self.step, self.step + count)]
         source = self.features if self._inputs is None else self._inputs
         if not self._sampling:
             (optimiser,) = self._optimisers
-            reached = adam_step(
-                self.network, self.task, source, self._size, self.generator, loss, self._weights, optimiser
-            )
+            given = self.network, self.task, source, self._size, self.generator, loss, self._weights
+            reached = adam_steps(*given, optimiser, rates)
         else:
-            self._forget_gradients()
-            inputs = source if isinstance(source, Inputs) else source.sample(self._size, self.generator)
-            reached = self._gradients(loss, inputs)
-            for optimiser in self._optimisers:
-                optimiser_step(optimiser)
-        self.step += 1
+            reached = []
+            for rate in rates:
+                self._forget_gradients()
+                inputs = source if isinstance(source, Inputs) else source.sample(self._size, self.generator)
+                reached.append(self._gradients(loss, inputs))
+                for optimiser in self._optimisers:
+                    optimiser.param_groups[0]["lr"] = rate
+                    optimiser_step(optimiser)
+        self.step += count
         return reached
 
     def _forget_gradients(self) -> None:

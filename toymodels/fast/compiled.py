@@ -1,4 +1,4 @@
-"""Pass twice over a table of errors of pairs, where torch would pass ten times: loops compiled by Numba when first called.
+"""Pass over a table of errors of pairs once or twice, where torch would pass ten times: loops that Numba compiles at first use.
 
 A table has a row for each pair (k, l) and a column for each input. Targets and weights of a pair are bilinear in (x_k, x_l)
 (`gates.bilinear`), so that they are computed from two rows of the inputs while an error is at hand, and are never stored.
@@ -71,68 +71,57 @@ def subtract_targets(outputs, bias, columns, first, second, targets):  # type: i
     return same_bits(largest)
 
 
-@compiled_loop
-def slopes_of_errors(p, errors, inverse, columns, first, second, shares, weights, totals):  # type: ignore[no-untyped-def]
-    """Overwrite errors by their slopes P w sign(e) |e|^(p − 1), for a p in `WHOLE`; return Σ P w |e|^p.
+def _slopes_of_outputs(p: int) -> Any:
+    """Return the loop for an exponent."""
 
-    Here e = error·inverse, `shares` are the inputs' probabilities P, and `weights` the coefficients of the bilinear form of w.
-    Sums of slopes over inputs go into `totals`. (A loop without a choice inside works on several inputs at once.)
-    """
-    w, of_k, of_l, of_both = weights
-    sum_of_powers, zero = 0.0, errors.dtype.type(0)
-    for pair in range(errors.shape[0]):
-        k, l = first[pair], second[pair]
-        power = total = zero
-        if p == 2:
-            for i in range(errors.shape[1]):
-                e = errors[pair, i] * inverse
-                weight = w + of_k * columns[k, i] + (of_l + of_both * columns[k, i]) * columns[l, i]
-                slope = shares[i] * weight * e
-                power += slope * e
-                total += slope
-                errors[pair, i] = slope
-        elif p == 4:
-            for i in range(errors.shape[1]):
-                e = errors[pair, i] * inverse
-                weight = w + of_k * columns[k, i] + (of_l + of_both * columns[k, i]) * columns[l, i]
-                slope = shares[i] * weight * (e * e * e)
-                power += slope * e
-                total += slope
-                errors[pair, i] = slope
-        else:
-            for i in range(errors.shape[1]):
-                e = errors[pair, i] * inverse
-                square = e * e
-                weight = w + of_k * columns[k, i] + (of_l + of_both * columns[k, i]) * columns[l, i]
-                slope = shares[i] * weight * (square * square * square * e)
-                power += slope * e
-                total += slope
-                errors[pair, i] = slope
-        sum_of_powers += power
-        totals[pair] = total
-    return sum_of_powers
-
-
-@compiled_loop
-def slopes_of_outputs(p, outputs, bias, columns, first, second, targets, shares, weights, totals):  # type: ignore[no-untyped-def]
-    """Subtract the targets, and overwrite errors by their slopes, in units of the largest error; return Σ P w |e|^p and the unit.
-
-    Where there is no such unit (all errors are 0, one is not a number), the slopes are those of the errors themselves.
-    """
-    unit = subtract_targets(outputs, bias, columns, first, second, targets)
-    one, large = outputs.dtype.type(1), outputs.dtype.type(1e30)
-    inverse = one / unit if unit > 0 else one
-    if np.isinf(inverse):
+    def loop(outputs, bias, columns, first, second, targets, shares, weights, totals):  # type: ignore[no-untyped-def]
+        constant, target_of_k, target_of_l, target_of_both = targets
+        weight, weight_of_k, weight_of_l, weight_of_both = weights
+        kind, inputs = outputs.dtype, outputs.shape[1]
+        zero = kind.type(0)
+        sum_of_powers, largest, at = 0.0, same_bits(zero), -1
+        # What a feature k gives to targets and weights is computed once for all its pairs, which mostly follow each other.
+        from_k, by_l = np.empty(inputs, kind), np.empty(inputs, kind)
+        share, share_by_l = np.empty(inputs, kind), np.empty(inputs, kind)
         for pair in range(outputs.shape[0]):
-            for i in range(outputs.shape[1]):
-                outputs[pair, i] *= large
-        inverse = one / (unit * large)
-    return slopes_of_errors(p, outputs, inverse, columns, first, second, shares, weights, totals), unit
+            k, l, offset = first[pair], second[pair], bias[pair]
+            if k != at:
+                at = k
+                for i in range(inputs):
+                    from_k[i] = -constant - target_of_k * columns[k, i]
+                    by_l[i] = -target_of_l - target_of_both * columns[k, i]
+                    share[i] = shares[i] * (weight + weight_of_k * columns[k, i])
+                    share_by_l[i] = shares[i] * (weight_of_l + weight_of_both * columns[k, i])
+            power = total = zero
+            for i in range(inputs):
+                e = (outputs[pair, i] + offset) + (from_k[i] + by_l[i] * columns[l, i])
+                square = e * e
+                raised = e if p == 2 else (square * e if p == 4 else square * square * square * e)
+                slope = (share[i] + share_by_l[i] * columns[l, i]) * raised
+                power += slope * e
+                total += slope
+                size = same_bits(abs(e))
+                largest = size if size > largest else largest
+                outputs[pair, i] = slope
+            sum_of_powers += power
+            totals[pair] = total
+        return sum_of_powers, same_bits(largest)
+
+    return compiled_loop(loop)
+
+
+SLOPES_OF_OUTPUTS: dict[float, Any] = {p: _slopes_of_outputs(p) for p in WHOLE}
+"""Turn outputs without their bias into slopes P w sign(e) |e|^(p − 1); return Σ P w |e|^p and the largest |error|.
+
+Takes what `subtract_targets` takes, the inputs' probabilities P, the coefficients of the bilinear form of w, and an array for the
+slopes' sums over inputs. The largest error is not a number if one is none. (A loop without a choice inside works on several
+inputs at once.)
+"""
 
 
 @compiled_loop
 def weigh_powers(powers, errors, columns, first, second, shares, weights, totals):  # type: ignore[no-untyped-def]
-    """Do the same for any p, where `powers` holds sign(e) |e|^(p − 1): these are overwritten, and the errors are not."""
+    """Turn powers sign(e) |e|^(p − 1), for any p, into slopes P w sign(e) |e|^(p − 1) of errors e; return Σ P w |e|^p."""
     w, of_k, of_l, of_both = weights
     sum_of_powers, zero = 0.0, errors.dtype.type(0)
     for pair in range(errors.shape[0]):
@@ -150,11 +139,14 @@ def weigh_powers(powers, errors, columns, first, second, shares, weights, totals
 
 
 @compiled_loop
-def active_below(uniform, p, columns):  # type: ignore[no-untyped-def]
-    """Write 1 into `columns` (features × inputs) where `uniform` (inputs × features) is below p, else 0."""
+def active_below(numbers, p, columns):  # type: ignore[no-untyped-def]
+    """Replace numbers (inputs × features) by 1 where they are below p, else by 0; write the same into `columns`, transposed."""
+    flat = numbers.reshape(-1)  # both at once in one loop would take twice as long
+    for i in range(flat.shape[0]):
+        flat[i] = flat[i] < p
     for feature in range(columns.shape[0]):
         for i in range(columns.shape[1]):
-            columns[feature, i] = uniform[i, feature] < p
+            columns[feature, i] = numbers[i, feature]
 
 
 @compiled_loop
@@ -174,6 +166,16 @@ def active_by_steps(ends, uniform, columns):  # type: ignore[no-untyped-def]
             top = m - size + step
             feature = int(uniform[1 + step, i] * (top + 1))
             columns[feature if columns[feature, i] == 0 else top, i] = 1
+
+
+@compiled_loop
+def add_bias_and_rectify(activations, bias):  # type: ignore[no-untyped-def]
+    """Replace activations (neurons × inputs) by what a ReLU makes of them plus the bias; what is not a number stays so."""
+    zero = activations.dtype.type(0)
+    for neuron in range(activations.shape[0]):
+        for i in range(activations.shape[1]):
+            activation = activations[neuron, i] + bias[neuron]
+            activations[neuron, i] = zero if activation < zero else activation
 
 
 @compiled_loop

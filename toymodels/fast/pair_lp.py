@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from toymodels.core.features import Inputs
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask
-from toymodels.fast.compiled import DTYPES, WHOLE, coefficients, slopes_of_errors, subtract_targets, weigh_powers
+from toymodels.fast.compiled import DTYPES, SLOPES_OF_OUTPUTS, WHOLE, coefficients, subtract_targets, weigh_powers
 from toymodels.fast.pairs import tables_of
 from toymodels.parallel.threads import n_threads, parallel_for
 
@@ -83,23 +82,20 @@ def signed_power(base: Float[Tensor, "*shape"], exponent: float | int, out: Tens
 
 
 def slopes_of(
-    errors: Float[Tensor, "pairs inputs"],
-    p: float | int,
-    spare: Tensor | None,
-    columns: Float[np.ndarray, "m inputs"],
-    features: tuple[np.ndarray, np.ndarray],
-    *cases: Any,
-) -> tuple[float, Float[Tensor, "pairs inputs"]]:
-    """Return Σ P w |e|^p and the slopes P w sign(e) |e|^(p − 1) of errors e.
+    outputs: Float[Tensor, "pairs inputs"], p: float | int, spare: Tensor | None, *given: Any
+) -> tuple[float, float, Float[Tensor, "pairs inputs"]]:
+    """Return Σ P w |e|^p, the largest |error| and the slopes P w sign(e) |e|^(p − 1), of outputs without their bias.
 
-    The slopes take the place of the errors if p is in `WHOLE`, else that of `spare`. `cases` are the probabilities P, the
-    coefficients of w, and an array for the slopes' sums over inputs.
+    The slopes take the place of the outputs if p is in `WHOLE`, else that of `spare`. `given` is what the loops of
+    `SLOPES_OF_OUTPUTS` take beside the outputs.
     """
     if p in WHOLE:
-        return slopes_of_errors(int(p), errors.numpy(), columns.dtype.type(1), columns, *features, *cases), errors
+        power, largest = SLOPES_OF_OUTPUTS[p](outputs.numpy(), *given)
+        return power, largest, outputs
     assert spare is not None
-    slopes = signed_power(errors, p - 1, spare)
-    return weigh_powers(slopes.numpy(), errors.numpy(), columns, *features, *cases), slopes
+    largest = subtract_targets(outputs.numpy(), *given[:-3])
+    slopes = signed_power(outputs, p - 1, spare)
+    return weigh_powers(slopes.numpy(), outputs.numpy(), *given[1:-4], *given[-3:]), largest, slopes
 
 
 class Readings:
@@ -262,9 +258,10 @@ class PairTerm:
                 n = outputs.stop - start
                 k, l = first[outputs], second[outputs]
                 r = self.readings.filled(outputs, 1 / self.unit, r_buffer)
-                errors = torch.mm(r, transposed, out=e[:n])
-                worst = max(worst, subtract_targets(errors.numpy(), offsets, columns, k, l, targets))
-                part, slopes = slopes_of(errors, self.p, spare[:n], columns, (k, l), shares, cases, sums)
+                torch.mm(r, transposed, out=e[:n])
+                given = offsets, columns, k, l, targets, shares, cases, sums
+                part, largest, slopes = slopes_of(e[:n], self.p, spare[:n], *given)
+                worst = max(worst, largest)
                 power += part
                 self.readings.add(outputs, torch.mm(slopes, a, out=g_buffer[:n]))
                 if self.layer:

@@ -1,8 +1,8 @@
 """Compute loss and gradients of small networks on tables that stay in the processor's cache: fast `loss_and_gradients`.
 
-A table has a row for each pair and a column for each input. Between the three products that no form avoids, compiled loops
-(`fast.compiled`) pass over it three times. Tables are kept from step to step: new memory for each of them would cost as much as
-the arithmetic.
+A table has a row for each pair and a column for each input. Between the three products that no form avoids, a compiled loop
+(`fast.compiled`) passes over it once if the exponent is 2, 4 or 8. Tables are kept from step to step: new memory for each of them
+would cost as much as the arithmetic.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from toymodels.core.losses import Loss, LossValue, LpLoss, loss_and_gradients
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
-from toymodels.fast.compiled import DTYPES, WHOLE, coefficients, slopes_of_outputs, subtract_targets
+from toymodels.fast.compiled import DTYPES, SLOPES_OF_OUTPUTS, coefficients, subtract_targets, weigh_powers
 from toymodels.fast.gradients import add_gradient, pairs_apply, tables_apply, value_and_factor
-from toymodels.fast.pair_lp import slopes_of
+from toymodels.fast.pair_lp import signed_power
 from toymodels.fast.pairs import tables_of
 
 
@@ -69,7 +69,7 @@ def small_gradients(
     tables = Tables.of(task.n_outputs, columns.shape[1], weight.dtype)
     forms = PairForms.of(task, weights, shares.dtype)
     totals = torch.empty_like(bias)
-    value, factor, unit = tables.slopes_of(
+    value, factor, largest = tables.slopes_of(
         weight, bias.numpy(), activations, columns.numpy(), shares, forms, loss, totals.numpy()
     )
     slopes = tables.slopes
@@ -88,7 +88,7 @@ def small_gradients(
             layer_slopes = torch.autograd.grad(traced, trained, back.T, allow_unused=True)
             for parameter, slope in zip(trained, layer_slopes, strict=True):
                 add_gradient(parameter, torch.zeros_like(parameter) if slope is None else slope)
-    return LossValue(value, unit)
+    return LossValue(value, largest)
 
 
 def columns_of(inputs: Inputs, dtype: torch.dtype) -> tuple[Float[Tensor, "m inputs"], Float[np.ndarray, " inputs"]]:
@@ -131,7 +131,7 @@ class Tables(threading.local):
     errors: Any
     """The same numbers as `outputs`."""
     powers: Tensor | None
-    """A second table, for exponents that need it."""
+    """A second table, for what `SLOPES_OF_OUTPUTS` does not do."""
     slopes: Tensor
     """The table that holds the slopes."""
 
@@ -160,21 +160,28 @@ class Tables(threading.local):
         Their sums over inputs, factor·totals, are those in the bias: `totals` is overwritten.
         """
         torch.mm(weight, activations, out=self.outputs)
-        given, cases = (bias, columns, *forms.features, forms.targets), (shares, forms.weights, totals)
-        if loss.p in WHOLE:
+        pairs, cases, unit = (columns, *forms.features), (shares, forms.weights, totals), 1.0
+        loop, tame = SLOPES_OF_OUTPUTS.get(loss.p), 2.0 ** (80 / loss.p)
+        if loop is not None:
             self.slopes = self.outputs
-            power, unit = slopes_of_outputs(int(loss.p), self.errors, *given, *cases)
-        else:
-            unit = subtract_targets(self.errors, *given)
+            power, largest = loop(self.errors, bias, *pairs, forms.targets, *cases)
+        if loop is None or (0 < largest < math.inf and not 1 / tame < largest < tame):
+            # Powers of the errors themselves may be too large or too small for their type.
+            if loop is not None:
+                torch.mm(weight, activations, out=self.outputs)
+            largest = subtract_targets(self.errors, bias, *pairs, forms.targets)
+            if largest > 0:
+                unit = largest
+                self.outputs.div_(unit)
             if self.powers is None:
                 self.powers = torch.empty_like(self.outputs)
-            errors = self.outputs.div_(unit) if unit > 0 else self.outputs
-            power, self.slopes = slopes_of(errors, loss.p, self.powers, columns, forms.features, *cases)
+            self.slopes = signed_power(self.outputs, loss.p - 1, self.powers)
+            power = weigh_powers(self.slopes.numpy(), self.errors, *pairs, *cases)
         n_outputs = len(self.errors)
         value, factor = value_and_factor(loss, power / n_outputs, unit, n_outputs)
         if abs(factor) > forms.most:  # torch takes an infinite factor, but no larger number than its type holds
             factor = math.copysign(math.inf, factor)
-        return value, factor, unit
+        return value, factor, largest
 
 
 _tables = Tables()

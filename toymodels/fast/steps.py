@@ -1,8 +1,8 @@
-"""Take steps of Adam on small networks with little but their arithmetic: fast `adam_step`.
+"""Take steps of Adam on small networks with little but their arithmetic: fast `adam_steps`.
 
-A step of such a network takes torch less time than Python needs to ask for it. What the step asks for is therefore looked up
-once (`_Bench`), and again only after something has been put in its place. Many networks are trained one after the other in each
-process at the same speed: there is no call left that several of them could share.
+A step of such a network takes torch less time than Python needs to ask for it. What the steps ask for is therefore looked up
+once (`_Bench`), and again only after something has been put in its place; several steps ask that once. Many networks are trained
+one after the other in each process at the same speed: there is no call left that several of them could share.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from toymodels.core.losses import Loss, LossValue, LpLoss
 from toymodels.core.network import Network
 from toymodels.core.readoffs import LinearReadoff
 from toymodels.core.tasks import PairTask, Task
-from toymodels.core.training import adam_step
-from toymodels.fast.compiled import DTYPES, active_below, active_by_steps, adam, through_relu
+from toymodels.core.training import adam_steps
+from toymodels.fast.compiled import DTYPES, active_below, active_by_steps, adam, add_bias_and_rectify, through_relu
 from toymodels.fast.gradients import pairs_apply, tables_apply
 from toymodels.fast.small import PairForms, Tables, columns_of
 from toymodels.fast.uniform import fill_uniform
 
 _Problem = tuple[Network, Task, Features | Inputs, int, Loss, Sequence[float], torch.optim.Optimizer]
-"""What `adam_step` gets, apart from the generator."""
+"""What `adam_steps` gets, apart from the generator and the learning rates."""
 
 
 def _applies(
@@ -42,6 +42,7 @@ def _applies(
     loss: Loss,
     weights: Sequence[float],
     optimiser: torch.optim.Optimizer,
+    rates: Sequence[float],
 ) -> bool:
     problem = network, task, source, n, loss, weights, optimiser
     bench = _benches.get(optimiser)
@@ -81,9 +82,8 @@ def _possible(problem: _Problem, device: torch.device) -> bool:
     return same and plain and all("exp_avg_sq" in optimiser.state.get(p, {}) for p in trained)
 
 
-@fast_form(adam_step, _applies)
-@torch.no_grad()
-def small_step(
+@fast_form(adam_steps, _applies)
+def small_steps(
     network: Network,
     task: PairTask,
     source: SparseFeatures | Inputs,
@@ -92,9 +92,13 @@ def small_step(
     loss: LpLoss,
     weights: Sequence[float],
     optimiser: torch.optim.Adam,
-) -> LossValue:
-    """Take the step on tables that stay in the processor's cache. Parameters have no gradients afterwards."""
-    return _benches[optimiser].step(generator)
+    rates: Sequence[float],
+) -> list[LossValue]:
+    """Take the steps on tables that stay in the processor's cache. Parameters have no gradients afterwards."""
+    bench = _benches[optimiser]
+    for parameter in bench.held:
+        parameter.grad = None
+    return [bench.step(generator, rate) for rate in rates]
 
 
 class _Parameter:
@@ -117,8 +121,8 @@ class _Parameter:
         )
 
 
-_Columns = tuple[Tensor, Any, Any]
-"""Inputs (m × inputs) for torch and for NumPy, and their probabilities."""
+_Drawn = tuple[Tensor, Any, Tensor, Any]
+"""Inputs (m × inputs) for torch and for NumPy, the same as inputs × m, and their probabilities."""
 
 
 class _Bench:
@@ -141,21 +145,24 @@ class _Bench:
         self.layer_slopes, bias_slopes, self.read_slopes, offset_slopes = slopes
         self.dtype = kind = self.read.dtype
         self.columns, self.draw = torch.empty(task.m, n, dtype=kind), self._sampled
+        self.rows = self.columns.T
         if isinstance(source, SparseFeatures) and source.drawn_singly(n):
             self.p, self.draw = np.float32(source.p), self._drawn_singly
             self.uniform_array = np.empty((n, task.m), np.float32)
             self.uniform = self.uniform_array.reshape(-1)
+            if kind == torch.float32:
+                self.rows = torch.from_numpy(self.uniform_array)  # a product of rows is faster than one of columns
         elif isinstance(source, SparseFeatures) and source.drawn_by_steps(n):
             self.ends, self.draw = np.cumsum(source.counts), self._drawn_by_steps
             uniform = torch.empty(1 + source.max_active, n, dtype=torch.float64)
             self.uniform_rows, self.uniform_array = list(uniform), uniform.numpy()
         self.activations, self.back = torch.empty(2, len(bias), n, dtype=kind)
         # To make a view takes as long as a small product.
-        self.column_bias, self.read_across, self.activations_across = bias[:, None], self.read.T, self.activations.T
+        self.read_across, self.activations_across = self.read.T, self.activations.T
         self.columns_array, self.active, self.back_array, self.bias_totals, self.offset_totals = (
             tensor.numpy() for tensor in (self.columns, self.activations, self.back, bias_slopes, offset_slopes)
         )
-        self.offset, self.shares = offset.numpy(), np.full(n, 1 / n, self.columns_array.dtype)
+        self.bias, self.offset, self.shares = bias.numpy(), offset.numpy(), np.full(n, 1 / n, self.columns_array.dtype)
         self.forms = PairForms.of(task, weights, self.shares.dtype)
         (self.group,) = optimiser.param_groups
         self.states, self.decoupled = optimiser.state, type(optimiser) is torch.optim.AdamW
@@ -181,45 +188,46 @@ class _Bench:
             and all(one.is_in_place(self.states[one.parameter]) for one in self.parameters)
         )
 
-    def step(self, generator: torch.Generator) -> LossValue:
+    def step(self, generator: torch.Generator, lr: float) -> LossValue:
         """Draw inputs, and change the parameters."""
-        columns, columns_array, shares = self.draw(generator)
-        torch.addmm(self.column_bias, self.weight, columns, out=self.activations).relu_()
+        columns, columns_array, rows, shares = self.draw(generator)
+        torch.mm(self.weight, columns, out=self.activations)
+        add_bias_and_rectify(self.active, self.bias)
         tables = Tables.of(self.task.n_outputs, self.n, self.dtype)
-        value, factor, unit = tables.slopes_of(
+        value, factor, largest = tables.slopes_of(
             self.read, self.offset, self.activations, columns_array, shares, self.forms, self.loss, self.offset_totals
         )
         torch.mm(tables.slopes, self.activations_across, out=self.read_slopes)
         if not self.frozen:
             torch.mm(self.read_across, tables.slopes, out=self.back)
             through_relu(self.back_array, self.active, self.bias_totals)
-            torch.mm(self.back, columns.T, out=self.layer_slopes)
+            torch.mm(self.back, rows, out=self.layer_slopes)
         group = self.group
-        (beta1, beta2), lr, decay = group["betas"], group["lr"], group["weight_decay"]
+        group["lr"] = lr
+        (beta1, beta2), decay = group["betas"], group["weight_decay"]
         kept, added = (1 - lr * decay, 0.0) if self.decoupled else (1.0, decay)
         for one in self.parameters:
             adam(*one.arrays, factor, lr, kept, beta1, beta2, group["eps"], added)
-            one.parameter.grad = None
-        return LossValue(value, unit)
+        return LossValue(value, largest)
 
-    def _sampled(self, generator: torch.Generator) -> _Columns:
+    def _sampled(self, generator: torch.Generator) -> _Drawn:
         """Return the inputs that the source draws, or those that are the same in every step."""
         inputs = self.source if isinstance(self.source, Inputs) else self.source.sample(self.n, generator)
         columns, shares = columns_of(inputs, self.dtype)
-        return columns, columns.numpy(), shares
+        return columns, columns.numpy(), columns.T, shares
 
-    def _drawn_singly(self, generator: torch.Generator) -> _Columns:
+    def _drawn_singly(self, generator: torch.Generator) -> _Drawn:
         """Draw the same inputs as a source of independent features does."""
         fill_uniform(self.uniform, generator)
         active_below(self.uniform_array, self.p, self.columns_array)
-        return self.columns, self.columns_array, self.shares
+        return self.columns, self.columns_array, self.rows, self.shares
 
-    def _drawn_by_steps(self, generator: torch.Generator) -> _Columns:
+    def _drawn_by_steps(self, generator: torch.Generator) -> _Drawn:
         """Draw the same inputs as a source of sets does, whose sizes are known before their members."""
         for row in self.uniform_rows:
             torch.rand(self.n, generator=generator, out=row)
         active_by_steps(self.ends, self.uniform_array, self.columns_array)
-        return self.columns, self.columns_array, self.shares
+        return self.columns, self.columns_array, self.rows, self.shares
 
 
 _benches: WeakKeyDictionary[torch.optim.Optimizer, _Bench] = WeakKeyDictionary()

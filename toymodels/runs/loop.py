@@ -18,6 +18,8 @@ from toymodels.runs.storage import load_checkpoint, save_checkpoint
 
 READ_EVERY = 10
 """Steps between two checks of the loss, for which Python waits for the device."""
+STOP_WITHIN = 0.1
+"""Seconds that a signal may wait for steps that are taken at once; a step that takes longer is taken alone."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -73,8 +75,13 @@ def train(
 
     written, pause = time.monotonic(), every_seconds
     with stop_on_interrupt() as interrupted:
+        most = 1
         while not trainer.finished:
-            waiting.append(trainer.advance())
+            started = time.perf_counter()
+            lines = trainer.advance_by(most)
+            waiting += lines
+            each = (time.perf_counter() - started) / len(lines)
+            most = max(1, min(READ_EVERY, int(STOP_WITHIN / each)))
             # Numbers can be read at once; for tensors, Python may have to wait for the device.
             if len(waiting) >= READ_EVERY or trainer.finished or isinstance(waiting[-1].loss, float):
                 read()
