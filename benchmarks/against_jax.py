@@ -11,24 +11,29 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toymodels.core.training import Trainer
 
 SIZES = ((20, 50, 256, 2), (20, 50, 256, 4), (16, 16, 256, 8), (30, 60, 512, 4))
 """m, d, inputs per step, exponent of the loss."""
 ACTIVE, STACK, REPEATS, SECONDS = 4.3, 16, 5, 1.0
 IN_TURN = (4, 16, 64, 256)
-"""Networks that take their steps one after the other in one process."""
+"""Networks of one process that take their steps one after the other."""
+AT_ONCE = 20
+"""Steps that each program takes in a call: Python waits no longer between them than it must."""
 CASES = (1.0, 2.0, 2.0, 20.0)
 """Weights of the cases 00, 01, 10, 11; their values do not change what a step costs."""
 
 
 def rate(steps: Callable[[int], object], networks: int) -> float:
-    """Return the median of model-steps a second; `steps(n)` takes n steps of all networks."""
-    steps(20)
+    """Return the median of model-steps a second; `steps(n)` takes n steps of all networks, n a multiple of `AT_ONCE`."""
+    steps(AT_ONCE)
     began = time.perf_counter()
-    steps(100)
-    count = max(20, round(100 * SECONDS / (time.perf_counter() - began)))
+    steps(5 * AT_ONCE)
+    count = AT_ONCE * max(1, round(5 * SECONDS / (time.perf_counter() - began)))
     rates = []
     for _ in range(REPEATS):
         began = time.perf_counter()
@@ -48,17 +53,25 @@ def ours(m: int, d: int, batch: int, p: int) -> dict[str, float]:
     new, plain = pair_of_trainers(m, d, batch, float(p), "case")
     others = [pair_of_trainers(m, d, batch, float(p), "case")[0] for _ in range(max(IN_TURN))]
 
-    def repeated(step: Callable[[], object]) -> Callable[[int], None]:
-        return lambda count: [step() for _ in range(count)] and None
+    def in_turn(trainers: Sequence[Trainer]) -> float:
+        def steps(count: int) -> None:
+            for _ in range(count // AT_ONCE):
+                for one in trainers:
+                    one.advance_by(AT_ONCE)
 
-    def in_turn(count: int) -> float:
-        return rate(repeated(lambda: [one.advance() for one in others[:count]]), count)
+        return rate(steps, len(trainers))
 
+    for one in (new, *others):
+        one.advance()  # the first step is taken alone
+    product = matmul()()
+    # Three products with the readoff and two with the first layer; a multiplication and an addition for each entry.
+    operations = 2 * batch * d * (3 * m * (m - 1) // 2 + 2 * m)
     return {
-        "ours": rate(repeated(new.advance), 1),
-        **{f"{count} in turn": in_turn(count) for count in IN_TURN},
-        "plain PyTorch": rate(repeated(plain.step), 1),
-        "GFLOP/s": matmul()(),
+        "ours": in_turn([new]),
+        **{f"{count} in turn": in_turn(others[:count]) for count in IN_TURN},
+        "plain PyTorch": rate(lambda count: [plain.step() for _ in range(count)], 1),
+        "GFLOP/s": product,
+        "allowed by its products": 1e9 * product / operations,
     }
 
 
@@ -101,14 +114,14 @@ def by_jax(m: int, d: int, batch: int, p: int) -> dict[str, float]:
         keys = jax.random.split(jax.random.key(0), networks)
         state = jax.vmap(start)(keys) if networks > 1 else start(keys[0])
         one = jax.vmap(step) if networks > 1 else step
-        many = jax.jit(lambda s, one=one: jax.lax.fori_loop(0, 20, lambda _, inner: one(inner), s))
+        many = jax.jit(lambda s, one=one: jax.lax.fori_loop(0, AT_ONCE, lambda _, inner: one(inner), s))
 
         def steps(count: int, many: Any = many, state: Any = state) -> None:
-            for _ in range(count // 20):
+            for _ in range(count // AT_ONCE):
                 state = many(state)
             jax.block_until_ready(state)
 
-        found[name] = rate(lambda count, steps=steps: steps(count - count % 20 + 20), networks)
+        found[name] = rate(steps, networks)
     return found
 
 
