@@ -31,6 +31,30 @@ def test_results_come_in_order_from_processes_of_one_thread():
     assert {r[2] for r in results} == {1}
 
 
+STOPPED_WHILE_IT_SENDS = """
+from toymodels.parallel.processes import worker_pool
+
+def nothing():
+    pass
+
+def large():
+    return bytes(300_000_000)  # takes a pipe a fifth of a second
+
+if __name__ == "__main__":
+    with worker_pool(1, nothing, ()) as pool:
+        pool.submit(large)
+        while not pool._result_queue._reader.poll():
+            pass
+        raise KeyboardInterrupt
+"""
+
+
+def test_a_worker_that_is_stopped_while_it_sends_a_result_is_not_waited_for(tmp_path):
+    (tmp_path / "script.py").write_text(STOPPED_WHILE_IT_SENDS)
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip().endswith("KeyboardInterrupt")
+
+
 def test_a_lone_job_runs_here():
     assert run_jobs(work, [(3,)], threads=1) == [(6, os.getpid(), 1)]
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,6 +97,10 @@ def worker_pool(
             with progress.tell_if_slow("stopping after the present steps; Ctrl-C again stops at once"):
                 for process in set(multiprocessing.active_children()) - others:
                     process.terminate()
+                # One that is stopped while it sends a result leaves half of it. What waits for the rest learns that there is none
+                # when nobody can write any more, and this process could.
+                with suppress(AttributeError):  # names of the standard library's own
+                    pool._result_queue._writer.close()  # type: ignore[attr-defined]
                 pool.shutdown(wait=True, cancel_futures=True)
             raise
 
