@@ -266,8 +266,10 @@ def test_the_command_reads_a_folder_of_save_pretrained(tmp_path, capsys):
     words = ["diagnose", str(tmp_path / "net"), "--eval-inputs", "4000"]
     assert main(words) == 0
     assert capsys.readouterr().out.startswith("naive\nnet: 20 features, 10 neurons, relu, exactly 1 of 20")
-    assert main([*words, "--s", "2"]) == 0
-    assert "exactly 1 of 20" not in capsys.readouterr().out
+    assert main([*words, "--s", "2", "--values", "uniform"]) == 2
+    assert "net knows its own inputs: leave --s out" in capsys.readouterr().err
+    assert main([*words, "--s", "2", "--inputs", "at_most", "--values", "uniform"]) == 0
+    assert "at most 2 of 20 active" in capsys.readouterr().out
     assert main([*words, "--weights", "a", "b"]) == 2
     assert "describes itself" in capsys.readouterr().err
 

@@ -171,9 +171,9 @@ class Trainer:
     def advance_by(self, steps: int) -> list[Progress]:
         """Take up to so many Adam steps, and return a line of metrics for each; kfac and L-BFGS go on as by `advance`.
 
-        A small network takes many steps at once in less time than one by one, to the same weights: their first step, and those
-        up to the next exponent. Each line has an equal share of the time. Raises what `advance` raises, and InputError if `steps`
-        is no whole number from 1.
+        A small network takes many steps at once in less time than one by one, to the same weights. The first step of a training
+        is taken alone, and no call goes beyond the end of an exponent. Each line has an equal share of the time. Raises what
+        `advance` raises, and InputError if `steps` is no whole number from 1.
         """
         check_whole(1, steps=steps)
         if self.finished:

@@ -69,8 +69,13 @@ def run_diagnose(config: DiagnoseConfig) -> str:
 
     whole = (config.source / "model.safetensors").is_file()  # of save_pretrained
     network, task, name, features = (_of_run if config.source.is_dir() and not whole else _of_file)(config)
-    if whole and config.inputs is config.s is config.values is None:
+    given = [name for name in ("inputs", "s", "values") if getattr(config, name) is not None]
+    if whole and not given:
         features = from_pretrained(config.source).features
+    elif whole and len(given) < 3:
+        raise InputError(
+            f"{config.source} knows its own inputs: leave --{given[0]} out, or name all of --inputs, --s and --values for others"
+        )
     if features is None:
         s = 2 if config.s is None else config.s
         usual = ("at_most", "one") if isinstance(task, PairTask) else ("independent", "symmetric")

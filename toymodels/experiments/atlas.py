@@ -136,7 +136,7 @@ def show(config: AtlasConfig) -> str:
         table = text.render(("d", *(f"m = {m}" for m in features)), lines, range(len(features) + 1))
         tables.append(f"{task}, at most {s} active\n{table}")
     legend = "Worst error of the best layer known, and below which no layer is; =: they are equal."
-    tables.append(f"{len(rows)} cells. {legend}")
+    tables.append(f"Cells: {len(rows)}. {legend}")
     if config.out is not None:
         tables.append("\n".join(map(str, write(rows, config.out))))
     return "\n\n".join(tables)
@@ -211,9 +211,9 @@ def check(config: AtlasConfig) -> tuple[str, int]:
     largest = max((proof.gap for proof in proofs.values()), default=0.0)
     seconds = time.perf_counter() - began
     if wrong:
-        return "\n".join([*wrong, f"{len(wrong)} failures in {len(proofs)} entries"]), 1
+        return "\n".join([*wrong, f"failures: {len(wrong)}, entries: {len(proofs)}"]), 1
     closest = f"the readoffs of each are within {max(largest, 0):.1e} of the best of its layer"
-    return "\n".join([*_disorder(proofs), f"{len(proofs)} entries proved in {seconds:.1f} s; {closest}"]), 0
+    return "\n".join([*_disorder(proofs), f"entries proved: {len(proofs)}, in {seconds:.1f} s; {closest}"]), 0
 
 
 def failures(entry: Entry, proof: Proof) -> Iterator[str]:
