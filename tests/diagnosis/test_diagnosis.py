@@ -269,7 +269,7 @@ def test_the_command_reads_a_folder_of_save_pretrained(tmp_path, capsys):
     assert main([*words, "--s", "2", "--values", "uniform"]) == 2
     assert "net knows its own inputs: leave --s out" in capsys.readouterr().err
     assert main([*words, "--s", "2", "--inputs", "at_most", "--values", "uniform"]) == 0
-    assert "at most 2 of 20 active" in capsys.readouterr().out
+    assert "at most 2 of 20" in capsys.readouterr().out
     assert main([*words, "--weights", "a", "b"]) == 2
     assert "describes itself" in capsys.readouterr().err
 
