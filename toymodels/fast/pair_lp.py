@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -82,20 +83,25 @@ def signed_power(base: Float[Tensor, "*shape"], exponent: float | int, out: Tens
 
 
 def slopes_of(
-    outputs: Float[Tensor, "pairs inputs"], p: float | int, spare: Tensor | None, *given: Any
+    outputs: Float[Tensor, "pairs inputs"],
+    p: float | int,
+    spare: Tensor,
+    bias: Float[np.ndarray, " pairs"],
+    pairs: tuple[np.ndarray, np.ndarray, np.ndarray],
+    targets: tuple[Any, ...],
+    *cases: Any,
 ) -> tuple[float, float, Float[Tensor, "pairs inputs"]]:
     """Return Σ P w |e|^p, the largest |error| and the slopes P w sign(e) |e|^(p − 1), of outputs without their bias.
 
-    The slopes take the place of the outputs if p is in `WHOLE`, else that of `spare`. `given` is what the loops of
-    `SLOPES_OF_OUTPUTS` take beside the outputs.
+    The slopes take the place of the outputs if p is in `WHOLE`, else that of `spare`. `pairs` are the inputs (m × inputs), and
+    the features of each pair; `cases` the probabilities P, the coefficients of w, and an array for the slopes' sums over inputs.
     """
     if p in WHOLE:
-        power, largest = SLOPES_OF_OUTPUTS[p](outputs.numpy(), *given)
+        power, largest = SLOPES_OF_OUTPUTS[p](outputs.numpy(), bias, *pairs, targets, *cases)
         return power, largest, outputs
-    assert spare is not None
-    largest = subtract_targets(outputs.numpy(), *given[:-3])
+    largest = subtract_targets(outputs.numpy(), bias, *pairs, targets)
     slopes = signed_power(outputs, p - 1, spare)
-    return weigh_powers(slopes.numpy(), outputs.numpy(), *given[1:-4], *given[-3:]), largest, slopes
+    return weigh_powers(slopes.numpy(), outputs.numpy(), *pairs, *cases), largest, slopes
 
 
 class Readings:
@@ -256,10 +262,10 @@ class PairTerm:
             for start in starts[thread::threads]:
                 outputs = slice(start, min(start + size, self.task.n_outputs))
                 n = outputs.stop - start
-                k, l = first[outputs], second[outputs]
+                pairs = columns, first[outputs], second[outputs]
                 r = self.readings.filled(outputs, 1 / self.unit, r_buffer)
                 torch.mm(r, transposed, out=e[:n])
-                given = offsets, columns, k, l, targets, shares, cases, sums
+                given = offsets[:n], pairs, targets, shares, cases, sums[:n]
                 part, largest, slopes = slopes_of(e[:n], self.p, spare[:n], *given)
                 worst = max(worst, largest)
                 power += part

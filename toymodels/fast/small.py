@@ -29,6 +29,9 @@ from toymodels.fast.gradients import add_gradient, pairs_apply, tables_apply, va
 from toymodels.fast.pair_lp import signed_power
 from toymodels.fast.pairs import tables_of
 
+_TAME = 2.0**80
+"""Powers of errors between this and its inverse fit float32 (2^-126 to 2^128), with room for probabilities and weights."""
+
 
 def _applies(
     network: Network, task: Task, inputs: Inputs, loss: Loss, weights: Any, sample: Any = None, precise: bool = False
@@ -161,7 +164,7 @@ class Tables(threading.local):
         """
         torch.mm(weight, activations, out=self.outputs)
         pairs, cases, unit = (columns, *forms.features), (shares, forms.weights, totals), 1.0
-        loop, tame = SLOPES_OF_OUTPUTS.get(loss.p), 2.0 ** (80 / loss.p)
+        loop, tame = SLOPES_OF_OUTPUTS.get(loss.p), _TAME ** (1 / loss.p)
         if loop is not None:
             self.slopes = self.outputs
             power, largest = loop(self.errors, bias, *pairs, forms.targets, *cases)
